@@ -1,0 +1,44 @@
+"""Errors that a user can cause. Each inherits ``ValueError`` and carries one complete, actionable sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class UserError(ValueError):
+    """Wrong input of any kind; the command line prints its message without a traceback and exits with 2."""
+
+
+class DataError(UserError):
+    """Data that cannot be used: a missing or damaged file, a wrong column, shape or value.
+
+    Args:
+        message: what is wrong and what to do.
+        path: the file or folder of the case; put in front of the message when given.
+    """
+
+    def __init__(self, message: str, path: str | Path | None = None) -> None:
+        super().__init__(f"{path}: {message}" if path is not None else message)
+        self.path = Path(path) if path is not None else None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default rebuilds from ``args`` and would lose the path on the way back from a worker process.
+        return _rebuild_data_error, (str(self), self.path)
+
+
+def _rebuild_data_error(message: str, path: Path | None) -> DataError:
+    error = DataError(message)
+    error.path = path
+    return error
+
+
+class WeightsError(UserError):
+    """A checkpoint that does not fit: another architecture, other settings, or not a checkpoint at all."""
+
+
+class ConfigError(UserError):
+    """A configuration or an override that matches nothing, or names something that does not exist."""
+
+
+class RunLockedError(UserError):
+    """Another living process writes to this run folder."""

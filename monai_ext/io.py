@@ -1,0 +1,153 @@
+"""Files: written whole or not at all, read with errors that name the file, the row and the column."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_ext.errors import DataError
+
+TEMPORARY_SUFFIX = ".partial"
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path in the same folder; on success it replaces ``path`` in one step.
+
+    The file is flushed to the disk before it gets its final name, so that after a kill or a full disk the old
+    file or the new one is there, never a part. Left-overs of a kill end in ``.partial`` (see `sweep_partial`).
+
+    Args:
+        path: final name; its folder is created.
+
+    Raises:
+        OSError: with the final name, when the file can't be written (for example, when the disk is full).
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix of the final name stays in front: writers such as numpy and matplotlib choose the format by it.
+    handle, name = tempfile.mkstemp(prefix=f".{final.stem}.", suffix=f"{TEMPORARY_SUFFIX}{final.suffix}", dir=final.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes files private (0600); results are meant to be shared as any other file is.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, final)
+    except OSError as error:
+        raise OSError(error.errno, f"could not write {final}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sweep_partial(folder: str | Path) -> list[Path]:
+    """Remove what killed writers left below ``folder``; returns the removed files."""
+    swept = [path for path in Path(folder).rglob(f".*{TEMPORARY_SUFFIX}*") if path.is_file()]
+    for path in swept:
+        path.unlink(missing_ok=True)
+    return swept
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_json(path: str | Path, content: Any) -> Path:
+    """Write strict JSON atomically; non-finite numbers are an error, write ``None`` instead (see `finite`)."""
+    return write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        DataError: naming the file (and line) when it is missing or damaged.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError("file not found", path) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"not valid JSON ({error})", path) from error
+
+
+def finite(value: Any) -> Any:
+    """Copy of nested dicts and lists with NaN and infinite floats as ``None``, as JSON needs it."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def write_csv(path: str | Path, rows: Iterable[dict[str, Any]], columns: Sequence[str] | None = None) -> Path:
+    """Write rows as UTF-8 CSV atomically; columns default to the keys of the first row."""
+    rows = list(rows)
+    columns = list(columns or (rows[0] if rows else []))
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return Path(path)
+
+
+def read_csv(path: str | Path, columns: Sequence[str], unique: str | None = None) -> list[dict[str, str]]:
+    """Read a CSV with a header as a list of rows; cells stay text, stripped of blanks around them.
+
+    Args:
+        path: UTF-8 file (with or without byte-order mark).
+        columns: columns that must exist and have a value in every row.
+        unique: column in which a value may stand only once.
+
+    Raises:
+        DataError: naming file, row (1 is the header) and column of a missing column, an empty cell, a
+            duplicate, a row with too many cells, or text that isn't UTF-8.
+    """
+    path = Path(path)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            header = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = header
+            missing = [name for name in columns if name not in header]
+            if missing:
+                raise DataError(f"column {missing[0]!r} is missing; the file has {header}", path)
+            rows: list[dict[str, str]] = []
+            seen: dict[str, int] = {}
+            for row in reader:
+                number = reader.line_num
+                if None in row:
+                    raise DataError(f"row {number} has more cells than the header has columns", path)
+                cleaned = {key: (value or "").strip() for key, value in row.items()}
+                for name in columns:
+                    if not cleaned[name]:
+                        raise DataError(f"row {number}, column {name!r} is empty", path)
+                if unique is not None:
+                    first = seen.setdefault(cleaned[unique], number)
+                    if first != number:
+                        raise DataError(
+                            f"row {number}, column {unique!r} repeats {cleaned[unique]!r} of row {first}", path
+                        )
+                rows.append(cleaned)
+    except FileNotFoundError:
+        raise DataError("file not found", path) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8", path) from error
+    except csv.Error as error:
+        raise DataError(f"is not a readable CSV file ({error})", path) from error
+    return rows
