@@ -32,7 +32,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     # The suffix of the final name stays in front: writers such as numpy and matplotlib choose the format by it.
-    handle, name = tempfile.mkstemp(prefix=f".{final.stem}.", suffix=f"{TEMPORARY_SUFFIX}{final.suffix}", dir=final.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{final.stem}.", suffix=f"{TEMPORARY_SUFFIX}{final.suffix}", dir=final.parent
+    )
     os.close(handle)
     temporary = Path(name)
     try:

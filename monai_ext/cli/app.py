@@ -1,0 +1,28 @@
+"""The command-line application: names the commands and turns errors into one sentence."""
+
+from __future__ import annotations
+
+import typer
+
+from monai_ext.cli.check import check
+from monai_ext.cli.compare import compare
+from monai_ext.cli.cross_validate import cross_validate
+from monai_ext.cli.demo_data import demo_data
+from monai_ext.cli.prepare import prepare
+from monai_ext.cli.report import report
+
+app = typer.Typer(
+    name="python -m monai_ext",
+    help="Data, runs and results of the bundles, from the command line.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo-data")(demo_data)
+app.command("check")(check)
+app.command("prepare")(prepare)
+app.command("cross-validate", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    cross_validate
+)
+app.command("compare")(compare)
+app.command("report")(report)
