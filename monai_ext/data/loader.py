@@ -1,0 +1,110 @@
+"""A data loader whose batches are a function of seed and epoch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from monai.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+
+from monai_ext.data.seeded import EpochIndex, SeededDataset
+
+
+def default_workers() -> int:
+    """min(8, CPUs this process may use)."""
+    return min(8, len(os.sched_getaffinity(0)))
+
+
+class EpochSampler(DistributedSampler):
+    """Yields ``(epoch, index)`` pairs; one epoch is exactly one pass.
+
+    It is a `DistributedSampler` because MONAI's engines announce the epoch to no other kind. Unlike that class it
+    never repeats a sample to make the ranks' shares equal, except when a rank would have none: in training the
+    remainder is left out instead (another one each epoch), in evaluation the shares differ by one.
+
+    Args:
+        size: number of samples.
+        shuffle: order by ``(seed, epoch)`` instead of by index.
+        seed: of the run.
+        samples_per_epoch: limit on the samples of an epoch over all ranks.
+        equal_shares: give every rank the same number of samples.
+    """
+
+    def __init__(
+        self, size: int, shuffle: bool, seed: int, samples_per_epoch: int | None = None, equal_shares: bool = False
+    ) -> None:
+        grouped = dist.is_available() and dist.is_initialized()
+        super().__init__(
+            range(size),  # type: ignore[arg-type]
+            num_replicas=dist.get_world_size() if grouped else 1,
+            rank=dist.get_rank() if grouped else 0,
+            shuffle=shuffle,
+            seed=seed,
+        )
+        self.size = size
+        self.samples = min(size, samples_per_epoch) if samples_per_epoch else size
+        self.equal_shares = equal_shares
+        self.skip = 0
+
+    def _share(self, order: np.ndarray) -> np.ndarray:
+        if self.equal_shares and self.samples >= self.num_replicas:
+            order = order[: self.samples - self.samples % self.num_replicas]
+        mine = order[self.rank : self.samples : self.num_replicas]
+        return mine if len(mine) else order[self.rank % len(order) :][:1]
+
+    def __len__(self) -> int:
+        return len(self._share(np.arange(self.size)))
+
+    def __iter__(self) -> Iterator[EpochIndex]:  # type: ignore[override]
+        order = np.arange(self.size)
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+        skip, self.skip = self.skip, 0
+        return iter([EpochIndex(self.epoch, int(index)) for index in self._share(order)[skip:]])
+
+
+class SeededLoader(DataLoader):
+    """MONAI's `DataLoader` with order and random transforms decided by seed and epoch alone.
+
+    Args:
+        dataset: a MONAI dataset.
+        batch_size: samples per batch on each process.
+        shuffle: whether this is training: shuffled, equal shares per process, the last incomplete batch dropped
+            (kept when it is the only one).
+        seed: of the run.
+        num_workers: loader processes; they persist, prefetch four batches each, and pin memory where there is a GPU.
+        max_batches: limit on the batches of an epoch.
+        kwargs: other arguments of `torch.utils.data.DataLoader`.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        num_workers: int = 0,
+        max_batches: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        limit = max_batches * batch_size * processes if max_batches else None
+        sampler = EpochSampler(len(dataset), shuffle, seed, limit, equal_shares=shuffle)
+        if num_workers:
+            kwargs.setdefault("persistent_workers", True)
+            kwargs.setdefault("prefetch_factor", 4)
+        kwargs.setdefault("pin_memory", torch.cuda.is_available())
+        kwargs.setdefault("drop_last", shuffle and len(sampler) >= batch_size)
+        super().__init__(
+            SeededDataset(dataset, seed), batch_size=batch_size, sampler=sampler, num_workers=num_workers, **kwargs
+        )
+
+    def skip_batches(self, count: int) -> None:
+        """Leave out the first ``count`` batches of the next pass (a run resumed within an epoch)."""
+        assert isinstance(self.sampler, EpochSampler)
+        self.sampler.skip = count * (self.batch_size or 1)

@@ -1,0 +1,45 @@
+"""Random transforms whose draws depend on seed, epoch and sample alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset
+
+
+class EpochIndex(NamedTuple):
+    """What `monai_ext.data.SeededLoader` asks a dataset for."""
+
+    epoch: int
+    index: int
+
+
+class SeededDataset(Dataset):
+    """Gives a MONAI dataset's random transforms a new state before every sample.
+
+    The state is a function of ``(seed, epoch, index)``, so that neither the number of workers, nor their lifetime,
+    nor a restart changes what a sample looks like in an epoch. Dictionaries also get their ``index``, by which
+    several processes tell their cases apart.
+
+    Args:
+        dataset: a MONAI dataset; its ``transform``, when it is randomizable, is what gets seeded.
+        seed: of the run.
+    """
+
+    def __init__(self, dataset: Any, seed: int = 0) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset) if isinstance(self.dataset, Sized) else 0
+
+    def __getitem__(self, key: EpochIndex | int) -> Any:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        transform = getattr(self.dataset, "transform", None)
+        if hasattr(transform, "set_random_state"):
+            state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)[0]
+            transform.set_random_state(seed=int(state))
+        item = self.dataset[index]
+        return {**item, "index": index} if isinstance(item, dict) else item

@@ -1,0 +1,80 @@
+"""One sentence as the last line on standard error, and an exit code that tells what kind of failure it was."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
+
+from monai_ext.errors import UserError
+
+WRONG_INPUT = 2
+FAILED = 1
+DEBUG_VARIABLE = "MONAI_EXT_DEBUG"
+
+
+def debugging() -> bool:
+    """Whether tracebacks were asked for, by ``--debug`` or ``MONAI_EXT_DEBUG=1``."""
+    return os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0")
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what led to it, outermost first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def describe(error: BaseException) -> tuple[str, int]:
+    """The sentence and the exit code for an exception.
+
+    MONAI wraps what a component raises in layers of "Failed to instantiate ..."; the sentence is the one of the
+    innermost error that a user can cause or, failing that, of the root.
+    """
+    links = list(chain(error))
+    for link in reversed(links):
+        if isinstance(link, UserError):
+            return _one_line(str(link)), WRONG_INPUT
+    root = links[-1]
+    sentence = f"{type(root).__name__}: {_one_line(str(root)) or 'no message'}"
+    where = traceback.extract_tb(root.__traceback__)
+    if where:
+        sentence += f" (in {where[-1].name}, line {where[-1].lineno} of {os.path.basename(where[-1].filename)})"
+    if not debugging():
+        sentence += f"; set {DEBUG_VARIABLE}=1 for the traceback"
+    return sentence, FAILED
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def report(error: BaseException) -> int:
+    """Print the sentence (after the traceback when debugging) and return the exit code."""
+    sentence, code = describe(error)
+    if debugging():
+        traceback.print_exception(error)
+    # In the log file of a run the traceback is always kept: it is what a bug report needs.
+    logging.getLogger("monai_ext.traceback").error("%s", sentence, exc_info=error)
+    sys.stdout.flush()
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    return code
+
+
+def install_error_report() -> None:
+    """Report uncaught exceptions of this process in one sentence, ``python -m monai.bundle run`` included."""
+    sys.excepthook = _excepthook
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        print("error: interrupted", file=sys.stderr)
+        raise SystemExit(130)
+    # Only SystemExit from the hook lets the interpreter end with our code and still run its exit handlers.
+    raise SystemExit(report(error))

@@ -1,0 +1,72 @@
+"""Which epoch is the best, by a metric and those that break its ties."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from monai_ext.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+class BestEpoch:
+    """Compares epochs by several metrics in turn.
+
+    Args:
+        metrics: names in order of importance; a ``-`` in front means that less is better. The later ones break ties
+            of the earlier ones; at a full tie the earlier epoch stays.
+        min_delta: by how much the first metric has to improve.
+
+    A first metric that is NaN or missing (a one-class AUC, say) never counts as best; that is said once in the log.
+    """
+
+    def __init__(self, metrics: Sequence[str], min_delta: float = 0.0) -> None:
+        if not metrics:
+            raise ConfigError("BestEpoch: name at least one metric")
+        self.metrics = list(metrics)
+        self.min_delta = min_delta
+        self.epoch = 0
+        self.score: list[float] | None = None
+        self._warned = False
+
+    def update(self, epoch: int, values: Mapping[str, Any]) -> bool:
+        """Take in an epoch's metrics; whether it is the best so far.
+
+        Raises:
+            ConfigError: when a metric doesn't exist.
+        """
+        score = [self._score(name, values) for name in self.metrics]
+        if math.isnan(score[0]):
+            if not self._warned:
+                logger.warning("epoch %d: %s can't be computed, so the epoch can't be the best", epoch, self.metrics[0])
+                self._warned = True
+            return False
+        score = [-math.inf if math.isnan(value) else value for value in score]
+        if self.score is not None and not self._beats(score, self.score):
+            return False
+        self.score, self.epoch = score, epoch
+        return True
+
+    def _beats(self, new: list[float], old: list[float]) -> bool:
+        if new[0] != old[0]:
+            return new[0] > old[0] and new[0] - old[0] >= self.min_delta
+        return new > old
+
+    def _score(self, name: str, values: Mapping[str, Any]) -> float:
+        key = name.removeprefix("-")
+        if key not in values:
+            raise ConfigError(f"metric {key!r} does not exist; there are {', '.join(sorted(values))}")
+        value = values[key]
+        number = math.nan if value is None else float(value)
+        return -number if name.startswith("-") else number
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best epoch and its score."""
+        return {"epoch": self.epoch, "score": self.score}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over `state_dict`."""
+        self.epoch, self.score = state["epoch"], state["score"]

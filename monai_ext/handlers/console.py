@@ -1,0 +1,37 @@
+"""What a person sees while a network trains."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ignite.engine import Engine
+from ignite.handlers import ProgressBar
+
+logger = logging.getLogger("monai_ext")
+
+# Times belong into the file, not on the line that is read epoch by epoch.
+_HIDDEN = {"epoch", "lr", "data_seconds"}
+
+
+class Console:
+    """A progress bar over the batches (on a terminal) and one line an epoch; losses with six decimals."""
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer, on the main process only."""
+        # disable=None: tqdm leaves the bar out where standard error is no terminal (log files, CI).
+        bar = ProgressBar(persist=False, disable=None)
+        bar.attach(engine, output_transform=lambda output: {"loss": float(output["loss"])})
+
+    def epoch(self, entry: Mapping[str, Any], max_epochs: int, is_best: bool) -> None:
+        """Log the line of an epoch."""
+        shown = " | ".join(f"{name} {_format(name, value)}" for name, value in entry.items() if name not in _HIDDEN)
+        best = " | best so far" if is_best else ""
+        logger.info("epoch %d/%d | lr %.3g | %s%s", entry["epoch"], max_epochs, entry["lr"], shown, best)
+
+
+def _format(name: str, value: Any) -> str:
+    if name == "seconds":
+        return f"{value:.1f}"
+    return f"{value:.6f}" if name.endswith("loss") else f"{value:.4f}"

@@ -1,0 +1,56 @@
+"""Class weights that come into force in the middle of training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from monai_ext.errors import ConfigError
+from monai_ext.losses import drw_weights
+
+logger = logging.getLogger(__name__)
+
+
+class DeferredReweighting:
+    """Deferred re-weighting (DRW): train without class weights first, with them from ``start_epoch`` on.
+
+    Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019,
+    https://arxiv.org/abs/1906.07413. The switch is a function of the epoch alone, so it survives a resume.
+
+    Args:
+        loss: a loss with a ``weight`` (`monai_ext.losses.LDAMLoss`, `torch.nn.CrossEntropyLoss`).
+        class_counts: samples per class in the training data, all > 0.
+        start_epoch: first epoch (from 1) with weights; 0 or 1 for all epochs, ``None`` for none.
+        scheme: ``"sqrt"`` or ``"effective_number"``, see `monai_ext.losses.drw_weights`.
+        beta: of the effective number.
+    """
+
+    def __init__(
+        self,
+        loss: torch.nn.Module,
+        class_counts: Sequence[int],
+        start_epoch: int | None = 15,
+        scheme: str = "sqrt",
+        beta: float = 0.9999,
+    ) -> None:
+        if not hasattr(loss, "weight"):
+            raise ConfigError(f"DeferredReweighting: {type(loss).__name__} has no weight to set")
+        self.loss = loss
+        self.start_epoch = start_epoch
+        self.weights = drw_weights(class_counts, scheme, beta)
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self.apply)
+
+    def apply(self, engine: Engine) -> None:
+        """Set or clear the weights for the epoch that begins."""
+        active = self.start_epoch is not None and engine.state.epoch >= self.start_epoch
+        if active and self.loss.weight is None:
+            logger.info("epoch %d: class weights %s", engine.state.epoch, [round(w, 6) for w in self.weights.tolist()])
+        device: Any = engine.state.device
+        self.loss.weight = self.weights.to(device=device, dtype=torch.float32) if active else None

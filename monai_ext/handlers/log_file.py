@@ -1,0 +1,26 @@
+"""The console's lines, and more, in a file of the run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+
+class LogFile:
+    """Adds a file to the root logger; it also gets the tracebacks that the console leaves out.
+
+    Args:
+        path: appended to.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.handler = logging.FileHandler(path, encoding="utf-8")
+        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.getLogger().addHandler(self.handler)
+
+    def close(self) -> None:
+        """Detach and close the file."""
+        logging.getLogger().removeHandler(self.handler)
+        self.handler.close()

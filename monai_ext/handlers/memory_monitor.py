@@ -1,0 +1,83 @@
+"""How much memory a run takes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import psutil
+import torch
+from ignite.engine import Engine, Events
+
+from monai_ext.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+MIB = 2**20
+
+
+class MemoryMonitor:
+    """Samples memory in a thread while an engine runs.
+
+    Args:
+        interval: seconds between samples.
+
+    Attributes:
+        latest: the newest sample, in MiB: ``process`` (resident set with the loader processes), ``system_used``,
+            and ``gpu`` (allocated by torch) where there is one.
+        peaks: the largest value of each so far.
+    """
+
+    def __init__(self, interval: float = 10.0) -> None:
+        if interval <= 0:
+            raise ConfigError(f"MemoryMonitor: interval must be > 0 seconds, got {interval}")
+        self.interval = interval
+        self.latest: dict[str, float] = {}
+        self.peaks: dict[str, float] = {}
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an engine."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.COMPLETED, self.stop)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.sample)
+
+    def start(self) -> None:
+        """Begin sampling."""
+        if self._thread is None:
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._run, name="memory-monitor", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End sampling."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+            self._thread = None
+
+    def sample(self) -> dict[str, float]:
+        """Measure now."""
+        process = psutil.Process()
+        resident = process.memory_info().rss
+        for child in process.children(recursive=True):
+            try:
+                resident += child.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        sample: dict[str, Any] = {"process": resident / MIB, "system_used": psutil.virtual_memory().used / MIB}
+        if torch.cuda.is_available():
+            sample["gpu"] = torch.cuda.max_memory_allocated() / MIB
+        self.latest = {name: round(value, 1) for name, value in sample.items()}
+        for name, value in self.latest.items():
+            self.peaks[name] = max(value, self.peaks.get(name, 0.0))
+        return self.latest
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.interval):
+            try:
+                logger.debug("memory in MiB: %s", self.sample())
+            except psutil.Error as error:
+                logger.warning("memory can't be measured: %s", error)
+                return

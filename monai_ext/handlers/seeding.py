@@ -1,0 +1,36 @@
+"""Random numbers of the training step as a function of seed and iteration."""
+
+from __future__ import annotations
+
+import random
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+
+class IterationSeeding:
+    """Seed Python, NumPy and torch before every iteration from ``(seed, iteration, rank)``.
+
+    Dropout and batch augmentations then draw the same numbers in a resumed run as in an undisturbed one, without any
+    generator's state being restored, and whatever the data loader did in between.
+
+    Args:
+        seed: of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self.apply)
+
+    def apply(self, engine: Engine) -> None:
+        """Seed for the iteration that begins."""
+        sequence = np.random.SeedSequence((self.seed, engine.state.iteration, idist.get_rank()))
+        state = int(sequence.generate_state(1, np.uint64)[0])
+        torch.manual_seed(state)
+        np.random.seed(state % 2**32)
+        random.seed(state)

@@ -1,0 +1,78 @@
+"""A polite end when the machine or the user asks for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+logger = logging.getLogger(__name__)
+
+
+class Interrupted(SystemExit):
+    """The run was asked to end by a signal; the exit code is 128 + its number (143 for SIGTERM, 130 for SIGINT)."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+
+class GracefulSignals:
+    """On SIGTERM and SIGINT lets the running batch end, then raises `Interrupted` out of the engine.
+
+    A second signal of the same kind acts at once, as if this handler weren't there.
+    """
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+        self._process = os.getpid()
+
+    def attach(self, *engines: Engine) -> None:
+        """Register with the trainer (first) and with the engines that run inside it."""
+        engines[0].add_event_handler(Events.STARTED, self.install)
+        engines[0].add_event_handler(Events.COMPLETED, self.remove)
+        for engine in engines:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self.raise_if_received)
+
+    def install(self) -> None:
+        """Catch the signals (possible in the main thread only)."""
+        if threading.current_thread() is threading.main_thread():
+            self._process = os.getpid()
+            for number in self.numbers:
+                self._previous[number] = signal.signal(number, self._receive)
+
+    def remove(self) -> None:
+        """Give the signals back to whoever had them."""
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
+        self._previous = {}
+
+    def raise_if_received(self) -> None:
+        """End the run when a signal has come.
+
+        Raises:
+            Interrupted: with the signal's number.
+        """
+        if self.received is not None:
+            raise Interrupted(self.received)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            # A data worker inherited this handler; SIGINT is for the main process, SIGTERM must end the worker.
+            if number == signal.SIGTERM:
+                os._exit(128 + number)
+            return
+        if self.received == number:
+            signal.signal(number, self._previous.get(number) or signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self.received = number
+        logger.warning("%s: ending after this batch (once more to end now)", signal.Signals(number).name)

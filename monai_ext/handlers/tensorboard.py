@@ -1,0 +1,35 @@
+"""TensorBoard curves of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class TensorBoard:
+    """Writes the entries of the history as scalars.
+
+    MONAI's handler logs an engine's loss by iteration and its metrics by engine; this one logs what the console, the
+    history and MLflow show, so that all four agree.
+
+    Args:
+        folder: log directory.
+        first_epoch: entries from this epoch on replace those of an earlier, killed process.
+    """
+
+    def __init__(self, folder: str | Path, first_epoch: int = 1) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
+
+    def epoch(self, entry: Mapping[str, Any]) -> None:
+        """Log one entry."""
+        for name, value in entry.items():
+            if name != "epoch" and isinstance(value, (int, float)) and math.isfinite(value):
+                self.writer.add_scalar(name, value, entry["epoch"])
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.writer.close()

@@ -1,0 +1,197 @@
+"""The folder of one training run: its name, its lock, its record and where things lie in it."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import logging
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from monai_ext.errors import ConfigError, RunLockedError
+from monai_ext.io import finite, read_json, sweep_partial, write_json
+
+logger = logging.getLogger(__name__)
+
+RUNNING, FINISHED, FAILED, KILLED = "running", "finished", "failed", "killed"
+
+# POSIX locks don't exclude within one process, so that is kept here.
+_held: set[Path] = set()
+
+
+class RunFolder:
+    """``<output_dir>/fold_<k>/run_YYYYMMDD_HHMMSS``, made when training starts and locked while it is written.
+
+    Args:
+        output_dir: folder of all runs of a bundle.
+        fold: cross-validation fold, from 1.
+        resume: ``None`` for a new run, ``"auto"`` for the newest unfinished run of this fold (a new one when
+            there is none), or the path of a run folder.
+
+    Raises:
+        ConfigError: for a ``resume`` path that isn't a run folder.
+    """
+
+    def __init__(self, output_dir: str | Path, fold: int = 1, resume: str | None = None) -> None:
+        self.parent = Path(output_dir).absolute() / f"fold_{fold}"
+        self.fold = fold
+        self.resume = None if resume in (None, "", False) else str(resume)
+        if self.resume not in (None, "auto") and not (Path(str(self.resume)) / "run.json").is_file():
+            raise ConfigError(
+                f"--resume {self.resume}: no run folder (it has no run.json); give 'auto' or the path of one"
+            )
+        self.path: Path | None = None
+        self.record: dict[str, Any] = {}
+        self.resumed = False
+        self._lock: IO[str] | None = None
+
+    def __truediv__(self, name: str) -> Path:
+        if self.path is None:
+            raise RuntimeError("the run folder is not open yet")
+        return self.path / name
+
+    @property
+    def name(self) -> str:
+        """``fold_<k>/run_...``: unique below the output folder."""
+        return f"{self.parent.name}/{(self / '').name}"
+
+    def open(self) -> Path:
+        """Make or find the folder, take its lock, sweep what a killed writer left.
+
+        Raises:
+            RunLockedError: when another living process writes to it.
+        """
+        self.parent.mkdir(parents=True, exist_ok=True)
+        existing = self._to_resume()
+        if existing is not None:
+            self._take_lock(existing)
+            self.record = read_json(existing / "run.json")
+            self.resumed = True
+            swept = sweep_partial(existing)
+            if swept:
+                logger.info("removed %d unfinished files of the killed run", len(swept))
+        else:
+            self._take_lock(self._new_folder())
+        self.update(status=RUNNING, started=self.record.get("started", _now()), ended=None)
+        return self / ""
+
+    def attach(self, path: str | Path) -> None:
+        """Use a folder that the main process has opened (the other ranks of a multi-process run)."""
+        self.path = Path(path)
+
+    def update(self, **entries: Any) -> None:
+        """Merge entries into ``run.json``."""
+        self.record.update(entries)
+        write_json(self / "run.json", finite(self.record))
+
+    def close(self, status: str) -> None:
+        """Write the end state and release the lock."""
+        if self._lock is None:
+            return
+        self.update(status=status, ended=_now())
+        _held.discard(self / "")
+        self._lock.close()
+        self._lock = None
+
+    def unfinished(self) -> list[Path]:
+        """Runs of this fold that have not finished, newest first, whoever may be writing to them."""
+        return [run for run in _runs(self.parent) if _status(run) != FINISHED]
+
+    def _to_resume(self) -> Path | None:
+        if self.resume is None:
+            return None
+        if self.resume != "auto":
+            return Path(self.resume).absolute()
+        candidates = self.unfinished()
+        if not candidates:
+            logger.info("--resume auto: no unfinished run in %s, starting a new one", self.parent)
+        return candidates[0] if candidates else None
+
+    def _new_folder(self) -> Path:
+        stamp = datetime.datetime.now().strftime("run_%Y%m%d_%H%M%S")
+        for suffix in ["", *(f"_{number}" for number in range(2, 1000))]:
+            folder = self.parent / f"{stamp}{suffix}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+        raise ConfigError(f"{self.parent}: could not make a new run folder")
+
+    def _take_lock(self, folder: Path) -> None:
+        if folder in _held:
+            raise RunLockedError(f"{folder}: this process already writes to it")
+        # A record lock ends with its process, however that dies, and isn't inherited by data workers. The file stays
+        # open, and is never opened twice here: closing any handle of it would release the lock.
+        lock = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            lock.close()
+            raise RunLockedError(
+                f"{folder}: {holder} is writing to it; wait for its end, or start a new run without --resume"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()}")
+        lock.flush()
+        _held.add(folder)
+        self._lock, self.path = lock, folder
+
+
+def _runs(parent: Path) -> list[Path]:
+    def age(run: Path) -> tuple[str, int]:
+        stamp, _, suffix = run.name.removeprefix("run_").partition("_")
+        time, _, number = suffix.partition("_")
+        return stamp + time, int(number) if number.isdigit() else 1
+
+    return sorted((run for run in parent.glob("run_*") if run.is_dir()), key=age, reverse=True)
+
+
+def _status(run: Path) -> str:
+    try:
+        return str(read_json(run / "run.json").get("status", RUNNING))
+    except ValueError:
+        return RUNNING
+
+
+def finished_runs(output_dir: str | Path, fold: int) -> list[Path]:
+    """Finished runs of a fold, newest first."""
+    return [run for run in _runs(Path(output_dir).absolute() / f"fold_{fold}") if _status(run) == FINISHED]
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the numbers."""
+    names = ("monai-ext", "monai", "torch", "pytorch-ignite", "numpy", "nibabel", "itk", "scikit-learn", "mlflow")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """Commit of the code that runs, marked ``+changes`` when the work tree differs; ``None`` outside a repository."""
+    here = Path(__file__).parent
+    try:
+        head = _git(here, "rev-parse", "HEAD")
+        changed = _git(here, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head + ("+changes" if changed else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()

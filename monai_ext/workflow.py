@@ -1,0 +1,299 @@
+"""What a bundle's config needs to know about the workflow that reads it.
+
+A config names these functions as ``_target_``; they find the running `monai.bundle.ConfigWorkflow` (or the export and
+verify commands of ``python -m monai.bundle``) by looking up the call stack, because MONAI hands a component nothing
+but its own arguments.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import random
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
+from monai_ext.errors import ConfigError
+
+_WORKFLOW_ARGUMENTS = {
+    "meta_file",
+    "logging_file",
+    "init_id",
+    "run_id",
+    "final_id",
+    "tracking",
+    "workflow_type",
+    "properties_path",
+}
+_CHOICE = re.compile(r"^\$@(?P<table>\w+)\[@(?P<knob>\w+)\]")
+
+
+def _frames() -> Iterable[FrameType]:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def find_workflow() -> Any | None:
+    """The config workflow in whose call this runs, or ``None`` outside one."""
+    for frame in _frames():
+        candidate = frame.f_locals.get("self")
+        # vars(), not getattr(): a workflow's __getattr__ would evaluate config properties.
+        if candidate is not None and "config_root_path" in getattr(candidate, "__dict__", {}):
+            return candidate
+    return None
+
+
+def bundle_root() -> str:
+    """Absolute path of the bundle whose config is being read, whatever the current directory is.
+
+    Raises:
+        ConfigError: outside `monai.bundle`; give ``--bundle_root`` there.
+    """
+    workflow = find_workflow()
+    if workflow is not None:
+        return _root_of(workflow.config_root_path)
+    for frame in _frames():
+        # `ckpt_export`, `verify_net_in_out` and the like keep the config's path in this local variable.
+        files = frame.f_locals.get("config_file_")
+        if files:
+            return _root_of(Path(files if isinstance(files, str) else files[0]).parent)
+    raise ConfigError("bundle_root can't be found outside a MONAI bundle workflow; give it with --bundle_root PATH")
+
+
+def _root_of(config_folder: str | Path) -> str:
+    folder = Path(config_folder).absolute()
+    return str(folder.parent if folder.name == "configs" else folder)
+
+
+def default_dataset_dir(bundle_root: str) -> str:
+    """``data/<bundle>`` under the current directory, else beside ``bundles/``; the first one when neither exists."""
+    root = Path(bundle_root)
+    here = Path("data") / root.name
+    beside = root.parent.parent / "data" / root.name
+    return str(beside.absolute() if beside.is_dir() and not here.is_dir() else here.absolute())
+
+
+def default_device() -> Any:
+    """This process's GPU (by ``LOCAL_RANK`` under ``torchrun``) or, without one, the CPU, as `torch.device`."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def default_tracking_uri(output_dir: str) -> str:
+    """``MLFLOW_TRACKING_URI`` where it is set, else SQLite beside the runs: ``<output_dir>/../mlflow.db``."""
+    from monai.utils import path_to_sqlite_uri
+
+    chosen = os.environ.get("MLFLOW_TRACKING_URI")
+    return chosen or path_to_sqlite_uri(str(Path(output_dir).absolute().parent / "mlflow.db"))
+
+
+def start(seed: int | None = None, device: Any = None, distributed: bool = False) -> None:
+    """First step of every config's ``initialize``: refuse what can't work, then make the run reproducible.
+
+    Installs the one-sentence error report, checks the command line's overrides and every choice by name, checks the
+    device, joins the process group under ``torchrun``, and seeds Python, NumPy and torch.
+
+    Args:
+        seed: any non-negative integer; ``None`` leaves the generators alone.
+        device: name or `torch.device` to check.
+        distributed: whether the config is the multi-process one (``multi_gpu_train.json`` says so).
+
+    Raises:
+        ConfigError: for an override that matches no key, an unknown choice, a device that isn't there, or several
+            processes without the multi-process config.
+    """
+    install_error_report()
+    workflow = find_workflow()
+    if workflow is not None:
+        _check_command_line()
+        check_choices(workflow.parser.get())
+        _keep_tracking_artifact(workflow.parser)
+    if device is not None:
+        check_device(device)
+    _join_process_group(device, distributed)
+    if seed is not None:
+        seed_everything(seed)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch. cuDNN stays free to choose its fastest kernels (see ``docs/recovery.md``)."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) -> None:
+    """Refuse overrides that match no key of the config; what ``python -m monai.bundle run`` accepts in silence.
+
+    A new argument of a component (``train#optimizer#amsgrad``) passes: the component itself checks its arguments.
+
+    Args:
+        config_file: one config file or several, merged in order.
+        overrides: keys as on the command line, nested ones with ``#`` or ``::``.
+
+    Raises:
+        ConfigError: naming the key and the nearest one that exists.
+    """
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(f=config_file)
+    config = parser.get()
+    for key in overrides:
+        _check_override(config, key)
+
+
+def _check_override(config: Mapping[str, Any], key: str) -> None:
+    parts = re.split(r"#|::", key.removeprefix("+"))
+    node: Any = config
+    for depth, part in enumerate(parts):
+        if isinstance(node, Mapping) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        elif (depth == len(parts) - 1 and isinstance(node, Mapping) and "_target_" in node) or part == "_meta_":
+            return
+        else:
+            known = [str(name) for name in node] if isinstance(node, Mapping) else []
+            raise ConfigError(f"--{key}: the config has no {part!r}{_nearest(part, known)}")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(sorted(known))}" if known else ""
+
+
+def _check_command_line() -> None:
+    for frame in _frames():
+        if frame.f_code.co_name == "create_workflow" and "config_file" in frame.f_locals:
+            arguments = frame.f_locals.get("_args", {})
+            overrides = [key for key in arguments if key not in _WORKFLOW_ARGUMENTS]
+            if "debug" in overrides:
+                os.environ[DEBUG_VARIABLE] = "1" if arguments["debug"] else "0"
+                overrides.remove("debug")
+            check_overrides(frame.f_locals["config_file"], overrides)
+            return
+
+
+def check_choices(config: Any) -> None:
+    """Check every ``"$@table[@knob]"`` of a config: the knob's value must be a key of the table.
+
+    Raises:
+        ConfigError: naming the knob, its value and what there is to choose from.
+    """
+    for expression in _strings(config):
+        match = _CHOICE.match(expression)
+        if match is None:
+            continue
+        table, value = config.get(match["table"]), config.get(match["knob"])
+        if isinstance(table, Mapping) and isinstance(value, str) and value not in table:
+            choices = ", ".join(table)
+            raise ConfigError(f"--{match['knob']} {value}: unknown{_nearest(value, list(table))} (choices: {choices})")
+
+
+def _strings(node: Any) -> Iterable[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping):
+        for item in node.values():
+            yield from _strings(item)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _strings(item)
+
+
+def check_device(device: Any) -> None:
+    """Check that a device can be used.
+
+    Raises:
+        ConfigError: naming the device and what this machine has.
+    """
+    import torch
+
+    available = ["cpu"] + [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"--device {device}: not a device name; this machine has {', '.join(available)}") from error
+    name = str(chosen) if chosen.type != "cuda" or chosen.index is not None else f"cuda:{0}"
+    if name not in available:
+        raise ConfigError(f"--device {device}: not on this machine, which has {', '.join(available)}")
+
+
+def _join_process_group(device: Any, distributed: bool) -> None:
+    import torch
+    import torch.distributed as dist
+
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if not distributed:
+        if processes > 1:
+            raise ConfigError(
+                f"{processes} processes were started with a config for one; add configs/multi_gpu_train.json: "
+                "--config_file \"['.../train.json','.../multi_gpu_train.json']\""
+            )
+        return
+    if dist.is_initialized():
+        return
+    if "RANK" not in os.environ:
+        raise ConfigError("multi_gpu_train.json needs a launcher: torchrun --nproc_per_node=N -m monai.bundle run ...")
+    chosen = torch.device(device if device is not None else "cpu")
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+
+
+def finish() -> None:
+    """Last step of every config's ``finalize``: leave the process group, if there is one."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _keep_tracking_artifact(parser: Any) -> None:
+    """With ``--tracking mlflow`` MONAI builds its artifact's path as text; a plain ``output_dir`` loses the file."""
+    path = parser.get("save_execute_config")
+    output_dir = parser.get("output_dir")
+    if isinstance(path, str) and isinstance(output_dir, str) and not output_dir.startswith("$"):
+        prefix = output_dir + " + '"
+        if path.startswith(prefix):
+            parser["save_execute_config"] = output_dir + path[len(prefix) :].rstrip("'")
+
+
+def knobs(parser: Any) -> dict[str, Any]:
+    """Resolved top-level settings of a config: numbers, words and short lists, not components.
+
+    Args:
+        parser: a `monai.bundle.ConfigParser` that has been parsed.
+    """
+    found: dict[str, Any] = {}
+    for key, raw in parser.get().items():
+        if key.startswith("_") or key in ("initialize", "run", "finalize"):
+            continue
+        value = raw
+        if (isinstance(raw, str) and raw.startswith(("$", "@"))) or (isinstance(raw, Mapping) and "_target_" in raw):
+            if not isinstance(raw, str) and not str(raw["_target_"]).startswith("monai_ext.workflow."):
+                continue
+            value = parser.get_parsed_content(key)
+        if type(value).__name__ == "device":
+            value = str(value)
+        if value is None or isinstance(value, (bool, int, float, str)):
+            found[key] = value
+        elif isinstance(value, (list, tuple)) and all(isinstance(item, (bool, int, float, str)) for item in value):
+            found[key] = list(value)
+    return found
