@@ -15,6 +15,11 @@ WRONG_INPUT = 2
 FAILED = 1
 DEBUG_VARIABLE = "MONAI_EXT_DEBUG"
 
+# For log files only: what is printed is one sentence.
+TRACEBACKS = logging.getLogger("monai_ext.tracebacks")
+TRACEBACKS.propagate = False
+TRACEBACKS.addHandler(logging.NullHandler())
+
 
 def debugging() -> bool:
     """Whether tracebacks were asked for, by ``--debug`` or ``MONAI_EXT_DEBUG=1``."""
@@ -60,8 +65,8 @@ def report(error: BaseException) -> int:
     sentence, code = describe(error)
     if debugging():
         traceback.print_exception(error)
-    # In the log file of a run the traceback is always kept: it is what a bug report needs.
-    logging.getLogger("monai_ext.traceback").error("%s", sentence, exc_info=error)
+    # The log file of a run always keeps the traceback (see LogFile): it is what a bug report needs.
+    TRACEBACKS.error("%s", sentence, exc_info=error)
     sys.stdout.flush()
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     return code

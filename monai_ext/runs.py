@@ -76,7 +76,7 @@ class RunFolder:
                 logger.info("removed %d unfinished files of the killed run", len(swept))
         else:
             self._take_lock(self._new_folder())
-        self.update(status=RUNNING, started=self.record.get("started", _now()), ended=None)
+        self.update(status=RUNNING, started=self.record.get("started", now()), ended=None)
         return self / ""
 
     def attach(self, path: str | Path) -> None:
@@ -92,7 +92,7 @@ class RunFolder:
         """Write the end state and release the lock."""
         if self._lock is None:
             return
-        self.update(status=status, ended=_now())
+        self.update(status=status, ended=now())
         _held.discard(self / "")
         self._lock.close()
         self._lock = None
@@ -100,6 +100,11 @@ class RunFolder:
     def unfinished(self) -> list[Path]:
         """Runs of this fold that have not finished, newest first, whoever may be writing to them."""
         return [run for run in _runs(self.parent) if _status(run) != FINISHED]
+
+    def crashed(self) -> list[Path]:
+        """Other runs of this fold that say they are running although nobody does: their process was killed."""
+        others = (run for run in self.unfinished() if run != self.path and run not in _held)
+        return [run for run in others if _status(run) == RUNNING and not _locked(run)]
 
     def _to_resume(self) -> Path | None:
         if self.resume is None:
@@ -160,12 +165,22 @@ def _status(run: Path) -> str:
         return RUNNING
 
 
+def _locked(run: Path) -> bool:
+    try:
+        with open(run / ".lock", "a", encoding="utf-8") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
+
+
 def finished_runs(output_dir: str | Path, fold: int) -> list[Path]:
     """Finished runs of a fold, newest first."""
     return [run for run in _runs(Path(output_dir).absolute() / f"fold_{fold}") if _status(run) == FINISHED]
 
 
-def _now() -> str:
+def now() -> str:
+    """Local time with its zone, to the second."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 

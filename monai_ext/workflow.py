@@ -121,6 +121,7 @@ def start(seed: int | None = None, device: Any = None, distributed: bool = False
     if device is not None:
         check_device(device)
     _join_process_group(device, distributed)
+    _tune_gpu()
     if seed is not None:
         seed_everything(seed)
 
@@ -255,6 +256,15 @@ def _join_process_group(device: Any, distributed: bool) -> None:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+
+
+def _tune_gpu() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = True
 
 
 def finish() -> None:

@@ -1,1 +1,32 @@
+"""Ignite handlers that the bundles share; `StandardTraining` is the one that configs name."""
 
+from monai_ext.handlers.best import BestEpoch
+from monai_ext.handlers.checkpoint import Checkpoints
+from monai_ext.handlers.classification_outputs import ClassificationOutputs
+from monai_ext.handlers.deferred_reweighting import DeferredReweighting
+from monai_ext.handlers.early_stopping import EarlyStopping
+from monai_ext.handlers.freeze_backbone import FreezeBackbone
+from monai_ext.handlers.history import History
+from monai_ext.handlers.memory_monitor import MemoryMonitor
+from monai_ext.handlers.mlflow_tracker import MLflowTracker
+from monai_ext.handlers.seeding import IterationSeeding
+from monai_ext.handlers.signals import GracefulSignals, Interrupted
+from monai_ext.handlers.standard_training import StandardTraining
+from monai_ext.handlers.tensorboard import TensorBoard
+
+__all__ = [
+    "BestEpoch",
+    "Checkpoints",
+    "ClassificationOutputs",
+    "DeferredReweighting",
+    "EarlyStopping",
+    "FreezeBackbone",
+    "GracefulSignals",
+    "History",
+    "IterationSeeding",
+    "Interrupted",
+    "MLflowTracker",
+    "MemoryMonitor",
+    "StandardTraining",
+    "TensorBoard",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import ignite.distributed as idist
@@ -29,6 +30,7 @@ class History:
         self._validated = False
         self._waiting = self._started = 0.0
         self._waited = 0.0
+        self._restored = [0.0, 0.0]
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer (and with the evaluator given before)."""
@@ -72,8 +74,19 @@ class History:
                 found[name] = {"min": min(values), "max": max(values), "mean": mean, "std": math.sqrt(variance)}
         return found
 
-    def _epoch_started(self) -> None:
-        self._sum.zero_()
+    def state_dict(self) -> dict[str, Any]:
+        """Entries and, within an epoch, the loss collected so far."""
+        return {"entries": list(self.entries), "sum": self._sum.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over `state_dict`; the sum counts when the resumed epoch had already begun."""
+        self.entries = [dict(entry) for entry in state["entries"]]
+        self._restored = list(state["sum"])
+
+    def _epoch_started(self, engine: Engine) -> None:
+        within = engine.state.iteration % (engine.state.epoch_length or 1)
+        self._sum = torch.tensor(self._restored if within else [0.0, 0.0], dtype=torch.float64)
+        self._restored = [0.0, 0.0]
         self._validated = False
         self._started, self._waited = time.perf_counter(), 0.0
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from monai_ext.error_report import TRACEBACKS
+
 
 class LogFile:
     """Adds a file to the root logger; it also gets the tracebacks that the console leaves out.
@@ -18,9 +20,11 @@ class LogFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.handler = logging.FileHandler(path, encoding="utf-8")
         self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logging.getLogger().addHandler(self.handler)
+        for logger in (logging.getLogger(), TRACEBACKS):
+            logger.addHandler(self.handler)
 
     def close(self) -> None:
         """Detach and close the file."""
-        logging.getLogger().removeHandler(self.handler)
+        for logger in (logging.getLogger(), TRACEBACKS):
+            logger.removeHandler(self.handler)
         self.handler.close()
