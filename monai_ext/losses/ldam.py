@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -45,8 +46,9 @@ class LDAMLoss(nn.Module):
     """
 
     __jit_unused_properties__ = ("weight",)
-    margins: torch.Tensor
-    _weight: torch.Tensor | None
+    if TYPE_CHECKING:  # TorchScript reads the annotations of a class, and postponed ones are only text to it
+        margins: torch.Tensor
+        _weight: torch.Tensor | None
 
     def __init__(
         self,

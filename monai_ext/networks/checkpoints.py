@@ -36,8 +36,8 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         raise WeightsError(f"{path}: is an exported TorchScript program; a checkpoint (.pt) is needed here")
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except OSError as error:
-        raise WeightsError(f"{path}: could not be read ({error.strerror or error})") from error
+    except PermissionError as error:
+        raise WeightsError(f"{path}: could not be read ({error.strerror}); check its permissions") from error
     # A damaged or hostile file can fail anywhere in the unpickler, with almost any exception; torch's own text is
     # not repeated, as it advises to switch the protection off.
     except Exception as error:

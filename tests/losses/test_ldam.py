@@ -157,7 +157,7 @@ def test_bad_arguments(arguments, message) -> None:
         (torch.zeros(2, 3), torch.tensor([0, 1]), r"logits must have shape \(B, 2\).*got \(2, 3\)"),
         (torch.zeros(2, 2), torch.tensor([0, 1, 1]), r"target must have shape \(2,\) or \(2, 1\).*got \(3,\)"),
         (torch.zeros(2, 2), torch.eye(2, dtype=torch.int64), r"target must have shape.*got \(2, 2\)"),
-        (torch.zeros(2, 2), torch.tensor([0.0, 1.0]), "integer class numbers, got torch.float32"),
+        (torch.zeros(2, 2), torch.tensor([0.0, 1.0]), "target must hold integer class numbers, got torch.float32"),
         (torch.zeros(3, 2), torch.tensor([0, 2, -1]), r"labels must be 0 to 1, got \[-1, 2\]"),
     ],
     ids=["classes", "length", "one-hot", "float", "range"],
