@@ -1,1 +1,15 @@
+"""Networks that MONAI lacks, and loading of weights."""
 
+from monai_ext.networks.checkpoints import compare_settings, load_model, network_settings, read_checkpoint
+from monai_ext.networks.medicalnet import MedicalNetResNet50
+from monai_ext.networks.weights import LoadReport, load_pretrained
+
+__all__ = [
+    "LoadReport",
+    "MedicalNetResNet50",
+    "compare_settings",
+    "load_model",
+    "load_pretrained",
+    "network_settings",
+    "read_checkpoint",
+]
