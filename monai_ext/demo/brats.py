@@ -75,18 +75,18 @@ def make_subject(rng: np.random.Generator, label: int, geometry: Geometry) -> di
     # anywhere between the middle and the surface, wholly inside
     direction = rng.standard_normal(3)
     centre = direction / np.linalg.norm(direction) * rng.uniform(0.3, 0.5) * radii
-    size_mm, squeeze = rng.uniform(19.0, 26.0), rng.uniform(0.85, 1.15, 3)
+    size_mm, squeeze = rng.uniform(23.0, 30.0), rng.uniform(0.85, 1.15, 3)
     radius = np.sqrt(sum(((grid[i] - centre[i]) / squeeze[i]) ** 2 for i in range(3))) / size_mm
     radius = radius * (1 + 0.08 * wobble)
     lesion, oedema = brain & (radius < 1), brain & (radius >= 1) & (radius < 1.3)
     necrosis = lesion & (radius < rng.uniform(0.58, 0.68))
     texture = _smooth(rng, geometry, 3.5)
-    strength = rng.uniform(0.85, 1.15)
+    strength = rng.uniform(0.85, 1.0)
 
     pattern = np.zeros(geometry.shape, np.float32)
     if label == 1:
-        pattern[lesion] = 0.35 + 0.15 * texture[lesion]
-        pattern[necrosis] = -0.65 + 0.1 * texture[necrosis]
+        pattern[lesion] = 0.5 + 0.2 * texture[lesion]
+        pattern[necrosis] = -0.5 + 0.1 * texture[necrosis]
         pattern[lesion] -= pattern[lesion].mean()
     else:
         pattern[lesion] = 0.04 * texture[lesion]
