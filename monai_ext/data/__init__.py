@@ -1,1 +1,7 @@
+"""Data sources, one file each, and what they share: splits, prepared volumes, checks."""
 
+from monai_ext.data.checks import Problem
+from monai_ext.data.prepared import PreparedDataset, prepare
+from monai_ext.data.splits import class_counts, grouped_stratified_folds
+
+__all__ = ["PreparedDataset", "Problem", "class_counts", "grouped_stratified_folds", "prepare"]

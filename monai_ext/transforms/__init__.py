@@ -1,1 +1,16 @@
+"""Transforms that MONAI lacks."""
 
+from monai_ext.transforms.bias_field import CorrectBiasField, CorrectBiasFieldd
+from monai_ext.transforms.cube import CubePad, CubePadd, is_nonzero
+from monai_ext.transforms.finite import CheckFinited
+from monai_ext.transforms.load import LoadVolumed
+
+__all__ = [
+    "CheckFinited",
+    "CorrectBiasField",
+    "CorrectBiasFieldd",
+    "CubePad",
+    "CubePadd",
+    "LoadVolumed",
+    "is_nonzero",
+]

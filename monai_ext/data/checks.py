@@ -1,0 +1,76 @@
+"""Preflight checks: open everything once and list all that is wrong, before a run stumbles over the first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_ext.data.volumes import geometry_difference, read_volume
+from monai_ext.errors import DataError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a file or folder; ``severity`` is "error" (a run would fail or learn nonsense) or "warning"."""
+
+    path: str
+    message: str
+    severity: str = "error"
+
+    @classmethod
+    def of(cls, error: DataError, path: str | Path = "") -> Problem:
+        """From an error, whose message starts with its path."""
+        where = str(error.path or path)
+        return cls(where, str(error).removeprefix(f"{where}: "))
+
+
+def check_volumes(
+    images: Sequence[str], seg: str | None = None, seg_values: Iterable[int] = (0, 1, 2, 4)
+) -> list[Problem]:
+    """Problems of one case: each file readable, 3-D, finite and not blank; all on one grid; allowed values in ``seg``."""
+    problems: list[Problem] = []
+    first = None
+    for path in [*images, *([seg] if seg else [])]:
+        try:
+            volume = read_volume(path)
+        except DataError as error:
+            problems.append(Problem.of(error, path))
+            continue
+        array = volume.numpy()
+        bad = array.size - int(np.isfinite(array).sum())
+        if bad:
+            problems.append(Problem(path, f"{bad} of {array.size} voxels are NaN or infinite"))
+        if first is None:
+            first, first_path = volume, path
+        elif difference := geometry_difference(first, volume):
+            problems.append(Problem(path, f"{difference} as {first_path}"))
+        if path == seg:
+            others = sorted({float(value) for value in np.unique(array[np.isfinite(array)])} - set(seg_values))
+            if others:
+                shown = ", ".join(f"{value:g}" for value in others[:5])
+                problems.append(Problem(path, f"holds labels {shown}; expected only {sorted(seg_values)}"))
+        elif not array.any():
+            problems.append(Problem(path, "has nothing but zeros; there is no image"))
+    return problems
+
+
+def run_checks(
+    check: Callable[..., list[Problem]], cases: Sequence[Mapping[str, Any]], workers: int | None = None
+) -> list[Problem]:
+    """Call ``check(**case)`` for every case in threads (inflating releases Python's lock), with a progress bar."""
+    from tqdm import tqdm
+
+    workers = min(8, os.cpu_count() or 1) if workers is None else max(1, workers)
+    with ThreadPoolExecutor(workers) as executor:
+        results = executor.map(lambda case: check(**case), cases)
+        return [
+            problem
+            for problems in tqdm(results, desc="checking", total=len(cases), unit="case", disable=None)
+            for problem in problems
+        ]

@@ -1,0 +1,227 @@
+"""Deterministic preparation, computed once a case and kept on disk."""
+
+from __future__ import annotations
+
+import copy
+import enum
+import functools
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+from monai.data import PersistentDataset
+from monai.transforms import Transform
+from monai.utils import RandomizableTrait
+
+from monai_ext.errors import DataError
+from monai_ext.io import atomic_path
+
+logger = logging.getLogger(__name__)
+
+
+class PreparedDataset(PersistentDataset):
+    """MONAI's ``PersistentDataset`` with a key that notices change, whole files only, and errors that name the case.
+
+    Transforms up to the first random one run once; their result is ``<case>-<hash>.pt`` in the cache. The hash covers
+    the item (with the size and time in its ``stamp``, so that a changed file is prepared anew), the settings of these
+    transforms and MONAI's version; it is the same in every process. Several processes may share a cache.
+
+    Differences to MONAI: the temporary file lies beside the final one and is replaced in one step; any damaged cache
+    file is recomputed with a warning; ``set_data`` doesn't delete the cache; an item comes out as plain tensors
+    (contiguous float32 for images), numbers and text, whether it was cached or not.
+
+    Args:
+        data: items with ``case`` and paths, as `monai_ext.data.brats.fold_items` gives them.
+        transform: one transform or a list of them.
+        cache_dir: folder of the cache; None prepares again each time.
+
+    Raises:
+        DataError: on access, when a case can't be prepared: its file and the root cause.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Sequence[Callable] | Callable,
+        cache_dir: str | Path | None = None,
+    ) -> None:
+        try:
+            super().__init__(data, transform, cache_dir)
+        except OSError as error:
+            raise DataError(f"can't be used as the cache of prepared volumes ({error})", cache_dir) from error
+        self.transform_hash = _digest([monai.__version__, *map(describe, self._deterministic())])
+
+    def set_data(self, data: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the items; what is cached stays."""
+        self.data = data
+
+    def cache_file(self, index: int) -> Path | None:
+        """Where the prepared item is kept, or None without a cache."""
+        if self.cache_dir is None:
+            return None
+        item = self.data[index]
+        case = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(item.get("case", "case")))[:80]
+        return self.cache_dir / f"{case}-{_digest([item, self.transform_hash])[:32]}.pt"
+
+    def prepare_item(self, index: int) -> dict[str, Any]:
+        """The item after the deterministic transforms, from the cache where possible."""
+        file = self.cache_file(index)
+        if file is not None and file.is_file():
+            try:
+                return torch.load(file, weights_only=True)
+            except Exception as error:  # whatever a damaged file makes torch raise, computing again is the cure
+                logger.warning("cache file %s is damaged (%s); preparing the case again", file, type(error).__name__)
+        item = self.data[index]
+        try:
+            prepared = _plain(self._pre_transform(copy.deepcopy(item)))
+        except Exception as error:
+            raise _data_error(error, item) from error
+        if file is not None:
+            with atomic_path(file) as temporary:
+                torch.save(prepared, temporary)
+        return prepared
+
+    def _transform(self, index: int) -> Any:
+        return self._post_transform(self.prepare_item(index))
+
+    def _deterministic(self) -> list[Any]:
+        first_random = self.transform.get_index_of_first(
+            lambda t: isinstance(t, RandomizableTrait) or not isinstance(t, Transform)
+        )
+        return list(self.transform.flatten().transforms)[:first_random]
+
+
+def prepare(dataset: PreparedDataset, workers: int | None = None) -> int:
+    """Fill the cache of ``dataset`` in parallel; a second call, also after a kill, computes only what is missing.
+
+    Args:
+        workers: processes (started afresh, one thread each); default one a CPU, at most 8; 0 or 1 works in this one.
+
+    Returns:
+        the number of cases that were computed now.
+
+    Raises:
+        DataError: at the end, listing every case that failed.
+    """
+    from tqdm import tqdm
+
+    if dataset.cache_dir is None:
+        raise DataError("prepare: the dataset has no cache_dir to fill")
+    todo = [index for index in range(len(dataset)) if not _is_cached(dataset, index)]
+    workers = min(8, os.cpu_count() or 1) if workers is None else workers
+    workers = min(workers, len(todo))
+    errors: list[str] = []
+    with tqdm(total=len(todo), desc="preparing", unit="case", disable=None) as progress:
+        if workers <= 1:
+            for index in todo:
+                errors += _prepare_one(dataset, index)
+                progress.update()
+        else:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, context, _start_worker, (dataset,)) as executor:
+                futures = {executor.submit(_prepare_in_worker, index): index for index in todo}
+                for future in as_completed(futures):
+                    errors += _outcome(future, dataset.data[futures[future]])
+                    progress.update()
+    if errors:
+        listed = "\n".join(sorted(errors))
+        raise DataError(f"{len(errors)} of {len(dataset)} cases could not be prepared:\n{listed}")
+    return len(todo)
+
+
+def _is_cached(dataset: PreparedDataset, index: int) -> bool:
+    file = dataset.cache_file(index)
+    return file is not None and file.is_file()
+
+
+def _prepare_one(dataset: PreparedDataset, index: int) -> list[str]:
+    try:
+        dataset.prepare_item(index)
+    except (DataError, OSError) as error:
+        return [str(error)]
+    return []
+
+
+_worker_dataset: PreparedDataset
+
+
+def _start_worker(dataset: PreparedDataset) -> None:
+    global _worker_dataset
+    torch.set_num_threads(1)
+    _worker_dataset = dataset
+
+
+def _prepare_in_worker(index: int) -> list[str]:
+    return _prepare_one(_worker_dataset, index)
+
+
+def _outcome(future: Future[list[str]], item: Mapping[str, Any]) -> list[str]:
+    error = future.exception()
+    if error is None:
+        return future.result()
+    return [f"{item.get('case')}: the worker process failed ({error}); try fewer workers if memory ran out"]
+
+
+def describe(value: Any) -> Any:
+    """The settings of a transform as plain JSON, without anything that differs between processes (addresses, hashes).
+
+    Objects become their class and attributes; functions their qualified name, closures and code not included.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, enum.Enum):
+        return [type(value).__name__, value.name]
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((describe(item) for item in value), key=str)
+    if isinstance(value, np.ndarray | torch.Tensor):
+        array = np.asarray(value)
+        return [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
+    if isinstance(value, np.generic | torch.dtype | torch.device | np.dtype | Path | bytes):
+        return str(value)
+    if isinstance(value, functools.partial):
+        return describe([value.func, value.args, value.keywords])
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return {type(value).__module__ + "." + type(value).__qualname__: describe(getattr(value, "__dict__", {}))}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(describe(value), sort_keys=True).encode()).hexdigest()
+
+
+def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for key, value in item.items():
+        if isinstance(value, np.ndarray | torch.Tensor):
+            tensor = torch.as_tensor(value)
+            tensor = tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor
+            # clone: a crop is a view, and saving a view would store the whole volume behind it
+            plain[key] = tensor.clone(memory_format=torch.contiguous_format)
+        elif isinstance(value, bool | int | float | str):
+            plain[key] = value
+    return plain
+
+
+def _data_error(error: BaseException, item: Mapping[str, Any]) -> DataError:
+    """MONAI wraps a failure once a transform; the cause at the bottom is what the user can act on."""
+    root = error
+    while not isinstance(root, DataError) and root.__cause__ is not None:
+        root = root.__cause__
+    if isinstance(root, DataError):
+        return root
+    image = item.get("image", item.get("case", "unknown case"))
+    path = image[0] if isinstance(image, list | tuple) else image
+    return DataError(f"could not be prepared ({type(root).__name__}: {root})", str(path))

@@ -1,0 +1,81 @@
+"""Cross-validation folds that don't depend on the order of the files, and class counts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from monai_ext.errors import DataError
+
+
+def grouped_stratified_folds(
+    groups: Sequence[str], labels: Sequence[int], n_splits: int = 5, seed: int = 42
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split samples into folds with about equal class shares; a group (a patient) is never torn apart.
+
+    scikit-learn's ``StratifiedKFold``, or ``StratifiedGroupKFold`` where a group has several samples, on samples
+    sorted by group: the same set of samples gives the same folds in whatever order it comes.
+
+    Args:
+        groups: a sample's group.
+        labels: a sample's class.
+        n_splits: number of folds, at least 2.
+
+    Returns:
+        a pair of ascending indices (training, validation) into the arguments for each fold.
+
+    Raises:
+        DataError: for unequal lengths, or fewer groups of a class than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    if len(groups) != len(labels):
+        raise DataError(f"grouped_stratified_folds: {len(groups)} groups but {len(labels)} labels; give one each")
+    members: dict[int, set[str]] = defaultdict(set)
+    for group, label in zip(groups, labels, strict=True):
+        members[label].add(group)
+    if n_splits < 2 or not members:
+        raise DataError(f"grouped_stratified_folds: need samples and at least 2 folds, got {len(groups)}, {n_splits}")
+    for label, found in sorted(members.items()):
+        if len(found) < n_splits:
+            raise DataError(
+                f"grouped_stratified_folds: class {label} has {len(found)} groups, too few for {n_splits} folds; "
+                "use fewer folds or more data"
+            )
+    order = np.array(sorted(range(len(groups)), key=lambda i: (groups[i], labels[i])))
+    sorted_groups = np.asarray(groups)[order]
+    sorted_labels = np.asarray(labels)[order]
+    alone = len(set(groups)) == len(groups)
+    splitter = (StratifiedKFold if alone else StratifiedGroupKFold)(n_splits, shuffle=True, random_state=seed)
+    return [
+        (np.sort(order[train]), np.sort(order[val]))
+        for train, val in splitter.split(order, sorted_labels, sorted_groups)
+    ]
+
+
+def class_counts(items: Sequence[Mapping[str, Any]], num_classes: int, key: str = "label") -> list[int]:
+    """Samples of each class, for example for `monai_ext.losses.LDAMLoss`.
+
+    Args:
+        items: data items with an integer class from 0 under ``key``.
+
+    Raises:
+        DataError: when a label is missing, no integer or out of range, or a class has no sample.
+    """
+    counts = [0] * num_classes
+    for item in items:
+        label = item.get(key)
+        if not isinstance(label, Integral) or isinstance(label, bool) or not 0 <= label < num_classes:
+            raise DataError(
+                f"class_counts: {item.get('case', 'an item')!r} has {key} {label!r}, "
+                f"expected an integer from 0 to {num_classes - 1}"
+            )
+        counts[int(label)] += 1
+    empty = [label for label, count in enumerate(counts) if count == 0]
+    if empty:
+        raise DataError(f"class_counts: no sample of class {empty} among {len(items)} items (counts {counts})")
+    return counts

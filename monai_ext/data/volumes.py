@@ -1,0 +1,124 @@
+"""Reading 3-D volumes with errors that name the file and say in plain words what is wrong with it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import MetaTensor, NibabelReader, NumpyReader
+from monai.transforms import LoadImage
+
+from monai_ext.errors import DataError
+
+SUFFIXES = (".nii.gz", ".nii", ".npy")
+
+
+def volume_stem(path: str | Path) -> str | None:
+    """File name without ``.nii.gz``, ``.nii`` or ``.npy``; None when it ends in none of them."""
+    name = Path(path).name
+    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), None)
+
+
+class GzipNibabelReader(NibabelReader):
+    """MONAI's reader, inflating ``.nii.gz`` in one call instead of in small steps, with the checksum verified."""
+
+    def read(self, data: Any, **kwargs: Any) -> Any:
+        name = os.fspath(data[0] if isinstance(data, tuple | list) else data)
+        self.filenames = (name,)
+        if not name.endswith(".gz"):
+            return super().read(name, **kwargs)
+        content = _inflate(Path(name).read_bytes())
+        # the first field of the header is its own size: 348 in NIfTI-1, 540 in NIfTI-2, in either byte order
+        second = content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
+        return (nib.Nifti2Image if second else nib.Nifti1Image).from_stream(io.BytesIO(content))
+
+
+def _inflate(content: bytes) -> bytes:
+    try:
+        from isal import igzip  # extra [fast]
+    except ImportError:
+        return gzip.decompress(content)
+    return igzip.decompress(content)
+
+
+def read_volume(path: str | Path) -> MetaTensor:
+    """Read one 3-D volume from NIfTI (``.nii``, ``.nii.gz``) or numpy (``.npy``, nothing pickled; unit affine).
+
+    Returns:
+        float32, channel first (1, X, Y, Z) in the file's own axis order, with the affine in mm.
+
+    Raises:
+        DataError: with the path and the reason: missing, empty, truncated, not an image, not 3-D.
+    """
+    path = Path(path)
+    if not path.name.endswith(SUFFIXES):
+        raise DataError(f"is not a volume this program reads; expected one of {', '.join(SUFFIXES)}", path)
+    reader = NumpyReader(allow_pickle=False) if path.suffix == ".npy" else GzipNibabelReader()
+    try:
+        if path.stat().st_size == 0:
+            raise DataError("is empty (0 bytes); copy or download it again", path)
+        volume = LoadImage(image_only=True, ensure_channel_first=True)(str(path), reader=reader)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(_reason(error), path) from error
+    if volume.ndim != 4 or volume.shape[0] != 1:
+        shape = tuple(volume.shape[1:]) + (tuple(volume.shape[:1]) if volume.shape[0] != 1 else ())
+        raise DataError(f"expected one 3-D volume, got {len(shape)} dimensions of shape {shape}", path)
+    if 0 in volume.shape:
+        raise DataError(f"holds no voxels (shape {tuple(volume.shape[1:])})", path)
+    return volume
+
+
+def read_channels(paths: str | Path | Sequence[str | Path]) -> MetaTensor:
+    """Read one volume, or several as the channels of one image (C, X, Y, Z); see `read_volume`.
+
+    Raises:
+        DataError: also when a channel has another shape or affine (by more than 1e-3) than the first.
+    """
+    files = [paths] if isinstance(paths, str | Path) else list(paths)
+    volumes = [read_volume(file) for file in files]
+    for file, volume in zip(files[1:], volumes[1:], strict=True):
+        difference = geometry_difference(volumes[0], volume)
+        if difference:
+            raise DataError(f"{difference} as {files[0]}; the channels of a case must lie on one grid", file)
+    # torch.cat keeps the meta data of the first
+    return volumes[0] if len(volumes) == 1 else torch.cat(volumes)
+
+
+def geometry_difference(first: MetaTensor, second: MetaTensor) -> str:
+    """What sets the grids of two volumes apart, or an empty string."""
+    if first.shape != second.shape:
+        return f"does not have the same shape {tuple(second.shape[1:])} against {tuple(first.shape[1:])}"
+    if not np.allclose(first.affine, second.affine, atol=1e-3):
+        return "does not have the same affine"
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "file not found"
+    if isinstance(error, PermissionError):
+        return "may not be read (permission denied)"
+    if isinstance(error, EOFError):
+        return "is truncated (the compressed stream ends early); copy or download it again"
+    if isinstance(error, gzip.BadGzipFile) and "Not a gzipped file" in str(error):
+        return "is not gzip-compressed although its name says so"
+    if isinstance(error, gzip.BadGzipFile | zlib.error) or type(error).__module__.startswith("isal"):
+        return f"is damaged ({error}); copy or download it again"
+    if isinstance(error, nib.filebasedimages.ImageFileError | nib.spatialimages.HeaderDataError):
+        return f"is not a NIfTI image ({error})"
+    if isinstance(error, ValueError) and "allow_pickle" in str(error):
+        return "is not a plain numpy array (it holds pickled objects, which are never loaded)"
+    # a NIfTI file cut in its voxels: "Expected N bytes, got M bytes from object"
+    if isinstance(error, OSError) and "Expected" in str(error):
+        return f"is truncated ({error})"
+    return f"can't be read ({type(error).__name__}: {error})"

@@ -1,0 +1,43 @@
+"""Foreground and shape of a volume before it is resized."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, SpatialPad, Transform
+
+
+def is_nonzero(img: torch.Tensor) -> torch.Tensor:
+    """Foreground for MONAI's ``CropForegroundd``, whose default (> 0) would lose the dark half after a z-score."""
+    return img != 0
+
+
+class CubePad(Transform):
+    """Pad an image (C, X, Y, Z) with zeros on both sides to its longest edge, so that resizing keeps proportions.
+
+    Args:
+        enabled: False returns the image as it is, so that a knob of the configuration can switch it.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        self.enabled = enabled
+
+    def __call__(self, img: torch.Tensor) -> torch.Tensor:
+        return SpatialPad([max(img.shape[1:])] * (img.ndim - 1))(img) if self.enabled else img
+
+
+class CubePadd(MapTransform):
+    """Dictionary version of `CubePad`."""
+
+    def __init__(self, keys: KeysCollection, enabled: bool = True, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.pad = CubePad(enabled)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = self.pad(result[key])
+        return result
