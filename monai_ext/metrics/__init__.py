@@ -1,1 +1,24 @@
+"""What scikit-learn and MONAI don't give: metrics over all cases of all processes, intervals, calibration."""
 
+from monai_ext.metrics.calibration import apply_platt, best_threshold, fit_platt, reliability_curve
+from monai_ext.metrics.case_metric import ClassificationCases
+from monai_ext.metrics.classification import (
+    ClassificationResult,
+    Mistakes,
+    bootstrap_interval,
+    bootstrap_intervals,
+    classification_metrics,
+)
+
+__all__ = [
+    "ClassificationCases",
+    "ClassificationResult",
+    "Mistakes",
+    "apply_platt",
+    "best_threshold",
+    "bootstrap_interval",
+    "bootstrap_intervals",
+    "classification_metrics",
+    "fit_platt",
+    "reliability_curve",
+]

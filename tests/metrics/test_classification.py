@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from monai_ext.errors import DataError
+from monai_ext.metrics import bootstrap_interval, bootstrap_intervals, classification_metrics
+
+# HGG probabilities of six cases, counted by hand: LGG .1 .4 .7, HGG .2 .6 .9.
+HGG = np.array([0.1, 0.4, 0.7, 0.2, 0.6, 0.9])
+PROBABILITIES = np.stack([1 - HGG, HGG], axis=1)
+LABELS = np.array([0, 0, 0, 1, 1, 1])
+CASES = ["a", "b", "c", "d", "e", "f"]
+
+
+def test_binary_metrics_equal_those_counted_by_hand() -> None:
+    result = classification_metrics(PROBABILITIES, LABELS, ["LGG", "HGG"], cases=CASES)
+    assert result.confusion_matrix == [[2, 1], [1, 2]]
+    # 6 of 9 pairs are in the right order.
+    assert result.metrics == pytest.approx(dict.fromkeys(("accuracy", "precision", "recall", "f1", "auc"), 2 / 3))
+    assert result.per_class["HGG"] == pytest.approx(
+        {"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "support": 3, "auroc": 2 / 3}
+    )
+    assert result.skipped == []
+
+
+def test_mistakes_are_counted_and_named() -> None:
+    result = classification_metrics(PROBABILITIES, LABELS, ["LGG", "HGG"], cases=CASES)
+    assert result.false_negatives is not None
+    assert result.false_positives is not None
+    assert (result.false_negatives.description, result.false_negatives.count) == ("false negatives (missed HGG)", 1)
+    assert result.false_negatives.cases == ["d"]
+    assert result.false_positives.cases == ["c"]
+
+
+def test_positive_class_can_be_the_first() -> None:
+    result = classification_metrics(PROBABILITIES, LABELS, ["LGG", "HGG"], positive="LGG", cases=CASES)
+    assert result.false_negatives is not None
+    assert result.false_negatives.description == "false negatives (missed LGG)"
+    assert result.false_negatives.cases == ["c"]
+
+
+def test_one_class_fold_says_so_and_has_no_auc() -> None:
+    result = classification_metrics(PROBABILITIES[3:], LABELS[3:], ["LGG", "HGG"])
+    assert result.metrics["auc"] is None
+    assert result.metrics["accuracy"] == pytest.approx(2 / 3)
+    assert result.metrics["recall"] == pytest.approx(2 / 3)
+    assert result.per_class["LGG"] == {"precision": None, "recall": None, "f1": None, "support": 0, "auroc": None}
+    assert result.skipped == ["auc: the validation set holds only class HGG (3 cases)"]
+
+
+def test_multi_class_auc_is_macro_one_against_rest() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 40)
+    scores = rng.dirichlet(np.ones(3), 40)
+    result = classification_metrics(scores, labels, ["a", "b", "c"])
+    expected = roc_auc_score(labels, scores, multi_class="ovr", average="macro")
+    assert result.metrics["auc"] == pytest.approx(expected)
+    assert result.false_negatives is None
+
+
+def test_absent_class_is_left_out_of_the_averages_and_named() -> None:
+    scores = np.eye(3)[[0, 1, 0, 1]]
+    result = classification_metrics(scores, [0, 1, 0, 1], ["a", "b", "c"])
+    assert result.metrics == dict.fromkeys(("accuracy", "precision", "recall", "f1", "auc"), 1.0)
+    assert result.skipped == ["precision, recall, f1 and auroc of class c: no case of it; averages leave it out"]
+
+
+def test_non_finite_outputs_give_no_metric_and_name_the_case() -> None:
+    scores = PROBABILITIES.copy()
+    scores[4] = np.nan
+    result = classification_metrics(scores, LABELS, ["LGG", "HGG"], cases=CASES)
+    assert set(result.metrics.values()) == {None}
+    assert result.skipped == ["all metrics: the outputs of 1 of 6 cases are not finite, first e"]
+    assert bootstrap_intervals(result) == {}
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "match"),
+    [
+        pytest.param(PROBABILITIES, LABELS + 1, r"integers in 0\.\.1, got \[1 2\]", id="one-based"),
+        pytest.param(PROBABILITIES, LABELS[:4], r"got \(6, 2\) and \(4,\)", id="lengths-differ"),
+        pytest.param(HGG, LABELS, r"expected probabilities \(N, 2\)", id="one-column"),
+        pytest.param(PROBABILITIES[:0], LABELS[:0], "no cases", id="empty"),
+        pytest.param(PROBABILITIES, LABELS + 0.5, "must be integers", id="fractional"),
+    ],
+)
+def test_wrong_input_is_refused(scores: np.ndarray, labels: np.ndarray, match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        classification_metrics(scores, labels, ["LGG", "HGG"])
+
+
+def test_unknown_positive_class_is_refused() -> None:
+    with pytest.raises(DataError, match=r"one of \['LGG', 'HGG'\], got 'GBM'"):
+        classification_metrics(PROBABILITIES, LABELS, ["LGG", "HGG"], positive="GBM")
+
+
+def test_result_is_json_and_rows_name_classes() -> None:
+    result = classification_metrics(PROBABILITIES, LABELS, ["LGG", "HGG"], cases=CASES)
+    content = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert content["false_positives"]["cases"] == ["c"]
+    assert "probabilities" not in content
+    assert result.rows()[3] == {"case": "d", "prob_LGG": 0.8, "prob_HGG": 0.2, "prediction": "LGG", "label": "HGG"}
+
+
+def test_bootstrap_keeps_the_class_counts_of_every_resample() -> None:
+    seen = []
+
+    def count(_: np.ndarray, labels: np.ndarray) -> float:
+        seen.append(tuple(np.bincount(labels)))
+        return 0.0
+
+    bootstrap_interval(count, np.zeros((7, 2)), [0, 0, 1, 1, 1, 1, 1], n=20)
+    assert set(seen) == {(2, 5)}
+
+
+def test_bootstrap_interval_of_accuracy_matches_the_normal_approximation() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], 200)
+    hit = rng.random(400) < 0.8
+    scores = np.eye(2)[np.where(hit, labels, 1 - labels)]
+    interval = bootstrap_interval(lambda p, y: float(np.mean(p.argmax(1) == y)), scores, labels)
+    assert interval is not None
+    half = 1.96 * np.sqrt(hit.mean() * (1 - hit.mean()) / 400)
+    assert interval == pytest.approx((hit.mean() - half, hit.mean() + half), abs=0.01)
+
+
+def test_bootstrap_is_reproducible_and_leaves_out_what_is_not_computable() -> None:
+    result = classification_metrics(PROBABILITIES, LABELS, ["LGG", "HGG"])
+    first = bootstrap_intervals(result, n=50)
+    assert first == bootstrap_intervals(result, n=50)
+    assert first["auc"][0] < result.metrics["auc"] < first["auc"][1]
+    one_class = classification_metrics(PROBABILITIES[3:], LABELS[3:], ["LGG", "HGG"])
+    assert "auc" not in bootstrap_intervals(one_class, n=50)
+    assert bootstrap_interval(lambda p, y: None, PROBABILITIES, LABELS, n=5) is None
