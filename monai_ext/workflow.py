@@ -89,6 +89,18 @@ def default_device() -> Any:
     return torch.device("cpu")
 
 
+def default_workers() -> int:
+    """Data-loading processes: min(8, CPUs that this process may use)."""
+    return min(8, len(os.sched_getaffinity(0)))
+
+
+def unique_run_name(fold: int = 1) -> str:
+    """A name for the experiment tracker that no earlier run has: MONAI's handler would take up such a run."""
+    import datetime
+
+    return f"fold_{fold} {datetime.datetime.now():%Y-%m-%d %H:%M:%S} {os.getpid()}"
+
+
 def default_tracking_uri(output_dir: str) -> str:
     """``MLFLOW_TRACKING_URI`` where it is set, else SQLite beside the runs: ``<output_dir>/../mlflow.db``."""
     from monai.utils import path_to_sqlite_uri

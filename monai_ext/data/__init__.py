@@ -1,7 +1,17 @@
 """Data sources, one file each, and what they share: splits, prepared volumes, checks."""
 
 from monai_ext.data.checks import Problem
+from monai_ext.data.loader import SeededLoader
 from monai_ext.data.prepared import PreparedDataset, prepare
+from monai_ext.data.seeded import SeededDataset
 from monai_ext.data.splits import class_counts, grouped_stratified_folds
 
-__all__ = ["PreparedDataset", "Problem", "class_counts", "grouped_stratified_folds", "prepare"]
+__all__ = [
+    "PreparedDataset",
+    "Problem",
+    "SeededDataset",
+    "SeededLoader",
+    "class_counts",
+    "grouped_stratified_folds",
+    "prepare",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +12,6 @@ from monai.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from monai_ext.data.seeded import EpochIndex, SeededDataset
-
-
-def default_workers() -> int:
-    """min(8, CPUs this process may use)."""
-    return min(8, len(os.sched_getaffinity(0)))
 
 
 class EpochSampler(DistributedSampler):

@@ -7,10 +7,14 @@ from monai_ext.handlers.deferred_reweighting import DeferredReweighting
 from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.freeze_backbone import FreezeBackbone
 from monai_ext.handlers.history import History
+from monai_ext.handlers.load_checkpoint import LoadCheckpoint, fold_checkpoints
 from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.mlflow_tracker import MLflowTracker
+from monai_ext.handlers.prediction_writer import PredictionWriter
+from monai_ext.handlers.run_records import RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
+from monai_ext.handlers.standard_evaluation import StandardEvaluation
 from monai_ext.handlers.standard_training import StandardTraining
 from monai_ext.handlers.tensorboard import TensorBoard
 
@@ -23,10 +27,15 @@ __all__ = [
     "FreezeBackbone",
     "GracefulSignals",
     "History",
-    "IterationSeeding",
     "Interrupted",
+    "IterationSeeding",
+    "LoadCheckpoint",
     "MLflowTracker",
     "MemoryMonitor",
+    "PredictionWriter",
+    "RunRecords",
+    "StandardEvaluation",
     "StandardTraining",
     "TensorBoard",
+    "fold_checkpoints",
 ]

@@ -28,6 +28,10 @@ class EarlyStopping:
     def should_stop(self, epoch: int) -> bool:
         """Count an epoch after ``best`` has been updated with it; whether to stop now."""
         self.waited = 0 if self.best.epoch == epoch else self.waited + 1
+        return self.stopped(epoch)
+
+    def stopped(self, epoch: int) -> bool:
+        """Whether the count has reached the end, without counting."""
         return bool(self.patience) and self.waited >= (self.patience or 0) and epoch >= self.min_epochs
 
     def state_dict(self) -> dict[str, int]:

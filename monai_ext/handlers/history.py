@@ -75,13 +75,13 @@ class History:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Entries and, within an epoch, the loss collected so far."""
-        return {"entries": list(self.entries), "sum": self._sum.tolist()}
+        """Entries and the loss that all processes have collected in the running epoch; a collective call."""
+        return {"entries": list(self.entries), "sum": idist.all_reduce(self._sum.clone()).tolist()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over `state_dict`; the sum counts when the resumed epoch had already begun."""
         self.entries = [dict(entry) for entry in state["entries"]]
-        self._restored = list(state["sum"])
+        self._restored = list(state["sum"]) if idist.get_rank() == 0 else [0.0, 0.0]
 
     def _epoch_started(self, engine: Engine) -> None:
         within = engine.state.iteration % (engine.state.epoch_length or 1)

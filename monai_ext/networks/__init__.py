@@ -1,5 +1,6 @@
 """Networks that MONAI lacks, and loading of weights."""
 
+from monai_ext.networks.build import initial_network, parameter_groups
 from monai_ext.networks.checkpoints import compare_settings, load_model, network_settings, read_checkpoint
 from monai_ext.networks.medicalnet import MedicalNetResNet50
 from monai_ext.networks.weights import LoadReport, load_pretrained
@@ -8,8 +9,10 @@ __all__ = [
     "LoadReport",
     "MedicalNetResNet50",
     "compare_settings",
+    "initial_network",
     "load_model",
     "load_pretrained",
     "network_settings",
+    "parameter_groups",
     "read_checkpoint",
 ]

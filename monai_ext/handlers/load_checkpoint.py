@@ -1,0 +1,90 @@
+"""The network that an evaluator uses, from a file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.io import read_json
+from monai_ext.networks import load_model
+
+logger = logging.getLogger("monai_ext")
+
+
+class LoadCheckpoint:
+    """Loads an evaluator's network when it starts, so that a bundle without weights can still be inspected.
+
+    MONAI's `CheckpointLoader` takes no exported files, fails on a GPU's checkpoint without ``map_location`` and loads
+    weights that were trained under other settings.
+
+    Args:
+        network: the definition.
+        path: one of our ``.pt`` files or an exported ``.ts``.
+        settings: what changes the network's function without changing its keys; must be as in training.
+        ensemble: ``cross_validation.json`` of a cross-validation, whose fold networks are averaged instead of ``path``.
+        engine, precision: see `monai_ext.inferers.prepare_for_inference`.
+        example: shape of an input (1, C, ...) for engines that need one.
+
+    Raises:
+        WeightsError: when it starts, for a file that is missing, damaged or of other settings.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        path: str | Path,
+        settings: Mapping[str, Any] | None = None,
+        ensemble: str | Path | None = None,
+        engine: str = "eager",
+        precision: str = "fp32",
+        example: tuple[int, ...] | None = None,
+    ) -> None:
+        self.network = network
+        self.path = Path(path)
+        self.settings = dict(settings or {})
+        self.ensemble = Path(ensemble) if ensemble else None
+        self.engine = engine
+        self.precision = precision
+        self.example = example
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.STARTED, self.load)
+
+    def load(self, engine: Any) -> None:
+        """Put the loaded network into the engine."""
+        from monai_ext.inferers import FoldEnsemble, prepare_for_inference
+
+        device = engine.state.device
+        if self.ensemble is None:
+            network = load_model(self.network, self.path, self.settings, device)
+            logger.info("checkpoint: %s", self.path)
+        else:
+            paths = fold_checkpoints(self.ensemble)
+            network = FoldEnsemble.load(self.network, paths, self.settings, device)
+            logger.info("ensemble of %d folds: %s", len(paths), self.ensemble)
+        example = torch.zeros(self.example, device=device) if self.example else None
+        engine.network = prepare_for_inference(network, device, self.engine, self.precision, example)
+
+
+def fold_checkpoints(cross_validation: Path) -> list[Path]:
+    """Best checkpoints of the folds that a ``cross_validation.json`` names, relative to the file.
+
+    Raises:
+        DataError: when the file is missing or damaged.
+        ConfigError: when it isn't the record of a cross-validation.
+    """
+    content = read_json(cross_validation)
+    try:
+        folders = [fold["run_dir"] for fold in content["folds"]]
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"--ensemble {cross_validation}: is no cross_validation.json (it has no folds)") from error
+    if not folders:
+        raise DataError("lists no finished fold", cross_validation)
+    return [cross_validation.parent / folder / "checkpoints" / "best.pt" for folder in folders]

@@ -1,0 +1,224 @@
+"""What a run leaves behind for people: record, configuration, log, metrics, curves, plots, report, MLflow entry."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_ext import runs
+from monai_ext.handlers.classification_outputs import ClassificationOutputs
+from monai_ext.handlers.history import History
+from monai_ext.handlers.log_file import LogFile
+from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
+from monai_ext.handlers.tensorboard import TensorBoard
+from monai_ext.io import finite, read_json, write_json
+from monai_ext.workflow import find_workflow, knobs
+
+logger = logging.getLogger("monai_ext")
+
+Data = Mapping[str, Sequence[Mapping[str, Any]]]
+
+# What may differ between a run and its continuation without changing a number.
+_FREE_ON_RESUME = {"resume", "run_name", "num_workers", "device", "tracking_uri", "max_epochs", "dataset_dir", "debug"}
+_TRACKER_STATUS = {runs.FINISHED: FINISHED, runs.FAILED: FAILED, runs.KILLED: KILLED}
+
+
+class RunRecords:
+    """Writes the files of a run folder that aren't checkpoints; for the main process only.
+
+    Created while a config is being read, because that is when the workflow and its settings can be found.
+
+    Args:
+        run: the run folder.
+        kind: ``"train"`` or ``"evaluate"``, the name of the log.
+        data: section name → list of data items, for counts and the fingerprint.
+        class_names: names of the labels in the data items.
+        outputs: predictions of the best epoch.
+        tracking: arguments of `MLflowTracker` but the names of the run; the word ``none`` as ``tracking_uri``
+            switches tracking off.
+        run_name: shown in MLflow and the report; default: the folder's.
+    """
+
+    def __init__(
+        self,
+        run: runs.RunFolder,
+        kind: str,
+        data: Data | None = None,
+        class_names: Sequence[str] = (),
+        outputs: ClassificationOutputs | None = None,
+        tracking: Mapping[str, Any] | None = None,
+        run_name: str | None = None,
+    ) -> None:
+        workflow = find_workflow()
+        self.parser = workflow.parser if workflow is not None else None
+        self.bundle = Path(workflow.config_root_path).absolute().parent if workflow is not None else None
+        self.run = run
+        self.kind = kind
+        self.data = dict(data or {})
+        self.class_names = list(class_names)
+        self.outputs = outputs
+        self.tracking = dict(tracking or {"tracking_uri": "none"})
+        self.run_name = run_name
+        self.tracker: MLflowTracker | None = None
+        self.tensorboard: TensorBoard | None = None
+        self.log_file: LogFile | None = None
+
+    def open_log(self) -> None:
+        """Begin the log file."""
+        stamp = (self.run / "").name.removeprefix("run_")
+        self.log_file = LogFile(self.run / "logs" / f"{self.kind}_{stamp}.log")
+
+    def open(self, seed: int | None, first_epoch: int | None = 1) -> None:
+        """Write the record and the resolved configuration, start TensorBoard (with a first epoch) and MLflow."""
+        parameters = knobs(self.parser) if self.parser is not None else {}
+        if self.run.resumed:
+            _warn_of_changes(self.run.record.get("parameters", {}), parameters)
+        record = {
+            "bundle": self.bundle.name if self.bundle else None,
+            "fold": self.run.fold,
+            "run_name": self.run_name or self.run.name,
+            "parameters": parameters,
+            "data": {"fingerprint": fingerprint(self.data), "counts": count_labels(self.data, self.class_names)},
+            "versions": runs.versions(),
+            "commit": runs.commit(),
+        }
+        if self.parser is not None:
+            config = {key: value for key, value in copy.deepcopy(self.parser.get()).items() if key != "_meta_"}
+            write_json(self.run / "config" / "config.json", {**config, **parameters})
+        if first_epoch is not None:
+            self.tensorboard = TensorBoard(self.run / "tensorboard", first_epoch)
+        if self._tracks():
+            known = self.run.record.get("mlflow_run_id") if self.run.resumed else None
+            self.tracker = MLflowTracker(**self.tracking, run_name=str(record["run_name"]), run_id=known)
+            record["mlflow_run_id"] = self.tracker.run_id
+            self.tracker.parameters(_flat_parameters(record, seed))
+            self.tracker.artifact(self.run / "config" / "config.json", "config")
+        for crashed in self.run.crashed():
+            self._bury(crashed)
+        self.run.update(**record)
+
+    def epoch(self, entry: Mapping[str, Any], extra: Mapping[str, float] | None = None) -> None:
+        """Add an epoch's numbers to TensorBoard and MLflow; ``extra`` to MLflow only."""
+        if self.tensorboard is not None:
+            self.tensorboard.epoch(entry)
+        if self.tracker is not None:
+            self.tracker.metrics({**entry, **(extra or {})}, step=entry["epoch"])
+
+    def metrics(
+        self,
+        history: History | None,
+        best_epoch: int,
+        best: Mapping[str, Any],
+        events: Sequence[str] = (),
+        intervals: bool = False,
+    ) -> None:
+        """Write ``metrics/metrics.json``; confidence intervals take a while, so they are for the end."""
+        entries = history.entries if history is not None else []
+        content = {
+            "bundle": self.bundle.name if self.bundle else None,
+            "fold": self.run.fold,
+            "epoch": entries[-1]["epoch"] if entries else 0,
+            "best_epoch": best_epoch,
+            "class_names": self.class_names,
+            "metrics": {},
+            "intervals": {},
+            "skipped": [],
+            **(self.outputs.metrics(intervals) if self.outputs is not None else {}),
+            "history": entries,
+            "loss_summary": history.summary() if history is not None else {},
+        }
+        content["metrics"] = {**best, **content["metrics"]}
+        content["skipped"] = [*content["skipped"], *events]
+        write_json(self.run / "metrics" / "metrics.json", finite(content))
+
+    def plot(self, history: History | None) -> None:
+        """Draw all plots anew."""
+        from monai_ext.reports import save_all
+
+        result = self.outputs.result if self.outputs is not None else None
+        save_all(self.run / "plots", history.entries if history is not None else [], result)
+
+    def finish(self, best: Mapping[str, Any], best_epoch: int) -> Path:
+        """Write the report, hand everything to MLflow and close as finished; returns the report's path."""
+        from monai_ext.reports import write_report
+
+        self.run.update(status=runs.FINISHED, ended=runs.now())
+        report = write_report(self.run / "")
+        if self.tracker is not None:
+            numbers = {f"best_{name}": value for name, value in best.items() if name != "lr"}
+            self.tracker.metrics({**numbers, "best_epoch": best_epoch})
+            for name in ("metrics", "plots", "predictions"):
+                self.tracker.artifact(self.run / name, name)
+            self.tracker.artifact(report)
+        self.close(runs.FINISHED)
+        return report
+
+    def close(self, status: str) -> None:
+        """Write the end state everywhere."""
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+        if self.tracker is not None:
+            self.tracker.finish(_TRACKER_STATUS[status])
+            self.tracker = None
+        self.run.close(status)
+        if self.log_file is not None and status == runs.FINISHED:
+            self.log_file.close()  # after a failure it still gets the traceback
+
+    def _tracks(self) -> bool:
+        if str(self.tracking["tracking_uri"]).lower() == "none":
+            return False
+        # With --tracking mlflow MONAI has appended its own handler: one store, one run.
+        handlers = self.parser.get("train", {}).get("handlers", []) if self.parser is not None else []
+        return not any(isinstance(h, Mapping) and str(h.get("_target_")).endswith("MLFlowHandler") for h in handlers)
+
+    def _bury(self, crashed: Path) -> None:
+        record = read_json(crashed / "run.json")
+        write_json(crashed / "run.json", {**record, "status": runs.FAILED})
+        if self.tracker is not None and record.get("mlflow_run_id"):
+            self.tracker.mark_failed(record["mlflow_run_id"])
+
+
+def _flat_parameters(record: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
+    counts = {f"{section}_{name}": n for section, by in record["data"]["counts"].items() for name, n in by.items()}
+    versions = {f"version_{name}": version for name, version in record["versions"].items()}
+    return {
+        **record["parameters"],
+        "fold": record["fold"],
+        "seed": seed,
+        "data_fingerprint": record["data"]["fingerprint"],
+        "commit": record["commit"],
+        **counts,
+        **versions,
+    }
+
+
+def fingerprint(data: Data) -> str:
+    """A hash of cases, labels, file sizes and times, section by section."""
+    content = {
+        section: [[item.get("case"), item.get("label"), item.get("stamp")] for item in items]
+        for section, items in data.items()
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def count_labels(data: Data, class_names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Cases per class in every section; without class names, cases in all."""
+    if not class_names:
+        return {section: {"cases": len(items)} for section, items in data.items()}
+    counters = {section: Counter(int(item["label"]) for item in items) for section, items in data.items()}
+    return {
+        section: {name: counter[index] for index, name in enumerate(class_names)}
+        for section, counter in counters.items()
+    }
+
+
+def _warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for key in sorted((before.keys() & now.keys()) - _FREE_ON_RESUME):
+        if before[key] != now[key]:
+            logger.warning("--%s is %s now, the resumed run began with %s", key, now[key], before[key])

@@ -1,0 +1,67 @@
+"""What a checkpoint achieves on the validation data of its fold, as a run folder of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import ignite.distributed as idist
+from ignite.engine import Engine, Events
+
+from monai_ext import runs
+from monai_ext.handlers.classification_outputs import ClassificationOutputs
+from monai_ext.handlers.run_records import Data, RunRecords
+
+logger = logging.getLogger("monai_ext")
+
+
+class StandardEvaluation:
+    """Metrics with intervals, predictions, plots and a report of one evaluation.
+
+    Args:
+        run: the folder they go to.
+        outputs: takes the predictions from the evaluator.
+        data, class_names: see `RunRecords`.
+    """
+
+    def __init__(
+        self,
+        run: runs.RunFolder,
+        outputs: ClassificationOutputs,
+        data: Data | None = None,
+        class_names: Sequence[str] = (),
+    ) -> None:
+        self.run = run
+        self.outputs = outputs
+        self.records = RunRecords(run, "evaluate", data, class_names, outputs)
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.STARTED, self._started)
+            engine.add_event_handler(Events.COMPLETED, self._completed)
+            engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
+
+    def _started(self) -> None:
+        self.run.open()
+        self.records.open_log()
+        self.records.open(seed=None, first_epoch=None)
+
+    def _completed(self, engine: Engine) -> None:
+        self.outputs.take(engine)
+        self.outputs.write(self.run / "predictions")
+        scalars = {
+            "val_loss" if name == "loss" else name: value
+            for name, value in engine.state.metrics.items()
+            if isinstance(value, (int, float))
+        }
+        self.records.metrics(None, 0, scalars, intervals=True)
+        self.records.plot(None)
+        for name, value in scalars.items():
+            logger.info("%s %.6f", name, value)
+        logger.info("report: %s", self.records.finish(scalars, 0))
+
+    def _failed(self, engine: Engine, error: BaseException) -> None:
+        if self.run.path is not None:
+            self.records.close(runs.FAILED)
+        raise error

@@ -1,0 +1,60 @@
+"""From a network's definition to the one that is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from monai_ext.errors import ConfigError
+from monai_ext.networks.weights import load_pretrained
+
+
+def initial_network(
+    network: nn.Module,
+    device: str | torch.device,
+    pretrained_path: str | Path | None = None,
+    channels_last: bool = False,
+) -> nn.Module:
+    """Load pre-trained weights (if any) and move a network to its device, in place.
+
+    Args:
+        network: the definition.
+        device: target.
+        pretrained_path: see `monai_ext.networks.load_pretrained`.
+        channels_last: keep 3-D weights in channels-last order, which is faster on most hardware and changes results
+            in the last bits.
+    """
+    if pretrained_path:
+        load_pretrained(network, pretrained_path)
+    network.to(device)
+    return network.to(memory_format=torch.channels_last_3d) if channels_last else network
+
+
+def parameter_groups(
+    network: nn.Module, lr: float, head: str | None = None, head_lr: float | None = None
+) -> list[dict[str, Any]]:
+    """Parameters for an optimizer, those of the head with a learning rate of their own.
+
+    Args:
+        network: what is trained.
+        lr: learning rate of the backbone.
+        head: name of a sub-module.
+        head_lr: its learning rate; ``None`` for the same as the rest (one group).
+
+    Raises:
+        ConfigError: when there is no such sub-module.
+    """
+    if head is None or head_lr is None:
+        return [{"params": list(network.parameters()), "lr": lr}]
+    try:
+        inside = list(network.get_submodule(head).parameters())
+    except AttributeError as error:
+        raise ConfigError(f"head_lr: the network has no sub-module {head!r}") from error
+    known = set(inside)
+    return [
+        {"params": [parameter for parameter in network.parameters() if parameter not in known], "lr": lr},
+        {"params": inside, "lr": head_lr},
+    ]
