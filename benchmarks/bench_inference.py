@@ -23,12 +23,6 @@ VARIANTS = [
     ("torchscript", "bf16"),
     ("openvino", "bf16"),
 ]
-    ("torchscript", "fp32"),
-    ("openvino", "fp32"),
-    ("eager", "bf16"),
-    ("torchscript", "bf16"),
-    ("openvino", "bf16"),
-]
 
 
 def seconds(network: torch.nn.Module, image: torch.Tensor) -> float:

@@ -61,9 +61,8 @@ def main() -> None:
         for name, loss in losses.items():
             times[name].append(milliseconds(lambda loss=loss: loss(logits, target).backward(), CALLS))
     step = statistics.median(steps)
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads; ResNet50-3D, batch 4 of {size}³: {step:.0f} ms\n"
-    )
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"step of the ResNet50-3D, batch 4 of {size}³: {step:.0f} ms ({min(steps):.0f} to {max(steps):.0f})\n")
     print("| loss, forward and backward | ms (median) | range | share of the step |")
     print("|---|---|---|---|")
     for name, values in times.items():

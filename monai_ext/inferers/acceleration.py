@@ -42,7 +42,8 @@ def prepare_for_inference(
     precision its convolutions and linear layers hold half-precision weights and the rest runs under autocast.
 
     Args:
-        network: network of an image tensor (B, C, [Z,] Y, X) to a tensor, or a dict of them.
+        network: network of an image tensor (B, C, [Z,] Y, X) to a tensor, or a dict of them. An exported ``.ts`` is
+            given back as it is.
         device: where it runs; the network is moved there and set to evaluation mode.
         engine: ``eager``, ``compiled`` (torch.compile), ``torchscript`` (frozen; traced with ``example``, else
             scripted), ``openvino`` (CPU), or ``auto``.
@@ -64,6 +65,10 @@ def prepare_for_inference(
     device = torch.device(device)
     _check_names(engine, precision, device)
     network = network.to(device).eval()
+    if isinstance(network, torch.jit.ScriptModule):
+        if engine in ("eager", "torchscript", "auto") and precision in ("fp32", "auto"):
+            return network
+        raise ConfigError(f"an exported .ts runs as it is, not with {engine} {precision}; give the checkpoint (.pt)")
     if example is not None:
         example = _plain(example).to(device)
     if "auto" in (engine, precision):

@@ -110,6 +110,13 @@ def test_a_network_that_cannot_be_scripted_asks_for_an_example() -> None:
         prepare_for_inference(Unscriptable(), "cpu", "torchscript")
 
 
+def test_an_export_is_given_back_as_it_is() -> None:
+    exported = torch.jit.freeze(torch.jit.script(nn.Conv3d(1, 2, 3).eval()))
+    assert prepare_for_inference(exported, "cpu", "auto", "auto") is exported
+    with pytest.raises(ConfigError, match=r"runs as it is, not with eager bf16; give the checkpoint"):
+        prepare_for_inference(exported, "cpu", "eager", "bf16")
+
+
 class TestAuto:
     def test_takes_the_fastest_that_is_accurate_and_says_which(self, network, x, monkeypatch, caplog) -> None:
         seconds = iter([3.0, 1.0, 2.0])  # eager fp32, eager bf16, TorchScript fp32
