@@ -101,12 +101,12 @@ def network_settings(path: str | Path) -> dict[str, Any] | None:
     Raises:
         WeightsError: when the file can't be read.
     """
-    if not _is_torchscript(Path(path)):
+    if _is_torchscript(Path(path)):
+        extra = _extra_files(Path(path))
+        settings = extra.get("settings.json") or extra.get("metadata.json", {}).get("settings")
+    else:
         settings = read_checkpoint(path).get("settings")
-        return dict(settings) if isinstance(settings, Mapping) else None
-    extra = _extra_files(Path(path))
-    settings = extra.get("settings.json") or extra.get("metadata.json", {}).get("settings")
-    return dict(settings) if settings else None
+    return dict(settings) if isinstance(settings, Mapping) and settings else None
 
 
 def load_model(
