@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from monai.data import PersistentDataset
 from monai.transforms import Transform
-from monai.utils import RandomizableTrait
+from monai.transforms.traits import RandomizableTrait
 
 from monai_ext.errors import DataError
 from monai_ext.io import atomic_path
