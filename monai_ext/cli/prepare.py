@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
+from monai_ext.cli.demo_data import unknown_bundle
 from monai_ext.errors import ConfigError
+
+# bundle -> module of monai_ext.data with `find_subjects(dataset_dir, modality)`
+SOURCES = {"brats_resnet50": "brats"}
 
 
 def prepare(
@@ -24,12 +28,16 @@ def prepare(
     ] = None,
 ) -> None:
     """Run the deterministic part of a bundle's preprocessing on all subjects; what is done already is kept."""
+    import importlib
+
     import yaml
     from monai.bundle import ConfigParser
 
-    from monai_ext.data import PreparedDataset, brats
+    from monai_ext.data import PreparedDataset
     from monai_ext.data import prepare as fill
 
+    if bundle not in SOURCES:
+        raise ConfigError(unknown_bundle("prepare", bundle, list(SOURCES)))
     root = bundle_root or _find_bundle(bundle)
     files = config_file or [str(root / "configs" / "train.json")]
     missing = [file for file in files if not Path(file).is_file()]
@@ -47,7 +55,8 @@ def prepare(
         parser["bundle_root"] = str(root)
     transform = parser.get_parsed_content("preprocessing")
     modality = parser.get_parsed_content("modality") if "modality" in parser else "flair"
-    dataset = PreparedDataset(brats.find_subjects(dataset_dir, modality), transform, output)
+    source = importlib.import_module(f"monai_ext.data.{SOURCES[bundle]}")
+    dataset = PreparedDataset(source.find_subjects(dataset_dir, modality), transform, output)
     done = fill(dataset, workers)
     typer.echo(f"{done} cases prepared, {len(dataset) - done} were ready")
     typer.echo(str(output))
@@ -55,11 +64,8 @@ def prepare(
 
 def _find_bundle(bundle: str) -> Path:
     """The bundle's folder below the current one, or beside this package in a source checkout."""
-    from monai_ext.cli.demo_data import unknown_bundle
-
-    places = [Path("bundles"), Path(__file__).resolve().parents[2] / "bundles"]
-    for place in places:
-        if (place / bundle / "configs").is_dir():
-            return place / bundle
-    known = sorted({path.name for place in places if place.is_dir() for path in place.iterdir() if path.is_dir()})
-    raise ConfigError(unknown_bundle("prepare", bundle, known) + "; or name its folder by --bundle_root")
+    places = [Path("bundles") / bundle, Path(__file__).resolve().parents[2] / "bundles" / bundle]
+    found = next((place for place in places if (place / "configs").is_dir()), None)
+    if found is None:
+        raise ConfigError(f"prepare: {places[0]} is not here; name the bundle's folder by --bundle_root")
+    return found

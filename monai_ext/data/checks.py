@@ -17,7 +17,7 @@ from monai_ext.errors import DataError
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a file or folder; ``severity`` is "error" (a run would fail or learn nonsense) or "warning"."""
+    """Something wrong with a file or folder; ``severity`` is "error" (a run fails or learns nonsense) or "warning"."""
 
     path: str
     message: str
@@ -33,7 +33,7 @@ class Problem:
 def check_volumes(
     images: Sequence[str], seg: str | None = None, seg_values: Iterable[int] = (0, 1, 2, 4)
 ) -> list[Problem]:
-    """Problems of one case: each file readable, 3-D, finite and not blank; all on one grid; allowed values in ``seg``."""
+    """Problems of one case: files unreadable, not 3-D, not finite, blank or on different grids; labels in ``seg``."""
     problems: list[Problem] = []
     first = None
     for path in [*images, *([seg] if seg else [])]:

@@ -10,6 +10,7 @@ import json
 import logging
 import multiprocessing
 import os
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -19,8 +20,8 @@ import monai
 import numpy as np
 import torch
 from monai.data import PersistentDataset
-from monai.transforms import Transform
-from monai.utils import RandomizableTrait
+from monai.transforms import Compose, Transform
+from monai.transforms.traits import RandomizableTrait
 
 from monai_ext.errors import DataError
 from monai_ext.io import atomic_path
@@ -35,8 +36,9 @@ class PreparedDataset(PersistentDataset):
     the item (with the size and time in its ``stamp``, so that a changed file is prepared anew), the settings of these
     transforms and MONAI's version; it is the same in every process. Several processes may share a cache.
 
-    Differences to MONAI: the temporary file lies beside the final one and is replaced in one step; any damaged cache
-    file is recomputed with a warning; ``set_data`` doesn't delete the cache; an item comes out as plain tensors
+    Differences to MONAI: a ``Compose`` within a ``Compose`` is looked into (MONAI takes it for random, and caches
+    nothing); the temporary file lies beside the final one and is replaced in one step; a damaged cache
+    file, also by a flipped bit, is recomputed with a warning; ``set_data`` doesn't delete the cache; an item comes out as plain tensors
     (contiguous float32 for images), numbers and text, whether it was cached or not.
 
     Args:
@@ -55,7 +57,7 @@ class PreparedDataset(PersistentDataset):
         cache_dir: str | Path | None = None,
     ) -> None:
         try:
-            super().__init__(data, transform, cache_dir)
+            super().__init__(data, Compose(transform).flatten(), cache_dir)
         except OSError as error:
             raise DataError(f"can't be used as the cache of prepared volumes ({error})", cache_dir) from error
         self.transform_hash = _digest([monai.__version__, *map(describe, self._deterministic())])
@@ -77,7 +79,7 @@ class PreparedDataset(PersistentDataset):
         file = self.cache_file(index)
         if file is not None and file.is_file():
             try:
-                return torch.load(file, weights_only=True)
+                return _load(file)
             except Exception as error:  # whatever a damaged file makes torch raise, computing again is the cure
                 logger.warning("cache file %s is damaged (%s); preparing the case again", file, type(error).__name__)
         item = self.data[index]
@@ -97,7 +99,7 @@ class PreparedDataset(PersistentDataset):
         first_random = self.transform.get_index_of_first(
             lambda t: isinstance(t, RandomizableTrait) or not isinstance(t, Transform)
         )
-        return list(self.transform.flatten().transforms)[:first_random]
+        return list(self.transform.transforms)[:first_random]
 
 
 def prepare(dataset: PreparedDataset, workers: int | None = None) -> int:
@@ -200,6 +202,14 @@ def describe(value: Any) -> Any:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(describe(value), sort_keys=True).encode()).hexdigest()
+
+
+def _load(file: Path) -> dict[str, Any]:
+    # torch.load doesn't look at the checksums that torch.save writes
+    with zipfile.ZipFile(file) as archive:
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile("wrong checksum")
+    return torch.load(file, weights_only=True)
 
 
 def _plain(item: Mapping[str, Any]) -> dict[str, Any]:

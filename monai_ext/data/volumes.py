@@ -118,7 +118,7 @@ def _reason(error: Exception) -> str:
         return f"is not a NIfTI image ({error})"
     if isinstance(error, ValueError) and "allow_pickle" in str(error):
         return "is not a plain numpy array (it holds pickled objects, which are never loaded)"
-    # a NIfTI file cut in its voxels: "Expected N bytes, got M bytes from object"
+    # nibabel: "Expected N bytes, got M bytes from object"
     if isinstance(error, OSError) and "Expected" in str(error):
-        return f"is truncated ({error})"
-    return f"can't be read ({type(error).__name__}: {error})"
+        return "is truncated (fewer voxels than its header says); copy or download it again"
+    return f"can't be read ({type(error).__name__}: {' '.join(str(error).split())})"

@@ -10,7 +10,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_dst_type
-from scipy.ndimage import distance_transform_edt, zoom
+from scipy.ndimage import affine_transform, distance_transform_edt
 
 
 class CorrectBiasField(Transform):
@@ -48,8 +48,9 @@ class CorrectBiasField(Transform):
         if not mask.any():
             return np.ones_like(image)
         image_type, mask_type = itk.Image[itk.F, 3], itk.Image[itk.UC, 3]
+        # copies: a filter keeps no hold on the arrays behind a view
         n4 = itk.N4BiasFieldCorrectionImageFilter[image_type, mask_type, image_type].New(
-            itk.image_view_from_array(thin), MaskImage=itk.image_view_from_array(mask.astype(np.uint8))
+            itk.image_from_array(thin), MaskImage=itk.image_from_array(mask.astype(np.uint8))
         )
         n4.SetNumberOfFittingLevels(len(self.iterations))
         n4.SetMaximumNumberOfIterations(list(self.iterations))
@@ -62,8 +63,11 @@ class CorrectBiasField(Transform):
         log_field = np.zeros_like(thin)
         log_field[known] = np.log(thin[known] / corrected[known])
         nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
-        factors = [full / part for full, part in zip(image.shape, thin.shape, strict=True)]
-        return np.exp(zoom(log_field[tuple(nearest)], factors, order=1)).astype(np.float32)
+        # voxel i of the full grid lies at i / shrink of the thin one
+        full = affine_transform(
+            log_field[tuple(nearest)], np.full(3, 1 / self.shrink), output_shape=image.shape, order=1, mode="nearest"
+        )
+        return np.exp(full).astype(np.float32)
 
 
 class CorrectBiasFieldd(MapTransform):
