@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -234,7 +234,7 @@ def _width(class_names: Sequence[str]) -> float:
     return 5.2 if len(class_names) < 4 else 7.6
 
 
-def _legend(axes: Axes, place: str) -> None:
+def _legend(axes: Axes, place: Literal["lower right", "lower left", "upper left"]) -> None:
     if len(axes.get_legend_handles_labels()[1]) < 4:
         axes.legend(loc=place)
     else:
