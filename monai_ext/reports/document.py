@@ -118,11 +118,13 @@ def pairs(values: Mapping[str, Any], names: tuple[str, str]) -> Table:
 
 
 def cell(value: Any) -> str:
-    """Text of a table cell: floats with four significant places or so, missing and non-finite values as a dash."""
+    """Text of a table cell: floats with about four decimals, missing and non-finite values as a dash."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
+        if value == 0 or 1e-3 <= abs(value) < 1e3:
+            return f"{value:.4f}"
+        return f"{value:.1f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
     return str(value)

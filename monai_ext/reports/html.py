@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import DataError
 from monai_ext.io import write_text
-from monai_ext.metrics import ClassificationResult
 from monai_ext.reports import plots
 from monai_ext.reports.document import Block, Folded, Section, Table, Text, cell, pairs, picture, picture_file, render
 from monai_ext.reports.run_folder import RunFolder, as_dict, as_list, read_object, read_predictions, read_run
-
-MOST_ROWS = 1000
+from monai_ext.reports.sections import as_lines, case_tables, key_metric, metrics_blocks, mistakes_blocks, with_interval
 
 _STATUS = {
     "finished": "The run finished.",
@@ -53,8 +51,8 @@ def write_report(run_dir: str | Path, output: str | Path | None = None) -> Path:
     status = str(run.info.get("status", ""))
     sections = [
         Section("Summary", _summary(run, status)),
-        Section("Metrics", _metrics(run.metrics)),
-        Section("Mistakes", _mistakes(run.result)),
+        Section("Metrics", metrics_blocks(run.metrics)),
+        Section("Mistakes", mistakes_blocks(run.result)),
         Section("Curves", _pictures(run)),
         Section("Hyper-parameters", _parameters(run)),
         Section("Data", _data(run)),
@@ -85,26 +83,27 @@ def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None 
     result = read_predictions(folder / "out_of_fold.csv", names, problems)
     folds = [fold for fold in as_list(content.get("folds")) if isinstance(fold, dict)]
 
-    key = _key_metric(together)
+    key = key_metric(together)
     summary = [f"{len(folds)} folds have finished." if folds else "No fold has finished."]
     if key:
-        summary.append(f"Out of fold, over all cases: {_with_interval(together, key)}.")
+        summary.append(f"Out of fold, over all cases: {with_interval(together, key)}.")
         mean, std = as_dict(content.get("mean")).get(key), as_dict(content.get("std")).get(key)
         if mean is not None:
             summary.append(f"Mean over the folds: {key} {cell(mean)} ± {cell(std)} (standard deviation).")
     settings = {name: content[name] for name in ("calibration", "threshold") if content.get(name) is not None}
     drawn = plots.figures(result=result)
+    skipped = [*as_lines(together.get("skipped")), *problems]
     sections = [
         Section("Summary", [Text(summary)]),
         Section("Folds", _folds(folds, content)),
-        Section("Out-of-fold metrics", _metrics(together)),
-        Section("Mistakes", _mistakes(result)),
+        Section("Out-of-fold metrics", metrics_blocks(together)),
+        Section("Mistakes", mistakes_blocks(result)),
         Section("Curves", [picture(figure, _ALT[name]) for name, figure in drawn.items()] or [_NO_CURVES]),
         Section(
             "Calibration and threshold",
             [pairs(settings, ("setting", "value")) if settings else Text(["None was fitted."])],
         ),
-        Section("Skipped, and why", [Text([*_lines(together.get("skipped")), *problems] or ["Nothing was skipped."])]),
+        Section("Skipped, and why", [Text(skipped or ["Nothing was skipped."])]),
     ]
     title = f"{content.get('bundle', '')} cross-validation".strip()
     return write_text(output or folder / "report.html", render(title, folder.name, "", sections))
@@ -126,61 +125,11 @@ def _summary(run: RunFolder, status: str) -> list[Block]:
     fold = run.metrics.get("fold", as_dict(run.info.get("parameters")).get("fold"))
     if fold is not None:
         lines.append(f"Fold {fold}.")
-    key = _key_metric(run.metrics)
+    key = key_metric(run.metrics)
     if run.metrics.get("best_epoch") is not None:
         lines.append(f"Best epoch: {run.metrics['best_epoch']}.")
-    lines.append(f"{_with_interval(run.metrics, key)}." if key else "No metric could be computed.")
+    lines.append(f"Validation {with_interval(run.metrics, key)}." if key else "No metric could be computed.")
     return [Text(lines)]
-
-
-def _metrics(metrics: Mapping[str, Any]) -> list[Block]:
-    """Tables of the single numbers, of the classes and of the confusion matrix."""
-    values, intervals = as_dict(metrics.get("metrics")), as_dict(metrics.get("intervals"))
-    if not values:
-        return [Text(["There are no validation metrics."])]
-    blocks: list[Block] = [
-        Table(
-            ("metric", "value", "95 % interval"),
-            [(name, value, _interval(intervals.get(name))) for name, value in values.items()],
-            note="Precision, recall and F1 are macro averages. Intervals: bootstrap over the cases within each class; "
-            "they tell of the cases, not of another training.",
-        )
-    ]
-    per_class = {name: as_dict(found) for name, found in as_dict(metrics.get("per_class")).items()}
-    if per_class:
-        columns = list(dict.fromkeys(column for found in per_class.values() for column in found))
-        rows = [(name, *(found.get(column) for column in columns)) for name, found in per_class.items()]
-        blocks.append(Table(("class", *columns), rows, caption="By class"))
-    matrix = [as_list(row) for row in as_list(metrics.get("confusion_matrix"))]
-    names = [str(name) for name in as_list(metrics.get("class_names"))] or list(per_class)
-    if matrix and len(names) == len(matrix):
-        header = ("true class", *(f"predicted {name}" for name in names))
-        rows = [(name, *row) for name, row in zip(names, matrix, strict=True)]
-        blocks.append(Table(header, rows, caption="Confusion matrix (cases)"))
-    return blocks
-
-
-def _mistakes(result: ClassificationResult | None) -> list[Block]:
-    if result is None:
-        return [Text(["There are no validation predictions with labels."])]
-    rows = result.rows()
-    wrong = [row for row in rows if row["prediction"] != row["label"]]
-    if result.false_negatives is None or result.false_positives is None:
-        return [Text([f"{len(wrong)} of {len(rows)} cases are wrong."]), *_case_table(wrong, "Wrong cases")]
-    blocks: list[Block] = []
-    for column, kind in (("label", result.false_negatives), ("prediction", result.false_positives)):
-        blocks.append(Text([f"{kind.count} {kind.description}."]))
-        found = [row for row in wrong if row[column] == result.class_names[-1]]
-        blocks += _case_table(found, kind.description.capitalize())
-    return blocks
-
-
-def _case_table(rows: Sequence[Mapping[str, Any]], caption: str) -> list[Block]:
-    if not rows:
-        return []
-    note = f"The first {MOST_ROWS} of {len(rows)}; the prediction file has all." if len(rows) > MOST_ROWS else ""
-    header = [name.replace("prob_", "p ", 1) if name.startswith("prob_") else name for name in rows[0]]
-    return [Table(header, [list(row.values()) for row in rows[:MOST_ROWS]], caption=caption, note=note)]
 
 
 def _pictures(run: RunFolder) -> list[Block]:
@@ -212,7 +161,7 @@ def _data(run: RunFolder) -> list[Block]:
         blocks.append(Table(("part", *classes, "all"), rows, caption="Cases by class"))
     if run.result is not None:
         rows_of_cases = run.result.rows()
-        tables = _case_table(rows_of_cases, "Validation cases")
+        tables = case_tables(rows_of_cases, "Validation cases")
         blocks += [
             Folded(f"{len(rows_of_cases)} validation cases", table) for table in tables if isinstance(table, Table)
         ]
@@ -232,7 +181,7 @@ def _environment(info: Mapping[str, Any]) -> list[Block]:
 
 def _skipped(run: RunFolder) -> list[str]:
     computed = run.result.skipped if run.result is not None else []
-    lines = [*_lines(run.metrics.get("skipped")), *computed, *_lines(run.info.get("events")), *run.problems]
+    lines = [*as_lines(run.metrics.get("skipped")), *computed, *as_lines(run.info.get("events")), *run.problems]
     return list(dict.fromkeys(lines))
 
 
@@ -259,28 +208,6 @@ def _counts(run: RunFolder) -> dict[str, dict[str, int]]:
         for part, found in counts.items()
     }
     return {part: found for part, found in whole.items() if found}
-
-
-def _key_metric(metrics: Mapping[str, Any]) -> str | None:
-    """The metric that the summary shows: ``key_metric`` of the file, else AUC, else the first with a value."""
-    values = as_dict(metrics.get("metrics"))
-    wanted: Iterable[object] = (metrics.get("key_metric"), "auc", *values)
-    return next((str(name) for name in wanted if isinstance(name, str) and values.get(name) is not None), None)
-
-
-def _with_interval(metrics: Mapping[str, Any], key: str) -> str:
-    interval = _interval(as_dict(metrics.get("intervals")).get(key))
-    text = f"{key} {cell(as_dict(metrics.get('metrics'))[key])}"
-    return f"{text} (95 % interval {interval})" if interval else text
-
-
-def _interval(interval: object) -> str:
-    ends = list(interval) if isinstance(interval, (list, tuple)) else []
-    return f"{cell(ends[0])} to {cell(ends[1])}" if len(ends) == 2 else ""
-
-
-def _lines(values: object) -> list[str]:
-    return [str(value) for value in as_list(values)]
 
 
 def _times(info: Mapping[str, Any]) -> str:
