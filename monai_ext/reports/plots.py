@@ -16,39 +16,44 @@ from numpy.typing import ArrayLike
 
 from monai_ext.io import atomic_path
 from monai_ext.metrics import ClassificationResult, reliability_curve
+from monai_ext.reports.style import (
+    COLOURS,
+    draw_line,
+    finish_epochs,
+    new_axes,
+    place_legend,
+    plain,
+    plot_width,
+    whole_epochs,
+)
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 History = Sequence[Mapping[str, Any]]
 
-# Okabe and Ito's palette for all kinds of colour vision, without its yellow (too faint for lines on white).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINES = ("-", "--", "-.", ":")
-
 
 def loss_curves(history: History, best_epoch: int | None = None) -> Figure:
     """Training and validation loss by epoch, the best epoch marked."""
-    figure, axes = _axes("Loss", "epoch", "loss")
+    figure, axes = new_axes("Loss", "epoch", "loss")
     for index, key in enumerate(("train_loss", "val_loss")):
-        _line(axes, *series(history, key), {"train_loss": "training", "val_loss": "validation"}[key], index)
-    _finish_epochs(axes, best_epoch)
+        draw_line(axes, *series(history, key), {"train_loss": "training", "val_loss": "validation"}[key], index)
+    finish_epochs(axes, best_epoch)
     return figure
 
 
 def learning_curves(history: History, best_epoch: int | None = None) -> Figure:
     """Every metric in 0..1 by epoch, and the learning rate on a logarithmic axis below."""
-    figure, axes = _axes("Validation metrics", "epoch", "value", height=5.2, rows=2)
+    figure, axes = new_axes("Validation metrics", "epoch", "value", height=5.2, rows=2)
     for index, key in enumerate(metric_names(history)):
-        _line(axes, *series(history, key), key, index)
+        draw_line(axes, *series(history, key), key, index)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("")
-    _finish_epochs(axes, best_epoch)
+    finish_epochs(axes, best_epoch)
     rate = figure.axes[1]
-    _line(rate, *series(history, "lr"), "lr", 0)
+    draw_line(rate, *series(history, "lr"), "lr", 0)
     rate.set(xlabel="epoch", ylabel="learning rate", yscale="log")
-    _whole_epochs(rate)
+    whole_epochs(rate)
     return figure
 
 
@@ -58,10 +63,10 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
     size = max(4.2, 0.75 * len(class_names) + 2)
-    figure, axes = _axes("Confusion matrix", "predicted", "true", width=size + 0.8, height=size)
+    figure, axes = new_axes("Confusion matrix", "predicted", "true", width=size + 0.8, height=size)
     axes.grid(False)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    names = [_plain(name) for name in class_names]
+    names = [plain(name) for name in class_names]
     axes.set_xticks(range(len(names)), names, rotation=0 if len(names) < 4 else 45, ha="center")
     axes.set_yticks(range(len(names)), names)
     for (row, column), part in np.ndenumerate(share):
@@ -75,13 +80,13 @@ def roc(probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str])
     """ROC curve of the last of two classes, or of each class against the rest."""
     from sklearn.metrics import auc, roc_curve
 
-    figure, axes = _axes("ROC", "false positive rate", "true positive rate", width=_width(class_names), height=5)
+    figure, axes = new_axes("ROC", "false positive rate", "true positive rate", width=plot_width(class_names), height=5)
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
     for index, (name, truth, scores) in enumerate(_one_against_rest(probabilities, labels, class_names)):
         fpr, tpr, _ = roc_curve(truth, scores)
-        _line(axes, fpr, tpr, f"{name} (AUC {auc(fpr, tpr):.3f})", index, marker="")
+        draw_line(axes, fpr, tpr, f"{name} (AUC {auc(fpr, tpr):.3f})", index, marker="")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    _legend(axes, "lower right")
+    place_legend(axes, "lower right")
     return figure
 
 
@@ -89,14 +94,14 @@ def precision_recall(probabilities: ArrayLike, labels: ArrayLike, class_names: S
     """Precision over recall, as `roc`; the dotted lines are the shares of the classes (a guesser's precision)."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
-    figure, axes = _axes("Precision and recall", "recall", "precision", width=_width(class_names), height=5)
+    figure, axes = new_axes("Precision and recall", "recall", "precision", width=plot_width(class_names), height=5)
     for index, (name, truth, scores) in enumerate(_one_against_rest(probabilities, labels, class_names)):
         precision, recall, _ = precision_recall_curve(truth, scores)
         label = f"{name} (average {average_precision_score(truth, scores):.3f})"
         axes.axhline(truth.mean(), color=COLOURS[index % len(COLOURS)], linewidth=1, linestyle=":")
-        _line(axes, recall, precision, label, index, marker="", drawstyle="steps-post")
+        draw_line(axes, recall, precision, label, index, marker="", drawstyle="steps-post")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    _legend(axes, "lower left")
+    place_legend(axes, "lower left")
     return figure
 
 
@@ -104,34 +109,38 @@ def calibration(probabilities: ArrayLike, labels: ArrayLike, class_names: Sequen
     """Observed frequency over predicted probability, with the Brier score; the ticks below are the cases."""
     from sklearn.metrics import brier_score_loss
 
-    figure, axes = _axes(
-        "Calibration", "predicted probability", "observed frequency", width=_width(class_names), height=5
+    figure, axes = new_axes(
+        "Calibration", "predicted probability", "observed frequency", width=plot_width(class_names), height=5
     )
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
     for index, (name, truth, scores) in enumerate(_one_against_rest(probabilities, labels, class_names)):
         label = f"{name} (Brier {brier_score_loss(truth, scores):.3f})"
         # About ten cases a bin, else the curve is mostly noise.
         bins = int(np.clip(len(truth) // 10, 3, 10))
-        _line(axes, *reliability_curve(scores, truth, bins), label, index)
+        draw_line(axes, *reliability_curve(scores, truth, bins), label, index)
         rug = np.full(len(scores), -0.03 - 0.012 * (index % 2))
         axes.plot(scores, rug, "|", color=COLOURS[index % len(COLOURS)], markersize=5, alpha=0.5)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.06, 1.02), aspect="equal")
-    _legend(axes, "upper left")
+    place_legend(axes, "upper left")
     return figure
 
 
 def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     """Cases of each class in each part of the data, for example ``{"train": {"LGG": 12, "HGG": 34}, …}``."""
     classes = list(dict.fromkeys(name for part in counts.values() for name in part))
-    figure, axes = _axes("Cases by class", "", "cases", width=max(5.2, 0.8 * len(classes) * len(counts)))
+    figure, axes = new_axes("Cases by class", "", "cases", width=max(5.2, 0.8 * len(classes) * len(counts)))
     width = 0.8 / max(len(counts), 1)
     for index, (part, found) in enumerate(counts.items()):
         places = np.arange(len(classes)) + (index - (len(counts) - 1) / 2) * width
         bars = axes.bar(
-            places, [found.get(name, 0) for name in classes], width * 0.94, color=COLOURS[index], label=_plain(part)
+            places,
+            [found.get(name, 0) for name in classes],
+            width * 0.94,
+            color=COLOURS[index % len(COLOURS)],
+            label=plain(part),
         )
         axes.bar_label(bars, padding=2)
-    axes.set_xticks(range(len(classes)), [_plain(name) for name in classes])
+    axes.set_xticks(range(len(classes)), [plain(name) for name in classes])
     axes.grid(False, axis="x")
     axes.margins(y=0.12)
     if len(counts) > 1:
@@ -211,69 +220,6 @@ def _one_against_rest(
         hits = (truth == index).astype(np.int64)
         if 0 < hits.sum() < hits.size:
             yield str(class_names[index]), hits, scores[:, index]
-
-
-def _axes(
-    title: str, xlabel: str, ylabel: str, width: float = 6.4, height: float = 4.2, rows: int = 1
-) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    ratios = [3, 1][:rows]
-    all_axes = figure.subplots(rows, 1, sharex=rows > 1, height_ratios=ratios, squeeze=False)[:, 0]
-    for axes in all_axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(True, color="0.9", linewidth=0.8)
-        axes.set_axisbelow(True)
-    all_axes[0].set(xlabel=xlabel, ylabel=ylabel)
-    all_axes[0].set_title(title, loc="left", fontweight="bold")
-    return figure, all_axes[0]
-
-
-def _width(class_names: Sequence[str]) -> float:
-    return 5.2 if len(class_names) < 4 else 7.6
-
-
-def _legend(axes: Axes, place: str) -> None:
-    if len(axes.get_legend_handles_labels()[1]) < 4:
-        axes.legend(loc=place)
-    else:
-        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize="small")
-
-
-def _line(
-    axes: Axes, x: ArrayLike, y: ArrayLike, label: str, index: int, marker: str = "o", drawstyle: str = "default"
-) -> None:
-    axes.plot(
-        np.asarray(x),
-        np.asarray(y),
-        label=_plain(label),
-        color=COLOURS[index % len(COLOURS)],
-        linestyle=LINES[index % len(LINES)],
-        marker=marker,
-        markersize=3,
-        linewidth=1.6,
-        drawstyle=drawstyle,
-    )
-
-
-def _finish_epochs(axes: Axes, best_epoch: int | None) -> None:
-    if best_epoch is not None:
-        axes.axvline(best_epoch, color="0.4", linewidth=1, linestyle=":", label=f"best epoch ({best_epoch})")
-    _whole_epochs(axes)
-    axes.legend(ncols=2, fontsize="small")
-
-
-def _whole_epochs(axes: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-
-
-def _plain(text: object) -> str:
-    # "$" starts a formula (a damaged one raises), and legends drop labels that start with "_".
-    plain = str(text).replace("$", r"\$")
-    return f" {plain}" if plain.startswith("_") else plain
 
 
 def _is_number(value: object) -> bool:

@@ -1,0 +1,221 @@
+"""The static HTML report of a run and of a cross-validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from monai_ext.errors import DataError
+from monai_ext.io import write_text
+from monai_ext.reports import plots
+from monai_ext.reports.document import Block, Folded, Section, Table, Text, cell, pairs, picture, picture_file, render
+from monai_ext.reports.run_folder import RunFolder, as_dict, as_list, read_object, read_predictions, read_run
+from monai_ext.reports.sections import as_lines, case_tables, key_metric, metrics_blocks, mistakes_blocks, with_interval
+
+_STATUS = {
+    "finished": "The run finished.",
+    "running": "The run was still going on when this report was written, or ended without a trace.",
+    "failed": "The run failed: what follows is what it had written by then.",
+    "killed": "The run was killed: what follows is what it had written by then.",
+}
+
+_ALT = {
+    "loss_curves": "Training and validation loss by epoch",
+    "learning_curves": "Validation metrics and learning rate by epoch",
+    "confusion_matrix": "Confusion matrix, the same numbers as in the table",
+    "roc": "ROC curves, true positive rate over false positive rate",
+    "precision_recall": "Precision over recall",
+    "calibration": "Observed frequency over predicted probability",
+    "class_counts": "Cases by class in each part of the data",
+}
+
+
+def write_report(run_dir: str | Path, output: str | Path | None = None) -> Path:
+    """Write the report of one run: one HTML file that needs nothing else.
+
+    What the run didn't write (it was killed, it had no validation) becomes a sentence in the report.
+
+    Args:
+        run_dir: run folder.
+        output: HTML file; default ``report.html`` in the run folder.
+
+    Raises:
+        DataError: when ``run_dir`` is not a run folder.
+    """
+    run = read_run(run_dir)
+    bundle = run.info.get("bundle") or run.metrics.get("bundle")
+    title = " ".join(str(part) for part in (bundle, run.info.get("run_name") or run.path.name) if part)
+    status = str(run.info.get("status", ""))
+    sections = [
+        Section("Summary", _summary(run, status)),
+        Section("Metrics", metrics_blocks(run.metrics)),
+        Section("Mistakes", mistakes_blocks(run.result)),
+        Section("Curves", _pictures(run)),
+        Section("Hyper-parameters", _parameters(run)),
+        Section("Data", _data(run)),
+        Section("Environment", _environment(run.info)),
+        Section("Skipped, and why", [Text(_skipped(run) or ["Nothing was skipped."])]),
+    ]
+    page = render(title, f"{run.path.name}, {_times(run.info)}", status if status in _STATUS else "", sections)
+    return write_text(output or run.path / "report.html", page)
+
+
+def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None = None) -> Path:
+    """Write the report of a cross-validation (``cross_validation.json``, ``out_of_fold.csv``).
+
+    Args:
+        cv_dir: folder of the cross-validation.
+        output: HTML file; default ``report.html`` in the folder.
+
+    Raises:
+        DataError: when the folder has no ``cross_validation.json``.
+    """
+    folder = Path(cv_dir)
+    if not is_cross_validation(folder):
+        raise DataError("is not a cross-validation folder: it has no cross_validation.json", folder)
+    problems: list[str] = []
+    content = read_object(folder / "cross_validation.json", problems)
+    together = as_dict(content.get("out_of_fold"))
+    names = [str(name) for name in as_dict(together.get("per_class"))]
+    result = read_predictions(folder / "out_of_fold.csv", names, problems)
+    folds = [fold for fold in as_list(content.get("folds")) if isinstance(fold, dict)]
+
+    key = key_metric(together)
+    summary = [f"{len(folds)} folds have finished." if folds else "No fold has finished."]
+    if key:
+        summary.append(f"Out of fold, over all cases: {with_interval(together, key)}.")
+        mean, std = as_dict(content.get("mean")).get(key), as_dict(content.get("std")).get(key)
+        if mean is not None:
+            summary.append(f"Mean over the folds: {key} {cell(mean)} ± {cell(std)} (standard deviation).")
+    settings = {name: content[name] for name in ("calibration", "threshold") if content.get(name) is not None}
+    drawn = plots.figures(result=result)
+    skipped = [*as_lines(together.get("skipped")), *problems]
+    sections = [
+        Section("Summary", [Text(summary)]),
+        Section("Folds", _folds(folds, content)),
+        Section("Out-of-fold metrics", metrics_blocks(together)),
+        Section("Mistakes", mistakes_blocks(result)),
+        Section("Curves", [picture(figure, _ALT[name]) for name, figure in drawn.items()] or [_NO_CURVES]),
+        Section(
+            "Calibration and threshold",
+            [pairs(settings, ("setting", "value")) if settings else Text(["None was fitted."])],
+        ),
+        Section("Skipped, and why", [Text(skipped or ["Nothing was skipped."])]),
+    ]
+    title = f"{content.get('bundle', '')} cross-validation".strip()
+    return write_text(output or folder / "report.html", render(title, folder.name, "", sections))
+
+
+def is_cross_validation(folder: str | Path) -> bool:
+    """Whether the folder holds a cross-validation rather than one run."""
+    return (Path(folder) / "cross_validation.json").is_file()
+
+
+_NO_CURVES = Text(["There is nothing to draw: no epoch had ended and there are no predictions."])
+
+
+def _summary(run: RunFolder, status: str) -> list[Block]:
+    lines = [_STATUS.get(status, "How the run ended is not recorded.")]
+    done = len(run.history)
+    planned = as_dict(run.info.get("parameters")).get("max_epochs")
+    lines.append(f"{done} of {planned} epochs were run." if planned else f"{done} epochs were run.")
+    fold = run.metrics.get("fold", as_dict(run.info.get("parameters")).get("fold"))
+    if fold is not None:
+        lines.append(f"Fold {fold}.")
+    key = key_metric(run.metrics)
+    if run.metrics.get("best_epoch") is not None:
+        lines.append(f"Best epoch: {run.metrics['best_epoch']}.")
+    lines.append(f"Validation {with_interval(run.metrics, key)}." if key else "No metric could be computed.")
+    return [Text(lines)]
+
+
+def _pictures(run: RunFolder) -> list[Block]:
+    """Figures drawn from the numbers, then whatever else lies in ``plots/``."""
+    best = run.metrics.get("best_epoch")
+    drawn = plots.figures(run.history, run.result, best if isinstance(best, int) else None, _counts(run))
+    blocks: list[Block] = [picture(figure, _ALT[name]) for name, figure in drawn.items()]
+    others = sorted((run.path / "plots").glob("[!.]*.png"))
+    blocks += [picture_file(path) for path in others if path.stem not in drawn and path.is_file()]
+    return blocks or [_NO_CURVES]
+
+
+def _parameters(run: RunFolder) -> list[Block]:
+    found = as_dict(run.info.get("parameters"))
+    blocks: list[Block] = [pairs(found, ("knob", "value")) if found else Text(["They were not recorded."])]
+    if run.config:
+        blocks.append(Folded("Resolved configuration", json.dumps(run.config, indent=2, ensure_ascii=False)))
+    return blocks
+
+
+def _data(run: RunFolder) -> list[Block]:
+    blocks: list[Block] = [Text([f"Fingerprint: {as_dict(run.info.get('data')).get('fingerprint', 'not recorded')}."])]
+    counts = _counts(run)
+    if counts:
+        classes = list(dict.fromkeys(name for part in counts.values() for name in part))
+        rows = [
+            (part, *(found.get(name, 0) for name in classes), sum(found.values())) for part, found in counts.items()
+        ]
+        blocks.append(Table(("part", *classes, "all"), rows, caption="Cases by class"))
+    if run.result is not None:
+        rows_of_cases = run.result.rows()
+        tables = case_tables(rows_of_cases, "Validation cases")
+        blocks += [
+            Folded(f"{len(rows_of_cases)} validation cases", table) for table in tables if isinstance(table, Table)
+        ]
+    return blocks
+
+
+def _environment(info: Mapping[str, Any]) -> list[Block]:
+    shown = {name: info[name] for name in ("device", "commit", "mlflow_run_id", "memory") if info.get(name) is not None}
+    device = as_dict(info.get("parameters")).get("device")
+    if device is not None:
+        shown.setdefault("device", device)
+    blocks: list[Block] = [pairs(shown, ("property", "value"))] if shown else []
+    if as_dict(info.get("versions")):
+        blocks.append(pairs(info["versions"], ("package", "version")))
+    return blocks or [Text(["It was not recorded."])]
+
+
+def _skipped(run: RunFolder) -> list[str]:
+    computed = run.result.skipped if run.result is not None else []
+    lines = [*as_lines(run.metrics.get("skipped")), *computed, *as_lines(run.info.get("events")), *run.problems]
+    return list(dict.fromkeys(lines))
+
+
+def _folds(folds: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> list[Block]:
+    if not folds:
+        return [Text(["No fold has finished."])]
+    names = list(dict.fromkeys(name for fold in folds for name in as_dict(fold.get("metrics"))))
+    rows: list[Sequence[Any]] = [
+        (fold.get("fold"), fold.get("best_epoch"), *(as_dict(fold.get("metrics")).get(name) for name in names))
+        for fold in folds
+    ]
+    for label in ("mean", "std"):
+        values = as_dict(content.get(label))
+        if values:
+            rows.append((label, None, *(values.get(name) for name in names)))
+    runs = [(fold.get("fold"), fold.get("run_dir")) for fold in folds]
+    return [Table(("fold", "best epoch", *names), rows), Folded("Run folders", Table(("fold", "run folder"), runs))]
+
+
+def _counts(run: RunFolder) -> dict[str, dict[str, int]]:
+    counts = as_dict(as_dict(run.info.get("data")).get("counts"))
+    whole = {
+        str(part): {str(name): count for name, count in as_dict(found).items() if isinstance(count, int)}
+        for part, found in counts.items()
+    }
+    return {part: found for part, found in whole.items() if found}
+
+
+def _times(info: Mapping[str, Any]) -> str:
+    started, ended = info.get("started"), info.get("ended")
+    if not started:
+        return "start not recorded"
+    try:
+        length = datetime.fromisoformat(str(ended)) - datetime.fromisoformat(str(started))
+    except (ValueError, TypeError):
+        return f"started {started}" + (f", ended {ended}" if ended else "")
+    return f"started {started}, took {str(length).split('.')[0]}"

@@ -1,0 +1,119 @@
+"""Reading a run folder in whatever state a run left it: running, finished, failed, killed, partly damaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_ext.errors import DataError
+from monai_ext.io import read_csv, read_json
+from monai_ext.metrics import ClassificationResult, classification_metrics
+
+PREDICTIONS = "predictions/val_predictions.csv"
+
+
+@dataclass
+class RunFolder:
+    """What is in a run folder; a part that is missing is empty, a part that can't be read is in `problems`.
+
+    Attributes:
+        path: the folder.
+        info: ``run.json``: status, times, parameters, versions, data, memory, events.
+        metrics: ``metrics/metrics.json``.
+        config: ``config/config.json``, the resolved configuration.
+        result: metrics recomputed from the validation predictions with labels; ``None`` without them.
+        problems: one sentence for each part that is missing or damaged.
+    """
+
+    path: Path
+    info: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    result: ClassificationResult | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """Epochs of the history, those that are damaged left out."""
+        return [row for row in as_list(self.metrics.get("history")) if isinstance(row, dict)]
+
+
+def read_run(run_dir: str | Path) -> RunFolder:
+    """Read a run folder.
+
+    Raises:
+        DataError: when it isn't one: neither ``run.json`` nor ``metrics/metrics.json`` is there.
+    """
+    run = RunFolder(Path(run_dir))
+    files = {"info": "run.json", "metrics": "metrics/metrics.json", "config": "config/config.json"}
+    if not any((run.path / files[name]).is_file() for name in ("info", "metrics")):
+        raise DataError("is not a run folder: it has neither run.json nor metrics/metrics.json", run_dir)
+    for name, file in files.items():
+        setattr(run, name, read_object(run.path / file, run.problems))
+    names = [str(name) for name in as_list(run.metrics.get("class_names"))]
+    run.result = read_predictions(run.path / PREDICTIONS, names, run.problems)
+    return run
+
+
+def read_object(path: Path, problems: list[str]) -> dict[str, Any]:
+    """A JSON file with an object, or an empty one and a line in ``problems``."""
+    name = f"{path.parent.name}/{path.name}" if path.parent.name in ("metrics", "config") else path.name
+    if not path.is_file():
+        problems.append(f"{name}: not there (the run ended before it was written, or never writes it)")
+        return {}
+    try:
+        content = read_json(path)
+    except (DataError, OSError) as error:
+        problems.append(f"{name}: {error}")
+        return {}
+    if not isinstance(content, dict):
+        problems.append(f"{name}: holds a {type(content).__name__} instead of an object")
+        return {}
+    return content
+
+
+def read_predictions(path: Path, class_names: list[str], problems: list[str]) -> ClassificationResult | None:
+    """The classifier's result from a prediction file (case, prob_<class> …, prediction, label).
+
+    Args:
+        path: CSV file.
+        class_names: order of the classes; empty: the order of the columns.
+        problems: gets a line when the file is missing, damaged or without labels.
+    """
+    if not path.is_file():
+        problems.append(f"{path.name}: not there, so there are no curves and no list of mistakes")
+        return None
+    try:
+        rows = read_csv(path, ["case", "label", *(f"prob_{name}" for name in class_names)])
+        if not rows:
+            raise DataError("has no rows", path)
+        names = class_names or [column[5:] for column in rows[0] if column.startswith("prob_")]
+        probabilities = np.array([[_number(row, f"prob_{name}", path) for name in names] for row in rows])
+        unknown = sorted({row["label"] for row in rows} - set(names))
+        if unknown:
+            raise DataError(f"label {unknown[0]!r} is none of the classes {names}", path)
+        labels = [names.index(row["label"]) for row in rows]
+        return classification_metrics(probabilities, labels, names, cases=[row["case"] for row in rows])
+    except (DataError, OSError) as error:
+        problems.append(f"{path.name}: {error}")
+        return None
+
+
+def as_dict(value: object) -> dict[str, Any]:
+    """The value itself if it is a dictionary, else an empty one: files may be edited or damaged."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    """The value itself if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def _number(row: dict[str, str], column: str, path: Path) -> float:
+    try:
+        return float(row[column])
+    except ValueError:
+        raise DataError(f"case {row['case']!r}, column {column!r}: {row[column]!r} is not a number", path) from None

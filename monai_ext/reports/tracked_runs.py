@@ -1,0 +1,192 @@
+"""Training runs as MLflow recorded them, read without changing anything."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai_ext.errors import ConfigError, DataError
+
+
+@dataclass
+class ComparedRun:
+    """One run of the MLflow store.
+
+    Attributes:
+        best: metric → best value, as logged (``best_<metric>``), else the best of the history.
+        history: (epoch, value) of the metric that is compared.
+        seconds: duration; ``None`` while the run goes on.
+        children: nested runs, such as the folds of a cross-validation.
+    """
+
+    run_id: str
+    name: str
+    experiment: str
+    status: str
+    parent_id: str | None
+    parameters: dict[str, str]
+    best: dict[str, float]
+    history: list[tuple[int, float]]
+    seconds: float | None
+    children: list[ComparedRun] = field(default_factory=list)
+
+    def walk(self, depth: int = 0) -> Iterator[tuple[ComparedRun, int]]:
+        """The run and all that are nested in it, with their depth."""
+        yield self, depth
+        for child in self.children:
+            yield from child.walk(depth + 1)
+
+
+def default_tracking_uri(output_dir: str | Path | None = None) -> str:
+    """The SQLite store of ``output_dir``; without one ``MLFLOW_TRACKING_URI``, else ``runs/mlflow.db``."""
+    if os.environ.get("MLFLOW_TRACKING_URI") and output_dir is None:
+        return os.environ["MLFLOW_TRACKING_URI"]
+    folder = Path(output_dir or "runs")
+    # The runs of one bundle are one level below the store that all bundles share.
+    found = next((place for place in (folder, folder.absolute().parent) if (place / "mlflow.db").is_file()), folder)
+    return f"sqlite:///{found / 'mlflow.db'}"
+
+
+def load_runs(
+    tracking_uri: str, experiment_name: str | None = None, metric: str | None = None
+) -> tuple[str, list[ComparedRun]]:
+    """Read the runs, best first, nested runs below their parent. Reading creates and changes nothing.
+
+    Args:
+        tracking_uri: MLflow's URI, or the path of an SQLite file.
+        experiment_name: default: all experiments.
+        metric: what to sort by and to draw; default: `choose_metric`.
+
+    Returns:
+        The metric and the runs.
+
+    Raises:
+        DataError: when there is no store, it can't be read, or it has no runs.
+        ConfigError: for an unknown experiment or metric, with the nearest name.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    uri = _existing(tracking_uri)
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        experiments = {item.name: item.experiment_id for item in _pages(client.search_experiments)}
+        if experiment_name is not None:
+            if experiment_name not in experiments:
+                raise ConfigError(_unknown("experiment", experiment_name, experiments))
+            experiments = {experiment_name: experiments[experiment_name]}
+        names = {identifier: name for name, identifier in experiments.items()}
+        found = list(_pages(client.search_runs, experiment_ids=list(names)))
+        if not found:
+            raise DataError(f"the MLflow store {tracking_uri} has no runs yet")
+        chosen = choose_metric((run.data.metrics for run in found), metric)
+        runs = [_compared(client, run, names[run.info.experiment_id], chosen) for run in found]
+    except MlflowException as error:
+        raise DataError(f"the MLflow store {tracking_uri} can't be read: {str(error).splitlines()[0]}") from error
+    return chosen, _nested(runs, chosen)
+
+
+def choose_metric(logged: Iterable[dict[str, float]], wanted: str | None = None) -> str:
+    """The wanted metric if any run has it, else ``auc``, else the first that was logged as best.
+
+    Raises:
+        ConfigError: when no run has the wanted one, with the nearest name.
+    """
+    keys = dict.fromkeys(key for metrics in logged for key in metrics)
+    best = [key.removeprefix("best_") for key in keys if key.startswith("best_")]
+    known = list(dict.fromkeys([*best, *(key for key in keys if not key.startswith("best_"))]))
+    if wanted is None:
+        return "auc" if "auc" in known or not known else known[0]
+    name = wanted.removeprefix("best_")
+    if name not in known:
+        raise ConfigError(_unknown("metric", wanted, known))
+    return name
+
+
+def _compared(client: Any, run: Any, experiment: str, metric: str) -> ComparedRun:
+    history = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)]
+    finite = sorted((step, value) for step, value in history if math.isfinite(value))
+    best = {
+        name.removeprefix("best_"): value
+        for name, value in run.data.metrics.items()
+        if name.startswith("best_") and math.isfinite(value)
+    }
+    # A run that was killed has no "best" of its own, and the store's value is the last one.
+    if metric not in best and finite:
+        best[metric] = _better(metric)(value for _, value in finite)
+    start, end = run.info.start_time, run.info.end_time
+    return ComparedRun(
+        run_id=run.info.run_id,
+        name=run.info.run_name or run.info.run_id,
+        experiment=experiment,
+        status=run.info.status.lower(),
+        parent_id=run.data.tags.get("mlflow.parentRunId"),
+        parameters=dict(run.data.params),
+        best=best,
+        history=finite,
+        seconds=(end - start) / 1000 if start and end else None,
+    )
+
+
+def _nested(runs: list[ComparedRun], metric: str) -> list[ComparedRun]:
+    """Children below their parents, both best first; a parent without the metric counts by its children's mean."""
+    known = {run.run_id: run for run in runs}
+    for run in runs:
+        if run.parent_id in known:
+            known[run.parent_id].children.append(run)
+    sign = 1 if _better(metric) is min else -1
+
+    def rank(run: ComparedRun) -> tuple[bool, float, str]:
+        own = run.best.get(metric)
+        values = [own] if own is not None else [c.best[metric] for c in run.children if metric in c.best]
+        return not values, sign * sum(values) / len(values) if values else 0.0, run.name
+
+    for run in runs:
+        run.children.sort(key=rank)
+    return sorted((run for run in runs if run.parent_id not in known), key=rank)
+
+
+def _better(metric: str) -> Any:
+    return min if metric.endswith("loss") else max
+
+
+def _pages(search: Any, **arguments: Any) -> Iterable[Any]:
+    token = None
+    while True:
+        page = search(page_token=token, **arguments)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _existing(tracking_uri: str) -> str:
+    """The URI, after making sure that MLflow will find a store there: it would create an empty one."""
+    uri = tracking_uri if ":" in tracking_uri else f"sqlite:///{tracking_uri}"
+    if not uri.startswith("sqlite:///"):
+        return uri
+    path = Path(uri.removeprefix("sqlite:///").split("?")[0])
+    if not path.is_file():
+        raise DataError(f"there is no MLflow store {path}; train first, or name one with --tracking_uri", None)
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.DatabaseError as error:
+        raise DataError(f"is not an MLflow store ({error})", path) from error
+    if "experiments" not in tables:
+        raise DataError("is not an MLflow store (it has no table of experiments)", path)
+    return uri
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {names}"
+    return f"compare: no {kind} is called {name!r}; {hint}"

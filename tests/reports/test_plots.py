@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monai_ext.metrics import classification_metrics
+from monai_ext.reports import plots, save_all
+
+LABELS = np.repeat([0, 1], [4, 8])
+HGG = np.linspace(0.05, 0.95, 12)
+RESULT = classification_metrics(np.stack([1 - HGG, HGG], axis=1), LABELS, ["LGG", "HGG"])
+HISTORY = [
+    {"epoch": 1, "train_loss": 1.0, "val_loss": None, "lr": 1e-3, "auc": 0.5, "seconds": 12.5},
+    {"epoch": 2, "train_loss": float("nan"), "val_loss": 0.9, "lr": 5e-4, "auc": 0.7, "seconds": 11.0},
+    {"epoch": 3, "train_loss": 0.6, "val_loss": 0.8, "lr": 1e-4, "auc": None, "seconds": 11.0},
+]
+
+
+def test_every_figure_is_written_as_png(tmp_path: Path) -> None:
+    paths = save_all(tmp_path / "plots", HISTORY, RESULT, 2, {"train": {"LGG": 3}, "val": {"LGG": 1, "HGG": 2}})
+    assert [path.stem for path in paths] == [
+        *("loss_curves", "learning_curves", "confusion_matrix", "roc", "precision_recall", "calibration"),
+        "class_counts",
+    ]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    assert sorted(tmp_path.rglob("*")) == sorted([tmp_path / "plots", *paths])
+
+
+def test_pyplot_is_never_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    assert save_all(tmp_path, HISTORY[:1], RESULT)
+
+
+def test_gaps_and_non_finite_values_leave_the_point_out() -> None:
+    assert plots.series(HISTORY, "train_loss") == ([1.0, 3.0], [1.0, 0.6])
+    assert plots.series(HISTORY, "val_loss") == ([2.0, 3.0], [0.9, 0.8])
+    assert plots.metric_names(HISTORY) == ["auc"]
+
+
+def test_best_epoch_is_marked() -> None:
+    figure = plots.loss_curves(HISTORY, best_epoch=2)
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert labels == ["training", "validation", "best epoch (2)"]
+    assert list(figure.axes[0].lines[-1].get_xdata()) == [2, 2]
+
+
+def test_confusion_matrix_shows_counts_and_shares_of_the_true_class() -> None:
+    figure = plots.confusion_matrix([[3, 1], [0, 0]], ["a", "b"])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["3\n75%", "1\n25%", "0", "0"]
+
+
+def test_curve_legend_has_the_area() -> None:
+    (label,) = plots.roc(RESULT.probabilities, RESULT.labels, RESULT.class_names).axes[0].get_legend().get_texts()
+    assert label.get_text() == f"HGG (AUC {RESULT.metrics['auc']:.3f})"
+
+
+@pytest.mark.parametrize(
+    ("labels", "drawn"),
+    [
+        pytest.param([1, 1, 1], {"confusion_matrix"}, id="one-class"),
+        pytest.param([0, 1, 1], {"confusion_matrix", "roc", "precision_recall", "calibration"}, id="two-classes"),
+    ],
+)
+def test_only_what_is_defined_is_drawn(labels: list[int], drawn: set[str]) -> None:
+    result = classification_metrics([[0.4, 0.6], [0.1, 0.9], [0.2, 0.8]], labels, ["LGG", "HGG"])
+    assert set(plots.figures(result=result)) == drawn
+
+
+def test_nothing_to_draw_draws_nothing(tmp_path: Path) -> None:
+    assert save_all(tmp_path / "plots", [], None) == []
+    assert save_all(tmp_path / "plots", [{"epoch": 1}], None, counts={"train": {}}) == []
+
+
+def test_class_names_with_formula_signs_are_drawn_as_they_are(tmp_path: Path) -> None:
+    names = ["$\\frac{", "_hidden", "<b>"]
+    result = classification_metrics(np.eye(3)[[0, 1, 2, 0]], [0, 1, 2, 1], names)
+    assert len(save_all(tmp_path, [], result, counts={"_part": dict.fromkeys(names, 1), "$": {names[0]: 2}})) == 5
