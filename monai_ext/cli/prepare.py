@@ -30,7 +30,7 @@ def prepare(
     """Run the deterministic part of a bundle's preprocessing on all subjects; what is done already is kept."""
     import importlib
 
-    import yaml
+    import yaml  # type: ignore[import-untyped]
     from monai.bundle import ConfigParser
 
     from monai_ext.data import PreparedDataset

@@ -36,10 +36,10 @@ class PreparedDataset(PersistentDataset):
     the item (with the size and time in its ``stamp``, so that a changed file is prepared anew), the settings of these
     transforms and MONAI's version; it is the same in every process. Several processes may share a cache.
 
-    Differences to MONAI: a ``Compose`` within a ``Compose`` is looked into (MONAI takes it for random, and caches
-    nothing); the temporary file lies beside the final one and is replaced in one step; a damaged cache
-    file, also by a flipped bit, is recomputed with a warning; ``set_data`` doesn't delete the cache; an item comes out as plain tensors
-    (contiguous float32 for images), numbers and text, whether it was cached or not.
+    Differences to MONAI: a ``Compose`` within a ``Compose`` is looked into (MONAI takes it for random and caches
+    nothing); the temporary file lies beside the final one and is replaced in one step; a damaged cache file, by a
+    flipped bit too, is recomputed with a warning; ``set_data`` doesn't delete the cache; an item comes out as plain
+    tensors (contiguous, float32 for images), numbers and text, whether it was cached or not.
 
     Args:
         data: items with ``case`` and paths, as `monai_ext.data.brats.fold_items` gives them.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -69,7 +68,7 @@ def class_counts(items: Sequence[Mapping[str, Any]], num_classes: int, key: str 
     counts = [0] * num_classes
     for item in items:
         label = item.get(key)
-        if not isinstance(label, Integral) or isinstance(label, bool) or not 0 <= label < num_classes:
+        if not isinstance(label, int | np.integer) or isinstance(label, bool) or not 0 <= label < num_classes:
             raise DataError(
                 f"class_counts: {item.get('case', 'an item')!r} has {key} {label!r}, "
                 f"expected an integer from 0 to {num_classes - 1}"

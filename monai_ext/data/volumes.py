@@ -15,6 +15,9 @@ import numpy as np
 import torch
 from monai.data import MetaTensor, NibabelReader, NumpyReader
 from monai.transforms import LoadImage
+from monai.utils import optional_import
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from monai_ext.errors import DataError
 
@@ -42,11 +45,8 @@ class GzipNibabelReader(NibabelReader):
 
 
 def _inflate(content: bytes) -> bytes:
-    try:
-        from isal import igzip  # extra [fast]
-    except ImportError:
-        return gzip.decompress(content)
-    return igzip.decompress(content)
+    igzip, faster = optional_import("isal.igzip")
+    return igzip.decompress(content) if faster else gzip.decompress(content)
 
 
 def read_volume(path: str | Path) -> MetaTensor:
@@ -114,7 +114,7 @@ def _reason(error: Exception) -> str:
         return "is not gzip-compressed although its name says so"
     if isinstance(error, gzip.BadGzipFile | zlib.error) or type(error).__module__.startswith("isal"):
         return f"is damaged ({error}); copy or download it again"
-    if isinstance(error, nib.filebasedimages.ImageFileError | nib.spatialimages.HeaderDataError):
+    if isinstance(error, ImageFileError | HeaderDataError):
         return f"is not a NIfTI image ({error})"
     if isinstance(error, ValueError) and "allow_pickle" in str(error):
         return "is not a plain numpy array (it holds pickled objects, which are never loaded)"

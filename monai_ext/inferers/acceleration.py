@@ -38,8 +38,8 @@ def prepare_for_inference(
 ) -> nn.Module:
     """Make a network faster for inference.
 
-    ``eager`` with ``fp32`` gives back the network itself. Anything else is a copy in channels-last layout; in half
-    precision its convolutions and linear layers hold half-precision weights and the rest runs under autocast.
+    ``eager`` with ``fp32`` gives back the network itself, anything else a copy. In half precision its convolutions and
+    linear layers hold half-precision weights in channels-last layout, and the rest runs under autocast.
 
     Args:
         network: network of an image tensor (B, C, [Z,] Y, X) to a tensor, or a dict of them. An exported ``.ts`` is
@@ -87,7 +87,7 @@ class _Accelerated(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         # Engines know plain tensors only.
-        image = _channels_last(_plain(x))
+        image = _laid_out(_plain(x), self.dtype)
         with torch.autocast(self.device_type, self.dtype, enabled=self.dtype != torch.float32):
             output = self.network(image)
         return pytree.tree_map_only(torch.Tensor, lambda tensor: _like(tensor.float(), x), output)
@@ -126,19 +126,19 @@ def _prepare(
         if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
             module.to(dtype)
     for parameter in network.parameters():
-        parameter.data = _channels_last(parameter.data)
+        parameter.data = _laid_out(parameter.data, dtype)
     if engine == "compiled":
         network = cast(nn.Module, torch.compile(network))
     elif engine == "torchscript" and (precision != "fp32" or example is not None):
         network = _traced(network, device, dtype, _needed(example, engine, precision))
     elif engine == "torchscript":
-        network = _scripted(network)
+        network = _scripted(network, device)
     return _Accelerated(network, device, dtype)
 
 
-def _scripted(network: nn.Module) -> nn.Module:
+def _scripted(network: nn.Module, device: torch.device) -> nn.Module:
     try:
-        return torch.jit.freeze(torch.jit.script(network))
+        return _frozen(torch.jit.script(network), device, torch.float32)
     except Exception as error:  # the compiler of TorchScript fails with whatever it meets
         raise ConfigError(
             f"engine 'torchscript': {type(network).__name__} can't be scripted; give an example to trace it"
@@ -148,8 +148,14 @@ def _scripted(network: nn.Module) -> nn.Module:
 def _traced(network: nn.Module, device: torch.device, dtype: torch.dtype, example: torch.Tensor) -> nn.Module:
     # Without the cache: autocast keeps converted weights in it, which a trace takes for inputs of another call.
     with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32, cache_enabled=False):
-        traced = torch.jit.trace(network, _channels_last(example), strict=False, check_trace=False)
-    return torch.jit.freeze(traced)
+        traced = torch.jit.trace(network, _laid_out(example, dtype), strict=False, check_trace=False)
+    return _frozen(traced, device, dtype)
+
+
+def _frozen(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    frozen = torch.jit.freeze(network)
+    # Prepacked oneDNN weights: 1.5 times as fast on a CPU; in bf16 the layout has that already.
+    return torch.jit.optimize_for_inference(frozen) if (device.type, dtype) == ("cpu", torch.float32) else frozen
 
 
 def _fastest(network: nn.Module, device: torch.device, engine: str, precision: str, example: torch.Tensor) -> nn.Module:
@@ -208,9 +214,10 @@ def _like(tensor: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return convert_to_dst_type(tensor, x, dtype=tensor.dtype)[0] if isinstance(x, MetaTensor) else tensor
 
 
-def _channels_last(x: torch.Tensor) -> torch.Tensor:
+def _laid_out(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    # Channels-last wins in half precision; in float32 on a CPU it lost (0.8 of the speed).
     layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
-    return x.contiguous(memory_format=layouts[x.ndim]) if x.ndim in layouts else x
+    return x.contiguous(memory_format=layouts[x.ndim]) if dtype != torch.float32 and x.ndim in layouts else x
 
 
 def _has_openvino() -> bool:

@@ -169,8 +169,8 @@ def test_prepare_in_worker_processes_gives_the_same_files(items: list[dict], tmp
     assert sorted(p.name for p in (tmp_path / "one").iterdir()) == sorted(p.name for p in (tmp_path / "two").iterdir())
     assert all(torch.equal(alone[i]["image"], many[i]["image"]) for i in range(3))
     Path(items[0]["image"]).write_bytes(b"")
+    Path(items[1]["image"]).write_bytes(b"")
     with pytest.raises(DataError, match=r"2 of 3 cases(?s:.*)a\.nii\.gz: is empty"):
-        Path(items[1]["image"]).write_bytes(b"")
         prepare(PreparedDataset(items, steps(), tmp_path / "three"), workers=2)
 
 

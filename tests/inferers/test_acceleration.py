@@ -56,7 +56,8 @@ def test_torchscript_is_exact(x, with_example) -> None:
     fast = prepare_for_inference(network, "cpu", "torchscript", example=x if with_example else None)
     with torch.no_grad():
         torch.testing.assert_close(fast(x), network(x), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(fast(x[:1]), network(x[:1]), rtol=1e-4, atol=1e-5)
+        other = x[:1, :, :6].contiguous()
+        torch.testing.assert_close(fast(other), network(other), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("engine", ["eager", "torchscript"])

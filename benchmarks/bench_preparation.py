@@ -1,0 +1,91 @@
+"""P8 and P13: reading volumes, the cache of prepared volumes, and preparation with several processes.
+
+Run ``python benchmarks/bench_preparation.py [--cases 8] [--workers 2] [--repeats 5]``. Sides are checked for equal
+results first, then timed in turns (median and range), on made-up volumes of real BraTS size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from monai.transforms import CropForegroundd, LoadImage, NormalizeIntensityd, Orientationd, Resized
+
+from monai_ext.data import PreparedDataset, brats, prepare
+from monai_ext.data.volumes import read_volume
+from monai_ext.demo import make_demo
+from monai_ext.transforms import CheckFinited, LoadVolumed, is_nonzero
+
+RAS = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+def steps() -> list[Callable]:
+    return [
+        LoadVolumed("image"),
+        CheckFinited("image"),
+        Orientationd("image", "RAS", labels=RAS),
+        NormalizeIntensityd("image", nonzero=True, channel_wise=True),
+        CropForegroundd("image", "image", select_fn=is_nonzero, margin=10),
+        Resized("image", (128, 128, 128), mode="trilinear"),
+    ]
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def compare(name: str, sides: dict[str, Callable[[], object]], repeats: int) -> None:
+    times: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(repeats):
+        for side, work in sides.items():
+            times[side].append(timed(work))
+    (base, base_times), *others = times.items()
+    shown = {side: f"{statistics.median(t):.3f} s ({min(t):.3f} to {max(t):.3f})" for side, t in times.items()}
+    print(f"{name}: {base} {shown[base]}")
+    for side, values in others:
+        print(f"    {side} {shown[side]}: {statistics.median(base_times) / statistics.median(values):.1f} x")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+
+    with tempfile.TemporaryDirectory() as folder:
+        half = options.cases // 2
+        dataset_dir = make_demo(Path(folder) / "data", size="full", counts=(half, options.cases - half))
+        items = brats.find_subjects(dataset_dir)
+        path = items[0]["image"]
+
+        plain = LoadImage(image_only=True, ensure_channel_first=True, reader="NibabelReader")
+        if not torch.equal(plain(path).as_tensor(), read_volume(path).as_tensor()):
+            raise SystemExit("the two readers disagree")
+        compare("P8 one .nii.gz", {"MONAI": lambda: plain(path), "ours": lambda: read_volume(path)}, options.repeats)
+
+        fresh = PreparedDataset(items[:1], steps(), None)
+        cached = PreparedDataset(items[:1], steps(), Path(folder) / "one")
+        if not torch.equal(fresh[0]["image"], cached[0]["image"]):
+            raise SystemExit("the cached item differs")
+        compare("P8 one prepared item", {"computed": lambda: fresh[0], "cached": lambda: cached[0]}, options.repeats)
+
+        def fill(workers: int) -> None:
+            with tempfile.TemporaryDirectory(dir=folder) as cache:
+                prepare(PreparedDataset(items, steps(), cache), workers)
+
+        # the difference of two amounts of work leaves out the start of the processes
+        sides = {"1 process": lambda: fill(1), f"{options.workers} processes": lambda: fill(options.workers)}
+        compare(f"P13 preparing {len(items)} cases, starting included", sides, 1)
+
+
+if __name__ == "__main__":
+    main()

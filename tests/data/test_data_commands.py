@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from monai_ext.cli.check import check, code_in_configs
+from monai_ext.cli.demo_data import demo_data
+from monai_ext.cli.prepare import prepare
+from monai_ext.errors import ConfigError
+
+
+@pytest.fixture
+def run():
+    app = typer.Typer()
+    app.command("demo-data")(demo_data)
+    app.command("check")(check)
+    app.command("prepare")(prepare)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    config = {
+        "bundle_root": "$@nowhere",
+        "modality": "flair",
+        "image_size": [4, 4, 4],
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "monai_ext.transforms.LoadVolumed", "keys": "image"},
+                {"_target_": "Resized", "keys": "image", "spatial_size": "@image_size"},
+            ],
+        },
+        "strange": {"_target_": "os.system", "command": "true"},
+    }
+    (tmp_path / "bundle" / "configs").mkdir(parents=True)
+    (tmp_path / "bundle" / "configs" / "train.json").write_text(json.dumps(config), encoding="utf-8")
+    return tmp_path / "bundle"
+
+
+def test_commands_for_unknown_bundles_suggest_the_nearest(run, tmp_path: Path) -> None:
+    for words in (
+        ("demo-data", "brats_resnet", "--output", tmp_path),
+        ("check", "brats_resnet", "--dataset_dir", tmp_path),
+        ("prepare", "brats_resnet", "--dataset_dir", tmp_path, "--output", tmp_path),
+    ):
+        result = run(*words)
+        assert isinstance(result.exception, ConfigError)
+        assert "did you mean 'brats_resnet50'?" in str(result.exception)
+
+
+def test_demo_data_passes_its_options_on(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(
+        "monai_ext.demo.brats.make_demo", lambda *args, **kwargs: calls.append((args, kwargs)) or args[0]
+    )
+    result = run("demo-data", "brats_resnet50", "--output", tmp_path / "x", "--seed", 3, "--size", "full")
+    assert result.exit_code == 0
+    assert calls == [((tmp_path / "x",), {"seed": 3, "size": "full"})]
+    assert result.stdout.strip() == str(tmp_path / "x")
+
+
+def test_check_exits_with_0_for_good_and_1_for_bad_data(run, brats_dir: Path, tmp_path: Path) -> None:
+    result = run("check", "brats_resnet50", "--dataset_dir", brats_dir)
+    assert result.exit_code == 0, result.output
+    assert "0 errors, 0 warnings" in result.output
+
+    bad = next(brats_dir.rglob("*_t2.nii.gz"))
+    bad.write_bytes(b"")
+    result = run("check", "brats_resnet50", "--dataset_dir", brats_dir, "--output", tmp_path / "list.json")
+    assert result.exit_code == 1
+    assert f"error    {bad}\n         is empty" in result.output
+    (problem,) = json.loads((tmp_path / "list.json").read_text(encoding="utf-8"))["problems"]
+    assert (problem["path"], problem["severity"]) == (str(bad), "error")
+
+
+def test_check_lists_what_a_config_can_run(run, brats_dir: Path, bundle: Path) -> None:
+    assert list(code_in_configs(bundle)) == [
+        {"kind": "code", "file": "train.json", "id": "bundle_root", "text": "$@nowhere"},
+        {"kind": "target", "file": "train.json", "id": "strange#_target_", "text": "os.system"},
+    ]
+    result = run("check", "brats_resnet50", "--dataset_dir", brats_dir, "--bundle_root", bundle)
+    assert result.exit_code == 0
+    assert "target   train.json: strange#_target_\n         os.system" in result.output
+    with pytest.raises(ConfigError, match="no configs"):
+        list(code_in_configs(brats_dir))
+
+
+def test_prepare_fills_the_cache_that_training_reads(run, brats_dir: Path, bundle: Path, tmp_path: Path) -> None:
+    words = ("prepare", "brats_resnet50", "--dataset_dir", brats_dir, "--output", tmp_path / "cache")
+    words += ("--bundle_root", bundle, "--workers", 1)
+    assert "13 cases prepared, 0 were ready" in run(*words).output
+    assert len(list((tmp_path / "cache").glob("*.pt"))) == 13
+    assert "0 cases prepared, 13 were ready" in run(*words).output
+    assert "13 cases prepared" in run(*words, "--set", "image_size=[5, 5, 5]").output
+
+
+@pytest.mark.parametrize("entry", ["image_sise=[5,5,5]", "image_size"])
+def test_prepare_refuses_unknown_knobs(run, brats_dir: Path, bundle: Path, tmp_path: Path, entry: str) -> None:
+    result = run(
+        "prepare", "brats_resnet50", "--dataset_dir", brats_dir, "--output", tmp_path / "c", "--bundle_root", bundle,
+        "--set", entry,
+    )  # fmt: skip
+    assert isinstance(result.exception, ConfigError)
+    assert "--set needs knob=value" in str(result.exception)
+
+
+def test_command_modules_import_nothing_heavy() -> None:
+    program = (
+        "import sys, monai_ext.cli.check, monai_ext.cli.demo_data, monai_ext.cli.prepare\n"
+        "print([name for name in ('torch', 'monai', 'numpy', 'nibabel') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
