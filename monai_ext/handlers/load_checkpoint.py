@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ class LoadCheckpoint:
         settings: what changes the network's function without changing its keys; must be as in training.
         ensemble: ``cross_validation.json`` of a cross-validation, whose fold networks are averaged instead of ``path``.
         engine, precision: see `monai_ext.inferers.prepare_for_inference`.
-        example: shape of an input (1, C, ...) for engines that need one.
+        example: shape of an input (1, C, ...), by which faster engines are made and compared.
 
     Raises:
         WeightsError: when it starts, for a file that is missing, damaged or of other settings.
@@ -67,9 +68,11 @@ class LoadCheckpoint:
             logger.info("checkpoint: %s", self.path)
         else:
             paths = fold_checkpoints(self.ensemble)
-            network = FoldEnsemble.load(self.network, paths, self.settings, device)
+            folds = [load_model(copy.deepcopy(self.network), path, self.settings, device) for path in paths]
+            network = FoldEnsemble(folds)
             logger.info("ensemble of %d folds: %s", len(paths), self.ensemble)
-        example = torch.zeros(self.example, device=device) if self.example else None
+        generator = torch.Generator().manual_seed(0)
+        example = torch.randn(self.example, generator=generator).to(device) if self.example else None
         engine.network = prepare_for_inference(network, device, self.engine, self.precision, example)
 
 

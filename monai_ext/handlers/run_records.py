@@ -17,7 +17,7 @@ from monai_ext.handlers.history import History
 from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.handlers.tensorboard import TensorBoard
-from monai_ext.io import finite, read_json, write_json
+from monai_ext.io import finite, read_json, write_csv, write_json
 from monai_ext.workflow import find_workflow, knobs
 
 logger = logging.getLogger("monai_ext")
@@ -43,6 +43,7 @@ class RunRecords:
         tracking: arguments of `MLflowTracker` but the names of the run; the word ``none`` as ``tracking_uri``
             switches tracking off.
         run_name: shown in MLflow and the report; default: the folder's.
+        split_columns: header of ``splits/fold_<k>_<section>.csv``, the lists of cases and labels.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class RunRecords:
         outputs: ClassificationOutputs | None = None,
         tracking: Mapping[str, Any] | None = None,
         run_name: str | None = None,
+        split_columns: tuple[str, str] = ("case", "class"),
     ) -> None:
         workflow = find_workflow()
         self.parser = workflow.parser if workflow is not None else None
@@ -65,6 +67,7 @@ class RunRecords:
         self.outputs = outputs
         self.tracking = dict(tracking or {"tracking_uri": "none"})
         self.run_name = run_name
+        self.split_columns = split_columns
         self.tracker: MLflowTracker | None = None
         self.tensorboard: TensorBoard | None = None
         self.log_file: LogFile | None = None
@@ -91,6 +94,7 @@ class RunRecords:
         if self.parser is not None:
             config = {key: value for key, value in copy.deepcopy(self.parser.get()).items() if key != "_meta_"}
             write_json(self.run / "config" / "config.json", {**config, **parameters})
+        self._write_splits()
         if first_epoch is not None:
             self.tensorboard = TensorBoard(self.run / "tensorboard", first_epoch)
         if self._tracks():
@@ -169,6 +173,14 @@ class RunRecords:
         self.run.close(status)
         if self.log_file is not None and status == runs.FINISHED:
             self.log_file.close()  # after a failure it still gets the traceback
+
+    def _write_splits(self) -> None:
+        if not self.class_names:
+            return
+        case, label = self.split_columns
+        for section, items in self.data.items():
+            rows = [{case: item["case"], label: self.class_names[int(item["label"])]} for item in items]
+            write_csv(self.run / "splits" / f"fold_{self.run.fold}_{section}.csv", rows, [case, label])
 
     def _tracks(self) -> bool:
         if str(self.tracking["tracking_uri"]).lower() == "none":

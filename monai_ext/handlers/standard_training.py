@@ -48,6 +48,7 @@ class StandardTraining:
         settings: what changes the network's function without changing its keys; saved with every checkpoint.
         data: section name → list of data items, for counts and the fingerprint.
         class_names: names of the labels in the data items.
+        split_columns: header of the lists of cases that are written into the run.
         tracking_uri, experiment_name, run_name, parent_run_id: see `MLflowTracker`; the word ``none`` as URI
             switches tracking off.
         checkpoint_every: also save every so many iterations, for epochs of hours.
@@ -70,6 +71,7 @@ class StandardTraining:
         settings: Mapping[str, Any] | None = None,
         data: Data | None = None,
         class_names: Sequence[str] = (),
+        split_columns: tuple[str, str] = ("case", "class"),
         tracking_uri: str = "none",
         experiment_name: str = "monai_experiment",
         run_name: str | None = None,
@@ -100,7 +102,7 @@ class StandardTraining:
             "experiment_name": experiment_name,
             "parent_run_id": parent_run_id,
         }
-        self.records = RunRecords(run, "train", data, class_names, outputs, tracking, run_name)
+        self.records = RunRecords(run, "train", data, class_names, outputs, tracking, run_name, split_columns)
         self.checkpoints: Checkpoints | None = None
 
     def attach(self, engine: Engine) -> None:

@@ -1,0 +1,202 @@
+"""All folds of a bundle's training, and what they say together."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_ext import runs
+from monai_ext.errors import DataError
+from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
+from monai_ext.handlers.run_records import fingerprint
+from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
+from monai_ext.metrics import best_threshold, bootstrap_intervals, classification_metrics, fit_platt
+from monai_ext.workflow import check_overrides, knobs
+
+logger = logging.getLogger("monai_ext")
+
+# Settings that don't belong to what is being validated.
+_ASIDE = {
+    "fold",
+    "resume",
+    "run_name",
+    "parent_run_id",
+    "tracking_uri",
+    "experiment_name",
+    "num_workers",
+    "device",
+    "plot_every",
+    "checkpoint_every",
+    "save_execute_config",
+    "bundle_root",
+    "output_dir",
+    "cache_dir",
+}
+
+
+class CrossValidation:
+    """Trains the folds one after the other, each as its own run, then evaluates their held-out predictions together.
+
+    Args:
+        config_file: the bundle's ``train.json``, alone or with overlays.
+        folds: number of folds.
+        overrides: other settings, by key.
+
+    Raises:
+        ConfigError: for an override that matches no key.
+    """
+
+    def __init__(self, config_file: str | Sequence[str], folds: int, overrides: Mapping[str, Any]) -> None:
+        check_overrides(config_file, overrides)
+        self.config_file = config_file
+        self.folds = folds
+        self.overrides = {**overrides, "num_folds": folds}
+        self.root = str(Path(config_file if isinstance(config_file, str) else config_file[0]).absolute().parent.parent)
+        parser = self._parser(1)
+        self.settings = self._settings(knobs(parser))
+        self.class_names: list[str] = parser.get_parsed_content("class_names")
+        self.output_dir = Path(parser.get_parsed_content("output_dir")).absolute()
+        self.tracking = {
+            "tracking_uri": parser.get_parsed_content("tracking_uri"),
+            "experiment_name": parser.get_parsed_content("experiment_name"),
+        }
+        key = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]
+        self.folder = self.output_dir / f"cross_validation_{key}"
+
+    def run(self) -> Path:
+        """Train what is missing and write everything; returns ``cross_validation.json``."""
+        tracker = self._open_tracker()
+        try:
+            finished = [self._fold(fold, tracker) for fold in range(1, self.folds + 1)]
+            record = self._summarise(finished, tracker)
+        except BaseException as error:
+            if tracker is not None:
+                tracker.finish(KILLED if isinstance(error, (SystemExit, KeyboardInterrupt)) else FAILED)
+            raise
+        if tracker is not None:
+            tracker.finish(FINISHED)
+        return record
+
+    def _parser(self, fold: int) -> Any:
+        from monai.bundle import ConfigParser
+
+        parser = ConfigParser()
+        parser.read_config(f=self.config_file)
+        parser.update({"bundle_root": self.root, **self.overrides, "fold": fold})
+        parser.parse()
+        return parser
+
+    def _settings(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in parameters.items() if key not in _ASIDE}
+
+    def _open_tracker(self) -> MLflowTracker | None:
+        if str(self.tracking["tracking_uri"]).lower() == "none":
+            return None
+        state = self.folder / "mlflow.json"
+        known = read_json(state)["run_id"] if state.exists() else None
+        name = f"{self.folds}-fold cross-validation {self.folder.name[-8:]}"
+        tracker = MLflowTracker(**self.tracking, run_name=name, run_id=known)
+        tracker.parameters({**self.settings, "folds": self.folds})
+        write_json(state, {"run_id": tracker.run_id})
+        return tracker
+
+    def _fold(self, fold: int, tracker: MLflowTracker | None) -> Path:
+        from monai.bundle import run
+
+        parser = self._parser(fold)
+        data = {name: parser.get_parsed_content(f"{name}#dataset#data") for name in ("train", "validate")}
+        expected = fingerprint({"train": data["train"], "val": data["validate"]})
+        finished = self._same(runs.finished_runs(self.output_dir, fold), expected)
+        if finished is not None:
+            logger.info("fold %d: finished before, kept: %s", fold, finished)
+            return finished
+        started = self._same(runs.RunFolder(self.output_dir, fold).unfinished(), expected)
+        run(
+            config_file=self.config_file,
+            **{
+                **self.overrides,
+                "fold": fold,
+                "resume": str(started) if started else None,
+                "parent_run_id": tracker.run_id if tracker else None,
+            },
+        )
+        gc.collect()  # a fold's network lives on in reference cycles of its workflow
+        result = self._same(runs.finished_runs(self.output_dir, fold), expected)
+        if result is None:
+            raise DataError(f"fold {fold} left no finished run", self.output_dir)
+        return result
+
+    def _same(self, candidates: Sequence[Path], data_fingerprint: str) -> Path | None:
+        """The newest run that was made with these settings and data."""
+        for candidate in candidates:
+            try:
+                record = read_json(candidate / "run.json")
+            except DataError:
+                continue
+            same = self._settings(record.get("parameters", {})) == json.loads(json.dumps(self.settings))
+            if same and record.get("data", {}).get("fingerprint") == data_fingerprint:
+                return candidate
+        return None
+
+    def _summarise(self, finished: Sequence[Path], tracker: MLflowTracker | None) -> Path:
+        from monai_ext.reports import write_cross_validation_report
+
+        metrics = [read_json(run / "metrics" / "metrics.json") for run in finished]
+        rows = [
+            {**row, "fold": fold}
+            for fold, run in enumerate(finished, 1)
+            for row in read_csv(run / "predictions" / "val_predictions.csv", ["case", "label"])
+        ]
+        probabilities = np.array([[float(row[f"prob_{name}"]) for name in self.class_names] for row in rows])
+        labels = np.array([self.class_names.index(row["label"]) for row in rows])
+        result = classification_metrics(
+            probabilities, labels, self.class_names, cases=[str(row["case"]) for row in rows]
+        )
+        intervals = {name: list(pair) for name, pair in bootstrap_intervals(result).items()}
+        names = sorted({name for entry in metrics for name in entry["metrics"]})
+        values = {n: [m["metrics"][n] for m in metrics if m["metrics"].get(n) is not None] for n in names}
+        binary = len(self.class_names) == 2 and len(set(labels.tolist())) == 2
+        content = {
+            "bundle": Path(self.root).name,
+            "parameters": self.settings,
+            "class_names": self.class_names,
+            "folds": [
+                {
+                    "fold": fold,
+                    "run_dir": os.path.relpath(run, self.folder),
+                    "metrics": entry["metrics"],
+                    "best_epoch": entry["best_epoch"],
+                }
+                for fold, (run, entry) in enumerate(zip(finished, metrics, strict=True), 1)
+            ],
+            "mean": {name: float(np.mean(found)) for name, found in values.items() if found},
+            "std": {name: float(np.std(found, ddof=1)) for name, found in values.items() if len(found) > 1},
+            "out_of_fold": {**result.to_dict(), "intervals": intervals},
+            "calibration": fit_platt(probabilities[:, 1], labels) if binary else None,
+            "threshold": None,
+        }
+        if content["calibration"] is not None:
+            from monai_ext.metrics import apply_platt
+
+            content["threshold"] = best_threshold(apply_platt(probabilities[:, 1], **content["calibration"]), labels)
+        columns = ["case", "fold", *(f"prob_{name}" for name in self.class_names), "prediction", "label"]
+        write_csv(self.folder / "out_of_fold.csv", rows, columns)
+        record = write_json(self.folder / "cross_validation.json", finite(content))
+        report = write_cross_validation_report(self.folder)
+        for name, value in result.metrics.items():
+            logger.info("out of fold: %s %s", name, "not computable" if value is None else f"{value:.4f}")
+        if tracker is not None:
+            out_of_fold = {f"out_of_fold_{name}": value for name, value in result.metrics.items()}
+            mean = {f"best_{name}": value for name, value in content["mean"].items()}  # type: ignore[attr-defined]
+            tracker.metrics({**out_of_fold, **mean})
+            for path in (record, report, self.folder / "out_of_fold.csv"):
+                tracker.artifact(path)
+        return record
