@@ -8,6 +8,7 @@ but its own arguments.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import random
 import re
@@ -268,6 +269,8 @@ def _join_process_group(device: Any, distributed: bool) -> None:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    if dist.get_rank() > 0:
+        logging.getLogger().setLevel(logging.WARNING)  # the main process tells what all of them do
 
 
 def _tune_gpu() -> None:

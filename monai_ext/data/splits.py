@@ -52,7 +52,7 @@ def grouped_stratified_folds(
     splitter = (StratifiedKFold if alone else StratifiedGroupKFold)(n_splits, shuffle=True, random_state=seed)
     return [
         (np.sort(order[train]), np.sort(order[val]))
-        for train, val in splitter.split(order, sorted_labels, sorted_groups)
+        for train, val in splitter.split(order, sorted_labels, None if alone else sorted_groups)
     ]
 
 

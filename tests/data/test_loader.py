@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+from monai.data import Dataset
+from monai.transforms import Compose, RandFlipd, RandGaussianNoised
+
+from monai_ext.data import SeededDataset, SeededLoader
+from monai_ext.data.loader import EpochSampler
+
+
+def dataset(size=10):
+    items = [{"image": torch.full((1, 4, 4), float(i)), "case": str(i)} for i in range(size)]
+    return Dataset(items, Compose([RandFlipd("image", prob=0.5), RandGaussianNoised("image", prob=1.0)]))
+
+
+def epoch(loader, number):
+    loader.sampler.set_epoch(number)
+    return [(batch["case"], batch["index"].tolist(), batch["image"].clone()) for batch in loader]
+
+
+def same(a, b):
+    return [x[:2] for x in a] == [x[:2] for x in b] and all(
+        torch.equal(x[2], y[2]) for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_a_sample_is_a_function_of_seed_epoch_and_index():
+    first, second = SeededDataset(dataset(), seed=3), SeededDataset(dataset(), seed=3)
+    first[(1, 4)]  # what was drawn before doesn't matter
+    assert torch.equal(first[(2, 7)]["image"], second[(2, 7)]["image"])
+    assert not torch.equal(first[(2, 7)]["image"], first[(3, 7)]["image"])
+    assert not torch.equal(first[(2, 7)]["image"], SeededDataset(dataset(), seed=4)[(2, 7)]["image"])
+
+
+@pytest.mark.parametrize("persistent", [True, False], ids=["persistent", "fresh"])
+def test_the_number_of_workers_changes_nothing(persistent):
+    alone = SeededLoader(dataset(), 3, shuffle=True, seed=1)
+    workers = SeededLoader(dataset(), 3, shuffle=True, seed=1, num_workers=2, persistent_workers=persistent)
+    for number in (1, 2):
+        assert same(epoch(alone, number), epoch(workers, number))
+
+
+def test_epochs_differ_and_repeat_by_number():
+    loader = SeededLoader(dataset(), 3, shuffle=True, seed=1)
+    first, second = epoch(loader, 1), epoch(loader, 2)
+    assert not same(first, second)
+    assert same(first, epoch(loader, 1))
+
+
+def test_skipped_batches_are_left_out_once():
+    loader = SeededLoader(dataset(), 2, shuffle=True, seed=1)
+    whole = epoch(loader, 1)
+    loader.skip_batches(2)
+    assert same(epoch(loader, 1), whole[2:])
+    assert same(epoch(loader, 1), whole)
+
+
+@pytest.mark.parametrize(("size", "batch", "expected"), [(10, 3, 3), (2, 3, 1), (9, 3, 3)])
+def test_training_drops_the_incomplete_batch_unless_it_is_the_only_one(size, batch, expected):
+    assert len(SeededLoader(dataset(size), batch, shuffle=True)) == expected
+
+
+def test_evaluation_sees_every_case_once_in_order():
+    cases = [case for batch, _, _ in epoch(SeededLoader(dataset(), 3), 1) for case in batch]
+    assert cases == [str(i) for i in range(10)]
+
+
+def test_an_epoch_can_be_limited():
+    loader = SeededLoader(dataset(), 2, shuffle=True, max_batches=3)
+    assert len(loader) == 3
+    assert len(epoch(loader, 1)) == 3
+    seen = {index for number in range(1, 9) for _, indices, _ in epoch(loader, number) for index in indices}
+    assert seen == set(range(10))
+
+
+def shares(size, ranks, **arguments):
+    samplers = [EpochSampler(size, **arguments) for _ in range(ranks)]
+    for rank, sampler in enumerate(samplers):
+        sampler.num_replicas, sampler.rank = ranks, rank
+    return [[pair.index for pair in sampler] for sampler in samplers]
+
+
+def test_processes_share_an_evaluation_without_repeats():
+    parts = shares(7, 3, shuffle=False, seed=0)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(7))
+
+
+def test_processes_train_on_equal_shares():
+    parts = shares(7, 2, shuffle=True, seed=0, equal_shares=True)
+    assert [len(part) for part in parts] == [3, 3]
+    assert len(set(parts[0]) | set(parts[1])) == 6
+
+
+def test_a_process_without_a_case_repeats_one():
+    assert shares(1, 2, shuffle=False, seed=0) == [[0], [0]]

@@ -1,0 +1,168 @@
+import logging
+import os
+import signal
+import time
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from monai_ext.errors import ConfigError
+from monai_ext.handlers import (
+    DeferredReweighting,
+    FreezeBackbone,
+    GracefulSignals,
+    Interrupted,
+    IterationSeeding,
+    MemoryMonitor,
+)
+from monai_ext.losses import LDAMLoss
+
+
+def engine(update=lambda engine, batch: None):
+    made = Engine(update)
+    made.state.device = torch.device("cpu")
+    return made
+
+
+def test_class_weights_are_in_force_from_the_start_epoch_on():
+    loss = LDAMLoss([75, 210])
+    trainer = engine()
+    DeferredReweighting(loss, [75, 210], start_epoch=3).attach(trainer)
+    seen = []
+    trainer.add_event_handler(
+        Events.EPOCH_COMPLETED, lambda: seen.append(None if loss.weight is None else loss.weight.tolist())
+    )
+    trainer.run([0], max_epochs=4)
+    assert seen[:2] == [None, None]
+    assert seen[2] == seen[3] == pytest.approx([(210 / 75) ** 0.5, 1.0])
+
+
+def test_reweighting_survives_a_resume_in_the_middle():
+    loss = LDAMLoss([75, 210])
+    trainer = engine()
+    trainer.state.epoch = 5
+    DeferredReweighting(loss, [75, 210], start_epoch=3).apply(trainer)
+    assert loss.weight is not None
+
+
+@pytest.mark.parametrize("start", [None, 99])
+def test_reweighting_can_be_off(start):
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]))
+    trainer = engine()
+    DeferredReweighting(loss, [1, 2], start_epoch=start).attach(trainer)
+    trainer.run([0], max_epochs=2)
+    assert loss.weight is None
+
+
+def test_reweighting_needs_a_loss_with_weights():
+    with pytest.raises(ConfigError, match="MSELoss has no weight"):
+        DeferredReweighting(nn.MSELoss(), [1, 2])
+
+
+def test_a_frozen_backbone_neither_learns_nor_drifts_and_then_does():
+    torch.manual_seed(0)
+    network = nn.Sequential()
+    network.add_module("body", nn.Sequential(nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4)))
+    network.add_module("fc", nn.Linear(4, 2))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+
+    def update(trainer, batch):
+        if not network.training:
+            network.train()
+        optimizer.zero_grad()
+        network(batch).pow(2).mean().backward()
+        optimizer.step()
+
+    trainer = engine(update)
+    FreezeBackbone(network, "fc", epochs=2).attach(trainer)
+    states = [{name: value.clone() for name, value in network.state_dict().items()}]
+    trainer.add_event_handler(
+        Events.EPOCH_COMPLETED,
+        lambda: (states.append({n: v.clone() for n, v in network.state_dict().items()}), network.eval()),
+    )
+    trainer.run([torch.randn(8, 3) for _ in range(2)], max_epochs=3)
+
+    def changed(epoch):
+        return {name for name in states[0] if not torch.equal(states[epoch - 1][name], states[epoch][name])}
+
+    assert changed(1) == changed(2) == {"fc.weight", "fc.bias"}
+    assert changed(3) == set(states[0])
+
+
+def test_freezing_an_unknown_head_is_an_error():
+    with pytest.raises(ConfigError, match="no sub-module 'head'"):
+        FreezeBackbone(nn.Linear(1, 1), "head", 1)
+
+
+def test_random_numbers_are_a_function_of_seed_and_iteration():
+    def draws(start, seed=1):
+        seen = []
+        trainer = engine(lambda engine, batch: seen.append(torch.rand(1).item()))
+        IterationSeeding(seed).attach(trainer)
+        trainer.state.max_epochs, trainer.state.epoch_length = 1, 4
+        trainer.state.iteration, trainer.state.epoch = start, 0
+        trainer.run([0, 1, 2, 3][start:], max_epochs=1)
+        return seen
+
+    torch.manual_seed(99)
+    whole = draws(0)
+    assert draws(2)[:2] == whole[2:]
+    assert draws(0, seed=2) != whole
+
+
+def test_memory_is_sampled_at_the_interval_and_peaks_are_kept():
+    monitor = MemoryMonitor(interval=0.02)
+    trainer = engine(lambda engine, batch: time.sleep(0.1))
+    monitor.attach(trainer)
+    trainer.run([0], max_epochs=1)
+    assert monitor.peaks["process"] > 50
+    assert monitor.peaks["process"] >= monitor.latest["process"]
+    assert monitor._thread is None
+
+
+def test_a_memory_interval_of_zero_is_refused():
+    with pytest.raises(ConfigError, match="interval must be > 0"):
+        MemoryMonitor(0)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_after_the_running_batch(number, code, caplog):
+    done = []
+
+    def update(trainer, batch):
+        if batch == 1:
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+        done.append(batch)
+
+    before = signal.getsignal(number)
+    trainer = engine(update)
+    handler = GracefulSignals()
+    handler.attach(trainer)
+    try:
+        with caplog.at_level(logging.WARNING), pytest.raises(Interrupted) as caught:
+            trainer.run([0, 1, 2], max_epochs=1)
+    finally:
+        handler.remove()
+    assert caught.value.code == code
+    assert done == [0, 1]
+    assert "ending after this batch" in caplog.text
+    assert signal.getsignal(number) == before
+
+
+def test_a_second_signal_acts_at_once():
+    def update(trainer, batch):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    trainer = engine(update)
+    handler = GracefulSignals()
+    handler.attach(trainer)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run([0], max_epochs=1)
+    finally:
+        handler.remove()

@@ -1,0 +1,61 @@
+import subprocess
+import sys
+
+import pytest
+
+from monai_ext.error_report import describe
+from monai_ext.errors import DataError
+
+SCRIPT = """
+from monai_ext.error_report import install_error_report
+from monai_ext.errors import DataError
+install_error_report()
+try:
+    try:
+        {raised}
+    except Exception as error:
+        raise RuntimeError("Failed to instantiate component") from error
+except RuntimeError as error:
+    raise ValueError("Failed to evaluate") from error
+"""
+
+
+def run(raised, **environment):
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(raised=raised)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def test_a_wrapped_user_error_is_one_sentence_and_exit_code_2():
+    done = run("raise DataError('row 3 is empty', 'labels.csv')")
+    assert done.returncode == 2
+    assert done.stderr == "error: labels.csv: row 3 is empty\n"
+
+
+def test_a_bug_says_where_and_how_to_see_more():
+    done = run("1 / 0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ZeroDivisionError: division by zero (in <module>, line ")
+    assert "MONAI_EXT_DEBUG=1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debugging_shows_the_traceback_and_the_sentence_stays_last():
+    done = run("raise DataError('is empty', 'a.nii.gz')", MONAI_EXT_DEBUG="1")
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1] == "error: a.nii.gz: is empty"
+
+
+def test_the_innermost_user_error_is_described():
+    with pytest.raises(RuntimeError) as caught:
+        try:
+            raise DataError("is\nempty", "a.csv")
+        except DataError as error:
+            raise RuntimeError("wrapped") from error
+    assert describe(caught.value) == ("a.csv: is empty", 2)

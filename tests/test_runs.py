@@ -1,0 +1,120 @@
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from monai_ext import runs
+from monai_ext.errors import ConfigError, RunLockedError
+
+
+@pytest.fixture
+def opened(tmp_path):
+    run = runs.RunFolder(tmp_path, fold=2)
+    run.open()
+    yield run
+    run.close(runs.FINISHED)
+
+
+def test_a_run_has_its_own_folder_below_the_fold(opened, tmp_path):
+    assert opened.path.parent == tmp_path / "fold_2"
+    assert opened.path.name.startswith("run_20")
+    other = runs.RunFolder(tmp_path, fold=2)
+    other.open()
+    assert other.path != opened.path
+    other.close(runs.FINISHED)
+
+
+def test_the_record_tells_how_a_run_ended(tmp_path):
+    run = runs.RunFolder(tmp_path)
+    run.open()
+    assert json.loads((run / "run.json").read_text())["status"] == "running"
+    run.close(runs.KILLED)
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "killed"
+    assert record["ended"] >= record["started"]
+
+
+def test_resume_auto_takes_the_newest_unfinished_run(tmp_path):
+    paths = []
+    for status in (runs.KILLED, runs.FAILED, runs.FINISHED):
+        run = runs.RunFolder(tmp_path)
+        paths.append(run.open())
+        run.close(status)
+    resumed = runs.RunFolder(tmp_path, resume="auto")
+    assert resumed.open() == paths[1]
+    assert resumed.resumed
+    resumed.close(runs.FINISHED)
+    assert runs.finished_runs(tmp_path, 1) == [paths[2], paths[1]]
+
+
+def test_resume_auto_without_an_unfinished_run_starts_a_new_one(tmp_path):
+    run = runs.RunFolder(tmp_path, resume="auto")
+    run.open()
+    assert not run.resumed
+    run.close(runs.FINISHED)
+
+
+def test_resume_of_a_path_that_is_no_run_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="no run folder"):
+        runs.RunFolder(tmp_path, resume=str(tmp_path / "nowhere"))
+
+
+def test_what_a_killed_writer_left_is_swept_on_resume(tmp_path):
+    run = runs.RunFolder(tmp_path)
+    path = run.open()
+    (path / "checkpoints").mkdir()
+    left = path / "checkpoints" / ".last.abc.partial.pt"
+    left.write_text("half")
+    run.close(runs.KILLED)
+    resumed = runs.RunFolder(tmp_path, resume="auto")
+    resumed.open()
+    assert not left.exists()
+    resumed.close(runs.FINISHED)
+
+
+HOLDER = """
+import sys, time
+from monai_ext.runs import RunFolder
+run = RunFolder(sys.argv[1])
+run.open()
+print(run.path, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def held_by_another_process(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOLDER), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    path = holder.stdout.readline().strip()
+    yield holder, path
+    holder.kill()
+    holder.wait()
+
+
+def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path, held_by_another_process):
+    holder, path = held_by_another_process
+    with pytest.raises(RunLockedError, match=f"{path}: process {holder.pid} on .* is writing to it"):
+        runs.RunFolder(tmp_path, resume="auto").open()
+    bystander = runs.RunFolder(tmp_path)
+    bystander.open()
+    assert bystander.crashed() == []
+    holder.kill()
+    holder.wait()
+    assert [str(found) for found in bystander.crashed()] == [path]
+    resumed = runs.RunFolder(tmp_path, resume=path)
+    assert str(resumed.open()) == path
+    resumed.close(runs.FINISHED)
+    bystander.close(runs.FINISHED)
+
+
+def test_one_process_cannot_open_a_run_twice(opened):
+    with pytest.raises(RunLockedError, match="this process already writes to it"):
+        runs.RunFolder(opened.parent.parent, resume=str(opened.path)).open()
+
+
+def test_versions_name_what_decides_the_numbers():
+    assert {"python", "torch", "monai", "numpy"} <= runs.versions().keys()

@@ -1,0 +1,132 @@
+import json
+
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from monai_ext import workflow
+from monai_ext.errors import ConfigError
+
+CONFIG = {
+    "bundle_root": {"_target_": "monai_ext.workflow.bundle_root"},
+    "lr": 1e-4,
+    "loss": "ldam",
+    "losses": {"ldam": {"_target_": "torch.nn.L1Loss"}, "focal": {"_target_": "torch.nn.MSELoss"}},
+    "chosen": "$@losses[@loss]",
+    "train": {"optimizer": {"_target_": "torch.optim.Adam", "lr": "@lr"}, "handlers": [{"_target_": "int"}]},
+    "initialize": [{"_target_": "monai_ext.workflow.start"}],
+}
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    configs = tmp_path / "my_bundle" / "configs"
+    configs.mkdir(parents=True)
+    (configs / "train.json").write_text(json.dumps(CONFIG))
+    (configs / "metadata.json").write_text("{}")
+    return tmp_path / "my_bundle"
+
+
+@pytest.mark.parametrize("place", [".", "my_bundle", "my_bundle/configs", "elsewhere"])
+def test_bundle_root_is_found_from_any_directory(bundle, monkeypatch, place):
+    directory = bundle.parent / place
+    directory.mkdir(exist_ok=True)
+    monkeypatch.chdir(directory)
+    config = {
+        ".": "my_bundle/configs/train.json",
+        "my_bundle": "configs/train.json",
+        "my_bundle/configs": "train.json",
+    }.get(place, str(bundle / "configs" / "train.json"))
+    found = ConfigWorkflow(config_file=config, logging_file=False)
+    found.initialize()
+    assert found.bundle_root == str(bundle)
+
+
+def test_bundle_root_outside_a_workflow_says_how_to_give_it():
+    with pytest.raises(ConfigError, match="--bundle_root PATH"):
+        workflow.bundle_root()
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [("lrr", "did you mean 'lr'"), ("train#optimiser#lr", "did you mean 'optimizer'"), ("losses::fokal", "'focal'")],
+)
+def test_a_misspelt_override_names_the_nearest_key(bundle, key, nearest):
+    with pytest.raises(ConfigError, match=f"--{key}: .*{nearest}"):
+        workflow.check_overrides(str(bundle / "configs" / "train.json"), [key])
+
+
+@pytest.mark.parametrize("key", ["lr", "train#optimizer#lr", "train::optimizer::amsgrad", "train#handlers#0", "losses"])
+def test_overrides_of_keys_and_of_component_arguments_pass(bundle, key):
+    workflow.check_overrides(str(bundle / "configs" / "train.json"), [key])
+
+
+def test_a_key_of_an_overlay_can_be_overridden(bundle):
+    overlay = bundle / "mine.json"
+    overlay.write_text('{"my_knob": 3}')
+    workflow.check_overrides([str(bundle / "configs" / "train.json"), str(overlay)], ["my_knob"])
+
+
+def test_an_unknown_choice_lists_what_there_is():
+    with pytest.raises(ConfigError, match=r"--loss fokal: unknown; did you mean 'focal'\? \(choices: ldam, focal\)"):
+        workflow.check_choices({**CONFIG, "loss": "fokal"})
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("gpu", "not a device name"), ("cuda:99", "not on this machine"), (3.5, "not a device name")],
+)
+def test_a_wrong_device_is_told_what_the_machine_has(device, message):
+    with pytest.raises(ConfigError, match=rf"{message}.*cpu"):
+        workflow.check_device(device)
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_the_cpu_is_a_device(device):
+    workflow.check_device(device)
+
+
+def test_several_processes_need_the_multi_process_config(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"multi_gpu_train\.json"):
+        workflow.start(distributed=False)
+
+
+def test_the_multi_process_config_needs_a_launcher(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ConfigError, match="torchrun"):
+        workflow.start(distributed=True)
+
+
+def test_default_dataset_dir_prefers_the_current_directory(tmp_path, monkeypatch):
+    root = tmp_path / "project" / "bundles" / "b"
+    monkeypatch.chdir(tmp_path)
+    assert workflow.default_dataset_dir(str(root)) == str(tmp_path / "data" / "b")
+    (tmp_path / "project" / "data" / "b").mkdir(parents=True)
+    assert workflow.default_dataset_dir(str(root)) == str(tmp_path / "project" / "data" / "b")
+    (tmp_path / "data" / "b").mkdir(parents=True)
+    assert workflow.default_dataset_dir(str(root)) == str(tmp_path / "data" / "b")
+
+
+def test_knobs_are_settings_and_not_components():
+    parser = ConfigParser({**CONFIG, "bundle_root": "/b", "device": torch.device("cpu"), "names": ["a", "b"]})
+    assert workflow.knobs(parser) == {
+        "bundle_root": "/b",
+        "lr": 1e-4,
+        "loss": "ldam",
+        "device": "cpu",
+        "names": ["a", "b"],
+    }
+
+
+def test_tracking_artifact_survives_a_plain_output_dir(bundle, tmp_path):
+    train = bundle / "configs" / "train.json"
+    train.write_text(json.dumps({**CONFIG, "output_dir": "$'x'", "train": {"handlers": []}}))
+    found = ConfigWorkflow(
+        config_file=str(train), logging_file=False, tracking="mlflow", output_dir=str(tmp_path / "plain")
+    )
+    found.initialize()
+    saved = found.parser.get_parsed_content("save_execute_config")
+    assert (tmp_path / "plain").is_dir()
+    assert saved.startswith(str(tmp_path / "plain" / "config_"))
+    assert saved.endswith(".json")
