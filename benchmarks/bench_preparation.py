@@ -82,7 +82,6 @@ def main() -> None:
             with tempfile.TemporaryDirectory(dir=folder) as cache:
                 prepare(PreparedDataset(items, steps(), cache), workers)
 
-        # the difference of two amounts of work leaves out the start of the processes
         sides = {"1 process": lambda: fill(1), f"{options.workers} processes": lambda: fill(options.workers)}
         compare(f"P13 preparing {len(items)} cases, starting included", sides, 1)
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import multiprocessing.context
 import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -106,7 +107,7 @@ def prepare(dataset: PreparedDataset, workers: int | None = None) -> int:
     """Fill the cache of ``dataset`` in parallel; a second call, also after a kill, computes only what is missing.
 
     Args:
-        workers: processes (started afresh, one thread each); default one a CPU, at most 8; 0 or 1 works in this one.
+        workers: processes (one thread each); default one a CPU, at most 8; 0 or 1 works in this one.
 
     Returns:
         the number of cases that were computed now.
@@ -128,8 +129,7 @@ def prepare(dataset: PreparedDataset, workers: int | None = None) -> int:
                 errors += _prepare_one(dataset, index)
                 progress.update()
         else:
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, context, _start_worker, (dataset,)) as executor:
+            with ProcessPoolExecutor(workers, _context(), _start_worker, (dataset,)) as executor:
                 futures = {executor.submit(_prepare_in_worker, index): index for index in todo}
                 for future in as_completed(futures):
                     errors += _outcome(future, dataset.data[futures[future]])
@@ -151,6 +151,15 @@ def _prepare_one(dataset: PreparedDataset, index: int) -> list[str]:
     except (DataError, OSError) as error:
         return [str(error)]
     return []
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """A clean server process imports MONAI once (seconds) and forks the workers; forking this one could deadlock."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["monai_ext.data.prepared", "monai_ext.transforms"])
+    return context
 
 
 _worker_dataset: PreparedDataset

@@ -2,8 +2,9 @@
 
 Both grades share one recipe (head, position, size, mean brightness of the lesion); only the inside of the lesion
 tells them apart: high grade has a dark, necrotic core within a bright, uneven rim, low grade is even. So neither
-volume nor a mean intensity gives the grade away, and a network has to look at texture. It is good for trying out a
-training run, never for a statement about real tumours.
+volume nor a mean intensity of head or lesion gives the grade away; the spread of intensities does, as texture must
+(and with it whatever is divided by that spread, such as the lesion's mean after a z-score). It is good for trying out
+a training run, never for a statement about real tumours.
 """
 
 from __future__ import annotations
