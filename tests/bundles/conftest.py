@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from monai_ext.demo.brats import make_demo
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def brats_data(tmp_path_factory):
+    """Thirteen subjects in BraTS' own layout."""
+    return make_demo(tmp_path_factory.mktemp("brats"), counts=(5, 8))
+
+
+@pytest.fixture(scope="session")
+def brats_configs():
+    return ROOT / "bundles" / "brats_resnet50" / "configs"
+
+
+@pytest.fixture(scope="session")
+def brats_cache(tmp_path_factory):
+    """Prepared volumes, shared by the tests: preparation is tested elsewhere."""
+    return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture
+def short_run(brats_data, brats_cache, tmp_path):
+    """Overrides of a training with the real network in a few seconds."""
+    return {
+        "dataset_dir": str(brats_data),
+        "cache_dir": str(brats_cache),
+        "output_dir": str(tmp_path / "runs"),
+        "num_folds": 3,
+        "image_size": 32,
+        "batch_size": 4,
+        "max_epochs": 2,
+        "max_train_batches": 1,
+        "drw_start_epoch": 2,
+        "num_workers": 0,
+        "plot_every": 0,
+        "channels_last": False,
+        "tracking_uri": "none",
+    }

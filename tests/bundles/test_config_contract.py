@@ -1,0 +1,161 @@
+"""What every bundle's configs have to keep, so that they can be read, overridden and zipped."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+BUNDLES = sorted(path.parent.parent for path in Path(__file__).parents[2].glob("bundles/*/configs/train.json"))
+CONFIGS = sorted(path for bundle in BUNDLES for path in (bundle / "configs").glob("*.json"))
+COMPLETE = ("train.json", "inference.json")
+SCHEMA_REQUIRED = {
+    "schema",
+    "version",
+    "monai_version",
+    "pytorch_version",
+    "numpy_version",
+    "required_packages_version",
+    "task",
+    "description",
+    "authors",
+    "copyright",
+    "network_data_format",
+}
+TENSOR_REQUIRED = {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range"}
+
+
+def named(paths):
+    return [pytest.param(path, id=f"{path.parents[1].name}/{path.name}") for path in paths]
+
+
+def read(path):
+    def unique(pairs):
+        keys = [key for key, _ in pairs]
+        assert len(keys) == len(set(keys)), f"a key stands twice: {sorted(k for k in keys if keys.count(k) > 1)}"
+        return dict(pairs)
+
+    return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+
+
+def strings(node):
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict):
+        for value in node.values():
+            yield from strings(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from strings(value)
+
+
+def references(text):
+    return re.findall(r"@([A-Za-z_]\w*(?:(?:#|::)\w+)*)", text)
+
+
+@pytest.mark.parametrize("path", named(CONFIGS))
+def test_is_ascii_without_repeated_keys(path):
+    read(path)
+    assert path.read_text(encoding="utf-8").isascii()
+
+
+@pytest.mark.parametrize("path", named(CONFIGS))
+def test_expressions_are_short_and_plain(path):
+    for text in strings(read(path)):
+        if text.startswith("$"):
+            assert len(text) <= 60, text
+            assert not re.search(r"\blambda\b|\bimport\b|\bfor\b|__", text), text
+
+
+@pytest.mark.parametrize("path", named([p for p in CONFIGS if p.name in COMPLETE]))
+def test_every_reference_exists(path):
+    config = read(path)
+    for text in strings(config):
+        for reference in references(text) if text.startswith(("@", "$")) else []:
+            node = config
+            for part in re.split(r"#|::", reference):
+                assert part in node, f"@{reference} does not exist"
+                node = node[part]
+
+
+@pytest.mark.parametrize("path", named([p for p in CONFIGS if p.name not in (*COMPLETE, "metadata.json")]))
+def test_overlays_patch_keys_that_exist(path):
+    train = read(path.with_name("train.json"))
+    new = set(read(path)) - {"checkpoint", "evaluation_run"}
+    for key in new:
+        node = train
+        for part in re.split(r"#|::", key):
+            assert part in node, f"{key} is no key of train.json"
+            node = node[part]
+
+
+@pytest.mark.parametrize("path", named([p for p in CONFIGS if p.name in COMPLETE]))
+def test_every_target_can_be_imported(path):
+    from monai.bundle.config_item import ComponentLocator
+    from monai.utils import instantiate  # noqa: F401  (the import that resolves what the locator returns)
+    from monai.utils.module import look_up_option  # noqa: F401
+
+    locator = ComponentLocator()
+
+    def targets(node):
+        if isinstance(node, dict):
+            if "_target_" in node:
+                yield node["_target_"]
+            for value in node.values():
+                yield from targets(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from targets(value)
+
+    import pydoc
+
+    for target in set(targets(read(path))):
+        modules = locator.get_component_module_name(target)
+        name = f"{modules if isinstance(modules, str) else modules[0]}.{target}" if modules else target
+        assert pydoc.locate(name) is not None, target
+
+
+@pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
+def test_inference_repeats_network_and_preparation_exactly(bundle):
+    train, inference = (read(bundle / "configs" / name) for name in COMPLETE)
+    for key in ("network_def", "network_settings", "preparation", "class_names"):
+        assert train[key] == inference[key]
+    for key in set(train) & set(inference) & set(train["network_settings"]):
+        assert train[key] == inference[key], key
+
+
+@pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
+def test_metadata_has_what_the_schema_and_the_model_zoo_want(bundle):
+    metadata = read(bundle / "configs" / "metadata.json")
+    assert metadata.keys() >= SCHEMA_REQUIRED
+    assert metadata["version"] in metadata["changelog"]
+    assert isinstance(metadata["supported_apps"], dict)
+    for name in ("monai_version", "pytorch_version", "numpy_version"):
+        assert re.fullmatch(r"\d+\.\d+\.\d+", metadata[name])
+    tensors = metadata["network_data_format"]
+    for tensor in (*tensors["inputs"].values(), *tensors["outputs"].values()):
+        assert tensor.keys() >= TENSOR_REQUIRED
+    assert list(tensors["inputs"]) == ["image"]
+    assert list(tensors["outputs"]) == ["pred"]
+
+
+@pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
+def test_metadata_names_the_tested_versions(bundle):
+    metadata = read(bundle / "configs" / "metadata.json")
+    lines = (Path(__file__).parents[2] / "constraints.txt").read_text().splitlines()
+    tested = dict(line.lower().split("==") for line in lines if "==" in line)
+    named_versions = {
+        "monai": metadata["monai_version"],
+        "torch": metadata["pytorch_version"],
+        "numpy": metadata["numpy_version"],
+        **metadata["required_packages_version"],
+    }
+    for name, version in named_versions.items():
+        if name != "monai-ext":
+            assert tested[name] == version, name
+
+
+@pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
+def test_has_the_files_of_the_model_zoo(bundle):
+    for name in ("LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf", "models/.gitkeep"):
+        assert (bundle / name).is_file(), name

@@ -1,0 +1,13 @@
+import os
+
+import pytest
+
+# Two OpenMP threads per test process fight for two cores with whatever else runs; small tensors need only one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _no_surroundings(monkeypatch):
+    """Tests must not depend on a tracking server or a launcher of the shell they run in."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MONAI_EXT_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
