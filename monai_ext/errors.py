@@ -32,6 +32,10 @@ def _rebuild_data_error(message: str, path: Path | None) -> DataError:
     return error
 
 
+class WriteError(OSError, UserError):
+    """A file that could not be written: a full disk, a read-only folder, a quota. Nothing has its final name."""
+
+
 class WeightsError(UserError):
     """A checkpoint that does not fit: another architecture, other settings, or not a checkpoint at all."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ext.errors import DataError
+from monai_ext.errors import DataError, WriteError
 
 TEMPORARY_SUFFIX = ".partial"
 
@@ -27,10 +27,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         path: final name; its folder is created.
 
     Raises:
-        OSError: with the final name, when the file can't be written (for example, when the disk is full).
+        WriteError: with the final name, when the file can't be written (for example, when the disk is full).
     """
     final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"could not make the folder {final.parent}: {error.strerror}") from error
     # The suffix of the final name stays in front: writers such as numpy and matplotlib choose the format by it.
     handle, name = tempfile.mkstemp(
         prefix=f".{final.stem}.", suffix=f"{TEMPORARY_SUFFIX}{final.suffix}", dir=final.parent
@@ -46,8 +49,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, final)
-    except OSError as error:
-        raise OSError(error.errno, f"could not write {final}: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as RuntimeError, with a line of its C++ code for a text.
+        if isinstance(error, RuntimeError) and "inline_container" in str(error):
+            raise WriteError(f"could not write {final}: is the disk full, or a limit reached?") from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise WriteError(f"could not write {final}: {error.strerror}") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,8 +1,6 @@
 import subprocess
 import sys
 
-import pytest
-
 from monai_ext.error_report import describe
 from monai_ext.errors import DataError
 
@@ -53,9 +51,7 @@ def test_debugging_shows_the_traceback_and_the_sentence_stays_last():
 
 
 def test_the_innermost_user_error_is_described():
-    with pytest.raises(RuntimeError) as caught:
-        try:
-            raise DataError("is\nempty", "a.csv")
-        except DataError as error:
-            raise RuntimeError("wrapped") from error
-    assert describe(caught.value) == ("a.csv: is empty", 2)
+    error = RuntimeError("wrapped")
+    error.__cause__ = DataError("is\nempty", "a.csv")
+    error.__cause__.__context__ = KeyError("further in")
+    assert describe(error) == ("a.csv: is empty", 2)

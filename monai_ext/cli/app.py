@@ -18,11 +18,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+# These hand what they don't know to the config as overrides, where misspelt ones are caught.
+OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
+
 app.command("demo-data")(demo_data)
 app.command("check")(check)
-app.command("prepare")(prepare)
-app.command("cross-validate", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
-    cross_validate
-)
+app.command("prepare", context_settings=OVERRIDES)(prepare)
+app.command("cross-validate", context_settings=OVERRIDES)(cross_validate)
 app.command("compare")(compare)
 app.command("report")(report)

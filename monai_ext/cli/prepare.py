@@ -7,65 +7,59 @@ from typing import Annotated
 
 import typer
 
-from monai_ext.cli.demo_data import unknown_bundle
 from monai_ext.errors import ConfigError
-
-# bundle -> module of monai_ext.data with `find_subjects(dataset_dir, modality)`
-SOURCES = {"brats_resnet50": "brats"}
 
 
 def prepare(
+    context: typer.Context,
     bundle: Annotated[str, typer.Argument(help="Bundle whose preparation to run, e.g. brats_resnet50.")],
     dataset_dir: Annotated[Path, typer.Option("--dataset_dir", help="The data, as in training.")],
-    output: Annotated[Path, typer.Option("--output", help="Folder of the cache; the same as in training.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder of the cache; give it to training as --cache_dir.")],
     workers: Annotated[int | None, typer.Option("--workers", help="Processes; default one a CPU, at most 8.")] = None,
     bundle_root: Annotated[Path | None, typer.Option("--bundle_root", help="Default bundles/BUNDLE.")] = None,
     config_file: Annotated[
-        list[str] | None, typer.Option("--config_file", help="Configs to merge; default configs/train.json.")
-    ] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", help="knob=value, as given in training, e.g. --set modality=t1ce")
+        str | None, typer.Option("--config_file", help="Config or list of configs; default configs/train.json.")
     ] = None,
 ) -> None:
-    """Run the deterministic part of a bundle's preprocessing on all subjects; what is done already is kept."""
-    import importlib
+    """Run the deterministic part of a bundle's preprocessing on all cases; what is done already is kept.
 
-    import yaml  # type: ignore[import-untyped]
+    Any override of the config can follow, as in training: --modality t1ce --bias_correction True.
+    """
     from monai.bundle import ConfigParser
 
+    from monai_ext.cli.overrides import parse_files, parse_overrides
     from monai_ext.data import PreparedDataset
     from monai_ext.data import prepare as fill
+    from monai_ext.workflow import check_overrides
 
-    if bundle not in SOURCES:
-        raise ConfigError(unknown_bundle("prepare", bundle, list(SOURCES)))
-    root = bundle_root or _find_bundle(bundle)
-    files = config_file or [str(root / "configs" / "train.json")]
-    missing = [file for file in files if not Path(file).is_file()]
-    if missing:
-        raise ConfigError(f"prepare: no file {missing[0]}; name the bundle's folder by --bundle_root")
-    parser = ConfigParser(ConfigParser.load_config_files(files))
-    if "preprocessing" not in parser:
-        raise ConfigError(f"prepare: {files[0]} has no 'preprocessing'")
-    for entry in override or []:
-        key, equals, value = entry.partition("=")
-        if not equals or key not in parser:
-            raise ConfigError(f"prepare: --set needs knob=value with a knob of {files[0]}, got {entry!r}")
-        parser[key] = yaml.safe_load(value)
-    if "bundle_root" in parser:
-        parser["bundle_root"] = str(root)
-    transform = parser.get_parsed_content("preprocessing")
-    modality = parser.get_parsed_content("modality") if "modality" in parser else "flair"
-    source = importlib.import_module(f"monai_ext.data.{SOURCES[bundle]}")
-    dataset = PreparedDataset(source.find_subjects(dataset_dir, modality), transform, output)
+    root = bundle_root or find_bundle(bundle)
+    files = parse_files(config_file) if config_file else str(root / "configs" / "train.json")
+    overrides = parse_overrides(context.args)
+    check_overrides(files, overrides)
+    parser = ConfigParser()
+    parser.read_config(f=files)
+    parser.update({"bundle_root": str(root), "dataset_dir": str(dataset_dir), **overrides})
+    parser.parse()
+    # Both sides of one fold are all cases of the data.
+    sections = ("train", "validate")
+    cases = [case for section in sections for case in parser.get_parsed_content(f"{section}#dataset#data")]
+    dataset = PreparedDataset(cases, parser.get_parsed_content("validate#preprocessing"), output)
     done = fill(dataset, workers)
     typer.echo(f"{done} cases prepared, {len(dataset) - done} were ready")
     typer.echo(str(output))
 
 
-def _find_bundle(bundle: str) -> Path:
-    """The bundle's folder below the current one, or beside this package in a source checkout."""
-    places = [Path("bundles") / bundle, Path(__file__).resolve().parents[2] / "bundles" / bundle]
-    found = next((place for place in places if (place / "configs").is_dir()), None)
+def find_bundle(bundle: str) -> Path:
+    """The bundle's folder below the current one, or beside this package in a source checkout.
+
+    Raises:
+        ConfigError: naming the nearest bundle there is.
+    """
+    from monai_ext.cli.demo_data import unknown_bundle
+
+    places = [Path("bundles"), Path(__file__).resolve().parents[2] / "bundles"]
+    found = next((place / bundle for place in places if (place / bundle / "configs").is_dir()), None)
     if found is None:
-        raise ConfigError(f"prepare: {places[0]} is not here; name the bundle's folder by --bundle_root")
+        known = sorted({path.name for place in places if place.is_dir() for path in place.iterdir()})
+        raise ConfigError(unknown_bundle("prepare", bundle, known) + "; or give its folder by --bundle_root")
     return found

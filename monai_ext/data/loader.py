@@ -11,7 +11,7 @@ import torch.distributed as dist
 from monai.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from monai_ext.data.seeded import EpochIndex, SeededDataset
+from monai_ext.data.seeded import SeededDataset
 
 
 class EpochSampler(DistributedSampler):
@@ -54,12 +54,12 @@ class EpochSampler(DistributedSampler):
     def __len__(self) -> int:
         return len(self._share(np.arange(self.size)))
 
-    def __iter__(self) -> Iterator[EpochIndex]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self.size)
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
         skip, self.skip = self.skip, 0
-        return iter([EpochIndex(self.epoch, int(index)) for index in self._share(order)[skip:]])
+        return iter([(self.epoch, int(index)) for index in self._share(order)[skip:]])
 
 
 class SeededLoader(DataLoader):

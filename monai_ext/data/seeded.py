@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sized
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
-
-
-class EpochIndex(NamedTuple):
-    """What `monai_ext.data.SeededLoader` asks a dataset for."""
-
-    epoch: int
-    index: int
 
 
 class SeededDataset(Dataset):
@@ -35,9 +28,10 @@ class SeededDataset(Dataset):
     def __len__(self) -> int:
         return len(self.dataset) if isinstance(self.dataset, Sized) else 0
 
-    def __getitem__(self, key: EpochIndex | int) -> Any:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        transform = getattr(self.dataset, "transform", None)
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        """The sample ``index`` as it is in ``epoch``; ``key`` holds both, epoch first."""
+        epoch, index = key
+        transform: Any = getattr(self.dataset, "transform", None)
         if hasattr(transform, "set_random_state"):
             state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)[0]
             transform.set_random_state(seed=int(state))

@@ -150,7 +150,7 @@ class CrossValidation:
         from monai_ext.reports import write_cross_validation_report
 
         metrics = [read_json(run / "metrics" / "metrics.json") for run in finished]
-        rows = [
+        rows: list[dict[str, Any]] = [
             {**row, "fold": fold}
             for fold, run in enumerate(finished, 1)
             for row in read_csv(run / "predictions" / "val_predictions.csv", ["case", "label"])
@@ -164,7 +164,7 @@ class CrossValidation:
         names = sorted({name for entry in metrics for name in entry["metrics"]})
         values = {n: [m["metrics"][n] for m in metrics if m["metrics"].get(n) is not None] for n in names}
         binary = len(self.class_names) == 2 and len(set(labels.tolist())) == 2
-        content = {
+        content: dict[str, Any] = {
             "bundle": Path(self.root).name,
             "parameters": self.settings,
             "class_names": self.class_names,
@@ -195,7 +195,7 @@ class CrossValidation:
             logger.info("out of fold: %s %s", name, "not computable" if value is None else f"{value:.4f}")
         if tracker is not None:
             out_of_fold = {f"out_of_fold_{name}": value for name, value in result.metrics.items()}
-            mean = {f"best_{name}": value for name, value in content["mean"].items()}  # type: ignore[attr-defined]
+            mean = {f"best_{name}": value for name, value in content["mean"].items()}
             tracker.metrics({**out_of_fold, **mean})
             for path in (record, report, self.folder / "out_of_fold.csv"):
                 tracker.artifact(path)

@@ -131,7 +131,8 @@ class TrainingStep:
         output: dict[str, Any] = engine.state.output
         size = len(inputs)
         while True:
-            predictions, total = [], torch.zeros((), device=inputs.device)
+            predictions: list[torch.Tensor] = []
+            total = torch.zeros((), device=inputs.device)
             try:
                 for part, target in zip(inputs.split(size), targets.split(size), strict=True):
                     share = len(part) / len(inputs)

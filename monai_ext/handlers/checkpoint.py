@@ -55,7 +55,7 @@ class Checkpoints:
             history: one entry an epoch, plain values.
 
         Raises:
-            OSError: naming the file (a full disk, say); the old files stay.
+            WriteError: naming the file (a full disk, say); the old files stay.
         """
         content = {
             "model": self.network.state_dict(),
@@ -119,6 +119,6 @@ def _generator_states() -> dict[str, Any]:
     _, keys, position, *_ = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
-        "numpy": [int(key) for key in keys] + [int(position)],  # type: ignore[arg-type]
+        "numpy": [int(key) for key in keys] + [int(position)],
         "python": list(random.getstate()[1]),
     }

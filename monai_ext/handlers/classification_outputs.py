@@ -27,7 +27,7 @@ class ClassificationOutputs:
 
     def take(self, evaluator: Engine) -> None:
         """Take over the result of the validation that has just ended."""
-        self.result = evaluator.state.metric_details["classification"]  # type: ignore[attr-defined]
+        self.result = evaluator.state.metric_details["classification"]
 
     def write(self, folder: str | Path) -> None:
         """Write ``val_{probs,preds,labels}.npy`` and ``val_predictions.csv``, rows in the same order."""

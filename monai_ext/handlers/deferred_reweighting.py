@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -52,5 +51,5 @@ class DeferredReweighting:
         active = self.start_epoch is not None and engine.state.epoch >= self.start_epoch
         if active and self.loss.weight is None:
             logger.info("epoch %d: class weights %s", engine.state.epoch, [round(w, 6) for w in self.weights.tolist()])
-        device: Any = engine.state.device
-        self.loss.weight = self.weights.to(device=device, dtype=torch.float32) if active else None
+        weight = self.weights.to(device=engine.state.device, dtype=torch.float32) if active else None
+        setattr(self.loss, "weight", weight)  # noqa: B010  (a property or buffer: to a type checker it is a module)

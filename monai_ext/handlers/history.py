@@ -47,7 +47,7 @@ class History:
         entry: dict[str, Any] = {
             "epoch": engine.state.epoch,
             "train_loss": total / count if count else math.nan,
-            "lr": float(engine.optimizer.param_groups[0]["lr"]),  # type: ignore[attr-defined]
+            "lr": float(engine.optimizer.param_groups[0]["lr"]),
         }
         if self._validated and self.evaluator is not None:
             for name, value in self.evaluator.state.metrics.items():
@@ -97,9 +97,9 @@ class History:
         self._waited += time.perf_counter() - self._waiting
 
     def _iteration_completed(self, engine: Engine) -> None:
-        loss = float(engine.state.output["loss"])  # type: ignore[index]
+        loss = float(engine.state.output["loss"])
         if math.isfinite(loss):
-            size = len(engine.state.output["image"])  # type: ignore[index]
+            size = len(engine.state.output["image"])
             self._sum += torch.tensor([loss * size, size], dtype=torch.float64)
 
     def _evaluated(self) -> None:

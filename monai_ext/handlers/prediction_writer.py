@@ -59,7 +59,7 @@ class PredictionWriter:
 
     def collect(self, engine: Engine) -> None:
         """Take a batch."""
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[arg-type]
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             row = {"case": str(item["case"]), "probabilities": np.asarray(output["pred"], dtype=np.float64).ravel()}
             if "label" in item:
                 row["label"] = self.class_names[int(item["label"])]

@@ -141,12 +141,18 @@ class RunRecords:
         content["skipped"] = [*content["skipped"], *events]
         write_json(self.run / "metrics" / "metrics.json", finite(content))
 
-    def plot(self, history: History | None) -> None:
+    def plot(self, history: History | None, best_epoch: int = 0) -> None:
         """Draw all plots anew."""
         from monai_ext.reports import save_all
 
         result = self.outputs.result if self.outputs is not None else None
-        save_all(self.run / "plots", history.entries if history is not None else [], result)
+        save_all(
+            self.run / "plots",
+            history.entries if history is not None else [],
+            result,
+            best_epoch=best_epoch or None,
+            counts=count_labels(self.data, self.class_names),
+        )
 
     def finish(self, best: Mapping[str, Any], best_epoch: int) -> Path:
         """Write the report, hand everything to MLflow and close as finished; returns the report's path."""

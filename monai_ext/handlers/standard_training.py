@@ -156,7 +156,7 @@ class StandardTraining:
         engine.state.epoch, engine.state.iteration = reached["epoch"], reached["iteration"]
         within = reached["iteration"] - reached["epoch"] * reached["epoch_length"]
         if within:
-            engine.data_loader.skip_batches(within)  # type: ignore[attr-defined]
+            engine.data_loader.skip_batches(within)
         self.history.load_state_dict({**handlers["history"], "entries": content["history"]})
         for name, monitor in self.monitors.items():
             monitor.load_state_dict(handlers["monitors"][name])
@@ -190,7 +190,7 @@ class StandardTraining:
             self._write_metrics()
             self.records.epoch(entry, {f"memory_{name}_mib": value for name, value in self.memory.latest.items()})
             if self.plot_every and entry["epoch"] % self.plot_every == 0:
-                self.records.plot(self.history)
+                self.records.plot(self.history, self.main_monitor.epoch)
         if stop:
             logger.info("early stopping: no better epoch than %d for %d", self.main_monitor.epoch, self.stopping.waited)
             engine.terminate()
@@ -249,7 +249,7 @@ class StandardTraining:
         if not _is_main():
             return
         self._write_metrics(intervals=True)
-        self.records.plot(self.history)
+        self.records.plot(self.history, self.main_monitor.epoch)
         self._record_end()
         logger.info("report: %s", self.records.finish(self.best_metrics, self.main_monitor.epoch))
         logger.info("plots: %s", self.run / "plots")

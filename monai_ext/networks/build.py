@@ -30,7 +30,9 @@ def initial_network(
     if pretrained_path:
         load_pretrained(network, pretrained_path)
     network.to(device)
-    return network.to(memory_format=torch.channels_last_3d) if channels_last else network
+    if channels_last:
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network
 
 
 def parameter_groups(

@@ -9,10 +9,19 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, SpatialPad, Transform
 
+from monai_ext.errors import DataError
+
 
 def is_nonzero(img: torch.Tensor) -> torch.Tensor:
-    """Foreground for MONAI's ``CropForegroundd``, whose default (> 0) would lose the dark half after a z-score."""
-    return img != 0
+    """Foreground for MONAI's ``CropForegroundd``, whose default (> 0) would lose the dark half after a z-score.
+
+    Raises:
+        DataError: when there is none: cropping would leave a volume without voxels.
+    """
+    foreground = img != 0
+    if not foreground.any():
+        raise DataError("has no foreground: all voxels are zero, or all non-zero ones have the same value")
+    return foreground
 
 
 class CubePad(Transform):

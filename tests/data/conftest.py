@@ -13,7 +13,7 @@ MODALITIES = ("t1", "t1ce", "t2", "flair")
 def save(path: Path, array: np.ndarray | None = None, spacing: float = 1.0) -> Path:
     if array is None:
         array = np.zeros((6, 7, 8), np.int16)
-        array[2:5, 2:5, 2:5] = 100
+        array[2:5, 2:5, 2:5] = np.arange(100, 127).reshape(3, 3, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(array, np.diag([-spacing, -spacing, spacing, 1.0])), path)
     return path

@@ -6,39 +6,23 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
+from monai.bundle import ConfigParser
 from typer.testing import CliRunner
 
-from monai_ext.cli.check import check, code_in_configs
-from monai_ext.cli.demo_data import demo_data
-from monai_ext.cli.prepare import prepare
+from monai_ext.cli.app import app
+from monai_ext.cli.check import code_in_configs
+from monai_ext.cli.prepare import find_bundle
 from monai_ext.errors import ConfigError
 
 
 @pytest.fixture
 def run():
-    app = typer.Typer()
-    app.command("demo-data")(demo_data)
-    app.command("check")(check)
-    app.command("prepare")(prepare)
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    config = {
-        "bundle_root": "$@nowhere",
-        "modality": "flair",
-        "image_size": [4, 4, 4],
-        "preprocessing": {
-            "_target_": "Compose",
-            "transforms": [
-                {"_target_": "monai_ext.transforms.LoadVolumed", "keys": "image"},
-                {"_target_": "Resized", "keys": "image", "spatial_size": "@image_size"},
-            ],
-        },
-        "strange": {"_target_": "os.system", "command": "true"},
-    }
+    config = {"bundle_root": "$@nowhere", "strange": {"_target_": "os.system", "command": "true"}}
     (tmp_path / "bundle" / "configs").mkdir(parents=True)
     (tmp_path / "bundle" / "configs" / "train.json").write_text(json.dumps(config), encoding="utf-8")
     return tmp_path / "bundle"
@@ -92,28 +76,39 @@ def test_check_lists_what_a_config_can_run(run, brats_dir: Path, bundle: Path) -
         list(code_in_configs(brats_dir))
 
 
-def test_prepare_fills_the_cache_that_training_reads(run, brats_dir: Path, bundle: Path, tmp_path: Path) -> None:
-    words = ("prepare", "brats_resnet50", "--dataset_dir", brats_dir, "--output", tmp_path / "cache")
-    words += ("--bundle_root", bundle, "--workers", 1)
+def test_prepare_fills_the_cache_that_training_reads(run, brats_dir: Path, tmp_path: Path) -> None:
+    words = ("prepare", "brats_resnet50", "--dataset_dir", brats_dir, "--output", tmp_path / "cache", "--workers", 1)
+    words += ("--num_folds", 2, "--image_size", 4)
     assert "13 cases prepared, 0 were ready" in run(*words).output
-    assert len(list((tmp_path / "cache").glob("*.pt"))) == 13
     assert "0 cases prepared, 13 were ready" in run(*words).output
-    assert "13 cases prepared" in run(*words, "--set", "image_size=[5, 5, 5]").output
+    assert "13 cases prepared" in run(*words, "--pad_to_cube", True).output
+
+    parser = ConfigParser()
+    parser.read_config(f=str(find_bundle("brats_resnet50") / "configs" / "train.json"))
+    given = {"bundle_root": "x", "dataset_dir": str(brats_dir), "cache_dir": str(tmp_path / "cache")}
+    parser.update({**given, "num_folds": 2, "image_size": 4})
+    dataset = parser.get_parsed_content("train#dataset")
+    assert all(dataset.cache_file(index).exists() for index in range(len(dataset)))
 
 
-@pytest.mark.parametrize("entry", ["image_sise=[5,5,5]", "image_size"])
-def test_prepare_refuses_unknown_knobs(run, brats_dir: Path, bundle: Path, tmp_path: Path, entry: str) -> None:
-    result = run(
-        "prepare", "brats_resnet50", "--dataset_dir", brats_dir, "--output", tmp_path / "c", "--bundle_root", bundle,
-        "--set", entry,
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--image_sise", "5"), "did you mean 'image_size'"),
+        (("--image_size",), "--image_size: has no value"),
+        (("5",), "expected --key value"),
+    ],
+    ids=["misspelt", "no value", "no key"],
+)
+def test_prepare_refuses_wrong_overrides(run, brats_dir: Path, tmp_path: Path, words, message) -> None:
+    result = run("prepare", "brats_resnet50", "--dataset_dir", brats_dir, "--output", tmp_path / "c", *words)
     assert isinstance(result.exception, ConfigError)
-    assert "--set needs knob=value" in str(result.exception)
+    assert message in str(result.exception)
 
 
 def test_command_modules_import_nothing_heavy() -> None:
     program = (
-        "import sys, monai_ext.cli.check, monai_ext.cli.demo_data, monai_ext.cli.prepare\n"
+        "import sys, monai_ext.cli.app\n"
         "print([name for name in ('torch', 'monai', 'numpy', 'nibabel') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

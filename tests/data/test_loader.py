@@ -19,9 +19,7 @@ def epoch(loader, number):
 
 
 def same(a, b):
-    return [x[:2] for x in a] == [x[:2] for x in b] and all(
-        torch.equal(x[2], y[2]) for x, y in zip(a, b, strict=True)
-    )
+    return [x[:2] for x in a] == [x[:2] for x in b] and all(torch.equal(x[2], y[2]) for x, y in zip(a, b, strict=True))
 
 
 def test_a_sample_is_a_function_of_seed_epoch_and_index():
@@ -77,7 +75,7 @@ def shares(size, ranks, **arguments):
     samplers = [EpochSampler(size, **arguments) for _ in range(ranks)]
     for rank, sampler in enumerate(samplers):
         sampler.num_replicas, sampler.rank = ranks, rank
-    return [[pair.index for pair in sampler] for sampler in samplers]
+    return [[index for _, index in sampler] for sampler in samplers]
 
 
 def test_processes_share_an_evaluation_without_repeats():

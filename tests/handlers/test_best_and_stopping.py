@@ -13,7 +13,11 @@ def follow(best, values):
 
 def test_ties_are_broken_by_the_second_metric():
     best = BestEpoch(["auc", "f1"])
-    assert follow(best, [{"auc": 0.9, "f1": 0.5}, {"auc": 0.9, "f1": 0.6}, {"auc": 0.9, "f1": 0.6}]) == [True, True, False]
+    assert follow(best, [{"auc": 0.9, "f1": 0.5}, {"auc": 0.9, "f1": 0.6}, {"auc": 0.9, "f1": 0.6}]) == [
+        True,
+        True,
+        False,
+    ]
     assert best.epoch == 2
 
 
@@ -39,7 +43,11 @@ def test_a_finite_tie_breaker_beats_a_missing_one():
 
 
 def test_min_delta_asks_for_more():
-    assert follow(BestEpoch(["auc"], min_delta=0.1), [{"auc": 0.5}, {"auc": 0.55}, {"auc": 0.65}]) == [True, False, True]
+    assert follow(BestEpoch(["auc"], min_delta=0.1), [{"auc": 0.5}, {"auc": 0.55}, {"auc": 0.65}]) == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_an_unknown_metric_is_named():

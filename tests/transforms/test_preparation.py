@@ -192,3 +192,11 @@ def test_cube_pad_centres_and_counts_dark_voxels_as_foreground() -> None:
     assert padded.shape == (2, 4, 4, 4)
     assert padded[:, 1:3].sum() == 48
     assert is_nonzero(torch.tensor([-1.0, 0.0, 2.0])).tolist() == [True, False, True]
+
+
+def test_a_volume_without_foreground_is_named():
+    from monai_ext.errors import DataError
+    from monai_ext.transforms import is_nonzero
+
+    with pytest.raises(DataError, match="has no foreground"):
+        is_nonzero(torch.zeros(1, 4, 4, 4))
