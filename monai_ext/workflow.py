@@ -8,6 +8,7 @@ but its own arguments.
 from __future__ import annotations
 
 import difflib
+import gc
 import logging
 import os
 import random
@@ -286,8 +287,16 @@ def finish() -> None:
     """Last step of every config's ``finalize``: leave the process group, if there is one."""
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    dist.barrier()  # the main process may still be writing its report
+    # The group's threads have to end while the interpreter is whole: a wrapped network that outlives the group ends
+    # them during its shutdown, and now and then that aborts the process.
+    workflow = find_workflow()
+    if workflow is not None:
+        workflow.parser.ref_resolver.resolved_content.clear()
+        gc.collect()
+    dist.destroy_process_group()
 
 
 def _keep_tracking_artifact(parser: Any) -> None:

@@ -12,7 +12,7 @@ CONFIGS = Path(__file__).parents[2] / "bundles" / "brats_resnet50" / "configs"
 
 
 def torchrun(processes):
-    return (sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0")
+    return (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}")
 
 
 def overlay(*names):

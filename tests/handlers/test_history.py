@@ -1,0 +1,68 @@
+import math
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+
+from monai_ext.handlers import History
+
+
+def trainer(losses):
+    def step(engine, batch):
+        return {"image": torch.zeros(batch[1], 1), "loss": torch.tensor(batch[0])}
+
+    engine = Engine(step)
+    engine.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    return engine
+
+
+def run(history, batches, epochs=1, start=None):
+    engine = trainer(batches)
+    history.attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, history.record)
+    engine.run(batches, max_epochs=epochs)
+    return history.entries
+
+
+def test_the_training_loss_is_the_mean_over_samples():
+    (entry,) = run(History(), [(1.0, 4), (2.0, 1)])
+    assert entry["train_loss"] == pytest.approx(6 / 5)
+    assert entry["lr"] == 0.5
+    assert entry["epoch"] == 1
+
+
+def test_skipped_batches_do_not_count():
+    (entry,) = run(History(), [(1.0, 4), (math.nan, 4)])
+    assert entry["train_loss"] == 1.0
+
+
+def test_an_epoch_without_any_finite_loss_says_so():
+    (entry,) = run(History(), [(math.nan, 4)])
+    assert math.isnan(entry["train_loss"])
+
+
+def test_metrics_are_taken_only_from_epochs_that_validated():
+    evaluator = Engine(lambda engine, batch: None)
+    evaluator.state.metrics = {}
+    history = History(evaluator)
+    engine = trainer([])
+    history.attach(engine)
+
+    def validate():
+        evaluator.run([0])
+        evaluator.state.metrics = {"loss": 0.25, "auc": 0.75, "table": [1, 2]}
+
+    engine.add_event_handler(Events.EPOCH_COMPLETED(every=2), validate)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, history.record)
+    engine.run([(1.0, 1)], max_epochs=2)
+    assert "auc" not in history.entries[0]
+    assert history.entries[1]["val_loss"] == 0.25
+    assert history.entries[1]["auc"] == 0.75
+    assert "table" not in history.entries[1]
+
+
+def test_summary_of_the_losses():
+    history = History()
+    run(history, [(3.0, 1)], epochs=2)
+    history.entries[0]["train_loss"] = 1.0
+    assert history.summary() == {"train": {"min": 1.0, "max": 3.0, "mean": 2.0, "std": 1.0}}
