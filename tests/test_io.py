@@ -1,11 +1,13 @@
 import contextlib
 import json
 import os
+import resource
 import stat
 
 import pytest
+import torch
 
-from monai_ext.errors import DataError
+from monai_ext.errors import DataError, WriteError
 from monai_ext.io import atomic_path, finite, read_csv, read_json, sweep_partial, write_csv, write_json
 
 
@@ -21,11 +23,34 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
 
 def test_a_full_disk_names_the_final_file(tmp_path):
     with (
-        pytest.raises(OSError, match=r"could not write .*predictions\.csv: No space left"),
+        pytest.raises(WriteError, match=r"could not write .*predictions\.csv: No space left"),
         atomic_path(tmp_path / "predictions.csv"),
     ):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_hit_by_torch_names_the_final_file_and_keeps_the_old(tmp_path):
+    target = tmp_path / "last.pt"
+    target.write_text("old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))  # what a full disk does to a writer
+    try:
+        with (
+            pytest.raises(WriteError, match=r"could not write .*last\.pt: is the disk full"),
+            atomic_path(target) as path,
+        ):
+            torch.save({"model": torch.zeros(10000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["last.pt"]
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match="could not make the folder"):
+        write_json(tmp_path / "file" / "a.json", 1)
 
 
 def test_files_get_the_usual_permissions(tmp_path):

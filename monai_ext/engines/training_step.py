@@ -37,7 +37,8 @@ class TrainingStep:
     accumulation of an epoch weighted by its own length; a batch with a non-finite loss or gradient skipped without a
     trace, batch-norm buffers included; a batch that doesn't fit the memory retried in halves.
 
-    The output is MONAI's dict (image, label, pred, loss); a skipped batch has ``loss`` NaN.
+    The output is MONAI's (image, label, pred, loss); a skipped batch has ``loss`` NaN, and no ``pred`` when it did not
+    fit the memory.
 
     Args:
         amp, precision: see `monai_ext.engines.autocast_dtype`.
@@ -92,7 +93,7 @@ class TrainingStep:
         self.scaler = torch.amp.GradScaler(enabled=self._dtype == torch.float16)
         self._buffers = _Buffers(engine.network)
 
-    def __call__(self, engine: SupervisedTrainer, batch: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, engine: SupervisedTrainer, batch: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
         if self._buffers is None:
             self.prepare(engine)
         assert self._buffers is not None
@@ -120,9 +121,12 @@ class TrainingStep:
             self._count(skipped, batch)
             if last and any(p.grad is not None for p in _parameters(engine.optimizer)):
                 self._optimizer_step(engine)  # the rest of the accumulation still counts
-        else:
+        if Keys.PRED in output:
             engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return output
+            return engine.state.output
+        return [
+            {Keys.IMAGE: i, Keys.LABEL: t, Keys.LOSS: output[Keys.LOSS]} for i, t in zip(inputs, targets, strict=True)
+        ]
 
     def _add_gradients(
         self, engine: SupervisedTrainer, inputs: torch.Tensor, targets: torch.Tensor, window: int
@@ -141,12 +145,13 @@ class TrainingStep:
                         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
                         loss = engine.loss_function(prediction, target).mean()
                     engine.fire_event(IterationEvents.LOSS_COMPLETED)
+                    predictions.append(prediction.detach())
                     if not _finite_on_all_ranks(loss):
-                        if predictions:  # earlier parts of this batch have left their gradients
+                        output[Keys.PRED] = torch.cat(predictions)
+                        if len(predictions) > 1:  # earlier parts of this batch have left their gradients
                             engine.optimizer.zero_grad(set_to_none=True)
                         raise _Skipped("non-finite loss")
                     self.scaler.scale(loss * share / window).backward()
-                    predictions.append(prediction.detach())
                     total += loss.detach() * share
                 output[Keys.PRED] = torch.cat(predictions) if len(predictions) > 1 else predictions[0]
                 output[Keys.LOSS] = total

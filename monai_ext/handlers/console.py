@@ -9,6 +9,8 @@ from typing import Any
 from ignite.engine import Engine
 from ignite.handlers import ProgressBar
 
+from monai_ext.handlers.history import loss_and_size
+
 logger = logging.getLogger("monai_ext")
 
 # Times belong into the file, not on the line that is read epoch by epoch.
@@ -22,7 +24,7 @@ class Console:
         """Register with a trainer, on the main process only."""
         # disable=None: tqdm leaves the bar out where standard error is no terminal (log files, CI).
         bar = ProgressBar(persist=False, disable=None)
-        bar.attach(engine, output_transform=lambda output: {"loss": float(output["loss"])})
+        bar.attach(engine, output_transform=lambda output: {"loss": loss_and_size(output)[0]})
 
     def epoch(self, entry: Mapping[str, Any], max_epochs: int, is_best: bool) -> None:
         """Log the line of an epoch."""

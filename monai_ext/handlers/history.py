@@ -97,10 +97,16 @@ class History:
         self._waited += time.perf_counter() - self._waiting
 
     def _iteration_completed(self, engine: Engine) -> None:
-        loss = float(engine.state.output["loss"])
+        loss, size = loss_and_size(engine.state.output)
         if math.isfinite(loss):
-            size = len(engine.state.output["image"])
             self._sum += torch.tensor([loss * size, size], dtype=torch.float64)
 
     def _evaluated(self) -> None:
         self._validated = True
+
+
+def loss_and_size(output: Any) -> tuple[float, int]:
+    """Loss and number of samples of a trainer's output, decollated or not."""
+    if isinstance(output, list):
+        return float(output[0]["loss"]), len(output)
+    return float(output["loss"]), len(output["image"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_ext.errors import WeightsError
+from monai_ext.errors import WeightsError, WriteError
 from monai_ext.handlers import Checkpoints
 
 
@@ -85,7 +85,7 @@ def test_a_full_disk_while_saving_keeps_the_old_checkpoint(made, tmp_path, monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match=r"could not write .*last\.pt: No space left"):
+    with pytest.raises(WriteError, match=r"could not write .*last\.pt: No space left"):
         save(checkpoints, 2)
     monkeypatch.undo()
     assert made()[2].load_last()["trainer"]["epoch"] == 1

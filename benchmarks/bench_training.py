@@ -1,0 +1,97 @@
+"""P9: a training step of the ResNet50-3D against MONAI's eager float32 step, on this machine's CPU.
+
+``python benchmarks/bench_training.py [--quick] [--size 64] [--batch 4] [--rounds 7]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import torch
+from monai.engines import SupervisedTrainer
+
+from monai_ext.engines import TrainingStep
+from monai_ext.losses import LDAMLoss
+from monai_ext.networks import MedicalNetResNet50, initial_network
+
+VARIANTS = {
+    "MONAI eager float32": {"channels_last": False, "step": None},
+    "our step, float32": {"channels_last": False, "step": {}},
+    "channels-last": {"channels_last": True, "step": {}},
+    "bf16": {"channels_last": False, "step": {"amp": True}},
+    "channels-last, bf16": {"channels_last": True, "step": {"amp": True}},
+}
+
+
+class Stepper:
+    """One trainer that does a step at a time on the same batch."""
+
+    def __init__(self, batch: dict[str, torch.Tensor], channels_last: bool, step: dict[str, Any] | None) -> None:
+        torch.manual_seed(0)
+        network = initial_network(MedicalNetResNet50(dropout=0.0), "cpu", channels_last=channels_last)
+        self.trainer = SupervisedTrainer(
+            device="cpu",
+            max_epochs=10**6,
+            epoch_length=1,
+            train_data_loader=[batch],
+            network=network,
+            optimizer=torch.optim.Adam(network.parameters(), lr=1e-4),
+            loss_function=LDAMLoss([75, 210]),
+            iteration_update=TrainingStep(**step) if step is not None else None,
+            decollate=False,
+        )
+        self.trainer.state.epoch_length = 1
+        self.trainer.state.iteration = 0
+        self.batch = batch
+
+    def step(self) -> tuple[float, float]:
+        """Seconds and loss of one step."""
+        state = self.trainer.state
+        state.iteration += 1
+        start = time.perf_counter()
+        output = self.trainer._process_function(self.trainer, self.batch)
+        return time.perf_counter() - start, float(output["loss"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="48³, three rounds")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    size, rounds = (48, 3) if options.quick else (options.size, options.rounds)
+
+    torch.manual_seed(1)
+    batch = {
+        "image": torch.randn(options.batch, 1, size, size, size),
+        "label": torch.arange(options.batch) % 2,
+    }
+    steppers = {name: Stepper(batch, **variant) for name, variant in VARIANTS.items()}  # type: ignore[arg-type]
+    first = {name: stepper.step()[1] for name, stepper in steppers.items()}
+    expected = first["MONAI eager float32"]
+    for name, loss in first.items():
+        tolerance = 0.1 if "bf16" in name else 1e-3
+        if abs(loss - expected) > tolerance * abs(expected):
+            raise SystemExit(f"{name}: loss {loss} of the first step instead of {expected}")
+
+    seconds: dict[str, list[float]] = {name: [] for name in steppers}
+    for _ in range(rounds):
+        for name, stepper in steppers.items():
+            seconds[name].append(stepper.step()[0])
+    baseline = seconds["MONAI eager float32"]
+    print(f"ResNet50-3D, batch {options.batch} of {size}³, {torch.get_num_threads()} threads, {rounds} rounds\n")
+    print("| training step | s, median (range) | times as fast, median (range) |\n|---|---|---|")
+    for name, times in seconds.items():
+        ratios = [a / b for a, b in zip(baseline, times, strict=True)]
+        print(
+            f"| {name} | {statistics.median(times):.2f} ({min(times):.2f}-{max(times):.2f}) "
+            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}) |"
+        )
+
+
+if __name__ == "__main__":
+    main()

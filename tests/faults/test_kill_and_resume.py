@@ -1,0 +1,119 @@
+"""A training that is killed and resumed ends as the undisturbed one, bit for bit (R1, R3, R17)."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.slow
+LOADERS = {"0": (), "2": ("--num_workers", "2")}
+
+
+def content(run):
+    last = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
+    timeless = [{k: v for k, v in entry.items() if "seconds" not in k} for entry in last["history"]]
+    return last["model"], last["optimizer"]["state"], timeless
+
+
+def assert_same(run, reference):
+    model, optimizer, history = content(run)
+    expected_model, expected_optimizer, expected_history = content(reference)
+    assert history == expected_history
+    assert all(torch.equal(model[key], expected_model[key]) for key in expected_model)
+    for number, state in expected_optimizer.items():
+        assert all(torch.equal(optimizer[number][key], value) for key, value in state.items())
+    metrics = [json.loads((path / "metrics" / "metrics.json").read_text()) for path in (run, reference)]
+    for name in ("metrics", "per_class", "confusion_matrix", "best_epoch", "intervals"):
+        assert metrics[0][name] == metrics[1][name]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(training):
+    done = training.run("undisturbed")
+    assert done.returncode == 0, done.stderr
+    return training.only_run("undisturbed")
+
+
+def wait_for(process, text, timeout=300):
+    deadline = time.monotonic() + timeout
+    for line in process.stdout:
+        if text in line:
+            return
+        assert time.monotonic() < deadline
+    raise AssertionError(f"the process ended without {text!r}")
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_kill_9_at_a_random_moment_changes_nothing(training, undisturbed, workers):
+    output = f"killed_{workers}"
+    process = training.start(output, "--checkpoint_every", "1", *LOADERS[workers])
+    wait_for(process, "run folder")
+    time.sleep(random.uniform(0.5, 12))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = training.run(output, "--checkpoint_every", "1", "--resume", "auto", *LOADERS[workers])
+    assert again.returncode == 0, again.stderr
+    run = training.only_run(output)
+    assert_same(run, undisturbed)
+    assert not list(run.rglob(".*partial*"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
+def test_a_polite_signal_ends_the_run_and_it_goes_on_exactly(training, undisturbed, number, code):
+    output = f"asked_{code}"
+    process = training.start(output, "--checkpoint_every", "1")
+    wait_for(process, "epoch 1/3")
+    process.send_signal(number)
+    assert process.wait(timeout=120) == code
+    run = training.only_run(output)
+    assert json.loads((run / "run.json").read_text())["status"] == "killed"
+    again = training.run(output, "--resume", "auto")
+    assert again.returncode == 0, again.stderr
+    assert_same(training.only_run(output), undisturbed)
+
+
+def test_a_second_process_on_the_same_run_is_refused(training):
+    process = training.start("shared")
+    wait_for(process, "run folder")
+    try:
+        second = training.run("shared", "--resume", "auto")
+    finally:
+        process.kill()
+        process.wait()
+    assert second.returncode == 2
+    assert f"process {process.pid} on {os.uname().nodename} is writing to it" in second.stderr.splitlines()[-1]
+
+
+def test_two_first_runs_on_one_fresh_mlflow_store_both_finish(training):
+    uri = f"sqlite:///{training.folder}/fresh/mlflow.db"
+    shared = ("--tracking_uri", uri, "--max_epochs", "1", "--max_train_batches", "1")
+    processes = [training.start(f"first_{number}", *shared) for number in range(2)]
+    outputs = [process.communicate(timeout=600)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+
+    import mlflow
+
+    client = mlflow.MlflowClient(uri)
+    (experiment,) = client.search_experiments(filter_string="name = 'brats_resnet50'")
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FINISHED"] * 2
+
+
+def test_a_crash_is_marked_failed_and_told_in_one_sentence(training):
+    uri = f"sqlite:///{training.folder}/crashed/mlflow.db"
+    done = training.run("crashing", "--tracking_uri", uri, "--lr", "1e30", "--max_epochs", "9")
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "non-finite" in last
+    run = training.only_run("crashing")
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert "Traceback" in next((run / "logs").glob("*.log")).read_text()
+
+    import mlflow
+
+    assert mlflow.MlflowClient(uri).get_run(record["mlflow_run_id"]).info.status == "FAILED"

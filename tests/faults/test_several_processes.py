@@ -1,0 +1,73 @@
+"""`torchrun` on the CPU: trains, and reports what one process reports (B13)."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.slow
+CONFIGS = Path(__file__).parents[2] / "bundles" / "brats_resnet50" / "configs"
+
+
+def torchrun(processes):
+    return (sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0")
+
+
+def overlay(*names):
+    return "".join(f",'{CONFIGS / name}'" for name in names)
+
+
+@pytest.fixture(scope="module")
+def trained(training):
+    done = training.run("two", "--batch_size", "2", launcher=torchrun(2), overlay=overlay("multi_gpu_train.json"))
+    assert done.returncode == 0, done.stderr
+    return training.only_run("two")
+
+
+def test_two_processes_train_one_network(trained):
+    metrics = json.loads((trained / "metrics" / "metrics.json").read_text())
+    assert [entry["epoch"] for entry in metrics["history"]] == [1, 2, 3]
+    assert sum(map(sum, metrics["confusion_matrix"])) == 5  # an odd number of cases, each counted once
+    last = torch.load(trained / "checkpoints" / "last.pt", weights_only=True)
+    assert not any(key.startswith("module.") for key in last["model"])
+
+
+def test_evaluation_does_not_depend_on_the_number_of_processes(training, trained):
+    found = {}
+    for processes, files in ((1, ("evaluate.json",)), (2, ("multi_gpu_train.json", "evaluate.json"))):
+        output = f"evaluated_{processes}"
+        done = training.run(
+            output,
+            "--checkpoint",
+            str(trained / "checkpoints" / "best.pt"),
+            launcher=torchrun(processes),
+            overlay=overlay(*files),
+        )
+        assert done.returncode == 0, done.stderr
+        (run,) = (training.folder / output / "evaluation" / "fold_1").glob("run_*")
+        found[processes] = json.loads((run / "metrics" / "metrics.json").read_text())
+    assert found[1]["confusion_matrix"] == found[2]["confusion_matrix"]
+    for name, value in found[1]["metrics"].items():
+        assert found[2]["metrics"][name] == pytest.approx(value, rel=1e-5)
+
+
+def test_a_killed_run_of_two_processes_can_be_resumed(training):
+    options = {"launcher": torchrun(2), "overlay": overlay("multi_gpu_train.json")}
+    process = training.start("two_killed", "--batch_size", "2", **options)
+    for line in process.stdout:
+        if "epoch 1/3" in line:
+            break
+    process.terminate()
+    process.communicate(timeout=300)
+    done = training.run("two_killed", "--batch_size", "2", "--resume", "auto", **options)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((training.only_run("two_killed") / "metrics" / "metrics.json").read_text())
+    assert [entry["epoch"] for entry in metrics["history"]] == [1, 2, 3]
+
+
+def test_several_processes_without_the_multi_process_config_are_refused(training):
+    done = training.run("lonely", launcher=torchrun(2))
+    assert done.returncode != 0
+    assert "add configs/multi_gpu_train.json" in done.stderr
