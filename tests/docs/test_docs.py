@@ -1,0 +1,178 @@
+"""What the documents say has to exist: links, commands, options, settings and their defaults."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from monai_ext.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("bundles/*/docs/*.md")])
+BUNDLE_PAGES = sorted(path for path in ROOT.glob("docs/*.md") if (ROOT / "bundles" / path.stem).is_dir())
+COMMANDS = typer.main.get_command(app).commands
+# Arguments of `monai.bundle run` itself.
+RUN_ARGUMENTS = {"config_file", "tracking"}
+
+
+def named(paths):
+    return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in paths]
+
+
+def without_code(text):
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+
+
+def anchors(text):
+    """Anchors of a document's headings, as GitHub makes them."""
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), flags=re.M):
+        found.add(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-"))
+    return found
+
+
+def command_lines(text):
+    """Commands in shell blocks and in inline code, continued lines joined."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.M | re.S)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [*lines, *re.findall(r"`([^`\n]+)`", without_blocks(text))]
+
+
+def without_blocks(text):
+    return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+
+
+def options(words):
+    return [word[2:].partition("=")[0] for word in words if word.startswith("--")]
+
+
+def invocations(path, program):
+    """Words behind ``python -m <program>`` or ``torchrun ... -m <program>`` in a document's commands."""
+    for line in command_lines(path.read_text(encoding="utf-8")):
+        match = re.search(rf"-m {re.escape(program)}(?= |$)", line)
+        if match:
+            yield shlex.split(line[match.end() :], comments=True)
+
+
+def knobs(config):
+    """Settings: what stands above the recipe."""
+    names = list(config)
+    return names[: names.index("network_settings")]
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def table(text, title):
+    """Rows of the first table below a heading, cells stripped."""
+    section = text.split(f"## {title}\n", 1)[1]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows[2:]]
+
+
+@pytest.mark.parametrize("path", named(DOCUMENTS))
+def test_relative_links_and_images_exist(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(path.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        found = path.parent / file if file else path
+        assert found.exists(), target
+        if anchor:
+            assert anchor in anchors(found.read_text(encoding="utf-8")), target
+
+
+@pytest.mark.parametrize("path", named(DOCUMENTS))
+def test_images_are_small_and_described(path):
+    for text, target in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        assert text, target
+        assert (path.parent / target).stat().st_size <= 250_000, target
+
+
+@pytest.mark.parametrize("path", named(DOCUMENTS))
+def test_commands_and_their_options_exist(path):
+    for words in invocations(path, "monai_ext"):
+        words = words[1:] if words[:1] == ["--debug"] else words
+        if not words or words[0] == "COMMAND":
+            continue
+        command = COMMANDS[words[0]]
+        known = {name.removeprefix("--") for parameter in command.params for name in parameter.opts} | {"help"}
+        if command.context_settings.get("ignore_unknown_options"):
+            known |= set(knobs(read(ROOT / "bundles" / "brats_resnet50" / "configs" / "train.json")))
+        unknown = set(options(words)) - known
+        assert not unknown, f"{words[0]}: {unknown}"
+
+
+@pytest.mark.parametrize("path", named(DOCUMENTS))
+def test_settings_behind_a_run_exist(path):
+    checked = 0
+    for words in invocations(path, "monai.bundle"):
+        if words[:1] != ["run"] or "--config_file" not in words:
+            continue
+        files = re.findall(r"[\w/.]+\.json", words[words.index("--config_file") + 1])
+        configs = [read(next(ROOT.glob(f"bundles/brats_resnet50/configs/{Path(file).name}"))) for file in files]
+        for option in options(words):
+            if option in RUN_ARGUMENTS:
+                continue
+            top = option.split("#")[0]
+            assert any(top in config for config in configs), f"--{option} with {files}"
+            checked += 1
+    if path.name in ("README.md", "quick-start.md"):
+        assert checked
+
+
+@pytest.mark.parametrize("path", named(BUNDLE_PAGES))
+def test_the_table_lists_exactly_the_settings(path):
+    configs = [read(ROOT / "bundles" / path.stem / "configs" / name) for name in ("train.json", "inference.json")]
+    rows = table(path.read_text(encoding="utf-8"), "All settings")
+    listed = [row[0].strip("`") for row in rows]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {name for config in configs for name in knobs(config)}
+    for name, *defaults, meaning in rows:
+        assert meaning, name
+        for config, cell in zip(configs, defaults, strict=True):
+            check_default(name.strip("`"), knobs(config), config, cell)
+
+
+def check_default(name, settings, config, cell):
+    if name not in settings:
+        assert cell == "–", name
+        return
+    value = config[name]
+    if isinstance(value, dict) or (isinstance(value, str) and value.startswith(("$", "@"))):
+        assert cell not in ("", "–"), name  # depends on where and how it runs; told in words
+    elif isinstance(value, str):
+        assert cell == f"`{value}`", name
+    else:
+        assert json.loads(cell.strip("`")) == value, name
+
+
+@pytest.mark.parametrize("path", named(DOCUMENTS))
+def test_names_no_machine_of_its_authors(path):
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"(?<![\w/])/(?:work|root|tmp|home)/", text)
+
+
+def test_api_lists_the_public_names():
+    import importlib
+
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## `(monai_ext\.[\w.]+)`$", text, flags=re.M)[1:]
+    listed = {
+        module: set(re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in body.splitlines() if row[:1] == "|")))
+        for module, body in zip(sections[::2], sections[1::2], strict=True)
+    }
+    for folder in sorted(ROOT.glob("monai_ext/*/__init__.py")):
+        module = importlib.import_module(f"monai_ext.{folder.parent.name}")
+        names = set(getattr(module, "__all__", ()))
+        assert listed.get(module.__name__, set()) == names, module.__name__
+    for module, names in listed.items():
+        assert not {name for name in names if not hasattr(importlib.import_module(module), name)}, module
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
