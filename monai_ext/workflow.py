@@ -7,20 +7,19 @@ but its own arguments.
 
 from __future__ import annotations
 
-import difflib
 import gc
 import logging
 import os
 import random
-import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
 from monai_ext.errors import ConfigError
+from monai_ext.overrides import check_choices, check_overrides
 
 _WORKFLOW_ARGUMENTS = {
     "meta_file",
@@ -32,7 +31,6 @@ _WORKFLOW_ARGUMENTS = {
     "workflow_type",
     "properties_path",
 }
-_CHOICE = re.compile(r"^\$@(?P<table>\w+)\[@(?P<knob>\w+)\]")
 
 
 def _frames() -> Iterable[FrameType]:
@@ -150,47 +148,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) -> None:
-    """Refuse overrides that match no key of the config; what ``python -m monai.bundle run`` accepts in silence.
-
-    A new argument of a component (``train#optimizer#amsgrad``) passes: the component itself checks its arguments.
-
-    Args:
-        config_file: one config file or several, merged in order.
-        overrides: keys as on the command line, nested ones with ``#`` or ``::``.
-
-    Raises:
-        ConfigError: naming the key and the nearest one that exists.
-    """
-    from monai.bundle import ConfigParser
-
-    parser = ConfigParser()
-    parser.read_config(f=config_file)
-    config = parser.get()
-    for key in overrides:
-        _check_override(config, key)
-
-
-def _check_override(config: Mapping[str, Any], key: str) -> None:
-    parts = re.split(r"#|::", key.removeprefix("+"))
-    node: Any = config
-    for depth, part in enumerate(parts):
-        if isinstance(node, Mapping) and part in node:
-            node = node[part]
-        elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        elif (depth == len(parts) - 1 and isinstance(node, Mapping) and "_target_" in node) or part == "_meta_":
-            return
-        else:
-            known = [str(name) for name in node] if isinstance(node, Mapping) else []
-            raise ConfigError(f"--{key}: the config has no {part!r}{_nearest(part, known)}")
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(sorted(known))}" if known else ""
-
-
 def _check_command_line() -> None:
     for frame in _frames():
         if frame.f_code.co_name == "create_workflow" and "config_file" in frame.f_locals:
@@ -201,33 +158,6 @@ def _check_command_line() -> None:
                 overrides.remove("debug")
             check_overrides(frame.f_locals["config_file"], overrides)
             return
-
-
-def check_choices(config: Any) -> None:
-    """Check every ``"$@table[@knob]"`` of a config: the knob's value must be a key of the table.
-
-    Raises:
-        ConfigError: naming the knob, its value and what there is to choose from.
-    """
-    for expression in _strings(config):
-        match = _CHOICE.match(expression)
-        if match is None:
-            continue
-        table, value = config.get(match["table"]), config.get(match["knob"])
-        if isinstance(table, Mapping) and isinstance(value, str) and value not in table:
-            choices = ", ".join(table)
-            raise ConfigError(f"--{match['knob']} {value}: unknown{_nearest(value, list(table))} (choices: {choices})")
-
-
-def _strings(node: Any) -> Iterable[str]:
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, Mapping):
-        for item in node.values():
-            yield from _strings(item)
-    elif isinstance(node, list):
-        for item in node:
-            yield from _strings(item)
 
 
 def check_device(device: Any) -> None:
@@ -307,27 +237,3 @@ def _keep_tracking_artifact(parser: Any) -> None:
         prefix = output_dir + " + '"
         if path.startswith(prefix):
             parser["save_execute_config"] = output_dir + path[len(prefix) :].rstrip("'")
-
-
-def knobs(parser: Any) -> dict[str, Any]:
-    """Resolved top-level settings of a config: numbers, words and short lists, not components.
-
-    Args:
-        parser: a `monai.bundle.ConfigParser` that has been parsed.
-    """
-    found: dict[str, Any] = {}
-    for key, raw in parser.get().items():
-        if key.startswith("_") or key in ("initialize", "run", "finalize"):
-            continue
-        value = raw
-        if (isinstance(raw, str) and raw.startswith(("$", "@"))) or (isinstance(raw, Mapping) and "_target_" in raw):
-            if not isinstance(raw, str) and not str(raw["_target_"]).startswith("monai_ext.workflow."):
-                continue
-            value = parser.get_parsed_content(key)
-        if type(value).__name__ == "device":
-            value = str(value)
-        if value is None or isinstance(value, (bool, int, float, str)):
-            found[key] = value
-        elif isinstance(value, (list, tuple)) and all(isinstance(item, (bool, int, float, str)) for item in value):
-            found[key] = list(value)
-    return found

@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from monai_ext import workflow
+from monai_ext import overrides, workflow
 from monai_ext.errors import ConfigError
 
 CONFIG = {
@@ -53,23 +53,23 @@ def test_bundle_root_outside_a_workflow_says_how_to_give_it():
 )
 def test_a_misspelt_override_names_the_nearest_key(bundle, key, nearest):
     with pytest.raises(ConfigError, match=f"--{key}: .*{nearest}"):
-        workflow.check_overrides(str(bundle / "configs" / "train.json"), [key])
+        overrides.check_overrides(str(bundle / "configs" / "train.json"), [key])
 
 
 @pytest.mark.parametrize("key", ["lr", "train#optimizer#lr", "train::optimizer::amsgrad", "train#handlers#0", "losses"])
 def test_overrides_of_keys_and_of_component_arguments_pass(bundle, key):
-    workflow.check_overrides(str(bundle / "configs" / "train.json"), [key])
+    overrides.check_overrides(str(bundle / "configs" / "train.json"), [key])
 
 
 def test_a_key_of_an_overlay_can_be_overridden(bundle):
     overlay = bundle / "mine.json"
     overlay.write_text('{"my_knob": 3}')
-    workflow.check_overrides([str(bundle / "configs" / "train.json"), str(overlay)], ["my_knob"])
+    overrides.check_overrides([str(bundle / "configs" / "train.json"), str(overlay)], ["my_knob"])
 
 
 def test_an_unknown_choice_lists_what_there_is():
     with pytest.raises(ConfigError, match=r"--loss fokal: unknown; did you mean 'focal'\? \(choices: ldam, focal\)"):
-        workflow.check_choices({**CONFIG, "loss": "fokal"})
+        overrides.check_choices({**CONFIG, "loss": "fokal"})
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_default_dataset_dir_prefers_the_current_directory(tmp_path, monkeypatch
 
 def test_knobs_are_settings_and_not_components():
     parser = ConfigParser({**CONFIG, "bundle_root": "/b", "device": torch.device("cpu"), "names": ["a", "b"]})
-    assert workflow.knobs(parser) == {
+    assert overrides.knobs(parser) == {
         "bundle_root": "/b",
         "lr": 1e-4,
         "loss": "ldam",

@@ -30,7 +30,7 @@ def prepare(
     from monai_ext.cli.overrides import parse_files, parse_overrides
     from monai_ext.data import PreparedDataset
     from monai_ext.data import prepare as fill
-    from monai_ext.workflow import check_overrides
+    from monai_ext.overrides import check_overrides
 
     root = bundle_root or find_bundle(bundle)
     files = parse_files(config_file) if config_file else str(root / "configs" / "train.json")

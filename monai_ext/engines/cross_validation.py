@@ -19,7 +19,7 @@ from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTr
 from monai_ext.handlers.run_records import fingerprint
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
 from monai_ext.metrics import best_threshold, bootstrap_intervals, classification_metrics, fit_platt
-from monai_ext.workflow import check_overrides, knobs
+from monai_ext.overrides import check_overrides, knobs
 
 logger = logging.getLogger("monai_ext")
 
@@ -37,6 +37,7 @@ _ASIDE = {
     "checkpoint_every",
     "save_execute_config",
     "bundle_root",
+    "dataset_dir",  # the data's fingerprint counts, not the way to them
     "output_dir",
     "cache_dir",
 }

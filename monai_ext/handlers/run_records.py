@@ -18,14 +18,15 @@ from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.io import finite, read_json, write_csv, write_json
-from monai_ext.workflow import find_workflow, knobs
+from monai_ext.overrides import knobs
+from monai_ext.workflow import find_workflow
 
 logger = logging.getLogger("monai_ext")
 
 Data = Mapping[str, Sequence[Mapping[str, Any]]]
 
 # What may differ between a run and its continuation without changing a number.
-_FREE_ON_RESUME = {"resume", "run_name", "num_workers", "device", "tracking_uri", "max_epochs", "dataset_dir", "debug"}
+_FREE_ON_RESUME = {"resume", "run_name", "num_workers", "device", "tracking_uri", "dataset_dir", "debug"}
 _TRACKER_STATUS = {runs.FINISHED: FINISHED, runs.FAILED: FAILED, runs.KILLED: KILLED}
 
 
@@ -80,8 +81,6 @@ class RunRecords:
     def open(self, seed: int | None, first_epoch: int | None = 1) -> None:
         """Write the record and the resolved configuration, start TensorBoard (with a first epoch) and MLflow."""
         parameters = knobs(self.parser) if self.parser is not None else {}
-        if self.run.resumed:
-            _warn_of_changes(self.run.record.get("parameters", {}), parameters)
         record = {
             "bundle": self.bundle.name if self.bundle else None,
             "fold": self.run.fold,
@@ -91,6 +90,8 @@ class RunRecords:
             "versions": runs.versions(),
             "commit": runs.commit(),
         }
+        if self.run.resumed:
+            _warn_of_changes(self.run.record, record)
         if self.parser is not None:
             config = {key: value for key, value in copy.deepcopy(self.parser.get()).items() if key != "_meta_"}
             write_json(self.run / "config" / "config.json", {**config, **parameters})
@@ -237,6 +238,10 @@ def count_labels(data: Data, class_names: Sequence[str]) -> dict[str, dict[str, 
 
 
 def _warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for key in sorted((before.keys() & now.keys()) - _FREE_ON_RESUME):
-        if before[key] != now[key]:
-            logger.warning("--%s is %s now, the resumed run began with %s", key, now[key], before[key])
+    old, new = before.get("parameters", {}), now["parameters"]
+    for key in sorted((old.keys() & new.keys()) - _FREE_ON_RESUME):
+        if old[key] != new[key]:
+            logger.warning("--%s is %s now, the resumed run began with %s", key, new[key], old[key])
+    # Not an error: a copy of the data on another machine has other times, too.
+    if before.get("data", {}).get("fingerprint", now["data"]["fingerprint"]) != now["data"]["fingerprint"]:
+        logger.warning("the data are not those that the resumed run began with: other cases, labels, sizes or times")

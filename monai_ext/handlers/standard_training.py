@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -279,12 +280,14 @@ class StandardTraining:
         # Settings that inference has to be told because they differ from its defaults.
         defaults = json.loads((bundle / "configs" / "inference.json").read_text(encoding="utf-8"))
         changed = {k: v for k, v in self.settings.items() if isinstance(defaults.get(k, v), (bool, int, float, str))}
-        told = "".join(f" --{key} {value}" for key, value in changed.items() if defaults.get(key, value) != value)
+        told = "".join(
+            f" --{key} {shlex.quote(str(value))}" for key, value in changed.items() if defaults.get(key, value) != value
+        )
         logger.info(
             "to infer with the best checkpoint: python -m monai.bundle run --config_file %s --checkpoint %s "
             "--inputs FILE_OR_FOLDER%s",
-            bundle / "configs" / "inference.json",
-            best,
+            shlex.quote(str(bundle / "configs" / "inference.json")),
+            shlex.quote(str(best)),
             told,
         )
 

@@ -1,0 +1,104 @@
+"""Overrides and choices of a config, checked before anything runs: MONAI accepts misspelt ones in silence."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from monai_ext.errors import ConfigError
+
+_CHOICE = re.compile(r"^\$@(?P<table>\w+)\[@(?P<knob>\w+)\]")
+
+
+def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) -> None:
+    """Refuse overrides that match no key of the config; what ``python -m monai.bundle run`` accepts in silence.
+
+    A new argument of a component (``train#optimizer#amsgrad``) passes: the component itself checks its arguments.
+
+    Args:
+        config_file: one config file or several, merged in order.
+        overrides: keys as on the command line, nested ones with ``#`` or ``::``.
+
+    Raises:
+        ConfigError: naming the key and the nearest one that exists.
+    """
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(f=config_file)
+    config = parser.get()
+    for key in overrides:
+        _check_override(config, key)
+
+
+def _check_override(config: Mapping[str, Any], key: str) -> None:
+    parts = re.split(r"#|::", key.removeprefix("+"))
+    node: Any = config
+    for depth, part in enumerate(parts):
+        if isinstance(node, Mapping) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        elif (depth == len(parts) - 1 and isinstance(node, Mapping) and "_target_" in node) or part == "_meta_":
+            return
+        else:
+            known = [str(name) for name in node] if isinstance(node, Mapping) else []
+            raise ConfigError(f"--{key}: the config has no {part!r}{_nearest(part, known)}")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(sorted(known))}" if known else ""
+
+
+def check_choices(config: Any) -> None:
+    """Check every ``"$@table[@knob]"`` of a config: the knob's value must be a key of the table.
+
+    Raises:
+        ConfigError: naming the knob, its value and what there is to choose from.
+    """
+    for expression in _strings(config):
+        match = _CHOICE.match(expression)
+        if match is None:
+            continue
+        table, value = config.get(match["table"]), config.get(match["knob"])
+        if isinstance(table, Mapping) and isinstance(value, str) and value not in table:
+            choices = ", ".join(table)
+            raise ConfigError(f"--{match['knob']} {value}: unknown{_nearest(value, list(table))} (choices: {choices})")
+
+
+def _strings(node: Any) -> Iterable[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping):
+        for item in node.values():
+            yield from _strings(item)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _strings(item)
+
+
+def knobs(parser: Any) -> dict[str, Any]:
+    """Resolved top-level settings of a config: numbers, words and short lists, not components.
+
+    Args:
+        parser: a `monai.bundle.ConfigParser` that has been parsed.
+    """
+    found: dict[str, Any] = {}
+    for key, raw in parser.get().items():
+        if key.startswith("_") or key in ("initialize", "run", "finalize"):
+            continue
+        value = raw
+        if (isinstance(raw, str) and raw.startswith(("$", "@"))) or (isinstance(raw, Mapping) and "_target_" in raw):
+            if not isinstance(raw, str) and not str(raw["_target_"]).startswith("monai_ext.workflow."):
+                continue
+            value = parser.get_parsed_content(key)
+        if type(value).__name__ == "device":
+            value = str(value)
+        if value is None or isinstance(value, (bool, int, float, str)):
+            found[key] = value
+        elif isinstance(value, (list, tuple)) and all(isinstance(item, (bool, int, float, str)) for item in value):
+            found[key] = list(value)
+    return found
