@@ -280,15 +280,13 @@ class StandardTraining:
         # Settings that inference has to be told because they differ from its defaults.
         defaults = json.loads((bundle / "configs" / "inference.json").read_text(encoding="utf-8"))
         changed = {k: v for k, v in self.settings.items() if isinstance(defaults.get(k, v), (bool, int, float, str))}
-        told = "".join(
-            f" --{key} {shlex.quote(str(value))}" for key, value in changed.items() if defaults.get(key, value) != value
-        )
+        told = [f" --{k} {shlex.quote(str(v))}" for k, v in changed.items() if defaults.get(k, v) != v]
         logger.info(
             "to infer with the best checkpoint: python -m monai.bundle run --config_file %s --checkpoint %s "
             "--inputs FILE_OR_FOLDER%s",
             shlex.quote(str(bundle / "configs" / "inference.json")),
             shlex.quote(str(best)),
-            told,
+            "".join(told),
         )
 
 
