@@ -16,8 +16,8 @@ from monai_ext.reports.tracked_runs import ComparedRun
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Different in every run by their nature.
-_NOT_COMPARED = {"fold", "run_name", "output_dir", "bundle_root"}
+# Different in every run, or every fold, by their nature.
+_NOT_COMPARED = {"fold", "run_name", "output_dir", "bundle_root", "data_fingerprint"}
 
 
 def differing_parameters(runs: Sequence[ComparedRun]) -> list[str]:
@@ -46,7 +46,7 @@ def comparison_rows(runs: Sequence[ComparedRun], metric: str) -> list[dict[str, 
             "experiment": run.experiment,
             "status": run.status,
             "fold": run.parameters.get("fold"),
-            **{f"best_{name}": run.best.get(name) for name in metrics},
+            **{f"best_{name}": _number(name, run.best.get(name)) for name in metrics},
             **{f"param_{name}": run.parameters.get(name) for name in parameters},
             "duration": None if run.seconds is None else str(timedelta(seconds=round(run.seconds))),
         }
@@ -106,6 +106,10 @@ def comparison_figure(runs: Sequence[ComparedRun], metric: str) -> Figure:
 
 def _flat(runs: Iterable[ComparedRun]) -> list[ComparedRun]:
     return [one for run in runs for one, _ in run.walk()]
+
+
+def _number(name: str, value: float | None) -> float | int | None:
+    return int(value) if name == "epoch" and value is not None else value
 
 
 def _shown(value: Any, widest: int) -> str:
