@@ -77,10 +77,10 @@ def test_a_polite_signal_ends_the_run_and_it_goes_on_exactly(training, undisturb
 
 
 def test_a_second_process_on_the_same_run_is_refused(training):
-    process = training.start("shared")
+    process = training.start("shared", "--max_epochs", "50")
     wait_for(process, "run folder")
     try:
-        second = training.run("shared", "--resume", "auto")
+        second = training.run("shared", "--resume", "auto", "--max_epochs", "50")
     finally:
         process.kill()
         process.wait()
