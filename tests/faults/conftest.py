@@ -14,8 +14,19 @@ def brats_data(tmp_path_factory):
     return make_demo(tmp_path_factory.mktemp("brats"), counts=(5, 8))
 
 
+# A narrow ResNet-10 instead of 46 million parameters, whose checkpoints would fill a disk in these tests.
+NETWORK = {
+    "_target_": "resnet10",
+    "spatial_dims": 3,
+    "n_input_channels": 1,
+    "num_classes": 2,
+    "widen_factor": 0.25,
+    "conv1_t_stride": 2,
+}
+
+
 class Training:
-    """Command lines of short trainings with the real network, as a user types them."""
+    """Command lines of short trainings with a small network, as a user types them."""
 
     def __init__(self, data, folder):
         self.data, self.folder = data, folder
@@ -34,6 +45,7 @@ class Training:
             "channels_last": False,
             "tracking_uri": "none",
             "num_workers": 0,
+            "network_def": NETWORK,
         }
         given = dict(zip(overrides[::2], overrides[1::2], strict=True))
         files = f"['{CONFIGS / 'train.json'}'{overlay}]"

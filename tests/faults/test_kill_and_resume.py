@@ -52,7 +52,7 @@ def test_kill_9_at_a_random_moment_changes_nothing(training, undisturbed, worker
     output = f"killed_{workers}"
     process = training.start(output, "--checkpoint_every", "1", *LOADERS[workers])
     wait_for(process, "run folder")
-    time.sleep(random.uniform(0.5, 12))
+    time.sleep(random.uniform(0.2, 5))
     process.send_signal(signal.SIGKILL)
     process.wait()
     again = training.run(output, "--checkpoint_every", "1", "--resume", "auto", *LOADERS[workers])
@@ -77,10 +77,10 @@ def test_a_polite_signal_ends_the_run_and_it_goes_on_exactly(training, undisturb
 
 
 def test_a_second_process_on_the_same_run_is_refused(training):
-    process = training.start("shared", "--max_epochs", "50")
+    process = training.start("shared", "--max_epochs", "500", "--early_stopping_patience", "0")
     wait_for(process, "run folder")
     try:
-        second = training.run("shared", "--resume", "auto", "--max_epochs", "50")
+        second = training.run("shared", "--resume", "auto", "--max_epochs", "1")
     finally:
         process.kill()
         process.wait()
