@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
-import torch.distributed as dist
 from monai.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
@@ -32,11 +32,10 @@ class EpochSampler(DistributedSampler):
     def __init__(
         self, size: int, shuffle: bool, seed: int, samples_per_epoch: int | None = None, equal_shares: bool = False
     ) -> None:
-        grouped = dist.is_available() and dist.is_initialized()
         super().__init__(
             range(size),  # type: ignore[arg-type]
-            num_replicas=dist.get_world_size() if grouped else 1,
-            rank=dist.get_rank() if grouped else 0,
+            num_replicas=idist.get_world_size(),
+            rank=idist.get_rank(),
             shuffle=shuffle,
             seed=seed,
         )
@@ -86,8 +85,7 @@ class SeededLoader(DataLoader):
         max_batches: int | None = None,
         **kwargs: Any,
     ) -> None:
-        processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-        limit = max_batches * batch_size * processes if max_batches else None
+        limit = max_batches * batch_size * idist.get_world_size() if max_batches else None
         sampler = EpochSampler(len(dataset), shuffle, seed, limit, equal_shares=shuffle)
         if num_workers:
             kwargs.setdefault("persistent_workers", True)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 import torch.distributed as dist
 from monai.engines import SupervisedTrainer
@@ -172,7 +173,7 @@ class TrainingStep:
         # Gradients may be half-written; what this accumulation had collected before goes with them.
         engine.optimizer.zero_grad(set_to_none=True)
         message = f"out of memory with {size} samples at once"
-        if self.on_oom == "stop" or _world_size() > 1 or (self.on_oom == "halve" and size == 1):
+        if self.on_oom == "stop" or idist.get_world_size() > 1 or (self.on_oom == "halve" and size == 1):
             advice = f"try --batch_size {size // 2}" if size > 1 else "one sample does not fit: use a smaller input"
             raise TrainingError(f"{message}; {advice}, or --amp True")
         if self.on_oom == "skip":
@@ -224,13 +225,9 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
 def _finite_on_all_ranks(loss: torch.Tensor) -> bool:
     finite = torch.isfinite(loss.detach()).to(torch.float32)
-    if _world_size() > 1:
+    if idist.get_world_size() > 1:
         # All ranks call backward or none: one that left it out would keep the others waiting for its gradients.
         dist.all_reduce(finite, op=dist.ReduceOp.MIN)
     return bool(finite)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
-
 import ignite.distributed as idist
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
+
+from monai_ext.workflow import seed_everything
 
 
 class IterationSeeding:
@@ -30,7 +29,4 @@ class IterationSeeding:
     def apply(self, engine: Engine) -> None:
         """Seed for the iteration that begins."""
         sequence = np.random.SeedSequence((self.seed, engine.state.iteration, idist.get_rank()))
-        state = int(sequence.generate_state(1, np.uint64)[0])
-        torch.manual_seed(state)
-        np.random.seed(state % 2**32)
-        random.seed(state)
+        seed_everything(int(sequence.generate_state(1, np.uint64)[0]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
+from monai_ext.io import read_json
 
 logger = logging.getLogger("monai_ext")
 
@@ -98,6 +98,7 @@ class StandardTraining:
         self.history = History(evaluator)
         self.memory = MemoryMonitor()
         self.signals = GracefulSignals()
+        self.console = Console()
         tracking = {
             "tracking_uri": tracking_uri,
             "experiment_name": experiment_name,
@@ -121,7 +122,7 @@ class StandardTraining:
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.STARTED, self._share_buffers)
         if _is_main():
-            Console().attach(engine)
+            self.console.attach(engine)
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
@@ -186,7 +187,7 @@ class StandardTraining:
         stop = (self.history.validated or self.evaluator is None) and self.stopping.should_stop(entry["epoch"])
         history = self.history.state_dict()
         if _is_main():
-            Console().epoch(entry, engine.state.max_epochs or 0, is_best)
+            self.console.epoch(entry, engine.state.max_epochs or 0, is_best)
             self._save(engine, engine.state.epoch, history)
             self._write_metrics()
             self.records.epoch(entry, {f"memory_{name}_mib": value for name, value in self.memory.latest.items()})
@@ -278,7 +279,7 @@ class StandardTraining:
             return
         best = self.run / "checkpoints" / f"{next(iter(self.monitors))}.pt"
         # Settings that inference has to be told because they differ from its defaults.
-        defaults = json.loads((bundle / "configs" / "inference.json").read_text(encoding="utf-8"))
+        defaults = read_json(bundle / "configs" / "inference.json")
         changed = {k: v for k, v in self.settings.items() if isinstance(defaults.get(k, v), (bool, int, float, str))}
         told = [f" --{k} {shlex.quote(str(v))}" for k, v in changed.items() if defaults.get(k, v) != v]
         logger.info(
