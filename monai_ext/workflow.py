@@ -80,10 +80,15 @@ def default_dataset_dir(bundle_root: str) -> str:
     return str(beside.absolute() if beside.is_dir() and not here.is_dir() else here.absolute())
 
 
-def default_device() -> Any:
-    """This process's GPU (by ``LOCAL_RANK`` under ``torchrun``) or, without one, the CPU, as `torch.device`."""
+def default_device(cuda_launch_blocking: bool = False) -> Any:
+    """This process's GPU (by ``LOCAL_RANK`` under ``torchrun``) or, without one, the CPU, as `torch.device`.
+
+    Args:
+        cuda_launch_blocking: see `start`; asking for GPUs may already be too late to set it.
+    """
     import torch
 
+    _block_launches(cuda_launch_blocking)
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
@@ -109,7 +114,9 @@ def default_tracking_uri(output_dir: str) -> str:
     return chosen or path_to_sqlite_uri(str(Path(output_dir).absolute().parent / "mlflow.db"))
 
 
-def start(seed: int | None = None, device: Any = None, distributed: bool = False) -> None:
+def start(
+    seed: int | None = None, device: Any = None, distributed: bool = False, cuda_launch_blocking: bool = False
+) -> None:
     """First step of every config's ``initialize``: refuse what can't work, then make the run reproducible.
 
     Installs the one-sentence error report, checks the command line's overrides and every choice by name, checks the
@@ -119,12 +126,14 @@ def start(seed: int | None = None, device: Any = None, distributed: bool = False
         seed: any non-negative integer; ``None`` leaves the generators alone.
         device: name or `torch.device` to check.
         distributed: whether the config is the multi-process one (``multi_gpu_train.json`` says so).
+        cuda_launch_blocking: wait for every GPU kernel, so that an error is reported where it happens; slow.
 
     Raises:
         ConfigError: for an override that matches no key, an unknown choice, a device that isn't there, or several
             processes without the multi-process config.
     """
     install_error_report()
+    _block_launches(cuda_launch_blocking)
     workflow = find_workflow()
     if workflow is not None:
         _check_command_line()
@@ -136,6 +145,11 @@ def start(seed: int | None = None, device: Any = None, distributed: bool = False
     _tune_gpu()
     if seed is not None:
         seed_everything(seed)
+
+
+def _block_launches(block: bool) -> None:
+    if block:
+        os.environ["CUDA_LAUNCH_BLOCKING"] = "1"
 
 
 def seed_everything(seed: int) -> None:

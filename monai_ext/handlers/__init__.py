@@ -6,17 +6,20 @@ from monai_ext.handlers.classification_outputs import ClassificationOutputs
 from monai_ext.handlers.deferred_reweighting import DeferredReweighting
 from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.freeze_backbone import FreezeBackbone
+from monai_ext.handlers.freeze_layers import FreezeLayers
 from monai_ext.handlers.history import History
 from monai_ext.handlers.load_checkpoint import LoadCheckpoint, fold_checkpoints
 from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.mlflow_tracker import MLflowTracker
 from monai_ext.handlers.prediction_writer import PredictionWriter
+from monai_ext.handlers.progressive_unfreeze import ProgressiveUnfreeze
 from monai_ext.handlers.run_records import RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
 from monai_ext.handlers.standard_evaluation import StandardEvaluation
 from monai_ext.handlers.standard_training import StandardTraining
 from monai_ext.handlers.tensorboard import TensorBoard
+from monai_ext.handlers.validation_device import ValidationDevice
 
 __all__ = [
     "BestEpoch",
@@ -25,6 +28,7 @@ __all__ = [
     "DeferredReweighting",
     "EarlyStopping",
     "FreezeBackbone",
+    "FreezeLayers",
     "GracefulSignals",
     "History",
     "Interrupted",
@@ -33,9 +37,11 @@ __all__ = [
     "MLflowTracker",
     "MemoryMonitor",
     "PredictionWriter",
+    "ProgressiveUnfreeze",
     "RunRecords",
     "StandardEvaluation",
     "StandardTraining",
     "TensorBoard",
+    "ValidationDevice",
     "fold_checkpoints",
 ]

@@ -9,12 +9,12 @@ from typing import Any
 from ignite.engine import Engine
 from ignite.handlers import ProgressBar
 
-from monai_ext.handlers.history import loss_and_size
+from monai_ext.handlers.history import NOT_METRICS, loss_and_size
 
 logger = logging.getLogger("monai_ext")
 
-# Times belong into the file, not on the line that is read epoch by epoch.
-_HIDDEN = {"epoch", "lr", "data_seconds"}
+# What belongs into the file, not on the line that is read epoch by epoch.
+_HIDDEN = NOT_METRICS - {"seconds"}
 
 
 class Console:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-import torch
 from ignite.engine import Engine, Events
+from torch import nn
 
-from monai_ext.errors import ConfigError
+from monai_ext.handlers.frozen import Frozen, inside
 
 logger = logging.getLogger(__name__)
 
@@ -22,21 +22,15 @@ class FreezeBackbone:
         network: the network itself, not its multi-process wrapper.
         head: name of the sub-module that is trained.
         epochs: number of epochs with a frozen backbone; 0 switches the handler off.
+
+    Raises:
+        ConfigError: when the network has no such sub-module.
     """
 
-    def __init__(self, network: torch.nn.Module, head: str, epochs: int = 0) -> None:
-        self.network = network
+    def __init__(self, network: nn.Module, head: str, epochs: int = 0) -> None:
+        in_head = inside(network, [head], "FreezeBackbone")
         self.epochs = epochs
-        try:
-            inside = set(network.get_submodule(head).parameters())
-        except AttributeError as error:
-            raise ConfigError(f"FreezeBackbone: the network has no sub-module {head!r}") from error
-        self.frozen = [parameter for parameter in network.parameters() if parameter not in inside]
-        self.norms = [
-            module
-            for name, module in network.named_modules()
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and not name.startswith(f"{head}.")
-        ]
+        self.backbone = Frozen(network, lambda name: not in_head(name))
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
@@ -45,11 +39,6 @@ class FreezeBackbone:
 
     def apply(self, engine: Engine) -> None:
         """Freeze or release for the epoch that begins."""
-        freeze = engine.state.epoch <= self.epochs
-        self.network.train()
-        for parameter in self.frozen:
-            parameter.requires_grad_(not freeze)
-        for norm in self.norms:
-            norm.train(not freeze)
+        self.backbone.set(engine.state.epoch <= self.epochs)
         if engine.state.epoch == self.epochs + 1:
             logger.info("epoch %d: the backbone is trained from now on", engine.state.epoch)

@@ -11,6 +11,9 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
+# What an epoch's entry holds beside metrics.
+NOT_METRICS = {"epoch", "lr", "trained_parameters", "seconds", "data_seconds"}
+
 
 class History:
     """One entry an epoch: mean training loss over all samples of all processes, validation metrics, times.
@@ -19,8 +22,9 @@ class History:
         evaluator: engine whose scalar metrics are added (its ``loss`` as ``val_loss``) in epochs where it ran.
 
     Attributes:
-        entries: ``{"epoch", "train_loss", "lr", "seconds", "data_seconds", ...}``, oldest first; ``data_seconds`` is
-            what the trainer waited for data.
+        entries: ``{"epoch", "train_loss", "lr", "trained_parameters", "seconds", "data_seconds", ...}``, oldest
+            first; ``trained_parameters`` is how many numbers the optimizer changes, ``data_seconds`` what the trainer
+            waited for data.
     """
 
     def __init__(self, evaluator: Engine | None = None) -> None:
@@ -48,6 +52,7 @@ class History:
             "epoch": engine.state.epoch,
             "train_loss": total / count if count else math.nan,
             "lr": float(engine.optimizer.param_groups[0]["lr"]),
+            "trained_parameters": _trained(engine.optimizer),
         }
         if self._validated and self.evaluator is not None:
             for name, value in self.evaluator.state.metrics.items():
@@ -103,6 +108,10 @@ class History:
 
     def _evaluated(self) -> None:
         self._validated = True
+
+
+def _trained(optimizer: torch.optim.Optimizer) -> int:
+    return sum(p.numel() for group in optimizer.param_groups for p in group["params"] if p.requires_grad)
 
 
 def loss_and_size(output: Any) -> tuple[float, int]:

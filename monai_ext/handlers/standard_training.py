@@ -18,12 +18,12 @@ from monai_ext.handlers.checkpoint import Checkpoints
 from monai_ext.handlers.classification_outputs import ClassificationOutputs
 from monai_ext.handlers.console import Console
 from monai_ext.handlers.early_stopping import EarlyStopping
-from monai_ext.handlers.history import History
+from monai_ext.handlers.history import NOT_METRICS, History
 from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
-from monai_ext.io import read_json
+from monai_ext.io import read_json, write_json
 
 logger = logging.getLogger("monai_ext")
 
@@ -54,6 +54,7 @@ class StandardTraining:
             switches tracking off.
         checkpoint_every: also save every so many iterations, for epochs of hours.
         plot_every: epochs between plots; 0 for the end only.
+        empty_cache_interval: iterations after which torch gives unused GPU memory back to the system, each time.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class StandardTraining:
         parent_run_id: str | None = None,
         checkpoint_every: int | None = None,
         plot_every: int = 1,
+        empty_cache_interval: int | None = None,
     ) -> None:
         self.run = run
         self.network = network
@@ -95,6 +97,7 @@ class StandardTraining:
         self.settings = dict(settings or {})
         self.checkpoint_every = checkpoint_every
         self.plot_every = plot_every
+        self.empty_cache_interval = empty_cache_interval
         self.history = History(evaluator)
         self.memory = MemoryMonitor()
         self.signals = GracefulSignals()
@@ -116,6 +119,10 @@ class StandardTraining:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
         if self.checkpoint_every:
             engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.checkpoint_every), self._save_within_epoch)
+        if self.empty_cache_interval and torch.cuda.is_available():
+            engine.add_event_handler(
+                Events.ITERATION_COMPLETED(every=self.empty_cache_interval), torch.cuda.empty_cache
+            )
         self.signals.attach(*[engine] + ([self.evaluator] if self.evaluator is not None else []))
         engine.add_event_handler(Events.COMPLETED, self._completed)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
@@ -142,6 +149,8 @@ class StandardTraining:
             self._resume(engine)
         if _is_main():
             self.records.open(self.seed, engine.state.epoch + 1)
+            self.run.update(best_checkpoint=self.best_checkpoint)
+            self._write_metadata()
 
     def _resume(self, engine: Engine) -> None:
         assert self.checkpoints is not None
@@ -201,7 +210,7 @@ class StandardTraining:
         improved = {name: monitor.update(entry["epoch"], entry) for name, monitor in self.monitors.items()}
         main = next(iter(self.monitors))
         if improved[main]:
-            self.best_metrics = {k: v for k, v in entry.items() if k not in ("epoch", "lr", "seconds", "data_seconds")}
+            self.best_metrics = {name: value for name, value in entry.items() if name not in NOT_METRICS}
             if self.outputs is not None and self.evaluator is not None:
                 self.outputs.take(self.evaluator)
                 if _is_main():
@@ -269,6 +278,17 @@ class StandardTraining:
             self.records.close(runs.KILLED if asked else runs.FAILED)
         raise error
 
+    @property
+    def best_checkpoint(self) -> str:
+        """Path in the run folder of the checkpoint that the first monitor keeps."""
+        return f"checkpoints/{next(iter(self.monitors))}.pt"
+
+    def _write_metadata(self) -> None:
+        """The bundle's metadata with this run's settings: MONAI's export puts both into the exported file."""
+        if self.records.bundle is not None:
+            metadata = read_json(self.records.bundle / "configs" / "metadata.json")
+            write_json(self.run / "config" / "metadata.json", {**metadata, "settings": self.settings})
+
     def _record_end(self, *events: str) -> None:
         peaks = {f"{name}_peak_mib": value for name, value in self.memory.peaks.items()}
         self.run.update(memory=peaks, events=[*self.step.events, *events])
@@ -277,18 +297,24 @@ class StandardTraining:
         bundle = self.records.bundle
         if bundle is None:
             return
-        best = self.run / "checkpoints" / f"{next(iter(self.monitors))}.pt"
+        inference = bundle / "configs" / "inference.json"
         # Settings that inference has to be told because they differ from its defaults.
-        defaults = read_json(bundle / "configs" / "inference.json")
-        changed = {k: v for k, v in self.settings.items() if isinstance(defaults.get(k, v), (bool, int, float, str))}
-        told = [f" --{k} {shlex.quote(str(v))}" for k, v in changed.items() if defaults.get(k, v) != v]
+        defaults = {key: value for key, value in read_json(inference).items() if _is_plain(value)}
+        changed = {key: value for key, value in self.settings.items() if defaults.get(key, value) != value}
+        told = [f" --{key} {shlex.quote(str(value))}" for key, value in changed.items()]
+        words = [shlex.quote(str(path)) for path in (inference, self.run / self.best_checkpoint)]
         logger.info(
             "to infer with the best checkpoint: python -m monai.bundle run --config_file %s --checkpoint %s "
             "--inputs FILE_OR_FOLDER%s",
-            shlex.quote(str(bundle / "configs" / "inference.json")),
-            shlex.quote(str(best)),
+            *words,
             "".join(told),
         )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or (isinstance(value, (bool, int, float, str)) and not str(value).startswith(("$", "@")))
 
 
 def _is_main() -> bool:

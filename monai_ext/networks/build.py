@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,16 @@ from torch import nn
 from monai_ext.errors import ConfigError
 from monai_ext.networks.weights import load_pretrained
 
+logger = logging.getLogger("monai_ext")
+
 
 def initial_network(
     network: nn.Module,
     device: str | torch.device,
     pretrained_path: str | Path | None = None,
     channels_last: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    pretrained_settings: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Load pre-trained weights (if any) and move a network to its device, in place.
 
@@ -26,9 +32,20 @@ def initial_network(
         pretrained_path: see `monai_ext.networks.load_pretrained`.
         channels_last: keep 3-D weights in channels-last order, which is faster on most hardware and changes results
             in the last bits.
+        settings: what changes the network's function without changing its keys.
+        pretrained_settings: those of them that the pre-trained weights were made with; a difference is warned about.
     """
     if pretrained_path:
         load_pretrained(network, pretrained_path)
+        for key, expected in (pretrained_settings or {}).items():
+            if (settings or {}).get(key) != expected:
+                logger.warning(
+                    "%s was trained with %s %r, this run has %r: its features will see other values than they know",
+                    pretrained_path,
+                    key,
+                    expected,
+                    (settings or {}).get(key),
+                )
     network.to(device)
     if channels_last:
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

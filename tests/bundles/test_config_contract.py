@@ -81,7 +81,7 @@ def test_every_reference_exists(path):
 @pytest.mark.parametrize("path", named([p for p in CONFIGS if p.name not in (*COMPLETE, "metadata.json")]))
 def test_overlays_patch_keys_that_exist(path):
     train = read(path.with_name("train.json"))
-    new = set(read(path)) - {"checkpoint", "evaluation_run"}
+    new = set(read(path)) - {"checkpoint", "evaluation_run", "section"}
     for key in new:
         node = train
         for part in re.split(r"#|::", key):
@@ -118,6 +118,8 @@ def test_inference_repeats_network_and_preparation_exactly(bundle):
     train, inference = (read(bundle / "configs" / name) for name in COMPLETE)
     for key in ("network_def", "network_settings", "preparation", "class_names"):
         assert train[key] == inference[key]
+    for key in {"networks", "input_size", "finishing"} & (set(train) | set(inference)):
+        assert train[key] == inference[key], key
     for key in set(train) & set(inference) & set(train["network_settings"]):
         assert train[key] == inference[key], key
 

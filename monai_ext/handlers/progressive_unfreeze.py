@@ -1,0 +1,126 @@
+"""Fine-tuning that begins at the network's end and works its way to the input."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from monai_ext.errors import ConfigError
+from monai_ext.handlers.frozen import Frozen, inside
+
+logger = logging.getLogger("monai_ext")
+
+
+class ProgressiveUnfreeze:
+    """Train what isn't listed first; make one more stage trainable every ``interval`` epochs.
+
+    A frozen stage gets no gradient, its batch norms stay in evaluation mode, and its parameters are not in the
+    optimizer. When its turn comes they enter it: the group that they were taken from, or the optimizer's first group,
+    or, with ``lr``, one of their own. Method: gradual unfreezing, Howard and Ruder, Universal Language Model
+    Fine-tuning for Text Classification, arXiv:1801.06146.
+
+    What is released is a function of the epoch, so it survives a resume; and an optimizer that is about to load a
+    state gets the groups that this state was saved with, by whatever means it is loaded.
+
+    Args:
+        network: the network itself, not its multi-process wrapper (which must accept parameters without gradient).
+        optimizer: what trains it.
+        stages: from the network's end to its input, each the name of a sub-module or a list of names. What isn't
+            listed (the head) is trained from the start.
+        interval: epochs between stages: with 3 the first is trained from epoch 4, the next from 7. 0 trains
+            everything from the start, ``None`` never releases a stage.
+        lr: learning rate of the stages, before the schedule: the new group begins where the schedule stands. For
+            schedulers that go by the optimizer's own groups (cosine, step, plateau); not for those that keep a list
+            of rates (LambdaLR, warm restarts).
+
+    Raises:
+        ConfigError: for a stage that doesn't exist or overlaps another one, or an interval or rate out of range.
+
+    Example:
+        >>> ProgressiveUnfreeze(network, optimizer, ["layer4", "layer3", ["layer2", "layer1", "bn1", "conv1"]])
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        stages: Sequence[str | Sequence[str]],
+        interval: int | None = 3,
+        lr: float | None = None,
+    ) -> None:
+        if interval is not None and (isinstance(interval, bool) or not isinstance(interval, int) or interval < 0):
+            raise ConfigError(f"ProgressiveUnfreeze: interval must be 0 or more epochs, or None, got {interval!r}")
+        if lr is not None and not lr > 0:
+            raise ConfigError(f"ProgressiveUnfreeze: lr must be > 0, got {lr!r}")
+        self.optimizer = optimizer
+        self.interval = interval
+        self.lr = lr
+        self.names = [[stage] if isinstance(stage, str) else list(stage) for stage in stages]
+        self.stages = [Frozen(network, inside(network, names, "ProgressiveUnfreeze")) for names in self.names]
+        seen: set[nn.Parameter] = set()
+        for names, stage in zip(self.names, self.stages, strict=True):
+            if not seen.isdisjoint(stage.parameters):
+                raise ConfigError(f"ProgressiveUnfreeze: stage {_shown(names)} overlaps one before it")
+            seen.update(stage.parameters)
+        self.released = 0
+        # For each group of the optimizer, what always stays in it; for each parameter of a stage, its group.
+        self._kept: list[list[nn.Parameter]] = []
+        self._home: dict[nn.Parameter, int] = {}
+
+    def stages_at(self, epoch: int) -> int:
+        """Number of stages that are trained in an epoch (from 1)."""
+        if self.interval is None:
+            return 0
+        if self.interval == 0:
+            return len(self.stages)
+        return min(len(self.stages), (epoch - 1) // self.interval)
+
+    def attach(self, engine: Engine) -> None:
+        """Freeze the stages, take their parameters out of the optimizer, and register with a trainer."""
+        staged = {parameter for stage in self.stages for parameter in stage.parameters}
+        groups = self.optimizer.param_groups
+        self._home = {p: index for index, group in enumerate(groups) for p in group["params"] if p in staged}
+        self._kept = [[p for p in group["params"] if p not in staged] for group in groups]
+        if self.interval != 0 and not any(self._kept):
+            raise ConfigError("ProgressiveUnfreeze: the optimizer has nothing to train before the first stage")
+        self._release(self.stages_at(1))
+        self.optimizer.register_load_state_dict_pre_hook(self._before_loading)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.apply)
+
+    def apply(self, engine: Engine) -> None:
+        """Release what the epoch that begins is due."""
+        epoch, before = engine.state.epoch, self.released
+        self._release(self.stages_at(epoch))
+        for names, stage in zip(self.names[before : self.released], self.stages[before:], strict=False):
+            count = sum(parameter.numel() for parameter in stage.parameters)
+            logger.info("epoch %d: %s (%d parameters) is trained from now on", epoch, _shown(names), count)
+
+    def _release(self, count: int) -> None:
+        for number, stage in enumerate(self.stages):
+            stage.set(number >= count)
+        self.released = count
+        trained = [parameter for stage in self.stages[:count] for parameter in stage.parameters]
+        own = len(self._kept)  # number of the group with a rate of its own
+        if self.lr is not None and trained and len(self.optimizer.param_groups) == own:
+            first = self.optimizer.param_groups[0]
+            course = float(first["lr"]) / float(first.get("initial_lr", first["lr"]))
+            self.optimizer.add_param_group({"params": [], "lr": self.lr * course, "initial_lr": self.lr})
+        for index, group in enumerate(self.optimizer.param_groups):
+            kept = self._kept[index] if index < own else []
+            group["params"] = kept + [p for p in trained if index == (self._home.get(p, 0) if self.lr is None else own)]
+
+    def _before_loading(self, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+        """Give the optimizer the groups of a saved state: their size tells how many stages it had."""
+        size = sum(len(group["params"]) for group in state["param_groups"]) - sum(map(len, self._kept))
+        sizes = [sum(len(stage.parameters) for stage in self.stages[:count]) for count in range(len(self.stages) + 1)]
+        if size in sizes:  # else the state is of another network, which the optimizer itself will say
+            self._release(sizes.index(size))
+
+
+def _shown(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"

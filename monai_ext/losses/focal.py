@@ -1,0 +1,45 @@
+"""Focal loss for one class out of several.
+
+Paper: Lin et al., Focal Loss for Dense Object Detection, arXiv:1708.02002.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.losses import FocalLoss
+from torch import nn
+
+
+class MultiClassFocalLoss(nn.Module):
+    """MONAI's `FocalLoss` over a softmax, called and averaged as `torch.nn.CrossEntropyLoss`, its value at gamma 0.
+
+    MONAI's own averages over classes too, which makes it C times smaller, and wants (B, 1) labels; its class weights
+    can't be set later, as deferred re-weighting does.
+
+    Args:
+        gamma: how much easy samples count less; ≥ 0.
+        weight: weight of each class, or None; can be set at any time.
+
+    Shapes: logits (B, C), target (B,) of classes from 0; the loss is a scalar.
+
+    Raises:
+        ValueError: for a negative gamma.
+    """
+
+    weight: torch.Tensor | None
+
+    def __init__(self, gamma: float = 2.0, weight: Sequence[float] | torch.Tensor | None = None) -> None:
+        super().__init__()
+        if gamma < 0:
+            raise ValueError(f"MultiClassFocalLoss: gamma must be at least 0, got {gamma!r}")
+        self.focal = FocalLoss(to_onehot_y=True, use_softmax=True, gamma=gamma, reduction="none")
+        self.register_buffer("weight", None if weight is None else torch.as_tensor(weight, dtype=torch.float32))
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        losses = self.focal(input, target.reshape(-1, 1)).sum(dim=1)
+        if self.weight is None:
+            return losses.mean()
+        weights = self.weight.to(losses.dtype)[target.reshape(-1)]
+        return (weights * losses).sum() / weights.sum()
