@@ -2,13 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-DEMO_DATA := data/demo/brats_resnet50
-CONFIGS := bundles/brats_resnet50/configs
+BUNDLE ?= brats_resnet50
 
 .PHONY: help setup demo test test-slow lint bench clean
 
 help:
-	@echo "make demo       set up, make demo data, train, validate and report brats_resnet50 on it"
+	@echo "make demo       set up, make demo data; train, evaluate, predict and export brats_resnet50 on it"
+	@echo "make demo BUNDLE=nuclei_vgg3d      the same for another bundle"
 	@echo "make test       set up, run the tests (under 10 minutes)"
 	@echo "make test-slow  kills, several processes, whole demos (under 30 minutes)"
 	@echo "make setup lint bench clean"
@@ -22,12 +22,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,export,fast]"
 	@touch $@
 
-$(DEMO_DATA): | setup
-	$(BIN)/python -m monai_ext demo-data brats_resnet50 --output $(DEMO_DATA)
-
-demo: setup $(DEMO_DATA)
-	$(BIN)/python -m monai.bundle run \
-		--config_file "['$(CONFIGS)/train.json','$(CONFIGS)/demo.json']" --dataset_dir $(DEMO_DATA)
+demo: setup
+	$(BIN)/python -m monai_ext demo $(BUNDLE)
 	@echo
 	@echo "MLflow store: runs/mlflow.db"
 	@echo "  table:  $(BIN)/python -m monai_ext compare"

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -130,3 +131,11 @@ def test_tracking_artifact_survives_a_plain_output_dir(bundle, tmp_path):
     assert (tmp_path / "plain").is_dir()
     assert saved.startswith(str(tmp_path / "plain" / "config_"))
     assert saved.endswith(".json")
+
+
+@pytest.mark.parametrize(("knob", "expected"), [(True, "1"), (False, None)])
+def test_blocking_launches_are_asked_for_by_a_knob(monkeypatch, knob, expected):
+    monkeypatch.setenv("CUDA_LAUNCH_BLOCKING", "x")
+    monkeypatch.delenv("CUDA_LAUNCH_BLOCKING")
+    workflow.default_device(cuda_launch_blocking=knob)
+    assert os.environ.get("CUDA_LAUNCH_BLOCKING") == expected

@@ -7,6 +7,7 @@ import typer
 from monai_ext.cli.check import check
 from monai_ext.cli.compare import compare
 from monai_ext.cli.cross_validate import cross_validate
+from monai_ext.cli.demo import demo
 from monai_ext.cli.demo_data import demo_data
 from monai_ext.cli.prepare import prepare
 from monai_ext.cli.report import report
@@ -22,6 +23,7 @@ app = typer.Typer(
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app.command("demo-data")(demo_data)
+app.command("demo", context_settings=OVERRIDES)(demo)
 app.command("check")(check)
 app.command("prepare", context_settings=OVERRIDES)(prepare)
 app.command("cross-validate", context_settings=OVERRIDES)(cross_validate)

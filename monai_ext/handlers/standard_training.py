@@ -119,6 +119,8 @@ class StandardTraining:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
         if self.checkpoint_every:
             engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.checkpoint_every), self._save_within_epoch)
+        if _is_main():
+            engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), self._write_metadata)
         if self.empty_cache_interval and torch.cuda.is_available():
             engine.add_event_handler(
                 Events.ITERATION_COMPLETED(every=self.empty_cache_interval), torch.cuda.empty_cache
@@ -150,7 +152,6 @@ class StandardTraining:
         if _is_main():
             self.records.open(self.seed, engine.state.epoch + 1)
             self.run.update(best_checkpoint=self.best_checkpoint)
-            self._write_metadata()
 
     def _resume(self, engine: Engine) -> None:
         assert self.checkpoints is not None
@@ -283,11 +284,19 @@ class StandardTraining:
         """Path in the run folder of the checkpoint that the first monitor keeps."""
         return f"checkpoints/{next(iter(self.monitors))}.pt"
 
-    def _write_metadata(self) -> None:
-        """The bundle's metadata with this run's settings: MONAI's export puts both into the exported file."""
-        if self.records.bundle is not None:
-            metadata = read_json(self.records.bundle / "configs" / "metadata.json")
-            write_json(self.run / "config" / "metadata.json", {**metadata, "settings": self.settings})
+    def _write_metadata(self, engine: Engine) -> None:
+        """The bundle's metadata, true for this run: MONAI's exports put them into the file, and take the shape."""
+        if self.records.bundle is None:
+            return
+        metadata = read_json(self.records.bundle / "configs" / "metadata.json")
+        batch = engine.state.batch
+        image = batch[0]["image"] if isinstance(batch, list) else batch["image"][0]
+        formats = metadata["network_data_format"]
+        formats["inputs"]["image"].update(num_channels=image.shape[0], spatial_shape=list(image.shape[1:]))
+        if self.records.class_names:
+            names = {str(index): name for index, name in enumerate(self.records.class_names)}
+            formats["outputs"]["pred"].update(num_channels=len(names), channel_def=names)
+        write_json(self.run / "config" / "metadata.json", {**metadata, "settings": self.settings})
 
     def _record_end(self, *events: str) -> None:
         peaks = {f"{name}_peak_mib": value for name, value in self.memory.peaks.items()}

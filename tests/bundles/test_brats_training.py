@@ -14,6 +14,7 @@ from monai.bundle import ConfigWorkflow, run
 from monai.bundle.scripts import ckpt_export, onnx_export, verify_net_in_out
 
 from monai_ext.errors import ConfigError, DataError, WeightsError
+from monai_ext.networks import network_settings
 
 
 def user_error(error):
@@ -54,6 +55,7 @@ def test_the_run_folder_is_laid_out_as_documented(trained):
         "run.json",
         "report.html",
         "config/config.json",
+        "config/metadata.json",
         "metrics/metrics.json",
         "checkpoints/best.pt",
         "checkpoints/last.pt",
@@ -119,6 +121,14 @@ def test_checkpoints_carry_their_settings_and_load_safely(trained):
     assert "optimizer" not in best
 
 
+def test_the_metadata_are_true_for_the_run(trained):
+    metadata = json.loads((trained / "config" / "metadata.json").read_text())
+    formats = metadata["network_data_format"]
+    assert formats["inputs"]["image"]["spatial_shape"] == [32, 32, 32]
+    assert formats["outputs"]["pred"]["channel_def"] == {"0": "LGG", "1": "HGG"}
+    assert metadata["settings"]["image_size"] == 32
+
+
 def test_the_resolved_configuration_can_be_read_again(trained):
     config = json.loads((trained / "config" / "config.json").read_text())
     assert config["image_size"] == 32
@@ -148,12 +158,13 @@ def test_exports_equal_the_eager_network_in_inference(trained, brats_data, brats
     common = {
         "net_id": "network_def",
         "config_file": str(brats_configs / "inference.json"),
-        "meta_file": str(brats_configs / "metadata.json"),
+        "meta_file": str(trained / "config" / "metadata.json"),
         "ckpt_file": checkpoint,
         "key_in_ckpt": "model",
     }
     ckpt_export(filepath=str(tmp_path / "model.ts"), **common)
-    onnx_export(filepath=str(tmp_path / "model.onnx"), input_shape=[1, 1, 32, 32, 32], **common)
+    onnx_export(filepath=str(tmp_path / "model.onnx"), **common)
+    assert network_settings(tmp_path / "model.ts") == network_settings(checkpoint)
     files = sorted(brats_data.rglob("*_flair.nii.gz"))[:2]
     inputs = [str(path) for path in files]
     eager = infer(brats_configs, tmp_path / "eager", checkpoint=checkpoint, inputs=inputs)

@@ -102,9 +102,16 @@ def test_commands_and_their_options_exist(path):
         command = COMMANDS[words[0]]
         known = {name.removeprefix("--") for parameter in command.params for name in parameter.opts} | {"help"}
         if command.context_settings.get("ignore_unknown_options"):
-            known |= set(knobs(read(ROOT / "bundles" / "brats_resnet50" / "configs" / "train.json")))
+            known |= {name for config in ROOT.glob("bundles/*/configs/train.json") for name in knobs(read(config))}
         unknown = set(options(words)) - known
         assert not unknown, f"{words[0]}: {unknown}"
+
+
+def bundle_of(document, file):
+    """The bundle that a config file named in a document belongs to."""
+    known = [folder.parent.name for folder in ROOT.glob("bundles/*/configs")]
+    named_by_file = [name for name in known if f"{name}/" in file]
+    return (named_by_file or [name for name in known if name in str(document)])[0]
 
 
 @pytest.mark.parametrize("path", named(DOCUMENTS))
@@ -114,7 +121,8 @@ def test_settings_behind_a_run_exist(path):
         if words[:1] != ["run"] or "--config_file" not in words:
             continue
         files = re.findall(r"[\w/.]+\.json", words[words.index("--config_file") + 1])
-        configs = [read(next(ROOT.glob(f"bundles/brats_resnet50/configs/{Path(file).name}"))) for file in files]
+        bundle = bundle_of(path, files[0])
+        configs = [read(ROOT / "bundles" / bundle / "configs" / Path(file).name) for file in files]
         for option in options(words):
             if option in RUN_ARGUMENTS:
                 continue

@@ -16,6 +16,7 @@ from monai_ext.handlers import (
     Interrupted,
     IterationSeeding,
     MemoryMonitor,
+    ValidationDevice,
 )
 from monai_ext.losses import LDAMLoss
 
@@ -166,3 +167,28 @@ def test_a_second_signal_acts_at_once():
             trainer.run([0], max_epochs=1)
     finally:
         handler.remove()
+
+
+def test_an_evaluator_on_another_device_works_on_an_up_to_date_copy():
+    network = nn.Linear(2, 1)
+    evaluator = engine()
+    evaluator.network = network
+    evaluator.state.device = torch.device("cpu", 0)  # to torch another device than "cpu"
+    ValidationDevice(network).attach(evaluator)
+    for _ in range(2):
+        with torch.no_grad():
+            network.weight.add_(1)
+        evaluator.run([0])
+        assert evaluator.network is not network
+        assert torch.equal(evaluator.network.weight, network.weight)
+        assert not evaluator.network.training
+    assert network.training
+
+
+def test_an_evaluator_on_the_same_device_is_left_alone():
+    network = nn.Linear(2, 1)
+    evaluator = engine()
+    evaluator.network = network
+    ValidationDevice(network).attach(evaluator)
+    evaluator.run([0])
+    assert evaluator.network is network
