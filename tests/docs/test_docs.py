@@ -122,7 +122,7 @@ def test_settings_behind_a_run_exist(path):
         if words[:1] != ["run"] or "--config_file" not in words:
             continue
         files = re.findall(r"[\w/.]+\.json", words[words.index("--config_file") + 1])
-        bundle = bundle_of(path, files[0])
+        bundle = bundle_of(path, " ".join(files))
         configs = [read(ROOT / "bundles" / bundle / "configs" / Path(file).name) for file in files]
         for option in options(words):
             if option in RUN_ARGUMENTS:
