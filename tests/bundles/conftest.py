@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_ext.demo.brats import make_demo
+from monai_ext.demo import brats, nuclei
 
 ROOT = Path(__file__).parents[2]
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="session")
 def brats_data(tmp_path_factory):
     """Thirteen subjects in BraTS' own layout."""
-    return make_demo(tmp_path_factory.mktemp("brats"), counts=(5, 8))
+    return brats.make_demo(tmp_path_factory.mktemp("brats"), counts=(5, 8))
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +37,37 @@ def short_run(brats_data, brats_cache, tmp_path):
         "max_epochs": 2,
         "max_train_batches": 1,
         "drw_start_epoch": 2,
+        "num_workers": 0,
+        "plot_every": 0,
+        "channels_last": False,
+        "tracking_uri": "none",
+    }
+
+
+@pytest.fixture(scope="session")
+def nuclei_data(tmp_path_factory):
+    """Four nuclei of each of four classes with the ids 1, 2, 4, 5, and one that is unclassified."""
+    return nuclei.make_demo(tmp_path_factory.mktemp("nuclei") / "data", counts=(4, 4, 4, 4, 1))
+
+
+@pytest.fixture(scope="session")
+def nuclei_configs():
+    return ROOT / "bundles" / "nuclei_vgg3d" / "configs"
+
+
+@pytest.fixture(scope="session")
+def nuclei_settings(nuclei_data):
+    """Overrides of a training with a narrow network in a few seconds."""
+    return {
+        "dataset_dir": str(nuclei_data),
+        "num_folds": 2,
+        "test_fraction": 0.25,
+        "crop_size": 40,
+        "margin": 4,
+        "fmaps": 4,
+        "classifier_size": 16,
+        "batch_size": 8,
+        "max_epochs": 1,
         "num_workers": 0,
         "plot_every": 0,
         "channels_last": False,

@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+from conftest import wait_for
 
 pytestmark = pytest.mark.slow
 LOADERS = {"0": (), "2": ("--num_workers", "2")}
@@ -36,15 +37,6 @@ def undisturbed(training):
     done = training.run("undisturbed")
     assert done.returncode == 0, done.stderr
     return training.only_run("undisturbed")
-
-
-def wait_for(process, text, timeout=300):
-    deadline = time.monotonic() + timeout
-    for line in process.stdout:
-        if text in line:
-            return
-        assert time.monotonic() < deadline
-    raise AssertionError(f"the process ended without {text!r}")
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -118,3 +110,24 @@ def test_a_crash_is_marked_failed_and_told_in_one_sentence(training):
     import mlflow
 
     assert mlflow.MlflowClient(uri).get_run(record["mlflow_run_id"]).info.status == "FAILED"
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_kill_9_in_the_middle_of_an_unfreezing_schedule_changes_nothing(nuclei_training, unfrozen, epoch):
+    output = f"killed_after_{epoch}"
+    process = nuclei_training.start(output, "--checkpoint_every", "1")
+    wait_for(process, f"epoch {epoch}/5")
+    time.sleep(random.uniform(0, 0.5))
+    assert process.poll() is None, "the training was over before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = nuclei_training.run(output, "--checkpoint_every", "1", "--resume", "auto")
+    assert again.returncode == 0, again.stderr
+    assert_same(nuclei_training.only_run(output), unfrozen)
+
+
+@pytest.fixture(scope="module")
+def unfrozen(nuclei_training):
+    done = nuclei_training.run("undisturbed")
+    assert done.returncode == 0, done.stderr
+    return nuclei_training.only_run("undisturbed")

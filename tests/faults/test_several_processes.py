@@ -2,26 +2,20 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 pytestmark = pytest.mark.slow
-CONFIGS = Path(__file__).parents[2] / "bundles" / "brats_resnet50" / "configs"
 
 
 def torchrun(processes):
     return (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}")
 
 
-def overlay(*names):
-    return "".join(f",'{CONFIGS / name}'" for name in names)
-
-
 @pytest.fixture(scope="module")
 def trained(training):
-    done = training.run("two", "--batch_size", "2", launcher=torchrun(2), overlay=overlay("multi_gpu_train.json"))
+    done = training.run("two", "--batch_size", "2", launcher=torchrun(2), overlays=("multi_gpu_train.json",))
     assert done.returncode == 0, done.stderr
     return training.only_run("two")
 
@@ -43,7 +37,7 @@ def test_evaluation_does_not_depend_on_the_number_of_processes(training, trained
             "--checkpoint",
             str(trained / "checkpoints" / "best.pt"),
             launcher=torchrun(processes),
-            overlay=overlay(*files),
+            overlays=files,
         )
         assert done.returncode == 0, done.stderr
         (run,) = (training.folder / output / "evaluation" / "fold_1").glob("run_*")
@@ -54,7 +48,7 @@ def test_evaluation_does_not_depend_on_the_number_of_processes(training, trained
 
 
 def test_a_killed_run_of_two_processes_can_be_resumed(training):
-    options = {"launcher": torchrun(2), "overlay": overlay("multi_gpu_train.json")}
+    options = {"launcher": torchrun(2), "overlays": ("multi_gpu_train.json",)}
     process = training.start("two_killed", "--batch_size", "2", **options)
     for line in process.stdout:
         if "epoch 1/3" in line:
@@ -65,6 +59,17 @@ def test_a_killed_run_of_two_processes_can_be_resumed(training):
     assert done.returncode == 0, done.stderr
     metrics = json.loads((training.only_run("two_killed") / "metrics" / "metrics.json").read_text())
     assert [entry["epoch"] for entry in metrics["history"]] == [1, 2, 3]
+
+
+def test_two_processes_unfreeze_together(nuclei_training):
+    done = nuclei_training.run("two", launcher=torchrun(2), overlays=("multi_gpu_train.json",))
+    assert done.returncode == 0, done.stderr
+    run = nuclei_training.only_run("two")
+    history = json.loads((run / "metrics" / "metrics.json").read_text())["history"]
+    trained = [entry["trained_parameters"] for entry in history]
+    assert trained == sorted(set(trained))
+    nuclei = (run / "predictions" / "predictions_nuclei.csv").read_text().splitlines()[1:]
+    assert len({line.split(",")[0] for line in nuclei}) == len(nuclei) == 6
 
 
 def test_several_processes_without_the_multi_process_config_are_refused(training):
