@@ -13,7 +13,15 @@ from monai_ext.io import write_text
 from monai_ext.reports import plots
 from monai_ext.reports.document import Block, Folded, Section, Table, Text, cell, pairs, picture, picture_file, render
 from monai_ext.reports.run_folder import RunFolder, as_dict, as_list, read_object, read_predictions, read_run
-from monai_ext.reports.sections import as_lines, case_tables, key_metric, metrics_blocks, mistakes_blocks, with_interval
+from monai_ext.reports.sections import (
+    as_lines,
+    case_tables,
+    count_table,
+    key_metric,
+    metrics_blocks,
+    mistakes_blocks,
+    with_interval,
+)
 
 _STATUS = {
     "finished": "The run finished.",
@@ -181,16 +189,10 @@ def _data(run: RunFolder) -> list[Block]:
 def _count_tables(run: RunFolder) -> list[Block]:
     """Cases by class; parts too, where the run counted both."""
     of_cases, of_items = _counts(run, "cases"), _counts(run, "counts")
+    if not of_cases:
+        return [count_table(of_items, "Cases by class")] if of_items else []
     named = [(of_cases, run.cases or "cases"), (of_items, run.parts.get("name", "items"))]
-    blocks: list[Block] = []
-    for counts, name in named if of_cases else [(of_items, "cases")]:
-        classes = list(dict.fromkeys(name for part in counts.values() for name in part))
-        rows = [
-            (part, *(found.get(name, 0) for name in classes), sum(found.values())) for part, found in counts.items()
-        ]
-        if rows:
-            blocks.append(Table(("part", *classes, "all"), rows, caption=f"{name.capitalize()} by class"))
-    return blocks
+    return [count_table(counts, f"{name.capitalize()} by class") for counts, name in named]
 
 
 def _environment(info: Mapping[str, Any]) -> list[Block]:

@@ -10,8 +10,9 @@ from monai_ext.reports.document import Block, Folded, Table, Text, cell
 from monai_ext.reports.run_folder import as_dict, as_list
 
 MOST_ROWS = 1000
-# Longer tables are closed at first, and more classes than that don't get a column each.
+# Longer tables are closed at first.
 MANY_ROWS = 30
+# Of more classes than that not each has a column of its own.
 MANY_CLASSES = 4
 
 
@@ -44,7 +45,8 @@ def metrics_blocks(metrics: Mapping[str, Any], unit: str = "cases") -> list[Bloc
     if matrix and len(names) == len(matrix):
         header = ("true class", *(f"predicted {name}" for name in names))
         rows = [(name, *row) for name, row in zip(names, matrix, strict=True)]
-        blocks.append(Table(header, rows, caption=f"Confusion matrix ({unit})"))
+        table = Table(header, rows, caption=f"Confusion matrix ({unit})")
+        blocks.append(table if len(names) <= MANY_CLASSES else Folded(table.caption, table))
     return blocks
 
 
@@ -85,6 +87,17 @@ def _narrow(row: Mapping[str, Any]) -> dict[str, Any]:
         "p of the prediction": row[f"prob_{row['prediction']}"],
         "p of the label": row[f"prob_{row['label']}"],
     }
+
+
+def count_table(counts: Mapping[str, Mapping[str, int]], caption: str) -> Table:
+    """How many there are of each class in each part of the data; many classes below each other."""
+    classes = list(dict.fromkeys(name for found in counts.values() for name in found))
+    table = [[found.get(name, 0) for name in classes] + [sum(found.values())] for found in counts.values()]
+    if len(classes) <= MANY_CLASSES:
+        rows = [(part, *row) for part, row in zip(counts, table, strict=True)]
+        return Table(("part", *classes, "all"), rows, caption=caption)
+    rows = [(name, *column) for name, column in zip([*classes, "all"], zip(*table, strict=True), strict=True)]
+    return Table(("class", *counts), rows, caption=caption)
 
 
 def key_metric(metrics: Mapping[str, Any]) -> str | None:

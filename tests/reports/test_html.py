@@ -179,6 +179,10 @@ def test_cases_and_parts_have_their_own_sections_and_names(run_of_nuclei: Path) 
     for words in ("of 140 nuclei are wrong", "Nuclei by class", "Crops by class", "crops: auc: a reason"):
         assert words in page.text
     assert any("per cent of each true class" in str(image["alt"]) for image in page.attributes("img"))
+    figures = zip(page.attributes("figure"), page.attributes("img"), strict=True)
+    wide = {str(image["alt"]).split()[0] for figure, image in figures if figure.get("class") == "wide"}
+    assert "ROC" in wide
+    assert "Training" not in wide
 
 
 def test_many_classes_and_cases_make_a_narrow_table_closed_at_first(
