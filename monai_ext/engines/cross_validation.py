@@ -15,10 +15,12 @@ import numpy as np
 
 from monai_ext import runs
 from monai_ext.errors import DataError
+from monai_ext.handlers.data_summary import fingerprint
+from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
-from monai_ext.handlers.run_records import fingerprint
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
 from monai_ext.metrics import best_threshold, bootstrap_intervals, classification_metrics, fit_platt
+from monai_ext.networks import network_settings
 from monai_ext.overrides import check_overrides, knobs
 
 logger = logging.getLogger("monai_ext")
@@ -149,12 +151,14 @@ class CrossValidation:
 
     def _summarise(self, finished: Sequence[Path], tracker: MLflowTracker | None) -> Path:
         from monai_ext.reports import write_cross_validation_report
+        from monai_ext.reports.run_folder import predictions_file
 
+        checkpoints = [best_checkpoint(run) for run in finished]
         metrics = [read_json(run / "metrics" / "metrics.json") for run in finished]
         rows: list[dict[str, Any]] = [
             {**row, "fold": fold}
             for fold, run in enumerate(finished, 1)
-            for row in read_csv(run / "predictions" / "val_predictions.csv", ["case", "label"])
+            for row in read_csv(run / predictions_file(metrics[fold - 1]), ["case", "label"])
         ]
         probabilities = np.array([[float(row[f"prob_{name}"]) for name in self.class_names] for row in rows])
         labels = np.array([self.class_names.index(row["label"]) for row in rows])
@@ -168,11 +172,14 @@ class CrossValidation:
         content: dict[str, Any] = {
             "bundle": Path(self.root).name,
             "parameters": self.settings,
+            "settings": network_settings(checkpoints[0]),
             "class_names": self.class_names,
+            "cases": metrics[0].get("cases"),
             "folds": [
                 {
                     "fold": fold,
                     "run_dir": os.path.relpath(run, self.folder),
+                    "checkpoint": os.path.relpath(checkpoints[fold - 1], self.folder),
                     "metrics": entry["metrics"],
                     "best_epoch": entry["best_epoch"],
                 }

@@ -17,6 +17,8 @@ from monai_ext.networks import load_model
 
 logger = logging.getLogger("monai_ext")
 
+_BEST = "checkpoints/best.pt"
+
 
 class LoadCheckpoint:
     """Loads an evaluator's network when it starts, so that a bundle without weights can still be inspected.
@@ -85,9 +87,14 @@ def fold_checkpoints(cross_validation: Path) -> list[Path]:
     """
     content = read_json(cross_validation)
     try:
-        folders = [fold["run_dir"] for fold in content["folds"]]
-    except (KeyError, TypeError) as error:
+        paths = [fold.get("checkpoint") or f"{fold['run_dir']}/{_BEST}" for fold in content["folds"]]
+    except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"--ensemble {cross_validation}: is no cross_validation.json (it has no folds)") from error
-    if not folders:
+    if not paths:
         raise DataError("lists no finished fold", cross_validation)
-    return [cross_validation.parent / folder / "checkpoints" / "best.pt" for folder in folders]
+    return [cross_validation.parent / path for path in paths]
+
+
+def best_checkpoint(run_dir: Path) -> Path:
+    """The main best checkpoint of a run, which its ``run.json`` names."""
+    return run_dir / read_json(run_dir / "run.json").get("best_checkpoint", _BEST)

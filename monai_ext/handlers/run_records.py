@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai_ext import runs
 from monai_ext.handlers.classification_outputs import ClassificationOutputs
+from monai_ext.handlers.data_summary import Data, count_labels, fingerprint, unique_cases
 from monai_ext.handlers.history import History
 from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.handlers.tensorboard import TensorBoard
-from monai_ext.io import finite, read_json, write_csv, write_json
+from monai_ext.io import finite, read_json, write_csv, write_json, write_text
 from monai_ext.overrides import knobs
 from monai_ext.workflow import find_workflow
 
 logger = logging.getLogger("monai_ext")
-
-Data = Mapping[str, Sequence[Mapping[str, Any]]]
 
 # What may differ between a run and its continuation without changing a number.
 _FREE_ON_RESUME = {"resume", "run_name", "num_workers", "device", "tracking_uri", "dataset_dir", "debug"}
@@ -86,7 +82,7 @@ class RunRecords:
             "fold": self.run.fold,
             "run_name": self.run_name or self.run.name,
             "parameters": parameters,
-            "data": {"fingerprint": fingerprint(self.data), "counts": count_labels(self.data, self.class_names)},
+            "data": self._describe_data(),
             "versions": runs.versions(),
             "commit": runs.commit(),
         }
@@ -123,7 +119,10 @@ class RunRecords:
         events: Sequence[str] = (),
         intervals: bool = False,
     ) -> None:
-        """Write ``metrics/metrics.json``; confidence intervals take a while, so they are for the end."""
+        """Write ``metrics/metrics.json`` and, when they can be computed, ``metrics/classification_report.txt``.
+
+        Confidence intervals take a while, so they are for the end. Metrics of parts stand under ``parts`` alone.
+        """
         entries = history.entries if history is not None else []
         content = {
             "bundle": self.bundle.name if self.bundle else None,
@@ -138,21 +137,28 @@ class RunRecords:
             "history": entries,
             "loss_summary": history.summary() if history is not None else {},
         }
-        content["metrics"] = {**best, **content["metrics"]}
+        parts = content.get("parts")
+        of_cases = {k: v for k, v in best.items() if parts is None or not k.startswith(f"{parts['name']}_")}
+        content["metrics"] = {**of_cases, **content["metrics"]}
         content["skipped"] = [*content["skipped"], *events]
         write_json(self.run / "metrics" / "metrics.json", finite(content))
+        report = self.outputs.report() if self.outputs is not None else None
+        if report is not None:
+            write_text(self.run / "metrics" / "classification_report.txt", report)
 
     def plot(self, history: History | None, best_epoch: int = 0) -> None:
         """Draw all plots anew."""
         from monai_ext.reports import save_all
 
-        result = self.outputs.result if self.outputs is not None else None
+        outputs = self.outputs
         save_all(
             self.run / "plots",
             history.entries if history is not None else [],
-            result,
+            outputs.result if outputs is not None else None,
             best_epoch=best_epoch or None,
-            counts=count_labels(self.data, self.class_names),
+            counts=count_labels(unique_cases(self.data), self.class_names),
+            cases=outputs.cases if outputs is not None else None,
+            parts=outputs.parts if outputs is not None else None,
         )
 
     def finish(self, best: Mapping[str, Any], best_epoch: int) -> Path:
@@ -181,11 +187,17 @@ class RunRecords:
         if self.log_file is not None and status == runs.FINISHED:
             self.log_file.close()  # after a failure it still gets the traceback
 
+    def _describe_data(self) -> dict[str, Any]:
+        counts = count_labels(self.data, self.class_names)
+        cases = count_labels(unique_cases(self.data), self.class_names)
+        told = {"fingerprint": fingerprint(self.data), "counts": counts}
+        return told if cases == counts else {**told, "cases": cases}
+
     def _write_splits(self) -> None:
         if not self.class_names:
             return
         case, label = self.split_columns
-        for section, items in self.data.items():
+        for section, items in unique_cases(self.data).items():
             rows = [{case: item["case"], label: self.class_names[int(item["label"])]} for item in items]
             write_csv(self.run / "splits" / f"fold_{self.run.fold}_{section}.csv", rows, [case, label])
 
@@ -214,26 +226,6 @@ def _flat_parameters(record: Mapping[str, Any], seed: int | None) -> dict[str, A
         "commit": record["commit"],
         **counts,
         **versions,
-    }
-
-
-def fingerprint(data: Data) -> str:
-    """A hash of cases, labels, file sizes and times, section by section."""
-    content = {
-        section: [[item.get("case"), item.get("label"), item.get("stamp")] for item in items]
-        for section, items in data.items()
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def count_labels(data: Data, class_names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Cases per class in every section; without class names, cases in all."""
-    if not class_names:
-        return {section: {"cases": len(items)} for section, items in data.items()}
-    counters = {section: Counter(int(item["label"]) for item in items) for section, items in data.items()}
-    return {
-        section: {name: counter[index] for index, name in enumerate(class_names)}
-        for section, counter in counters.items()
     }
 
 

@@ -10,7 +10,8 @@ from ignite.engine import Engine, Events
 
 from monai_ext import runs
 from monai_ext.handlers.classification_outputs import ClassificationOutputs
-from monai_ext.handlers.run_records import Data, RunRecords
+from monai_ext.handlers.data_summary import Data
+from monai_ext.handlers.run_records import RunRecords
 
 logger = logging.getLogger("monai_ext")
 

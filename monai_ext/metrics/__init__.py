@@ -1,14 +1,10 @@
 """What scikit-learn and MONAI don't give: metrics over all cases of all processes, intervals, calibration."""
 
+from monai_ext.metrics.bootstrap import bootstrap_interval, bootstrap_intervals
 from monai_ext.metrics.calibration import apply_platt, best_threshold, fit_platt, reliability_curve
 from monai_ext.metrics.case_metric import ClassificationCases
-from monai_ext.metrics.classification import (
-    ClassificationResult,
-    Mistakes,
-    bootstrap_interval,
-    bootstrap_intervals,
-    classification_metrics,
-)
+from monai_ext.metrics.classification import ClassificationResult, Mistakes, classification_metrics
+from monai_ext.metrics.parts import merge_parts
 
 __all__ = [
     "ClassificationCases",
@@ -20,5 +16,6 @@ __all__ = [
     "bootstrap_intervals",
     "classification_metrics",
     "fit_platt",
+    "merge_parts",
     "reliability_curve",
 ]

@@ -14,7 +14,14 @@ from ignite.metrics import Metric
 from scipy.special import softmax
 
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.metrics.classification import SCALARS, ClassificationResult, FloatArray, IntArray, classification_metrics
+from monai_ext.metrics.classification import (
+    ClassificationResult,
+    FloatArray,
+    IntArray,
+    classification_metrics,
+    scalar_names,
+)
+from monai_ext.metrics.parts import merge_parts, part_values
 
 
 class _Case(NamedTuple):
@@ -22,6 +29,7 @@ class _Case(NamedTuple):
     name: str
     label: int
     logits: FloatArray
+    columns: dict[str, Any]
 
 
 class ClassificationCases(Metric):
@@ -38,15 +46,23 @@ class ClassificationCases(Metric):
     `ClassificationResult`, cases in the order of ``index``. A NaN must never become "best": MONAI takes the first
     key metric whatever it is, so compare with that in mind.
 
+    With ``parts`` the items of the data set are parts of cases: several have the same ``case``, ``index`` stays the
+    item's own number. The metrics above are then those of the cases, each with the mean of its parts' probabilities;
+    the metrics of the parts are added as ``<parts>_<metric>``, their result as ``metric_details["parts"]``. The loss
+    is that of the parts, which is what training minimises.
+
     Args:
         class_names: names of the C classes.
         loss: called once as ``loss(logits (N, C), labels (N,))`` on float64 CPU tensors; a module is copied there
             first, with the weights it has at that moment.
         key: the scalar that goes under the name this metric is attached with.
         positive: see `classification_metrics`.
+        parts: what the parts are called, for example ``"crops"``; ``None`` when each item is a case.
+        part_columns: keys of the items that tell the parts of a case apart, for the prediction file.
 
     Example:
         >>> SupervisedEvaluator(..., key_val_metric={"auc": ClassificationCases(["LGG", "HGG"], loss)})
+        >>> ClassificationCases(names, loss, "f1", parts="crops", part_columns=["crop_z", "crop_y", "crop_x"])
     """
 
     def __init__(
@@ -55,14 +71,20 @@ class ClassificationCases(Metric):
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
         key: str = "auc",
         positive: str | None = None,
+        parts: str | None = None,
+        part_columns: Sequence[str] = (),
     ) -> None:
-        known = [*SCALARS, "loss"] if loss is not None else [*SCALARS]
+        known = [*scalar_names(len(class_names)), *(["loss"] if loss is not None else [])]
         if key not in known:
             raise ConfigError(f"ClassificationCases: key must be one of {known}, got {key!r}")
+        if part_columns and parts is None:
+            raise ConfigError(f"ClassificationCases: part_columns {list(part_columns)} need a name in parts")
         self.class_names = [str(name) for name in class_names]
         self.loss = loss
         self.key = key
         self.positive = positive
+        self.parts = parts
+        self.part_columns = list(part_columns)
         self._cases: list[_Case] = []
         super().__init__(skip_unrolling=True)
 
@@ -95,13 +117,16 @@ class ClassificationCases(Metric):
                     f"ClassificationCases: expected {len(self.class_names)} logits for case {name} "
                     f"(classes {self.class_names}), got {len(logits)}"
                 )
-            self._cases.append(_Case(int(item["index"]), name, int(item["label"]), logits))
+            columns = part_values(item, self.part_columns)
+            self._cases.append(_Case(int(item["index"]), name, int(item["label"]), logits, columns))
 
     def compute(self) -> tuple[ClassificationResult, float | None]:
-        """Metrics of all cases of all processes, and the loss (``None`` without one). A collective call.
+        """Metrics of all cases (or parts, where there are some) of all processes, and the loss (``None`` without one).
+
+        A collective call.
 
         Raises:
-            DataError: when there are no cases, or when two different cases have the same index.
+            DataError: when there are no cases, or when two different ones have the same index.
         """
         cases = _unique(_gather(self._cases))
         if not cases:
@@ -109,19 +134,31 @@ class ClassificationCases(Metric):
         logits = np.stack([case.logits for case in cases])
         labels = np.array([case.label for case in cases], dtype=np.int64)
         result = classification_metrics(
-            softmax(logits, axis=1), labels, self.class_names, self.positive, [case.name for case in cases]
+            softmax(logits, axis=1),
+            labels,
+            self.class_names,
+            self.positive,
+            [case.name for case in cases],
+            {name: [case.columns[name] for case in cases] for name in self.part_columns},
         )
         return result, self._loss_of(logits, labels)
 
     def completed(self, engine: Engine, name: str) -> None:
-        result, loss = self.compute()
-        scalars = {**result.metrics, **({"loss": loss} if self.loss is not None else {})}
+        items, loss = self.compute()
+        details = {"classification": items}
+        scalars = dict(items.metrics)
+        if self.parts is not None:
+            details = {"classification": merge_parts(items, self.positive), "parts": items}
+            of_parts = {f"{self.parts}_{metric}": value for metric, value in items.metrics.items()}
+            scalars = {**details["classification"].metrics, **of_parts}
+        if self.loss is not None:
+            scalars["loss"] = loss
         numbers = {metric: float("nan") if value is None else value for metric, value in scalars.items()}
         engine.state.metrics.update(numbers)
         engine.state.metrics[name] = numbers[self.key]
         if not hasattr(engine.state, "metric_details"):
             engine.state.metric_details = {}
-        engine.state.metric_details["classification"] = result
+        engine.state.metric_details.update(details)
 
     def _loss_of(self, logits: FloatArray, labels: IntArray) -> float | None:
         if self.loss is None:
@@ -145,9 +182,9 @@ def _unique(cases: list[_Case]) -> list[_Case]:
     first: dict[int, _Case] = {}
     for case in cases:
         kept = first.setdefault(case.number, case)
-        if (kept.name, kept.label) != (case.name, case.label):
+        if (kept.name, kept.label, kept.columns) != (case.name, case.label, case.columns):
             raise DataError(
                 f"ClassificationCases: cases {kept.name!r} and {case.name!r} both have index {case.number}; "
-                "the index must be the case's number in the whole data set"
+                "the index must be the item's number in the whole data set"
             )
     return [first[index] for index in sorted(first)]

@@ -37,6 +37,11 @@ class Picture:
     def uri(self) -> str:
         return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
 
+    @property
+    def wide(self) -> bool:
+        """Whether it can't be read at half the width of the page."""
+        return int.from_bytes(self.png[16:20]) > 900  # the width in pixels stands there in every PNG
+
 
 @dataclass(frozen=True)
 class Text:

@@ -13,7 +13,15 @@ from monai_ext.io import write_text
 from monai_ext.reports import plots
 from monai_ext.reports.document import Block, Folded, Section, Table, Text, cell, pairs, picture, picture_file, render
 from monai_ext.reports.run_folder import RunFolder, as_dict, as_list, read_object, read_predictions, read_run
-from monai_ext.reports.sections import as_lines, case_tables, key_metric, metrics_blocks, mistakes_blocks, with_interval
+from monai_ext.reports.sections import (
+    as_lines,
+    case_tables,
+    count_table,
+    key_metric,
+    metrics_blocks,
+    mistakes_blocks,
+    with_interval,
+)
 
 _STATUS = {
     "finished": "The run finished.",
@@ -26,6 +34,7 @@ _ALT = {
     "loss_curves": "Training and validation loss by epoch",
     "learning_curves": "Validation metrics and learning rate by epoch",
     "confusion_matrix": "Confusion matrix, the same numbers as in the table",
+    "confusion_matrix_normalised": "Confusion matrix in per cent of each true class",
     "roc": "ROC curves, true positive rate over false positive rate",
     "precision_recall": "Precision over recall",
     "calibration": "Observed frequency over predicted probability",
@@ -49,10 +58,12 @@ def write_report(run_dir: str | Path, output: str | Path | None = None) -> Path:
     bundle = run.info.get("bundle") or run.metrics.get("bundle")
     title = " ".join(str(part) for part in (bundle, run.info.get("run_name") or run.path.name) if part)
     status = str(run.info.get("status", ""))
+    cases = run.cases or "cases"
     sections = [
         Section("Summary", _summary(run, status)),
-        Section("Metrics", metrics_blocks(run.metrics)),
-        Section("Mistakes", mistakes_blocks(run.result)),
+        Section(f"Metrics of {cases}" if run.parts else "Metrics", metrics_blocks(run.metrics, cases)),
+        *_part_sections(run),
+        Section("Mistakes", mistakes_blocks(run.result, cases)),
         Section("Curves", _pictures(run)),
         Section("Hyper-parameters", _parameters(run)),
         Section("Data", _data(run)),
@@ -79,6 +90,7 @@ def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None 
     problems: list[str] = []
     content = read_object(folder / "cross_validation.json", problems)
     together = as_dict(content.get("out_of_fold"))
+    cases = str(content.get("cases") or "cases")
     names = [str(name) for name in as_dict(together.get("per_class"))]
     result = read_predictions(folder / "out_of_fold.csv", names, problems)
     folds = [fold for fold in as_list(content.get("folds")) if isinstance(fold, dict)]
@@ -86,7 +98,7 @@ def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None 
     key = key_metric(together)
     summary = [f"{len(folds)} folds have finished." if folds else "No fold has finished."]
     if key:
-        summary.append(f"Out of fold, over all cases: {with_interval(together, key)}.")
+        summary.append(f"Out of fold, over all {cases}: {with_interval(together, key)}.")
         mean, std = as_dict(content.get("mean")).get(key), as_dict(content.get("std")).get(key)
         if mean is not None:
             summary.append(f"Mean over the folds: {key} {cell(mean)} ± {cell(std)} (standard deviation).")
@@ -96,8 +108,8 @@ def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None 
     sections = [
         Section("Summary", [Text(summary)]),
         Section("Folds", _folds(folds, content)),
-        Section("Out-of-fold metrics", metrics_blocks(together)),
-        Section("Mistakes", mistakes_blocks(result)),
+        Section("Out-of-fold metrics", metrics_blocks(together, cases)),
+        Section("Mistakes", mistakes_blocks(result, cases)),
         Section("Curves", [picture(figure, _ALT[name]) for name, figure in drawn.items()] or [_NO_CURVES]),
         Section(
             "Calibration and threshold",
@@ -132,10 +144,26 @@ def _summary(run: RunFolder, status: str) -> list[Block]:
     return [Text(lines)]
 
 
+def _part_sections(run: RunFolder) -> list[Section]:
+    if not run.parts:
+        return []
+    name, cases = run.parts["name"], run.cases or "cases"
+    of_parts = {**run.parts, "class_names": run.metrics.get("class_names")}
+    said = Text([f"The {cases} above have the mean probabilities of their {name}; these numbers count each by itself."])
+    return [Section(f"Metrics of {name}", [said, *metrics_blocks(of_parts, name)])]
+
+
 def _pictures(run: RunFolder) -> list[Block]:
     """Figures drawn from the numbers, then whatever else lies in ``plots/``."""
     best = run.metrics.get("best_epoch")
-    drawn = plots.figures(run.history, run.result, best if isinstance(best, int) else None, _counts(run))
+    drawn = plots.figures(
+        run.history,
+        run.result,
+        best if isinstance(best, int) else None,
+        _counts(run, "cases") or _counts(run, "counts"),
+        run.cases,
+        run.parts.get("name"),
+    )
     blocks: list[Block] = [picture(figure, _ALT[name]) for name, figure in drawn.items()]
     others = sorted((run.path / "plots").glob("[!.]*.png"))
     blocks += [picture_file(path) for path in others if path.stem not in drawn and path.is_file()]
@@ -152,20 +180,19 @@ def _parameters(run: RunFolder) -> list[Block]:
 
 def _data(run: RunFolder) -> list[Block]:
     blocks: list[Block] = [Text([f"Fingerprint: {as_dict(run.info.get('data')).get('fingerprint', 'not recorded')}."])]
-    counts = _counts(run)
-    if counts:
-        classes = list(dict.fromkeys(name for part in counts.values() for name in part))
-        rows = [
-            (part, *(found.get(name, 0) for name in classes), sum(found.values())) for part, found in counts.items()
-        ]
-        blocks.append(Table(("part", *classes, "all"), rows, caption="Cases by class"))
+    blocks += _count_tables(run)
     if run.result is not None:
-        rows_of_cases = run.result.rows()
-        tables = case_tables(rows_of_cases, "Validation cases")
-        blocks += [
-            Folded(f"{len(rows_of_cases)} validation cases", table) for table in tables if isinstance(table, Table)
-        ]
+        blocks += case_tables(run.result.rows(), f"Validation {run.cases or 'cases'}", folded=True)
     return blocks
+
+
+def _count_tables(run: RunFolder) -> list[Block]:
+    """Cases by class; parts too, where the run counted both."""
+    of_cases, of_items = _counts(run, "cases"), _counts(run, "counts")
+    if not of_cases:
+        return [count_table(of_items, "Cases by class")] if of_items else []
+    named = [(of_cases, run.cases or "cases"), (of_items, run.parts.get("name", "items"))]
+    return [count_table(counts, f"{name.capitalize()} by class") for counts, name in named]
 
 
 def _environment(info: Mapping[str, Any]) -> list[Block]:
@@ -181,7 +208,9 @@ def _environment(info: Mapping[str, Any]) -> list[Block]:
 
 def _skipped(run: RunFolder) -> list[str]:
     computed = run.result.skipped if run.result is not None else []
-    lines = [*as_lines(run.metrics.get("skipped")), *computed, *as_lines(run.info.get("events")), *run.problems]
+    of_parts = [f"{run.parts['name']}: {line}" for line in as_lines(run.parts.get("skipped"))]
+    told = as_lines(run.metrics.get("skipped"))
+    lines = [*told, *computed, *of_parts, *as_lines(run.info.get("events")), *run.problems]
     return list(dict.fromkeys(lines))
 
 
@@ -201,8 +230,8 @@ def _folds(folds: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> li
     return [Table(("fold", "best epoch", *names), rows), Folded("Run folders", Table(("fold", "run folder"), runs))]
 
 
-def _counts(run: RunFolder) -> dict[str, dict[str, int]]:
-    counts = as_dict(as_dict(run.info.get("data")).get("counts"))
+def _counts(run: RunFolder, key: str) -> dict[str, dict[str, int]]:
+    counts = as_dict(as_dict(run.info.get("data")).get(key))
     whole = {
         str(part): {str(name): count for name, count in as_dict(found).items() if isinstance(count, int)}
         for part, found in counts.items()

@@ -19,15 +19,19 @@ from monai_ext.metrics import ClassificationResult, reliability_curve
 from monai_ext.reports.style import (
     COLOURS,
     draw_line,
+    dress,
     finish_epochs,
     new_axes,
     place_legend,
     plain,
     plot_width,
+    shorten,
+    text_width,
     whole_epochs,
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 History = Sequence[Mapping[str, Any]]
@@ -42,15 +46,29 @@ def loss_curves(history: History, best_epoch: int | None = None) -> Figure:
     return figure
 
 
-def learning_curves(history: History, best_epoch: int | None = None) -> Figure:
-    """Every metric in 0..1 by epoch, and the learning rate on a logarithmic axis below."""
-    figure, axes = new_axes("Validation metrics", "epoch", "value", height=5.2, rows=2)
-    for index, key in enumerate(metric_names(history)):
-        draw_line(axes, *series(history, key), key, index)
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_xlabel("")
-    finish_epochs(axes, best_epoch)
-    rate = figure.axes[1]
+def learning_curves(
+    history: History, best_epoch: int | None = None, cases: str | None = None, parts: str | None = None
+) -> Figure:
+    """Every metric in 0..1 by epoch, and the learning rate on a logarithmic axis below.
+
+    Args:
+        history: epochs.
+        best_epoch: gets a line.
+        cases, parts: names of the two levels. The metrics of the parts (``crops_f1``) get axes of their own, in the
+            colours of those of the cases.
+    """
+    names = metric_names(history)
+    of_parts = [name for name in names if parts is not None and name.startswith(f"{parts}_")]
+    of_cases = [name for name in names if name not in of_parts]
+    title = f"Validation metrics of {cases or 'cases'}" if of_parts else "Validation metrics"
+    height, rows = (8.2, 3) if of_parts else (5.2, 2)
+    figure, axes = new_axes(title, "epoch", "value", height=height, rows=rows)
+    _draw_metrics(axes, history, dict(zip(of_cases, of_cases, strict=True)), best_epoch)
+    if of_parts:
+        dress(figure.axes[1], f"Validation metrics of {parts}", ylabel="value")
+        found = {name: f"{parts}_{name}" for name in of_cases if f"{parts}_{name}" in of_parts}
+        _draw_metrics(figure.axes[1], history, found, best_epoch)
+    rate = figure.axes[-1]
     draw_line(rate, *series(history, "lr"), "lr", 0)
     rate.set(xlabel="epoch", ylabel="learning rate", yscale="log")
     whole_epochs(rate)
@@ -58,22 +76,24 @@ def learning_curves(history: History, best_epoch: int | None = None) -> Figure:
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
-    """Counts in the cells; the colour and the percentages are the shares of each true class."""
+    """Counts in the cells; the colours, and the percentages for two classes, are the shares of each true class."""
     counts = np.asarray(matrix, dtype=np.float64)
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
-    size = max(4.2, 0.75 * len(class_names) + 2)
-    figure, axes = new_axes("Confusion matrix", "predicted", "true", width=size + 0.8, height=size)
-    axes.grid(False)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    names = [plain(name) for name in class_names]
-    axes.set_xticks(range(len(names)), names, rotation=0 if len(names) < 4 else 45, ha="center")
-    axes.set_yticks(range(len(names)), names)
-    for (row, column), part in np.ndenumerate(share):
-        text = f"{counts[row, column]:.0f}" + (f"\n{part:.0%}" if total[row, 0] else "")
-        axes.text(column, row, text, ha="center", va="center", color="white" if part > 0.5 else "black")
-    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
-    return figure
+    texts = [[f"{count:.0f}" for count in row] for row in counts]
+    if len(class_names) == 2:
+        texts = [
+            [f"{text}\n{part:.0%}" if known else text for text, part in zip(row, parts, strict=True)]
+            for row, parts, known in zip(texts, share, total[:, 0] > 0, strict=True)
+        ]
+    return _matrix_figure("Confusion matrix", share, texts, class_names)
+
+
+def confusion_matrix_normalised(matrix: Sequence[Sequence[float | None]], class_names: Sequence[str]) -> Figure:
+    """Shares of each true class, in per cent; the cells of a class without cases stay empty."""
+    share = np.array(matrix, dtype=np.float64)
+    texts = [["" if np.isnan(part) else f"{100 * part:.0f}" for part in row] for row in share]
+    return _matrix_figure("Confusion matrix, % of the true class", np.nan_to_num(share), texts, class_names)
 
 
 def roc(probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str]) -> Figure:
@@ -84,7 +104,7 @@ def roc(probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str])
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
     for index, (name, truth, scores) in enumerate(_one_against_rest(probabilities, labels, class_names)):
         fpr, tpr, _ = roc_curve(truth, scores)
-        draw_line(axes, fpr, tpr, f"{name} (AUC {auc(fpr, tpr):.3f})", index, marker="")
+        draw_line(axes, fpr, tpr, f"{shorten(name)} (AUC {auc(fpr, tpr):.3f})", index, marker="")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     place_legend(axes, "lower right")
     return figure
@@ -97,7 +117,7 @@ def precision_recall(probabilities: ArrayLike, labels: ArrayLike, class_names: S
     figure, axes = new_axes("Precision and recall", "recall", "precision", width=plot_width(class_names), height=5)
     for index, (name, truth, scores) in enumerate(_one_against_rest(probabilities, labels, class_names)):
         precision, recall, _ = precision_recall_curve(truth, scores)
-        label = f"{name} (average {average_precision_score(truth, scores):.3f})"
+        label = f"{shorten(name)} (average {average_precision_score(truth, scores):.3f})"
         axes.axhline(truth.mean(), color=COLOURS[index % len(COLOURS)], linewidth=1, linestyle=":")
         draw_line(axes, recall, precision, label, index, marker="", drawstyle="steps-post")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
@@ -106,7 +126,10 @@ def precision_recall(probabilities: ArrayLike, labels: ArrayLike, class_names: S
 
 
 def calibration(probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str]) -> Figure:
-    """Observed frequency over predicted probability, with the Brier score; the ticks below are the cases."""
+    """Observed frequency over predicted probability, with the Brier score.
+
+    The ticks below are the cases; of more than three classes there would be too many.
+    """
     from sklearn.metrics import brier_score_loss
 
     figure, axes = new_axes(
@@ -114,21 +137,27 @@ def calibration(probabilities: ArrayLike, labels: ArrayLike, class_names: Sequen
     )
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
     for index, (name, truth, scores) in enumerate(_one_against_rest(probabilities, labels, class_names)):
-        label = f"{name} (Brier {brier_score_loss(truth, scores):.3f})"
+        label = f"{shorten(name)} (Brier {brier_score_loss(truth, scores):.3f})"
         # About ten cases a bin, else the curve is mostly noise.
         bins = int(np.clip(len(truth) // 10, 3, 10))
         draw_line(axes, *reliability_curve(scores, truth, bins), label, index)
-        rug = np.full(len(scores), -0.03 - 0.012 * (index % 2))
-        axes.plot(scores, rug, "|", color=COLOURS[index % len(COLOURS)], markersize=5, alpha=0.5)
+        if len(class_names) < 4:
+            rug = np.full(len(scores), -0.03 - 0.012 * (index % 2))
+            axes.plot(scores, rug, "|", color=COLOURS[index % len(COLOURS)], markersize=5, alpha=0.5)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.06, 1.02), aspect="equal")
     place_legend(axes, "upper left")
     return figure
 
 
-def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
+def class_counts(counts: Mapping[str, Mapping[str, int]], cases: str | None = None) -> Figure:
     """Cases of each class in each part of the data, for example ``{"train": {"LGG": 12, "HGG": 34}, …}``."""
     classes = list(dict.fromkeys(name for part in counts.values() for name in part))
-    figure, axes = new_axes("Cases by class", "", "cases", width=max(5.2, 0.8 * len(classes) * len(counts)))
+    title = f"{(cases or 'cases').capitalize()} by class"
+    names = [shorten(name) for name in classes]
+    size = max(5.2, (0.17 * len(counts) + 0.1) * len(classes) + 1)
+    upright = text_width(names) > (size - 1) / len(classes)
+    height = 3.6 + text_width(names) if upright else 4.2
+    figure, axes = new_axes(title, "", cases or "cases", width=size, height=height)
     width = 0.8 / max(len(counts), 1)
     for index, (part, found) in enumerate(counts.items()):
         places = np.arange(len(classes)) + (index - (len(counts) - 1) / 2) * width
@@ -139,12 +168,12 @@ def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
             color=COLOURS[index % len(COLOURS)],
             label=plain(part),
         )
-        axes.bar_label(bars, padding=2)
-    axes.set_xticks(range(len(classes)), [plain(name) for name in classes])
+        axes.bar_label(bars, padding=2, fontsize="small", rotation=90 if upright else 0)
+    axes.set_xticks(range(len(classes)), names, rotation=90 if upright else 0)
     axes.grid(False, axis="x")
-    axes.margins(y=0.12)
+    axes.margins(x=0.02, y=0.15)
     if len(counts) > 1:
-        axes.legend()
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(counts), fontsize="small", frameon=False)
     return figure
 
 
@@ -153,22 +182,35 @@ def figures(
     result: ClassificationResult | None = None,
     best_epoch: int | None = None,
     counts: Mapping[str, Mapping[str, int]] | None = None,
+    cases: str | None = None,
+    parts: str | None = None,
 ) -> dict[str, Figure]:
-    """All figures that can be drawn from what is there, by file name without suffix."""
+    """All figures that can be drawn from what is there, by file name without suffix.
+
+    Args:
+        history: epochs.
+        result: of the cases.
+        best_epoch: gets a line in the curves.
+        counts: see `class_counts`.
+        cases, parts: what they are called, where cases have parts: ``"nuclei"`` and ``"crops"``.
+    """
     drawn: dict[str, Figure] = {}
     if any(len(series(history, key)[0]) for key in ("train_loss", "val_loss")):
         drawn["loss_curves"] = loss_curves(history, best_epoch)
     if metric_names(history):
-        drawn["learning_curves"] = learning_curves(history, best_epoch)
+        drawn["learning_curves"] = learning_curves(history, best_epoch, cases, parts)
     if result is not None and result.confusion_matrix:
         drawn["confusion_matrix"] = confusion_matrix(result.confusion_matrix, result.class_names)
+        if len(result.class_names) > 2:
+            shares = confusion_matrix_normalised(result.confusion_matrix_normalised, result.class_names)
+            drawn["confusion_matrix_normalised"] = shares
         if len(np.unique(result.labels)) > 1:
             curves = (result.probabilities, result.labels, result.class_names)
             drawn["roc"] = roc(*curves)
             drawn["precision_recall"] = precision_recall(*curves)
             drawn["calibration"] = calibration(*curves)
     if counts and any(counts.values()):
-        drawn["class_counts"] = class_counts(counts)
+        drawn["class_counts"] = class_counts(counts, cases)
     return drawn
 
 
@@ -178,11 +220,13 @@ def save_all(
     result: ClassificationResult | None = None,
     best_epoch: int | None = None,
     counts: Mapping[str, Mapping[str, int]] | None = None,
+    cases: str | None = None,
+    parts: str | None = None,
 ) -> list[Path]:
     """Write `figures` as PNG files, each whole or not at all; returns their paths."""
     return [
         save(figure, Path(run_plots_dir) / f"{name}.png")
-        for name, figure in figures(history, result, best_epoch, counts).items()
+        for name, figure in figures(history, result, best_epoch, counts, cases, parts).items()
     ]
 
 
@@ -210,6 +254,35 @@ def metric_names(history: History) -> list[str]:
         if key != "epoch" and not key.endswith("loss") and not key.startswith("lr")
     }
     return [key for key, values in found.items() if values and all(0 <= value <= 1 for value in values)]
+
+
+def _draw_metrics(axes: Axes, history: History, keys: Mapping[str, str], best_epoch: int | None) -> None:
+    """Lines of the metrics named by the keys, each read from the entry that is the value."""
+    for index, (name, key) in enumerate(keys.items()):
+        draw_line(axes, *series(history, key), name, index)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("")
+    finish_epochs(axes, best_epoch)
+
+
+def _matrix_figure(title: str, share: np.ndarray, texts: Sequence[Sequence[str]], class_names: Sequence[str]) -> Figure:
+    names = [shorten(name) for name in class_names]
+    cell = max(0.42, 2.6 / len(names))
+    side, beside = cell * len(names), text_width(names)
+    upright = beside > cell
+    figure, axes = new_axes(
+        title, "predicted", "true", width=side + beside + 2.3, height=side + (beside if upright else 0.2) + 0.9
+    )
+    axes.grid(False)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
+    axes.set_yticks(range(len(names)), names)
+    for (row, column), part in np.ndenumerate(share):
+        text = texts[row][column]
+        colour = "white" if part > 0.5 else "0.6" if text == "0" else "black"
+        axes.text(column, row, text, ha="center", va="center", color=colour)
+    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
+    return figure
 
 
 def _one_against_rest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,17 @@ class RunFolder:
     problems: list[str] = field(default_factory=list)
 
     @property
+    def cases(self) -> str | None:
+        """What cases are called where they have parts: ``"nuclei"``."""
+        return str(self.metrics["cases"]) if self.parts and self.metrics.get("cases") else None
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Metrics of the parts with their ``name`` (``"crops"``); empty where each item is a case."""
+        found = as_dict(self.metrics.get("parts"))
+        return found if isinstance(found.get("name"), str) else {}
+
+    @property
     def history(self) -> list[dict[str, Any]]:
         """Epochs of the history, those that are damaged left out."""
         return [row for row in as_list(self.metrics.get("history")) if isinstance(row, dict)]
@@ -54,8 +66,14 @@ def read_run(run_dir: str | Path) -> RunFolder:
     for name, file in files.items():
         setattr(run, name, read_object(run.path / file, run.problems))
     names = [str(name) for name in as_list(run.metrics.get("class_names"))]
-    run.result = read_predictions(run.path / PREDICTIONS, names, run.problems)
+    run.result = read_predictions(run.path / predictions_file(run.metrics), names, run.problems)
     return run
+
+
+def predictions_file(metrics: Mapping[str, Any]) -> str:
+    """The predictions of the cases that a ``metrics.json`` names, within the run folder."""
+    named = metrics.get("predictions")
+    return named if isinstance(named, str) else PREDICTIONS
 
 
 def read_object(path: Path, problems: list[str]) -> dict[str, Any]:

@@ -6,25 +6,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from monai_ext.metrics import ClassificationResult
-from monai_ext.reports.document import Block, Table, Text, cell
+from monai_ext.reports.document import Block, Folded, Table, Text, cell
 from monai_ext.reports.run_folder import as_dict, as_list
 
 MOST_ROWS = 1000
+# Longer tables are closed at first.
+MANY_ROWS = 30
+# Of more classes than that not each has a column of its own.
+MANY_CLASSES = 4
 
 
-def metrics_blocks(metrics: Mapping[str, Any]) -> list[Block]:
-    """Tables of the single numbers, of the classes and of the confusion matrix."""
+def metrics_blocks(metrics: Mapping[str, Any], unit: str = "cases") -> list[Block]:
+    """Tables of the single numbers, of the classes and of the confusion matrix.
+
+    Args:
+        metrics: as in ``metrics.json``.
+        unit: what is counted.
+    """
     values, intervals = as_dict(metrics.get("metrics")), as_dict(metrics.get("intervals"))
     if not values:
         return [Text(["There are no validation metrics."])]
-    blocks: list[Block] = [
-        Table(
-            ("metric", "value", "95 % interval"),
-            [(name, value, _interval(intervals.get(name))) for name, value in values.items()],
-            note="Precision, recall and F1 are macro averages. Intervals: bootstrap over the cases within each class; "
-            "they tell of the cases, not of another training.",
-        )
-    ]
+    header: tuple[str, ...] = ("metric", "value")
+    rows: list[tuple[Any, ...]] = list(values.items())
+    note = "Precision, recall and F1 are macro averages."
+    if intervals:
+        header = (*header, "95 % interval")
+        rows = [(name, value, _interval(intervals.get(name))) for name, value in rows]
+        note += f" Intervals: bootstrap over the {unit} within each class; they tell of the {unit}, not of another "
+        note += "training."
+    blocks: list[Block] = [Table(header, rows, note=note)]
     per_class = {name: as_dict(found) for name, found in as_dict(metrics.get("per_class")).items()}
     if per_class:
         columns = list(dict.fromkeys(column for found in per_class.values() for column in found))
@@ -35,17 +45,19 @@ def metrics_blocks(metrics: Mapping[str, Any]) -> list[Block]:
     if matrix and len(names) == len(matrix):
         header = ("true class", *(f"predicted {name}" for name in names))
         rows = [(name, *row) for name, row in zip(names, matrix, strict=True)]
-        blocks.append(Table(header, rows, caption="Confusion matrix (cases)"))
+        table = Table(header, rows, caption=f"Confusion matrix ({unit})")
+        blocks.append(table if len(names) <= MANY_CLASSES else Folded(table.caption, table))
     return blocks
 
 
-def mistakes_blocks(result: ClassificationResult | None) -> list[Block]:
+def mistakes_blocks(result: ClassificationResult | None, unit: str = "cases") -> list[Block]:
+    """The cases that were predicted wrongly, by kind of mistake for two classes."""
     if result is None:
         return [Text(["There are no validation predictions with labels."])]
     rows = result.rows()
     wrong = [row for row in rows if row["prediction"] != row["label"]]
     if result.false_negatives is None or result.false_positives is None:
-        return [Text([f"{len(wrong)} of {len(rows)} cases are wrong."]), *case_tables(wrong, "Wrong cases")]
+        return [Text([f"{len(wrong)} of {len(rows)} {unit} are wrong."]), *case_tables(wrong, f"Wrong {unit}")]
     blocks: list[Block] = []
     for column, kind in (("label", result.false_negatives), ("prediction", result.false_positives)):
         found = [row for row in wrong if row[column] == result.class_names[-1]]
@@ -54,12 +66,38 @@ def mistakes_blocks(result: ClassificationResult | None) -> list[Block]:
     return blocks
 
 
-def case_tables(rows: Sequence[Mapping[str, Any]], caption: str) -> list[Block]:
+def case_tables(rows: Sequence[Mapping[str, Any]], caption: str, folded: bool = False) -> list[Block]:
+    """A table of rows of a prediction file, closed at first when it is long or shall be; of many classes only the
+    two that matter have a probability, the predicted and the true one.
+    """
     if not rows:
         return []
     note = f"The first {MOST_ROWS} of {len(rows)}; the prediction file has all." if len(rows) > MOST_ROWS else ""
-    header = [name.replace("prob_", "p ", 1) if name.startswith("prob_") else name for name in rows[0]]
-    return [Table(header, [list(row.values()) for row in rows[:MOST_ROWS]], caption=caption, note=note)]
+    shown = [_narrow(row) for row in rows[:MOST_ROWS]]
+    table = Table(list(shown[0]), [list(row.values()) for row in shown], caption=caption, note=note)
+    return [Folded(f"{caption}: {len(rows)}", table) if folded or len(rows) > MANY_ROWS else table]
+
+
+def _narrow(row: Mapping[str, Any]) -> dict[str, Any]:
+    classes = [name for name in row if name.startswith("prob_")]
+    if len(classes) <= MANY_CLASSES:
+        return {name.replace("prob_", "p ", 1) if name in classes else name: value for name, value in row.items()}
+    return {
+        **{name: value for name, value in row.items() if name not in classes},
+        "p of the prediction": row[f"prob_{row['prediction']}"],
+        "p of the label": row[f"prob_{row['label']}"],
+    }
+
+
+def count_table(counts: Mapping[str, Mapping[str, int]], caption: str) -> Table:
+    """How many there are of each class in each part of the data; many classes below each other."""
+    classes = list(dict.fromkeys(name for found in counts.values() for name in found))
+    table = [[found.get(name, 0) for name in classes] + [sum(found.values())] for found in counts.values()]
+    if len(classes) <= MANY_CLASSES:
+        rows = [(part, *row) for part, row in zip(counts, table, strict=True)]
+        return Table(("part", *classes, "all"), rows, caption=caption)
+    rows = [(name, *column) for name, column in zip([*classes, "all"], zip(*table, strict=True), strict=True)]
+    return Table(("class", *counts), rows, caption=caption)
 
 
 def key_metric(metrics: Mapping[str, Any]) -> str | None:

@@ -20,11 +20,11 @@ LINES = ("-", "--", "-.", ":")
 def new_axes(
     title: str, xlabel: str, ylabel: str, width: float = 6.4, height: float = 4.2, rows: int = 1
 ) -> tuple[Figure, Axes]:
-    """A figure of its own and its first axes; sizes in inches, a second row is a third as high."""
+    """A figure of its own and its first axes; sizes in inches, the last of several rows is a third as high."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    ratios = [3, 1][:rows]
+    ratios = [3] * max(rows - 1, 1) + [1] * (rows > 1)
     all_axes = figure.subplots(rows, 1, sharex=rows > 1, height_ratios=ratios, squeeze=False)[:, 0]
     for axes in all_axes:
         dress(axes)
@@ -43,7 +43,14 @@ def dress(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "") -> No
 
 def plot_width(class_names: Sequence[str]) -> float:
     """Inches that curves of these classes need, with the legend beside them from four on."""
-    return 5.2 if len(class_names) < 4 else 7.6
+    if len(class_names) < 4:
+        return 5.2
+    return 7 + text_width([shorten(name) for name in class_names])
+
+
+def text_width(texts: Sequence[str]) -> float:
+    """About how many inches the longest of these texts needs."""
+    return 0.085 * max(map(len, texts), default=0)
 
 
 def place_legend(axes: Axes, place: Literal["lower right", "lower left", "upper left"]) -> None:
@@ -86,6 +93,12 @@ def whole_epochs(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def shorten(name: object, longest: int = 28) -> str:
+    """A class name that leaves room for the figure, as `plain` text."""
+    text = str(name)
+    return plain(text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…")
 
 
 def plain(text: object) -> str:

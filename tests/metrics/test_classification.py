@@ -65,7 +65,7 @@ def test_multi_class_auc_is_macro_one_against_rest() -> None:
 def test_absent_class_is_left_out_of_the_averages_and_named() -> None:
     scores = np.eye(3)[[0, 1, 0, 1]]
     result = classification_metrics(scores, [0, 1, 0, 1], ["a", "b", "c"])
-    assert result.metrics == dict.fromkeys(("accuracy", "precision", "recall", "f1", "auc"), 1.0)
+    assert result.metrics == dict.fromkeys(("accuracy", "top2_accuracy", "precision", "recall", "f1", "auc"), 1.0)
     assert result.skipped == ["precision, recall, f1 and auroc of class c: no case of it; averages leave it out"]
 
 

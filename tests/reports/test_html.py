@@ -6,10 +6,12 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from monai_ext.errors import DataError
 from monai_ext.io import write_json
+from monai_ext.metrics import classification_metrics
 from monai_ext.reports import write_cross_validation_report, write_report
 from monai_ext.reports.document import Picture
 
@@ -147,6 +149,65 @@ def test_more_than_two_classes(make_run: Callable[..., Path]) -> None:
     page = Page(write_report(make_run(labels=[*range(7)] * 6, class_names=names)))
     assert re.search(r"\d+ of 42 cases are wrong", page.text)
     assert "predicted type G" in page.text
+
+
+@pytest.fixture
+def run_of_nuclei(make_run: Callable[..., Path]) -> Path:
+    """A run of seven classes with 140 nuclei of three crops each."""
+    names = [f"type {letter}" for letter in "ABCDEFG"]
+    labels = [*range(7)] * 20
+    run = make_run(labels=labels, class_names=names, prefix="n", epochs=2)
+    crops = classification_metrics(np.random.default_rng(0).dirichlet(np.ones(7), 420), labels * 3, names)
+    (run / "predictions/val_predictions.csv").rename(run / "predictions/predictions_nuclei.csv")
+    metrics = json.loads((run / "metrics/metrics.json").read_text())
+    parts = {"name": "crops", **crops.to_dict(), "skipped": ["auc: a reason"]}
+    named = {"cases": "nuclei", "predictions": "predictions/predictions_nuclei.csv", "parts": parts}
+    write_json(run / "metrics/metrics.json", {**metrics, **named})
+    info = json.loads((run / "run.json").read_text())
+    info["data"] = {"counts": {"val": dict.fromkeys(names, 60)}, "cases": {"val": dict.fromkeys(names, 20)}}
+    write_json(run / "run.json", info)
+    return run
+
+
+def test_cases_and_parts_have_their_own_sections_and_names(run_of_nuclei: Path) -> None:
+    page = Page(write_report(run_of_nuclei))
+    headings = [link["href"] for link in page.attributes("a")]
+    assert headings[1:3] == ["#metrics-of-nuclei", "#metrics-of-crops"]
+    of_crops = page.text.split("Metrics of crops")[-1].split("Mistakes")[0]
+    assert "Confusion matrix (crops)" in of_crops
+    assert "95 % interval" not in of_crops
+    for words in ("of 140 nuclei are wrong", "Nuclei by class", "Crops by class", "crops: auc: a reason"):
+        assert words in page.text
+    assert any("per cent of each true class" in str(image["alt"]) for image in page.attributes("img"))
+    figures = zip(page.attributes("figure"), page.attributes("img"), strict=True)
+    wide = {str(image["alt"]).split()[0] for figure, image in figures if figure.get("class") == "wide"}
+    assert "ROC" in wide
+    assert "Training" not in wide
+
+
+def test_many_classes_and_cases_make_a_narrow_table_closed_at_first(
+    run_of_nuclei: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monai_ext.reports.html.picture", lambda figure, alt: Picture(b"", alt))
+    page = Page(write_report(run_of_nuclei))
+    assert "Validation nuclei: 140" in page.text
+    table = page.source.split("Validation nuclei: 140")[1].split("</table>")[0]
+    assert re.findall(r'scope="col">([^<]+)', table) == [
+        *("case", "prediction", "label", "p of the prediction", "p of the label")
+    ]
+    assert table.count("<tr>") == 141
+    assert len(page.attributes("details")) >= 2
+
+
+def test_a_damaged_entry_of_the_parts_is_as_if_there_were_none(
+    run_of_nuclei: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monai_ext.reports.html.picture", lambda figure, alt: Picture(b"", alt))
+    metrics = json.loads((run_of_nuclei / "metrics/metrics.json").read_text())
+    write_json(run_of_nuclei / "metrics/metrics.json", {**metrics, "parts": [1], "predictions": 7})
+    page = Page(write_report(run_of_nuclei))
+    assert "Metrics of crops" not in page.text
+    assert "val_predictions.csv: not there" in page.text
 
 
 def test_other_plots_of_the_run_are_shown(make_run: Callable[..., Path]) -> None:

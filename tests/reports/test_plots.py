@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from monai_ext.metrics import classification_metrics
 from monai_ext.reports import plots, save_all
@@ -77,4 +80,59 @@ def test_nothing_to_draw_draws_nothing(tmp_path: Path) -> None:
 def test_class_names_with_formula_signs_are_drawn_as_they_are(tmp_path: Path) -> None:
     names = ["$\\frac{", "_hidden", "<b>"]
     result = classification_metrics(np.eye(3)[[0, 1, 2, 0]], [0, 1, 2, 1], names)
-    assert len(save_all(tmp_path, [], result, counts={"_part": dict.fromkeys(names, 1), "$": {names[0]: 2}})) == 5
+    assert len(save_all(tmp_path, [], result, counts={"_part": dict.fromkeys(names, 1), "$": {names[0]: 2}})) == 6
+
+
+LONG = [f"class {number} with a name that is longer than any axis" for number in range(18)]
+
+
+def drawn_boxes(texts: list) -> list:
+    """Extents in pixels of the texts of a figure that has been laid out."""
+    return [text.get_window_extent() for text in texts if text.get_text()]
+
+
+@pytest.mark.parametrize("count", [2, 4, 18])
+def test_long_class_names_neither_overlap_nor_leave_the_confusion_matrix(count: int) -> None:
+    figure = plots.confusion_matrix(np.eye(count, dtype=int).tolist(), LONG[:count])
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    across, down = drawn_boxes(axes.get_xticklabels()), drawn_boxes(axes.get_yticklabels())
+    assert len(across) == len(down) == count
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(across))
+    assert all(a.y0 > b.y1 for a, b in itertools.pairwise(down))
+    inside = figure.bbox
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= inside.x1 for box in [*across, *down])
+
+
+@pytest.mark.parametrize("draw", [plots.roc, plots.precision_recall, plots.calibration])
+def test_the_legend_of_many_classes_stands_beside_the_curves(draw: Callable[..., Figure]) -> None:
+    labels = np.tile(np.arange(18), 4)
+    scores = np.random.default_rng(0).dirichlet(np.ones(18), 72)
+    figure = draw(scores, labels, LONG)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    legend = axes.get_legend().get_window_extent()
+    assert legend.x0 > axes.get_window_extent().x1
+    assert legend.x1 <= figure.bbox.x1
+    assert len(axes.get_legend().get_texts()) == 18
+
+
+def test_more_than_two_classes_have_counts_and_shares_in_two_pictures() -> None:
+    result = classification_metrics(np.eye(3)[[0, 1, 1, 0]], [0, 0, 1, 1], ["a", "b", "c"])
+    drawn = plots.figures(result=result)
+    counts, shares = (drawn[name].axes[0].texts for name in ("confusion_matrix", "confusion_matrix_normalised"))
+    assert [text.get_text() for text in counts] == ["1", "1", "0", "1", "1", "0", "0", "0", "0"]
+    assert [text.get_text() for text in shares] == ["50", "50", "0", "50", "50", "0", "", "", ""]
+
+
+def test_metrics_of_parts_have_axes_of_their_own_in_the_same_colours() -> None:
+    history = [{**row, "f1": 0.4, "crops_f1": 0.3, "crops_auc": 0.2} for row in HISTORY]
+    figure = plots.learning_curves(history, None, "nuclei", "crops")
+    nuclei, crops, _ = figure.axes
+    assert [axes.get_title(loc="left") for axes in (nuclei, crops)] == [
+        *("Validation metrics of nuclei", "Validation metrics of crops")
+    ]
+    colours = [{line.get_label(): line.get_color() for line in axes.lines} for axes in (nuclei, crops)]
+    assert colours[0] == colours[1]
+    assert list(crops.lines[0].get_ydata()) == [0.2, 0.2, 0.2]
+    assert len(plots.learning_curves(history).axes) == 2

@@ -1,0 +1,48 @@
+"""What a run says about its data: how many there are of each class, and a hash to tell them from others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from numbers import Number
+from typing import Any
+
+Data = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def fingerprint(data: Data) -> str:
+    """A hash of cases, labels, file sizes and times, and positions of parts, section by section.
+
+    A section ``test`` doesn't count: no training depends on it.
+    """
+    content = {section: [_identity(item) for item in items] for section, items in data.items() if section != "test"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def count_labels(data: Data, class_names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Items per class in every section; without class names, items in all."""
+    if not class_names:
+        return {section: {"cases": len(items)} for section, items in data.items()}
+    counters = {section: Counter(int(item["label"]) for item in items) for section, items in data.items()}
+    return {
+        section: {name: counter[index] for index, name in enumerate(class_names)}
+        for section, counter in counters.items()
+    }
+
+
+def unique_cases(data: Data) -> dict[str, list[Mapping[str, Any]]]:
+    """The first item of each case in every section: an item may be a part of its case."""
+    found: dict[str, dict[Any, Mapping[str, Any]]] = {section: {} for section in data}
+    for section, items in data.items():
+        for number, item in enumerate(items):
+            found[section].setdefault(item.get("case", number), item)
+    return {section: list(cases.values()) for section, cases in found.items()}
+
+
+def _identity(item: Mapping[str, Any]) -> list[Any]:
+    known = [item.get("case"), item.get("label"), item.get("stamp")]
+    # The numbers of an item are what tells it from other parts of its case, such as a crop's position.
+    position = {name: item[name] for name in item if name != "label" and isinstance(item[name], Number)}
+    return [*known, position] if position else known

@@ -1,0 +1,75 @@
+"""Confidence intervals of metrics over cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from monai_ext.metrics.classification import ClassificationResult, FloatArray, IntArray, scalar_metrics
+
+
+def bootstrap_interval(
+    metric_fn: Callable[[FloatArray, IntArray], float | None],
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    level: float = 0.95,
+    n: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Percentile interval of a metric by a bootstrap stratified by class.
+
+    Each resample draws with replacement within each class, so that it has the class counts of the original (and
+    an AUC exists in every one). The interval tells of the cases, not of another training of the network.
+
+    Args:
+        metric_fn: ``metric_fn(probabilities, labels)`` → number, or ``None`` where it is not computable.
+        probabilities: (N, C) or (N,).
+        labels: (N,) class indices.
+        level: coverage, 0..1.
+        n: number of resamples.
+        seed: of the resampling.
+
+    Returns:
+        ``(low, high)``, or ``None`` where the metric is not computable.
+    """
+    found = _bootstrap(lambda p, y: {"value": metric_fn(p, y)}, probabilities, labels, level, n, seed)
+    return found.get("value")
+
+
+def bootstrap_intervals(
+    result: ClassificationResult, level: float = 0.95, n: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """`bootstrap_interval` of every single number in ``result.metrics``, on the same resamples."""
+    if not np.isfinite(result.probabilities).all():
+        return {}
+    return _bootstrap(scalar_metrics, result.probabilities, result.labels, level, n, seed)
+
+
+def _bootstrap(
+    metrics_fn: Callable[[FloatArray, IntArray], dict[str, float | None]],
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    level: float,
+    n: int,
+    seed: int,
+) -> dict[str, tuple[float, float]]:
+    if not 0 < level < 1 or n < 1:
+        raise ValueError(f"bootstrap: level must be within 0..1 and n at least 1, got level={level} and n={n}")
+    scores, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(labels).astype(np.int64)
+    rng = np.random.default_rng(seed)
+    strata = [np.flatnonzero(truth == value) for value in np.unique(truth)]
+    values: dict[str, list[float]] = {}
+    for _ in range(n):
+        chosen = np.concatenate([rng.choice(stratum, size=stratum.size) for stratum in strata])
+        for name, value in metrics_fn(scores[chosen], truth[chosen]).items():
+            if value is not None and np.isfinite(value):
+                values.setdefault(name, []).append(value)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    return {
+        name: (float(low), float(high))
+        for name, found in values.items()
+        if len(found) == n
+        for low, high in [np.quantile(found, tails)]
+    }

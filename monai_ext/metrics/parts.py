@@ -1,0 +1,85 @@
+"""From the parts of a case (crops of a nucleus, slices of a volume) to the case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.metrics.classification import ClassificationResult, FloatArray, classification_metrics
+
+T = TypeVar("T")
+
+
+def merge_parts(parts: ClassificationResult, positive: str | None = None) -> ClassificationResult:
+    """Metrics of the cases that the parts belong to; a case's probabilities are the mean of its parts'.
+
+    Args:
+        parts: one row a part, `ClassificationResult.cases` naming the case of each.
+        positive: see `classification_metrics`.
+
+    Returns:
+        one row a case, in the order of their first parts.
+
+    Raises:
+        DataError: when the parts of a case have different labels.
+    """
+    names, probabilities = mean_by_case(parts.cases, parts.probabilities)
+    label_of = label_by_case(parts.cases, [parts.class_names[label] for label in parts.labels])
+    labels = [parts.class_names.index(label_of[name]) for name in names]
+    return classification_metrics(probabilities, labels, parts.class_names, positive, names)
+
+
+def mean_by_case(cases: Sequence[str], probabilities: ArrayLike) -> tuple[list[str], FloatArray]:
+    """Names of the M cases in the order of their first parts, and the mean probabilities of their parts.
+
+    Args:
+        cases: (N,) name of the case that each part belongs to.
+        probabilities: (N, C), 0..1.
+
+    Returns:
+        M names and (M, C) float64.
+    """
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(cases))}
+    case_of = np.array([numbers[name] for name in cases], dtype=np.int64)
+    scores = np.asarray(probabilities, dtype=np.float64)
+    sums = np.zeros((len(numbers), scores.shape[1]))
+    np.add.at(sums, case_of, scores)
+    return list(numbers), sums / np.bincount(case_of)[:, None]
+
+
+def label_by_case(cases: Sequence[str], labels: Sequence[T]) -> dict[str, T]:
+    """The label of each case.
+
+    Raises:
+        DataError: when two parts of a case have different ones.
+    """
+    found: dict[str, T] = {}
+    for case, label in zip(cases, labels, strict=True):
+        if found.setdefault(case, label) != label:
+            raise DataError(
+                f"case {case!r} has parts labelled {found[case]!r} and parts labelled {label!r}; "
+                "all parts of a case must have its label"
+            )
+    return found
+
+
+def part_values(item: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """What tells a part from the others of its case, as plain numbers or text.
+
+    Args:
+        item: a decollated batch item.
+        columns: its keys, for example ``["crop_z", "crop_y", "crop_x"]``.
+
+    Raises:
+        ConfigError: when the item lacks one.
+    """
+    missing = [name for name in columns if name not in item]
+    if missing:
+        raise ConfigError(f"part_columns: the items have no {missing[0]!r}; their keys are {sorted(item)}")
+    values = {name: item[name] for name in columns}
+    return {n: v.item() if isinstance(v, (torch.Tensor, np.generic)) else v for n, v in values.items()}

@@ -1,0 +1,109 @@
+"""Folds that have been trained before, with and without parts: only what they say together is made."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from monai_ext import runs
+from monai_ext.engines.cross_validation import CrossValidation
+from monai_ext.handlers import ClassificationOutputs, RunRecords, fold_checkpoints
+from monai_ext.io import read_csv, read_json, write_json
+from monai_ext.metrics import classification_metrics, merge_parts
+
+NAMES = ["A", "B", "C"]
+SETTINGS = {"scaling": "unit", "classes": [[1, "A"], [3, "B"], [4, "C"]]}
+DATA = {"train": [{"case": "t", "label": 0, "crop_z": 0}], "val": [{"case": "v", "label": 1, "crop_z": 0}]}
+
+
+@pytest.fixture
+def cross_validation(tmp_path):
+    """A cross-validation of two folds over a config without a network."""
+    sections = {"train": DATA["train"], "validate": DATA["val"]}
+    config = {
+        "bundle_root": None,
+        "output_dir": str(tmp_path / "runs"),
+        "fold": 1,
+        "num_folds": 5,
+        "lr": 1e-3,
+        "tracking_uri": "none",
+        "experiment_name": "nuclei",
+        "class_names": NAMES,
+        **{name: {"dataset": {"data": items}} for name, items in sections.items()},
+    }
+    file = write_json(tmp_path / "bundle" / "configs" / "train.json", config)
+    return CrossValidation(str(file), 2, {})
+
+
+def finished_run(cross_validation, fold, parts="crops", best="checkpoints/best_f1.pt"):
+    """What a training of one fold leaves behind: three nuclei of three crops each."""
+    run = runs.RunFolder(cross_validation.output_dir, fold)
+    run.open()
+    labels = np.repeat([0, 1, 2], 3)
+    scores = np.random.default_rng(fold).dirichlet(np.ones(3), 9) + np.eye(3)[labels]
+    cases = [f"n{fold}{number}" for number in labels]
+    columns = {"crop_z": [0, 80, 160] * 3} if parts else None
+    items = classification_metrics(
+        scores / scores.sum(axis=1, keepdims=True), labels, NAMES, cases=cases, columns=columns
+    )
+    outputs = ClassificationOutputs(NAMES, "nuclei" if parts else None, parts)
+    outputs.result, outputs.part_result = (merge_parts(items), items) if parts else (items, None)
+    records = RunRecords(run, "train", DATA, NAMES, outputs)
+    records.open(seed=0, first_epoch=None)
+    outputs.write(run / "predictions")
+    records.metrics(None, 4, {"val_loss": 0.1 * fold, "crops_accuracy": 0.5})
+    (run / "checkpoints").mkdir()
+    torch.save({"model": {}, "settings": SETTINGS}, run / best)
+    run.update(parameters=cross_validation.settings, best_checkpoint=best)
+    run.close(runs.FINISHED)
+
+
+def test_the_nuclei_of_all_folds_are_evaluated_together(cross_validation):
+    for fold in (1, 2):
+        finished_run(cross_validation, fold)
+    record = cross_validation.run()
+    content = read_json(record)
+    rows = read_csv(record.with_name("out_of_fold.csv"), ["case", "fold", "prediction", "label"], unique="case")
+    assert [row["case"] for row in rows] == ["n10", "n11", "n12", "n20", "n21", "n22"]
+    assert list(rows[0]) == ["case", "fold", "prob_A", "prob_B", "prob_C", "prediction", "label"]
+    assert np.sum(content["out_of_fold"]["confusion_matrix"]) == 6
+    assert content["out_of_fold"]["intervals"].keys() == content["out_of_fold"]["metrics"].keys()
+    assert content["mean"]["val_loss"] == pytest.approx(0.15)
+    assert not [name for name in content["mean"] if name.startswith("crops")]
+    assert "over all nuclei" in record.with_name("report.html").read_text(encoding="utf-8")
+
+
+def test_the_record_holds_the_settings_and_leads_to_each_fold_s_main_checkpoint(cross_validation):
+    for fold in (1, 2):
+        finished_run(cross_validation, fold)
+    record = cross_validation.run()
+    content = read_json(record)
+    assert content["settings"] == SETTINGS
+    assert all(fold["checkpoint"] == f"{fold['run_dir']}/checkpoints/best_f1.pt" for fold in content["folds"])
+    found = fold_checkpoints(record)
+    assert len(found) == 2
+    assert all(path.is_file() for path in found)
+
+
+def test_records_that_name_no_checkpoint_lead_to_best_pt(tmp_path):
+    folds = [{"fold": 1, "run_dir": "../fold_1/run_x"}]
+    record = write_json(tmp_path / "cross_validation.json", {"folds": folds})
+    assert fold_checkpoints(record) == [tmp_path / "../fold_1/run_x/checkpoints/best.pt"]
+
+
+def test_runs_of_one_level_that_name_neither_file_are_read_as_before(cross_validation):
+    for fold in (1, 2):
+        finished_run(cross_validation, fold, parts=None, best="checkpoints/best.pt")
+    for metrics in cross_validation.output_dir.rglob("metrics.json"):
+        content = json.loads(metrics.read_text())
+        del content["predictions"]
+        write_json(metrics, content)
+    for path in cross_validation.output_dir.rglob("run.json"):
+        content = json.loads(path.read_text())
+        del content["best_checkpoint"]
+        write_json(path, content)
+    record = cross_validation.run()
+    assert len(read_csv(record.with_name("out_of_fold.csv"), ["case"])) == 18
+    assert all(path.is_file() for path in fold_checkpoints(record))
+    assert read_json(record)["cases"] is None
