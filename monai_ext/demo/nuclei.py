@@ -111,8 +111,8 @@ def write_nucleus(folder: Path, image: np.ndarray, mask: np.ndarray, rng: np.ran
     """Write ``raw`` and ``mask``: mostly plain uint8, some stacks as uint16, some compressed, drawn from ``rng``."""
     import tifffile
 
-    wide = rng.random() < 0.12
-    compression = rng.choice(["none", "lzw", "zlib"], p=[0.76, 0.12, 0.12])
+    wide = rng.random() < 0.1
+    compression = rng.choice(["none", "lzw", "zlib"], p=[0.8, 0.1, 0.1])
     voxels = np.rint(image * 257).astype(np.uint16) if wide else np.rint(image).astype(np.uint8)
     options: dict[str, Any] = {"metadata": None, "photometric": "minisblack"}
     for name in ("raw", "mask"):
