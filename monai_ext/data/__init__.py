@@ -4,13 +4,17 @@ from monai_ext.data.checks import Problem
 from monai_ext.data.loader import SeededLoader
 from monai_ext.data.prepared import PreparedDataset, prepare
 from monai_ext.data.seeded import SeededDataset
+from monai_ext.data.slice_cache import SliceCache
 from monai_ext.data.splits import class_counts, grouped_stratified_folds
+from monai_ext.data.tiff_stack import TiffStack
 
 __all__ = [
     "PreparedDataset",
     "Problem",
     "SeededDataset",
     "SeededLoader",
+    "SliceCache",
+    "TiffStack",
     "class_counts",
     "grouped_stratified_folds",
     "prepare",

@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from monai_ext.data.volumes import geometry_difference, read_volume
 from monai_ext.errors import DataError
+
+Case = TypeVar("Case")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,19 @@ def run_checks(
     check: Callable[..., list[Problem]], cases: Sequence[Mapping[str, Any]], workers: int | None = None
 ) -> list[Problem]:
     """Call ``check(**case)`` for every case in threads (inflating releases Python's lock), with a progress bar."""
+    return [
+        problem
+        for problems in in_threads(lambda case: check(**case), cases, "checking", workers)
+        for problem in problems
+    ]
+
+
+def in_threads(
+    work: Callable[[Case], Result], cases: Sequence[Case], title: str, workers: int | None = None
+) -> list[Result]:
+    """``work(case)`` for every case, in order, with a progress bar; by default one thread a CPU, at most 8."""
     from tqdm import tqdm
 
     workers = min(8, os.cpu_count() or 1) if workers is None else max(1, workers)
     with ThreadPoolExecutor(workers) as executor:
-        results = executor.map(lambda case: check(**case), cases)
-        return [
-            problem
-            for problems in tqdm(results, desc="checking", total=len(cases), unit="case", disable=None)
-            for problem in problems
-        ]
+        return list(tqdm(executor.map(work, cases), desc=title, total=len(cases), unit="case", disable=None))

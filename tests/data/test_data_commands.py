@@ -113,3 +113,60 @@ def test_command_modules_import_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def nuclei_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from monai_ext.demo.nuclei import make_demo
+
+    return make_demo(tmp_path_factory.mktemp("nuclei") / "demo", counts=(3, 3, 0, 0, 1))
+
+
+@pytest.fixture
+def nuclei_bundle(tmp_path: Path) -> Path:
+    """What a bundle's config says of its data, and no more."""
+
+    def section(name: str) -> dict:
+        items = {"_target_": "monai_ext.data.nuclei.split_items", "section": name, "num_folds": 2, "test_fraction": 0}
+        items |= {"index": "@index", "class_map": "@class_map"}
+        return {"dataset": {"data": items}, "preprocessing": {"_target_": "Compose", "transforms": "@preparation"}}
+
+    config = {
+        "bundle_root": "$None",
+        "dataset_dir": "$None",
+        "crop_size": 48,
+        "index": {"_target_": "monai_ext.data.nuclei.index", "dataset_dir": "@dataset_dir", "crop_size": "@crop_size"},
+        "class_map": {"_target_": "monai_ext.data.nuclei.class_map", "index": "@index"},
+        "preparation": [{"_target_": "monai_ext.transforms.LoadCropd", "crop_size": "@crop_size", "margin": 4}],
+        "train": section("train"),
+        "validate": section("val"),
+    }
+    (tmp_path / "bundle" / "configs").mkdir(parents=True)
+    (tmp_path / "bundle" / "configs" / "train.json").write_text(json.dumps(config), encoding="utf-8")
+    return tmp_path / "bundle"
+
+
+def test_check_passes_on_only_the_options_of_the_data(run, brats_dir: Path, nuclei_dir: Path, tmp_path: Path) -> None:
+    table = nuclei_dir / "classes.csv"
+    result = run("check", "nuclei_vgg3d", "--dataset_dir", nuclei_dir, "--class_csv", table, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    assert "0 errors, 2 warnings" in result.output  # three samples a class
+    for words in (
+        ("check", "nuclei_vgg3d", "--dataset_dir", nuclei_dir, "--modality", "t1"),
+        ("check", "brats_resnet50", "--dataset_dir", brats_dir, "--class_csv", table),
+    ):
+        error = run(*words).exception
+        assert isinstance(error, ConfigError)
+        assert f"{words[-2]} is no option for the data of {words[1]}" in str(error)
+    assert "0 errors" in run("check", "brats_resnet50", "--dataset_dir", brats_dir, "--modality", "t1").output
+
+
+def test_prepare_fills_the_cache_with_crops(run, nuclei_dir: Path, nuclei_bundle: Path, tmp_path: Path) -> None:
+    words = ("prepare", "nuclei_vgg3d", "--dataset_dir", nuclei_dir, "--bundle_root", nuclei_bundle, "--workers", 1)
+    words += ("--output", tmp_path / "cache")
+    result = run(*words)
+    done = len(list((tmp_path / "cache").glob("*.pt")))
+    assert done >= 6
+    assert f"{done} cases prepared, 0 were ready" in result.output
+    assert f"0 cases prepared, {done} were ready" in run(*words).output
+    assert "0 were ready" in run(*words, "--crop_size", 40).output

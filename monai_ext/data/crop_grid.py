@@ -1,0 +1,57 @@
+"""Where the crops of a volume lie, and what is left of them inside their margin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+from monai_ext.errors import ConfigError
+
+Position = tuple[int, int, int]
+
+
+def triple(name: str, value: int | Sequence[int], least: int = 1) -> Position:
+    """One number for all axes, or three, as (Z, Y, X).
+
+    Raises:
+        ConfigError: with ``name``, for anything but integers of at least ``least``.
+    """
+    values = (value,) * 3 if isinstance(value, int) else tuple(value) if isinstance(value, list | tuple) else ()
+    if len(values) != 3 or any(isinstance(v, bool) or not isinstance(v, int) or v < least for v in values):
+        raise ConfigError(f"{name} must be one or three integers of at least {least} (Z, Y, X), got {value!r}")
+    return values
+
+
+def crop_grid(shape: Sequence[int], crop_size: int | Sequence[int]) -> list[Position]:
+    """First voxels (z, y, x) of the crops of a volume that don't overlap, X fastest.
+
+    They begin at 0 and follow each other in steps of their size; along an axis of length D there are
+    max(1, D // size) of them. So a rest that fills no crop is left out, and an axis shorter than a crop gives one
+    that reaches beyond it (and is padded with zeros at the end).
+
+    Args:
+        shape: voxels along Z, Y, X.
+        crop_size: voxels, one number for all axes or three.
+    """
+    size = triple("crop_size", crop_size)
+    counts = [max(1, length // step) for length, step in zip(shape, size, strict=True)]
+    return [(z * size[0], y * size[1], x * size[2]) for z, y, x in product(*(range(count) for count in counts))]
+
+
+def margins(crop_size: int | Sequence[int], margin: int | Sequence[int]) -> Position:
+    """Voxels cut off each side of a crop along Z, Y, X: ``margin``, but at most a quarter of the axis."""
+    size, wanted = triple("crop_size", crop_size), triple("margin", margin, least=0)
+    return min(wanted[0], size[0] // 4), min(wanted[1], size[1] // 4), min(wanted[2], size[2] // 4)
+
+
+def trimmed_size(crop_size: int | Sequence[int], margin: int | Sequence[int]) -> list[int]:
+    """Voxels along Z, Y, X that `margins` leave of a crop: 80 with a margin of 10 is 60."""
+    size, cut = triple("crop_size", crop_size), margins(crop_size, margin)
+    return [length - 2 * edge for length, edge in zip(size, cut, strict=True)]
+
+
+def input_size(
+    crop_size: int | Sequence[int], margin: int | Sequence[int], target_size: int | Sequence[int] | None = None
+) -> list[int]:
+    """What a network gets, along Z, Y, X: ``target_size``, to which crops are resampled, else the trimmed size."""
+    return trimmed_size(crop_size, margin) if target_size is None else list(triple("target_size", target_size))

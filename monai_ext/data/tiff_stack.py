@@ -1,0 +1,156 @@
+"""A folder of 2-D TIFF slices as one volume, of which a crop costs what the crop holds."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_ext.data.slice_cache import SliceCache
+from monai_ext.data.tiff_slices import (
+    DAMAGED,
+    SliceFile,
+    SliceHeader,
+    decode_slice,
+    disagreement,
+    list_slices,
+    native,
+    read_header,
+    reason,
+)
+from monai_ext.errors import DataError
+
+
+@dataclass(frozen=True)
+class TiffStack:
+    """Where the voxels of a stack lie; holds no voxels, can be pickled, and compares by value.
+
+    Attributes:
+        folder: of the slices.
+        names: of the files in natural order (``slice_2`` before ``slice_10``, whatever the zero padding).
+        shape: voxels along Z (files), Y (rows), X (columns).
+        dtype: of the files, with byte order, for example ">u2".
+        offsets: first byte of each slice's pixels, when all slices are uncompressed and in one piece; else None.
+        newest: modification time in ns of the slice changed last; a later one means that the data changed.
+    """
+
+    folder: str
+    names: tuple[str, ...] = field(repr=False)
+    shape: tuple[int, int, int]
+    dtype: str
+    offsets: tuple[int, ...] | None = field(repr=False)
+    newest: int
+
+    @classmethod
+    def scan(cls, folder: str | Path, files: Sequence[SliceFile] | None = None) -> TiffStack:
+        """Read the headers of all slices (and no voxel).
+
+        Args:
+            files: what `list_slices` gives for ``folder``, when it is known already.
+
+        Raises:
+            DataError: naming the file (or the empty folder): not a TIFF, empty, truncated, several pages, colour, of
+                another shape or data type than the first slice, of a type that isn't a real number.
+        """
+        files = list_slices(folder) if files is None else files
+        root = Path(os.path.abspath(folder))
+        headers: list[SliceHeader] = []
+        for file in files:
+            headers.append(read_header(root / file.name))
+            if difference := disagreement(headers[0], headers[-1], files[0].name):
+                raise DataError(difference, root / file.name)
+        in_place = all(header.offset is not None and header.dtype == headers[0].dtype for header in headers)
+        return cls(
+            folder=str(root),
+            names=tuple(file.name for file in files),
+            shape=(len(files), *headers[0].shape),
+            dtype=headers[0].dtype if in_place else native(headers[0].dtype).str,
+            offsets=tuple(header.offset or 0 for header in headers) if in_place else None,
+            newest=max(file.mtime for file in files),
+        )
+
+    def __fspath__(self) -> str:
+        return self.folder
+
+    def __str__(self) -> str:
+        return self.folder
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TiffStack:
+        return self
+
+    def path(self, index: int) -> Path:
+        """File of slice ``index``."""
+        return Path(self.folder, self.names[index])
+
+    def read(self, start: Sequence[int], size: Sequence[int], cache: SliceCache | None = None) -> np.ndarray:
+        """The voxels of a box; where it reaches beyond the end of an axis, zeros.
+
+        Uncompressed slices are mapped, and only rows and columns of the box are copied. Others are decoded whole, and
+        kept in ``cache``.
+
+        Args:
+            start: first voxel along Z, Y, X, from 0.
+            size: voxels along Z, Y, X.
+
+        Returns:
+            the files' type in native byte order, of shape ``size``.
+
+        Raises:
+            DataError: naming the file that is missing, damaged, or has changed since it was scanned.
+            ValueError: for a negative start.
+        """
+        if min(start) < 0:
+            raise ValueError(f"TiffStack.read: start must not be negative, got {tuple(start)}")
+        box = np.zeros(tuple(size), native(self.dtype))
+        stop = [min(first + length, end) for first, length, end in zip(start, size, self.shape, strict=True)]
+        if any(first >= last for first, last in zip(start, stop, strict=True)):
+            return box
+        rows, columns = slice(start[1], stop[1]), slice(start[2], stop[2])
+        part = box[:, : stop[1] - start[1], : stop[2] - start[2]]
+        for target, index in enumerate(range(start[0], stop[0])):
+            part[target] = self._slice(index, cache)[rows, columns]
+        return box
+
+    def read_slice(self, index: int) -> np.ndarray:
+        """A whole slice (Y, X), in native byte order; see `read`."""
+        return self.read((index, 0, 0), (1, *self.shape[1:]))[0]
+
+    def _slice(self, index: int, cache: SliceCache | None) -> np.ndarray:
+        if self.offsets is not None:
+            return self._mapped(index, self.offsets[index])
+        return self._decode(index) if cache is None else cache.get(self, index, self._decode)
+
+    def _mapped(self, index: int, offset: int) -> np.ndarray:
+        try:
+            with open(self.path(index), "rb") as file:
+                status = os.fstat(file.fileno())
+                self._check_unchanged(index, status)
+                dtype = np.dtype(self.dtype)
+                # Touching a mapping behind the end of its file kills the process (SIGBUS).
+                if status.st_size < offset + self.shape[1] * self.shape[2] * dtype.itemsize:
+                    raise DataError(f"is truncated ({status.st_size} bytes); {DAMAGED}", self.path(index))
+                # unmapped as soon as no array refers to it
+                mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise DataError(reason(error), self.path(index)) from error
+        return np.ndarray(self.shape[1:], dtype, mapping, offset)
+
+    def _decode(self, index: int) -> np.ndarray:
+        path = self.path(index)
+        try:
+            self._check_unchanged(index, os.stat(path))
+        except OSError as error:
+            raise DataError(reason(error), path) from error
+        header, pixels = decode_slice(path)
+        if header.shape != self.shape[1:] or native(header.dtype) != native(self.dtype):
+            raise DataError("has changed since the data were scanned; start again", path)
+        return pixels
+
+    def _check_unchanged(self, index: int, status: os.stat_result) -> None:
+        if status.st_mtime_ns > self.newest:
+            raise DataError("has changed since the data were scanned; start again", self.path(index))
