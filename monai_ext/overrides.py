@@ -64,7 +64,9 @@ def check_choices(config: Any) -> None:
         if match is None:
             continue
         table, value = config.get(match["table"]), config.get(match["knob"])
-        if isinstance(table, Mapping) and isinstance(value, str) and value not in table:
+        if not isinstance(table, Mapping) or "_target_" in table:
+            continue  # made when the config is instantiated: it has to check for itself
+        if isinstance(value, str) and value not in table:
             choices = ", ".join(table)
             raise ConfigError(f"--{match['knob']} {value}: unknown{_nearest(value, list(table))} (choices: {choices})")
 

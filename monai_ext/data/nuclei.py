@@ -43,6 +43,7 @@ __all__ = [
     "input_size",
     "saved_class_map",
     "split_items",
+    "splits",
     "trimmed_size",
 ]
 
@@ -100,6 +101,20 @@ def split_items(
         train, val = grouped_stratified_folds(rest, [labels[case] for case in rest], num_folds, seed)[fold - 1]
         cases = {rest[i] for i in (train if section == "train" else val)}
     return [item for sample in index.samples if sample.case in cases for item in _items(sample, labels[sample.case])]
+
+
+def splits(
+    index: NucleiIndex,
+    class_map: ClassMap,
+    fold: int = 1,
+    num_folds: int = 5,
+    test_fraction: float = 0.15,
+    seed: int = 42,
+    sample_percent: float = 100.0,
+) -> dict[str, list[dict[str, Any]]]:
+    sections = SECTIONS if test_fraction else SECTIONS[:2]
+    arguments = (fold, num_folds, test_fraction, seed, sample_percent)
+    return {section: split_items(index, class_map, section, *arguments) for section in sections}
 
 
 def inference_items(index: NucleiIndex, class_map: ClassMap) -> list[dict[str, Any]]:

@@ -20,8 +20,8 @@ from monai_ext.networks import VGG3D, network_settings
 CLASSES = [
     [1, "Euchromatic"],
     [2, "Heterochromatic clumps"],
-    [4, "Peripheral rim"],
-    [5, "Banded"],
+    [4, "Reticular"],
+    [5, "Lamellar"],
 ]
 
 
