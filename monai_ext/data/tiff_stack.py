@@ -110,35 +110,45 @@ class TiffStack:
         stop = [min(first + length, end) for first, length, end in zip(start, size, self.shape, strict=True)]
         if any(first >= last for first, last in zip(start, stop, strict=True)):
             return box
-        rows, columns = slice(start[1], stop[1]), slice(start[2], stop[2])
         part = box[:, : stop[1] - start[1], : stop[2] - start[2]]
         for target, index in enumerate(range(start[0], stop[0])):
-            part[target] = self._slice(index, cache)[rows, columns]
+            part[target] = self._rows(index, start[1], stop[1], cache)[:, start[2] : stop[2]]
         return box
 
     def read_slice(self, index: int) -> np.ndarray:
         """A whole slice (Y, X), in native byte order; see `read`."""
         return self.read((index, 0, 0), (1, *self.shape[1:]))[0]
 
-    def _slice(self, index: int, cache: SliceCache | None) -> np.ndarray:
+    def _rows(self, index: int, first: int, last: int, cache: SliceCache | None) -> np.ndarray:
         if self.offsets is not None:
-            return self._mapped(index, self.offsets[index])
-        return self._decode(index) if cache is None else cache.get(self, index, self._decode)
+            return self._mapped(index, self.offsets[index], first, last)
+        image = self._decode(index) if cache is None else cache.get(self, index, self._decode)
+        return image[first:last]
 
-    def _mapped(self, index: int, offset: int) -> np.ndarray:
+    def _mapped(self, index: int, offset: int, first: int, last: int) -> np.ndarray:
+        dtype = np.dtype(self.dtype)
+        stride = self.shape[2] * dtype.itemsize
+        begin, end = offset + first * stride, offset + last * stride
+        page = begin - begin % mmap.ALLOCATIONGRANULARITY
+        path = os.path.join(self.folder, self.names[index])
         try:
-            with open(self.path(index), "rb") as file:
-                status = os.fstat(file.fileno())
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                status = os.fstat(descriptor)
                 self._check_unchanged(index, status)
-                dtype = np.dtype(self.dtype)
                 # Touching a mapping behind the end of its file kills the process (SIGBUS).
-                if status.st_size < offset + self.shape[1] * self.shape[2] * dtype.itemsize:
-                    raise DataError(f"is truncated ({status.st_size} bytes); {DAMAGED}", self.path(index))
+                if status.st_size < offset + self.shape[1] * stride:
+                    raise DataError(f"is truncated ({status.st_size} bytes); {DAMAGED}", path)
+                # Without this, the first touch makes the system read far more than the rows from a disk.
+                if hasattr(os, "posix_fadvise"):
+                    os.posix_fadvise(descriptor, begin, end - begin, os.POSIX_FADV_WILLNEED)
                 # unmapped as soon as no array refers to it
-                mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                mapping = mmap.mmap(descriptor, end - page, access=mmap.ACCESS_READ, offset=page)
+            finally:
+                os.close(descriptor)
         except OSError as error:
-            raise DataError(reason(error), self.path(index)) from error
-        return np.ndarray(self.shape[1:], dtype, mapping, offset)
+            raise DataError(reason(error), path) from error
+        return np.ndarray((last - first, self.shape[2]), dtype, mapping, begin - page)
 
     def _decode(self, index: int) -> np.ndarray:
         path = self.path(index)
