@@ -43,7 +43,7 @@ def prepare(
     # Both sides of one fold are all cases of the data.
     sections = ("train", "validate")
     cases = [case for section in sections for case in parser.get_parsed_content(f"{section}#dataset#data")]
-    dataset = PreparedDataset(cases, parser.get_parsed_content("validate#preprocessing"), output)
+    dataset = PreparedDataset(cases, parser.get_parsed_content("preparation"), output)
     done = fill(dataset, workers)
     typer.echo(f"{done} cases prepared, {len(dataset) - done} were ready")
     typer.echo(str(output))

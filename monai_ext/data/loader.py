@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
 import torch
-from monai.data import DataLoader
+from monai.data import DataLoader, list_data_collate
 from torch.utils.data.distributed import DistributedSampler
 
 from monai_ext.data.seeded import SeededDataset
+
+# Stands for an unknown label among known ones.
+UNKNOWN = -1
 
 
 class EpochSampler(DistributedSampler):
@@ -64,6 +67,8 @@ class EpochSampler(DistributedSampler):
 class SeededLoader(DataLoader):
     """MONAI's `DataLoader` with order and random transforms decided by seed and epoch alone.
 
+    In a batch of which some items have a ``label`` and others don't, these get `UNKNOWN`.
+
     Args:
         dataset: a MONAI dataset.
         batch_size: samples per batch on each process.
@@ -90,6 +95,7 @@ class SeededLoader(DataLoader):
         if num_workers:
             kwargs.setdefault("persistent_workers", True)
             kwargs.setdefault("prefetch_factor", 4)
+        kwargs.setdefault("collate_fn", collate)
         kwargs.setdefault("pin_memory", torch.cuda.is_available())
         kwargs.setdefault("drop_last", shuffle and len(sampler) >= batch_size)
         super().__init__(
@@ -100,3 +106,10 @@ class SeededLoader(DataLoader):
         """Leave out the first ``count`` batches of the next pass (a run resumed within an epoch)."""
         assert isinstance(self.sampler, EpochSampler)
         self.sampler.skip = count * (self.batch_size or 1)
+
+
+def collate(items: Sequence[Any]) -> Any:
+    """MONAI's `list_data_collate`, with labels filled up (see `SeededLoader`)."""
+    if any(isinstance(item, dict) and "label" in item for item in items):
+        items = [{"label": UNKNOWN, **item} for item in items]
+    return list_data_collate(items)

@@ -33,9 +33,10 @@ logger = logging.getLogger(__name__)
 class PreparedDataset(PersistentDataset):
     """MONAI's ``PersistentDataset`` with a key that notices change, whole files only, and errors that name the case.
 
-    Transforms up to the first random one run once; their result is ``<case>-<hash>.pt`` in the cache. The hash covers
-    the item (with the size and time in its ``stamp``, so that a changed file is prepared anew), the settings of these
-    transforms and MONAI's version; it is the same in every process. Several processes may share a cache.
+    Transforms up to the first random one (or the first ``cached`` ones) run once; their result is ``<case>-<hash>.pt``
+    in the cache. The hash covers the item (with the size and time in its ``stamp``, so that a changed file is prepared
+    anew), the settings of these transforms and MONAI's version; it is the same in every process. Several processes may
+    share a cache.
 
     Differences to MONAI: a ``Compose`` within a ``Compose`` is looked into (MONAI takes it for random and caches
     nothing); the temporary file lies beside the final one and is replaced in one step; a damaged cache file, by a
@@ -46,6 +47,8 @@ class PreparedDataset(PersistentDataset):
         data: items with ``case`` and paths, as `monai_ext.data.brats.fold_items` gives them.
         transform: one transform or a list of them.
         cache_dir: folder of the cache; None prepares again each time.
+        cached: number of transforms to cache, so that data sets with different ends share a cache; by default all in
+            front of the first random one.
 
     Raises:
         DataError: on access, when a case can't be prepared: its file and the root cause.
@@ -56,12 +59,14 @@ class PreparedDataset(PersistentDataset):
         data: Sequence[Mapping[str, Any]],
         transform: Sequence[Callable] | Callable,
         cache_dir: str | Path | None = None,
+        cached: int | None = None,
     ) -> None:
         try:
             super().__init__(data, Compose(transform).flatten(), cache_dir)
         except OSError as error:
             raise DataError(f"can't be used as the cache of prepared volumes ({error})", cache_dir) from error
-        self.transform_hash = _digest([monai.__version__, *map(describe, self._deterministic())])
+        self.cached = self._first_random() if cached is None else min(cached, self._first_random())
+        self.transform_hash = _digest([monai.__version__, *map(describe, self.transform.transforms[: self.cached])])
 
     def set_data(self, data: Sequence[Mapping[str, Any]]) -> None:
         """Replace the items; what is cached stays."""
@@ -96,11 +101,17 @@ class PreparedDataset(PersistentDataset):
     def _transform(self, index: int) -> Any:
         return self._post_transform(self.prepare_item(index))
 
-    def _deterministic(self) -> list[Any]:
-        first_random = self.transform.get_index_of_first(
+    def _pre_transform(self, item: Any) -> Any:
+        return self.transform(item, end=self.cached, threading=True)
+
+    def _post_transform(self, item: Any) -> Any:
+        return self.transform(item, start=self.cached)
+
+    def _first_random(self) -> int:
+        first = self.transform.get_index_of_first(
             lambda t: isinstance(t, RandomizableTrait) or not isinstance(t, Transform)
         )
-        return list(self.transform.transforms)[:first_random]
+        return len(self.transform.transforms) if first is None else first
 
 
 def prepare(dataset: PreparedDataset, workers: int | None = None) -> int:

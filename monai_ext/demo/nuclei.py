@@ -23,7 +23,7 @@ from monai_ext.io import read_json, write_csv, write_json
 
 UNCLASSIFIED = 19
 # ids as in the wild: from 1, with a gap
-NAMES = {1: "Euchromatic", 2: "Heterochromatic clumps", 4: "Reticular", 5: "Lamellar", UNCLASSIFIED: "Unclassified"}
+NAMES = {1: "Euchromatic", 2: "Heterochromatic clumps", 4: "Reticular", 5: "Speckled", UNCLASSIFIED: "Unclassified"}
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,8 @@ def _net(rng: np.random.Generator, shape: Sequence[int], grain: float) -> np.nda
     return -np.sqrt(np.abs(_noise(rng, shape, 2.0 * grain)))
 
 
-def _sheets(rng: np.random.Generator, shape: Sequence[int], grain: float) -> np.ndarray:
-    direction = rng.standard_normal(3)
-    direction *= 2 * np.pi / (7.0 * grain) / np.linalg.norm(direction)
-    phase = sum(
-        np.arange(n, dtype=np.float32).reshape([-1 if i == axis else 1 for i in range(3)]) * direction[axis]
-        for axis, n in enumerate(shape)
-    )
-    return np.sin(phase + _noise(rng, shape, 6.0 * grain))
+def _speckles(rng: np.random.Generator, shape: Sequence[int], grain: float) -> np.ndarray:
+    return np.exp(0.9 * _noise(rng, shape, 1.8 * grain))
 
 
 def _grain(rng: np.random.Generator, shape: Sequence[int], grain: float) -> np.ndarray:
@@ -74,7 +68,7 @@ TEXTURES: dict[int, Callable[[np.random.Generator, Sequence[int], float], Any]] 
     1: _grain,
     2: _clumps,
     4: _net,
-    5: _sheets,
+    5: _speckles,
     UNCLASSIFIED: _mixed,
 }
 
@@ -97,7 +91,7 @@ def make_nucleus(rng: np.random.Generator, class_id: int, size: Size) -> tuple[n
     axes = [((np.arange(n) - c) / r).astype(np.float32) for n, c, r in zip(shape, centre, radii, strict=True)]
     distance = np.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2)
     mask = distance < 1 + 0.04 * _noise(rng, shape, 5.0 * size.grain)
-    brightness, contrast = rng.uniform(105, 145), rng.uniform(24, 32)
+    brightness, contrast = rng.uniform(105, 145), rng.uniform(30, 38)
     image = 90 + 9 * _noise(rng, shape, 1.5 * size.grain)
     noise = 6 * rng.standard_normal(shape, dtype=np.float32)
 
@@ -124,7 +118,7 @@ def write_nucleus(folder: Path, image: np.ndarray, mask: np.ndarray, rng: np.ran
 
 
 def make_demo(
-    output: str | Path, seed: int = 0, size: str = "small", counts: Sequence[int] = (18, 18, 18, 18, 4)
+    output: str | Path, seed: int = 0, size: str = "small", counts: Sequence[int] = (30, 30, 30, 30, 4)
 ) -> Path:
     """Write a dataset of nuclei as ``output``; the whole of it appears at once, or nothing.
 

@@ -18,7 +18,14 @@ _HIDDEN = NOT_METRICS - {"seconds"}
 
 
 class Console:
-    """A progress bar over the batches (on a terminal) and one line an epoch; losses with six decimals."""
+    """A progress bar over the batches (on a terminal) and one line an epoch; losses with six decimals.
+
+    Args:
+        parts: what a case's parts are called, if any: their metrics stay in the files.
+    """
+
+    def __init__(self, parts: str | None = None) -> None:
+        self.parts = parts
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer, on the main process only."""
@@ -28,9 +35,13 @@ class Console:
 
     def epoch(self, entry: Mapping[str, Any], max_epochs: int, is_best: bool) -> None:
         """Log the line of an epoch."""
-        shown = " | ".join(f"{name} {_format(name, value)}" for name, value in entry.items() if name not in _HIDDEN)
+        told = {name: value for name, value in entry.items() if name not in _HIDDEN and not self._of_parts(name)}
+        shown = " | ".join(f"{name} {_format(name, value)}" for name, value in told.items())
         best = " | best so far" if is_best else ""
         logger.info("epoch %d/%d | lr %.3g | %s%s", entry["epoch"], max_epochs, entry["lr"], shown, best)
+
+    def _of_parts(self, name: str) -> bool:
+        return self.parts is not None and name.startswith(f"{self.parts}_")
 
 
 def _format(name: str, value: Any) -> str:

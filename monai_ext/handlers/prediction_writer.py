@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine, Events
 
+from monai_ext.data.loader import UNKNOWN
 from monai_ext.errors import ConfigError
 from monai_ext.handlers.classification_outputs import check_levels
 from monai_ext.io import read_json, write_csv, write_json
@@ -82,8 +83,9 @@ class PredictionWriter:
                 "columns": part_values(item, self.part_columns),
                 "probabilities": np.asarray(output["pred"], dtype=np.float64).ravel(),
             }
-            if "label" in item:
-                row["label"] = self.class_names[int(item["label"])]
+            label = int(item.get("label", UNKNOWN))
+            if label != UNKNOWN:
+                row["label"] = self.class_names[label]
             self.rows.append(row)
 
     def write(self) -> None:

@@ -101,7 +101,7 @@ class StandardTraining:
         self.history = History(evaluator)
         self.memory = MemoryMonitor()
         self.signals = GracefulSignals()
-        self.console = Console()
+        self.console = Console(outputs.parts if outputs is not None else None)
         tracking = {
             "tracking_uri": tracking_uri,
             "experiment_name": experiment_name,

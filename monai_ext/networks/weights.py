@@ -64,7 +64,8 @@ def load_pretrained(
         strict_backbone: False turns the error about missing or differently shaped backbone tensors into a warning.
 
     Returns:
-        The report, which is logged as well. A head of another shape counts as missing.
+        The report, which is logged as well. A layer of the head of which any tensor is absent or of another shape
+        counts as missing.
 
     Raises:
         WeightsError: when the file can't be read safely, nothing in it fits, or the backbone isn't matched
@@ -92,6 +93,11 @@ def load_pretrained(
         report.missing.append(key)
         if key in state:
             report.reshaped.append(shape_note(key, state, own))
+
+    # A bias without its weight says nothing: a layer of the head comes from the file as a whole, or starts fresh.
+    torn = {key.rpartition(".")[0] for key in report.missing if key.startswith(fresh)}
+    report.missing += [key for key in report.matched if key.rpartition(".")[0] in torn]
+    report.matched = [key for key in report.matched if key.rpartition(".")[0] not in torn]
 
     backbone = [key for key in own if not key.startswith(fresh)]
     unmatched = [key for key in report.missing if not key.startswith(fresh)]

@@ -21,7 +21,7 @@ CLASSES = [
     [1, "Euchromatic"],
     [2, "Heterochromatic clumps"],
     [4, "Reticular"],
-    [5, "Lamellar"],
+    [5, "Speckled"],
 ]
 
 
@@ -172,6 +172,16 @@ def test_a_folder_without_labels_gets_the_predictions_of_the_validation(
             assert float(row[f"prob_{name}"]) == pytest.approx(float(expected[f"prob_{name}"]), abs=1e-5)
 
 
+def test_a_folder_with_a_csv_keeps_the_labels_that_the_network_knows(
+    best, nuclei_data, nuclei_configs, nuclei_settings, tmp_path
+):
+    nuclei, _ = infer(nuclei_configs, nuclei_settings, tmp_path, checkpoint=best, inputs=str(nuclei_data))
+    table = {row["sample_id"]: row["class_name"] for row in rows_of(nuclei_data / "classes.csv")}
+    expected = {case: "" if name == "Unclassified" else name for case, name in table.items()}
+    assert {row["case"]: row["label"] for row in nuclei} == expected
+    assert "" in expected.values()
+
+
 def test_one_sample_folder_can_be_predicted_alone(best, unlabelled, nuclei_configs, nuclei_settings, tmp_path):
     sample = min(unlabelled.iterdir())
     nuclei, _ = infer(nuclei_configs, nuclei_settings, tmp_path, checkpoint=best, inputs=str(sample))
@@ -213,13 +223,9 @@ def test_exports_equal_the_eager_network_and_carry_the_classes(
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_inference_refuses_a_checkpoint_of_another_scaling(
-    best, unlabelled, nuclei_configs, nuclei_settings, tmp_path
-):
+def test_inference_refuses_a_checkpoint_of_another_scaling(best, unlabelled, nuclei_configs, nuclei_settings, tmp_path):
     with pytest.raises(RuntimeError) as caught:
-        infer(
-            nuclei_configs, nuclei_settings, tmp_path, checkpoint=best, inputs=str(unlabelled), scaling="unit"
-        )
+        infer(nuclei_configs, nuclei_settings, tmp_path, checkpoint=best, inputs=str(unlabelled), scaling="unit")
     error = user_error(caught.value)
     assert isinstance(error, WeightsError)
     assert "scaling: checkpoint 'symmetric', configured 'unit'" in str(error)

@@ -126,20 +126,22 @@ def nuclei_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def nuclei_bundle(tmp_path: Path) -> Path:
     """What a bundle's config says of its data, and no more."""
 
-    def section(name: str) -> dict:
-        items = {"_target_": "monai_ext.data.nuclei.split_items", "section": name, "num_folds": 2, "test_fraction": 0}
-        items |= {"index": "@index", "class_map": "@class_map"}
-        return {"dataset": {"data": items}, "preprocessing": {"_target_": "Compose", "transforms": "@preparation"}}
-
     config = {
         "bundle_root": "$None",
         "dataset_dir": "$None",
         "crop_size": 48,
         "index": {"_target_": "monai_ext.data.nuclei.index", "dataset_dir": "@dataset_dir", "crop_size": "@crop_size"},
         "class_map": {"_target_": "monai_ext.data.nuclei.class_map", "index": "@index"},
+        "splits": {
+            "_target_": "monai_ext.data.nuclei.splits",
+            "index": "@index",
+            "class_map": "@class_map",
+            "num_folds": 2,
+            "test_fraction": 0,
+        },
         "preparation": [{"_target_": "monai_ext.transforms.LoadCropd", "crop_size": "@crop_size", "margin": 4}],
-        "train": section("train"),
-        "validate": section("val"),
+        "train": {"dataset": {"data": "$@splits['train']"}},
+        "validate": {"dataset": {"data": "$@splits['val']"}},
     }
     (tmp_path / "bundle" / "configs").mkdir(parents=True)
     (tmp_path / "bundle" / "configs" / "train.json").write_text(json.dumps(config), encoding="utf-8")

@@ -5,7 +5,7 @@ from monai.data import Dataset
 from monai.transforms import Compose, RandFlipd, RandGaussianNoised
 
 from monai_ext.data import SeededDataset, SeededLoader
-from monai_ext.data.loader import EpochSampler
+from monai_ext.data.loader import UNKNOWN, EpochSampler
 
 
 def dataset(size=10):
@@ -91,3 +91,10 @@ def test_processes_train_on_equal_shares():
 
 def test_a_process_without_a_case_repeats_one():
     assert shares(1, 2, shuffle=False, seed=0) == [[0], [0]]
+
+
+def test_items_without_a_label_can_share_a_batch_with_labelled_ones():
+    items = [{"image": torch.zeros(1, 2)}, {"image": torch.zeros(1, 2), "label": 1}, {"image": torch.zeros(1, 2)}]
+    batches = list(SeededLoader(Dataset(items), 2))
+    assert batches[0]["label"].tolist() == [UNKNOWN, 1]
+    assert "label" not in batches[1]

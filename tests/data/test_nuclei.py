@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monai_ext.data import TiffStack, nuclei
-from monai_ext.data.nuclei_scan import Nucleus
+from monai_ext.data.nuclei.scan import Nucleus
 from monai_ext.errors import ConfigError, DataError, WeightsError
 
 SHAPE = (6, 7, 8)
@@ -497,7 +497,8 @@ def test_a_nucleus_is_in_one_part_of_a_split_and_the_parts_cover_all(sizes, seed
     validated: list[str] = []
     tests = []
     for fold in range(1, folds + 1):
-        parts = [nuclei.split_items(found, classes, section, fold, folds, fraction, seed) for section in SECTIONS]
+        split = nuclei.splits(found, classes, fold, folds, fraction, seed)
+        parts = [split[section] for section in SECTIONS]
         members = [cases(part) for part in parts]
         assert set.union(*members) == {sample.case for sample in found.samples}
         assert sum(len(member) for member in members) == len(labels)
@@ -509,25 +510,26 @@ def test_a_nucleus_is_in_one_part_of_a_split_and_the_parts_cover_all(sizes, seed
     assert all(test == tests[0] for test in tests)
 
     shuffled = nuclei.NucleiIndex(random.Random(seed).sample(found.samples, len(labels)), [])
-    again = nuclei.split_items(shuffled, classes, "val", folds, folds, fraction, seed)
+    again = nuclei.splits(shuffled, classes, folds, folds, fraction, seed)["val"]
     assert cases(again) == members[1]
 
 
 def test_shares_of_the_classes_are_kept() -> None:
     found = virtual([1] * 40 + [2] * 20 + [19] * 5)
     classes = nuclei.class_map(found)
+    split = nuclei.splits(found, classes)
     for section, counts in (("test", [6, 3]), ("val", [7, 3]), ("train", [27, 14])):
-        labels = [item["label"] for item in nuclei.split_items(found, classes, section)]
+        labels = [item["label"] for item in split[section]]
         assert np.abs(np.bincount(labels) / 2 - counts).max() <= 1, section
 
 
 def test_without_a_test_part_all_is_trained_and_validated() -> None:
     found = virtual([1] * 6 + [2] * 6)
     classes = nuclei.class_map(found)
-    parts = [nuclei.split_items(found, classes, section, 1, 3, 0) for section in ("train", "val")]
-    assert [len(cases(part)) for part in parts] == [8, 4]
-    with pytest.raises(ConfigError, match="no test part"):
-        nuclei.split_items(found, classes, "test", 1, 3, 0)
+    split = nuclei.splits(found, classes, 1, 3, 0)
+    assert {name: len(cases(part)) for name, part in split.items()} == {"train": 8, "val": 4}
+    with pytest.raises(ConfigError, match="--section test: there is no such part of the data; there are train, val"):
+        split["test"]
 
 
 def test_a_percentage_of_each_class_is_drawn_and_smaller_ones_lie_in_larger_ones() -> None:
@@ -535,8 +537,7 @@ def test_a_percentage_of_each_class_is_drawn_and_smaller_ones_lie_in_larger_ones
     classes = nuclei.class_map(found)
 
     def drawn(percent: float) -> set[str]:
-        sections = [nuclei.split_items(found, classes, s, num_folds=2, sample_percent=percent) for s in SECTIONS]
-        return set.union(*map(cases, sections))
+        return set.union(*map(cases, nuclei.splits(found, classes, num_folds=2, sample_percent=percent).values()))
 
     half, quarter = drawn(50), drawn(25)
     assert sorted(case < "0040" for case in half) == [False] * 10 + [True] * 20
@@ -558,13 +559,12 @@ def test_a_percentage_of_each_class_is_drawn_and_smaller_ones_lie_in_larger_ones
 def test_too_few_samples_name_the_class_and_what_to_do(labels, options, message: str) -> None:
     found = virtual(labels)
     with pytest.raises(DataError, match=message):
-        nuclei.split_items(found, nuclei.class_map(found), "train", **options)
+        nuclei.splits(found, nuclei.class_map(found), **options)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"section": "all"}, "section must be one of"),
         ({"fold": 0}, "fold must be an integer from 1 to 5"),
         ({"fold": 6}, "fold must be"),
         ({"fold": True}, "fold must be"),
@@ -576,7 +576,7 @@ def test_too_few_samples_name_the_class_and_what_to_do(labels, options, message:
 def test_arguments_of_a_split_are_checked(options, message: str) -> None:
     found = virtual([1] * 9 + [2] * 9)
     with pytest.raises(ConfigError, match=message):
-        nuclei.split_items(found, nuclei.class_map(found), **{"section": "train", **options})
+        nuclei.splits(found, nuclei.class_map(found), **options)
 
 
 def test_check_of_good_data_warns_of_small_classes_only(root: Path) -> None:

@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, CropForegroundd, Lambdad, NormalizeIntensityd, RandFlipd, Resized, ScaleIntensityd
+from monai.transforms import (
+    Compose,
+    CropForegroundd,
+    Lambdad,
+    NormalizeIntensityd,
+    RandFlipd,
+    Resized,
+    ScaleIntensityd,
+    Transform,
+)
 
 from monai_ext.data import brats
 from monai_ext.data.prepared import PreparedDataset, describe, prepare
@@ -205,3 +214,21 @@ def test_cache_key_is_the_same_in_every_process() -> None:
         for seed in ("1", "2")
     }
     assert len(keys) == 1
+
+
+def test_data_sets_with_different_ends_share_what_is_cached(tmp_path: Path) -> None:
+    def dataset(*ends):
+        seen.clear()
+        return PreparedDataset([{"case": "a", "image": 1.0}], [Add(), *ends], tmp_path, cached=1)
+
+    seen: list[float] = []
+
+    class Add(Transform):
+        def __call__(self, data):
+            seen.append(data["image"])
+            return {**data, "image": data["image"] + 1}
+
+    assert dataset()[0]["image"] == 2
+    assert len(seen) == 1
+    assert dataset(Lambdad("image", lambda value: 10 * value))[0]["image"] == 20
+    assert seen == []

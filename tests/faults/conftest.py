@@ -57,9 +57,7 @@ class Training:
         self.configs, self.settings, self.folder = BUNDLES / bundle / "configs", settings, folder
 
     def command(self, output, *overrides, launcher=(sys.executable,), overlays=()):
-        given = {
-            key.removeprefix("--"): value for key, value in zip(overrides[::2], overrides[1::2], strict=True)
-        }
+        given = {key.removeprefix("--"): value for key, value in zip(overrides[::2], overrides[1::2], strict=True)}
         files = [str(self.configs / name) for name in ("train.json", *overlays)]
         words = [*launcher, "-m", "monai.bundle", "run", "--config_file", str(files)]
         settings = {**COMMON, **self.settings, "output_dir": self.folder / output, **given}

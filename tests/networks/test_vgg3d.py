@@ -131,6 +131,17 @@ def test_a_new_number_of_classes_keeps_the_other_linear_layers(checkpoint) -> No
     assert torch.equal(network.classifier[3].weight, base.classifier[3].weight)
 
 
+def test_a_bias_that_happens_to_fit_is_not_taken_without_its_weight(checkpoint) -> None:
+    path, _ = checkpoint
+    network = VGG3DAdapter(VGG3D(**SMALL), (16, 16, 16), 7, classifier_size=8)
+    report = load_pretrained(network, path)
+    assert {key for key in report.missing if key.startswith("classifier.6")} == {
+        "classifier.6.weight",
+        "classifier.6.bias",
+    }
+    assert not network.classifier[6].bias.any()
+
+
 def test_a_checkpoint_without_a_feature_tensor_fails_with_its_name(checkpoint, tmp_path) -> None:
     path, base = checkpoint
     state = base.state_dict()

@@ -14,7 +14,7 @@ import numpy as np
 
 from monai_ext.data.checks import Problem
 from monai_ext.data.crop_grid import Position, crop_grid
-from monai_ext.data.nuclei_samples import SampleFolder
+from monai_ext.data.nuclei.samples import SampleFolder
 from monai_ext.data.tiff_slices import SliceFile, list_slices
 from monai_ext.data.tiff_stack import TiffStack
 from monai_ext.errors import DataError

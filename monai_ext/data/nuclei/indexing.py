@@ -10,9 +10,9 @@ from typing import Any
 
 from monai_ext.data.checks import Problem, in_threads
 from monai_ext.data.crop_grid import triple
-from monai_ext.data.nuclei_index_file import read_index, write_index
-from monai_ext.data.nuclei_samples import find_samples, find_table
-from monai_ext.data.nuclei_scan import Nucleus, digest, list_sample, scan_sample
+from monai_ext.data.nuclei.index_file import read_index, write_index
+from monai_ext.data.nuclei.samples import find_samples, find_table
+from monai_ext.data.nuclei.scan import Nucleus, digest, list_sample, scan_sample
 from monai_ext.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)

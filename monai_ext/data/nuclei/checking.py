@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from monai_ext.data.checks import Problem, run_checks
-from monai_ext.data.nuclei_classes import UNCLASSIFIED, is_excluded
-from monai_ext.data.nuclei_samples import SampleFolder, find_samples, find_table
-from monai_ext.data.nuclei_scan import compare_names
+from monai_ext.data.nuclei.classes import UNCLASSIFIED, is_excluded
+from monai_ext.data.nuclei.samples import SampleFolder, find_samples, find_table
+from monai_ext.data.nuclei.scan import compare_names
 from monai_ext.data.tiff_slices import SliceHeader, decode_slice, disagreement, list_slices, read_header
 from monai_ext.errors import DataError
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.nuclei_index import NucleiIndex
-from monai_ext.data.nuclei_scan import Nucleus
+from monai_ext.data.nuclei.indexing import NucleiIndex
+from monai_ext.data.nuclei.scan import Nucleus
 from monai_ext.errors import ConfigError, DataError, WeightsError
 from monai_ext.io import read_json
 from monai_ext.networks import network_settings
