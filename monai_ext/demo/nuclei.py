@@ -53,7 +53,8 @@ def _net(rng: np.random.Generator, shape: Sequence[int], grain: float) -> np.nda
 
 
 def _speckles(rng: np.random.Generator, shape: Sequence[int], grain: float) -> np.ndarray:
-    return np.exp(0.9 * _noise(rng, shape, 1.8 * grain))
+    # without a cap the brightest ones would leave the range of uint8
+    return np.minimum(np.exp(0.9 * _noise(rng, shape, 1.8 * grain)), 4.5)
 
 
 def _grain(rng: np.random.Generator, shape: Sequence[int], grain: float) -> np.ndarray:
