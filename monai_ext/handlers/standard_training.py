@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,12 +17,13 @@ from monai_ext.handlers.checkpoint import Checkpoints
 from monai_ext.handlers.classification_outputs import ClassificationOutputs
 from monai_ext.handlers.console import Console
 from monai_ext.handlers.early_stopping import EarlyStopping
+from monai_ext.handlers.handing_on import inference_command, run_metadata
 from monai_ext.handlers.history import NOT_METRICS, History
 from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
-from monai_ext.io import read_json, write_json
+from monai_ext.io import write_json
 
 logger = logging.getLogger("monai_ext")
 
@@ -285,45 +285,20 @@ class StandardTraining:
         return f"checkpoints/{next(iter(self.monitors))}.pt"
 
     def _write_metadata(self, engine: Engine) -> None:
-        """The bundle's metadata, true for this run: MONAI's exports put them into the file, and take the shape."""
-        if self.records.bundle is None:
-            return
-        metadata = read_json(self.records.bundle / "configs" / "metadata.json")
-        batch = engine.state.batch
-        image = batch[0]["image"] if isinstance(batch, list) else batch["image"][0]
-        formats = metadata["network_data_format"]
-        formats["inputs"]["image"].update(num_channels=image.shape[0], spatial_shape=list(image.shape[1:]))
-        if self.records.class_names:
-            names = {str(index): name for index, name in enumerate(self.records.class_names)}
-            formats["outputs"]["pred"].update(num_channels=len(names), channel_def=names)
-        write_json(self.run / "config" / "metadata.json", {**metadata, "settings": self.settings})
+        if self.records.bundle is not None:
+            batch = engine.state.batch
+            image = batch[0]["image"] if isinstance(batch, list) else batch["image"][0]
+            content = run_metadata(self.records.bundle, image.shape, self.records.class_names, self.settings)
+            write_json(self.run / "config" / "metadata.json", content)
 
     def _record_end(self, *events: str) -> None:
         peaks = {f"{name}_peak_mib": value for name, value in self.memory.peaks.items()}
         self.run.update(memory=peaks, events=[*self.step.events, *events])
 
     def _say_what_next(self) -> None:
-        bundle = self.records.bundle
-        if bundle is None:
-            return
-        inference = bundle / "configs" / "inference.json"
-        # Settings that inference has to be told because they differ from its defaults.
-        defaults = {key: value for key, value in read_json(inference).items() if _is_plain(value)}
-        changed = {key: value for key, value in self.settings.items() if defaults.get(key, value) != value}
-        told = [f" --{key} {shlex.quote(str(value))}" for key, value in changed.items()]
-        words = [shlex.quote(str(path)) for path in (inference, self.run / self.best_checkpoint)]
-        logger.info(
-            "to infer with the best checkpoint: python -m monai.bundle run --config_file %s --checkpoint %s "
-            "--inputs FILE_OR_FOLDER%s",
-            *words,
-            "".join(told),
-        )
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(map(_is_plain, value))
-    return value is None or (isinstance(value, (bool, int, float, str)) and not str(value).startswith(("$", "@")))
+        if self.records.bundle is not None:
+            command = inference_command(self.records.bundle, self.run / self.best_checkpoint, self.settings)
+            logger.info("to infer with the best checkpoint: %s", command)
 
 
 def _is_main() -> bool:

@@ -1,6 +1,5 @@
 """`brats_resnet50` end to end with its real network, small volumes and few steps."""
 
-import csv
 import json
 import math
 import shutil
@@ -10,23 +9,12 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from bundle_helpers import rows_of, user_error
 from monai.bundle import ConfigWorkflow, run
 from monai.bundle.scripts import ckpt_export, onnx_export, verify_net_in_out
 
 from monai_ext.errors import ConfigError, DataError, WeightsError
 from monai_ext.networks import network_settings
-
-
-def user_error(error):
-    """What MONAI wraps in layers of "Failed to ..."."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def rows_of(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

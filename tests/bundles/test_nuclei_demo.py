@@ -1,11 +1,11 @@
 """The whole demo of `nuclei_vgg3d`, and the same with shuffled labels as a control."""
 
-import csv
 import json
 import random
 import shutil
 
 import pytest
+from bundle_helpers import rows_of
 from monai.bundle import run
 from typer.testing import CliRunner
 
@@ -45,8 +45,7 @@ def test_fine_tuning_sorts_held_out_nuclei(demo):
 
 def test_the_demo_predicts_and_exports(demo):
     data, runs = demo
-    with open(runs / "inference" / "predictions_nuclei.csv", newline="") as file:
-        cases = {row["case"] for row in csv.DictReader(file)}
+    cases = {row["case"] for row in rows_of(runs / "inference" / "predictions_nuclei.csv")}
     assert cases == {path.name for path in data.iterdir() if path.is_dir()}
     folder = only_run(runs)
     assert network_settings(folder / "model.ts") == network_settings(folder / "checkpoints" / "best_f1.pt")
@@ -56,8 +55,7 @@ def test_the_demo_predicts_and_exports(demo):
 def test_with_shuffled_labels_it_is_at_chance(demo, nuclei_configs, tmp_path):
     data, runs = demo
     shutil.copytree(data, tmp_path / "data")
-    with open(data / "classes.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(data / "classes.csv")
     classes = [(row["class_id"], row["class_name"]) for row in rows]
     random.Random(0).shuffle(classes)
     lines = [f"{row['sample_id']},{number},{name}" for row, (number, name) in zip(rows, classes, strict=True)]

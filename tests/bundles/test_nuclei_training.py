@@ -1,6 +1,5 @@
 """`nuclei_vgg3d` end to end on small, made-up nuclei with a narrow network and few steps."""
 
-import csv
 import json
 import math
 import shutil
@@ -11,9 +10,12 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from bundle_helpers import rows_of, user_error
 from monai.bundle import ConfigWorkflow, run
 from monai.bundle.scripts import ckpt_export, onnx_export, verify_net_in_out
+from typer.testing import CliRunner
 
+from monai_ext.cli.app import app
 from monai_ext.errors import DataError, WeightsError
 from monai_ext.networks import VGG3D, network_settings
 
@@ -23,18 +25,6 @@ CLASSES = [
     [4, "Reticular"],
     [5, "Speckled"],
 ]
-
-
-def user_error(error):
-    """What MONAI wraps in layers of "Failed to ..."."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def rows_of(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +242,27 @@ def test_evaluation_of_a_part(trained, best, nuclei_configs, nuclei_settings, tm
             assert metrics["metrics"][name] == pytest.approx(expected["metrics"][name], rel=1e-5)
 
 
+def test_cross_validation_is_by_nucleus_and_its_networks_predict_together(
+    nuclei_configs, nuclei_settings, unlabelled, tmp_path
+):
+    settings = {**nuclei_settings, "max_train_batches": 1, "output_dir": str(tmp_path / "runs")}
+    del settings["num_folds"]
+    words = ["cross-validate", "--config_file", str(nuclei_configs / "train.json"), "--folds", "2"]
+    words += [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    (record,) = (tmp_path / "runs").glob("cross_validation_*/cross_validation.json")
+    content = json.loads(record.read_text())
+    assert content["settings"]["classes"] == CLASSES
+    cases = [row["case"] for row in rows_of(record.with_name("out_of_fold.csv"))]
+    assert len(cases) == len(set(cases)) == 12  # four of sixteen are the test part
+    assert record.with_name("report.html").exists()
+
+    nuclei, _ = infer(
+        nuclei_configs, nuclei_settings, tmp_path / "together", ensemble=str(record), inputs=str(unlabelled)
+    )
+    assert len(nuclei) == len(list(unlabelled.iterdir()))
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -289,14 +300,14 @@ def test_pretrained_features_are_loaded_and_stay_while_they_are_frozen(nuclei_co
     [(["train.json"], "train"), (["train.json", "evaluate.json"], "train"), (["inference.json"], "infer")],
     ids=["train", "evaluate", "inference"],
 )
-def test_monai_finds_all_its_properties(nuclei_configs, nuclei_settings, best, names, kind, tmp_path):
+def test_monai_finds_all_its_properties_without_weights(nuclei_configs, nuclei_settings, names, kind, tmp_path):
     known = {key for name in names for key in json.loads((nuclei_configs / name).read_text())}
     workflow = ConfigWorkflow(
         config_file=[str(nuclei_configs / name) for name in names],
         workflow_type=kind,
         logging_file=False,
         output_dir=str(tmp_path / "runs"),
-        **{key: value for key, value in {**nuclei_settings, "checkpoint": best}.items() if key in known},
+        **{key: value for key, value in nuclei_settings.items() if key in known},
     )
     workflow.initialize()
     assert workflow.check_properties() == []

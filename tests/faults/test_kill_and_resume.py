@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from conftest import wait_for
+from trainings import wait_for
 
 pytestmark = pytest.mark.slow
 LOADERS = {"0": (), "2": ("--num_workers", "2")}

@@ -62,13 +62,16 @@ def is_excluded(number: int | None, name: str | None, excluded_classes: Sequence
     return number in excluded_classes or str(name).lower() in {str(entry).lower() for entry in excluded_classes}
 
 
-def saved_class_map(checkpoint: str | Path, ensemble: str | Path | None = None) -> ClassMap:
+def saved_class_map(
+    checkpoint: str | Path, ensemble: str | Path | None = None, default: ClassMap | None = None
+) -> ClassMap:
     """The class map that a network was trained with.
 
     Args:
-        checkpoint: one of our checkpoints or exports; while the file doesn't exist (a bundle that is looked at
-            without weights), the ids 1 to 18 of the published data.
+        checkpoint: one of our checkpoints or exports.
         ensemble: a ``cross_validation.json`` to read instead.
+        default: what to return while the checkpoint doesn't exist (a bundle that is looked at without weights; to run
+            it is an error of `monai_ext.handlers.LoadCheckpoint`); else the ids 1 to 18 of the published data.
 
     Raises:
         WeightsError: when the file says nothing of classes.
@@ -80,7 +83,7 @@ def saved_class_map(checkpoint: str | Path, ensemble: str | Path | None = None) 
     elif source.is_file():
         settings = network_settings(source)
     else:
-        return [list(entry) for entry in PUBLISHED]
+        return [list(entry) for entry in (PUBLISHED if default is None else default)]
     classes: Any = (settings or {}).get("classes")
     if not _is_class_map(classes):
         raise WeightsError(

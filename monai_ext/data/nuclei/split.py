@@ -64,18 +64,11 @@ def splits(
     _require(rest, labels, names, num_folds, f"{num_folds} folds of what is not test part")
     train, val = grouped_stratified_folds(rest, [labels[case] for case in rest], num_folds, seed)[fold - 1]
     parts = {"train": {rest[i] for i in train}, "val": {rest[i] for i in val}, **({"test": set(test)} if test else {})}
-    return Splits(
-        (
-            part,
-            [
-                item
-                for sample in index.samples
-                if sample.case in cases
-                for item in crops_of(sample, labels[sample.case])
-            ],
-        )
-        for part, cases in parts.items()
-    )
+    found = Splits()
+    for part, cases in parts.items():
+        members = [sample for sample in index.samples if sample.case in cases]
+        found[part] = [item for sample in members for item in crops_of(sample, labels[sample.case])]
+    return found
 
 
 def _draw(labels: dict[str, int], percent: float, seed: int) -> list[str]:

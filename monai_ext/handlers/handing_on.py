@@ -1,0 +1,46 @@
+"""What a training hands on to those who use its network: metadata for exports, and the command that infers."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_ext.io import read_json
+
+
+def run_metadata(
+    bundle: Path, image_shape: Sequence[int], class_names: Sequence[str], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A bundle's ``metadata.json``, made true for a run: MONAI's exports keep it and take the input's size from it.
+
+    Args:
+        bundle: folder of the bundle.
+        image_shape: one input of the network: channels, then the spatial axes.
+        class_names: in the order of the outputs; empty to leave the outputs as they are.
+        settings: what changes the network's function without changing its keys; goes under ``settings``.
+    """
+    metadata = read_json(bundle / "configs" / "metadata.json")
+    formats = metadata["network_data_format"]
+    formats["inputs"]["image"].update(num_channels=image_shape[0], spatial_shape=list(image_shape[1:]))
+    if class_names:
+        names = {str(index): name for index, name in enumerate(class_names)}
+        formats["outputs"]["pred"].update(num_channels=len(names), channel_def=names)
+    return {**metadata, "settings": dict(settings)}
+
+
+def inference_command(bundle: Path, checkpoint: Path, settings: Mapping[str, Any]) -> str:
+    """The command that infers with a checkpoint, with those settings that differ from the defaults of inference."""
+    config = bundle / "configs" / "inference.json"
+    defaults = {key: value for key, value in read_json(config).items() if _is_plain(value)}
+    changed = {key: value for key, value in settings.items() if defaults.get(key, value) != value}
+    words = ["--config_file", str(config), "--checkpoint", str(checkpoint), "--inputs", "FILE_OR_FOLDER"]
+    words += [word for key, value in changed.items() for word in (f"--{key}", str(value))]
+    return f"python -m monai.bundle run {shlex.join(words)}"
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or (isinstance(value, (bool, int, float, str)) and not str(value).startswith(("$", "@")))

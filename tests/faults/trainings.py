@@ -1,0 +1,86 @@
+"""Short trainings of the bundles in processes of their own."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+
+# Small networks instead of 46 and 5 million parameters, whose checkpoints would fill a disk in these tests.
+BRATS = {
+    "num_folds": 3,
+    "image_size": 32,
+    "batch_size": 4,
+    "max_epochs": 3,
+    "drw_start_epoch": 2,
+    "network_def": {
+        "_target_": "resnet10",
+        "spatial_dims": 3,
+        "n_input_channels": 1,
+        "num_classes": 2,
+        "widen_factor": 0.25,
+        "conv1_t_stride": 2,
+    },
+}
+NUCLEI = {
+    "num_folds": 2,
+    "test_fraction": 0.25,
+    "crop_size": 40,
+    "margin": 4,
+    "fmaps": 4,
+    "classifier_size": 16,
+    "batch_size": 4,
+    "max_epochs": 5,
+    "unfreeze_interval": 1,
+}
+COMMON = {"plot_every": 0, "channels_last": False, "tracking_uri": "none", "num_workers": 0}
+
+
+class Training:
+    """Command lines of short trainings with a small network, as a user types them."""
+
+    def __init__(self, bundle, settings, folder):
+        self.configs, self.settings, self.folder = BUNDLES / bundle / "configs", settings, folder
+
+    def command(self, output, *overrides, launcher=(sys.executable,), overlays=()):
+        given = {key.removeprefix("--"): value for key, value in zip(overrides[::2], overrides[1::2], strict=True)}
+        files = [str(self.configs / name) for name in ("train.json", *overlays)]
+        words = [*launcher, "-m", "monai.bundle", "run", "--config_file", str(files)]
+        settings = {**COMMON, **self.settings, "output_dir": self.folder / output, **given}
+        for key, value in settings.items():
+            words += [f"--{key}", str(value)]
+        return words
+
+    def start(self, output, *overrides, **options):
+        return subprocess.Popen(
+            self.command(output, *overrides, **options),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.folder,
+        )
+
+    def run(self, output, *overrides, **options):
+        return subprocess.run(
+            self.command(output, *overrides, **options),
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            timeout=900,
+            check=False,
+        )
+
+    def only_run(self, output, fold=1):
+        (run,) = (self.folder / output / f"fold_{fold}").glob("run_*")
+        return run
+
+
+def wait_for(process, text, timeout=300):
+    """Read the output of a training until a line holds ``text``."""
+    deadline = time.monotonic() + timeout
+    for line in process.stdout:
+        if text in line:
+            return
+        assert time.monotonic() < deadline
+    raise AssertionError(f"the process ended without {text!r}")
