@@ -1,4 +1,4 @@
-"""P1, P2: inference of the ResNet50-3D against MONAI's eager float32, on this machine's CPU.
+"""P1, P2: inference of the 3-D networks against eager float32 (MONAI's default), on this machine's CPU.
 
 ``python benchmarks/bench_inference.py [--quick] [--sizes 64 128] [--rounds 5] [--threads N]``
 """
@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 
 from monai_ext.errors import ConfigError
 from monai_ext.inferers import prepare_for_inference
 from monai_ext.inferers.accuracy import accuracy_fault
-from monai_ext.networks import MedicalNetResNet50
+from monai_ext.networks import VGG3D, MedicalNetResNet50
 
 VARIANTS = [
     ("torchscript", "fp32"),
@@ -31,9 +33,9 @@ def seconds(network: torch.nn.Module, image: torch.Tensor) -> float:
     return time.perf_counter() - start
 
 
-def compare(name: str, dilated: bool, size: int, rounds: int) -> None:
+def compare(name: str, make: Callable[[], torch.nn.Module], size: int, rounds: int) -> None:
     torch.manual_seed(0)
-    baseline = MedicalNetResNet50(dilated=dilated).eval()
+    baseline = make().eval()
     image = torch.randn(1, 1, size, size, size)
     reference = baseline(image)
     prepared = {}
@@ -66,7 +68,7 @@ def compare(name: str, dilated: bool, size: int, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="64³ only, three rounds")
+    parser.add_argument("--quick", action="store_true", help="ResNet at 64³ only, three rounds")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -77,9 +79,10 @@ def main() -> None:
     print("| network | engine, precision | ms (median) | times as fast as eager fp32 (median) | range |")
     print("|---|---|---|---|---|")
     with torch.no_grad():
+        compare("VGG3D", VGG3D, 80, rounds)
         for name, dilated in (("ResNet50-3D", False), ("dilated ResNet50-3D", True)):
             for size in sizes:
-                compare(name, dilated, size, rounds)
+                compare(name, functools.partial(MedicalNetResNet50, dilated=dilated), size, rounds)
 
 
 if __name__ == "__main__":
