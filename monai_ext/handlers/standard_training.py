@@ -292,6 +292,7 @@ class StandardTraining:
             write_json(self.run / "config" / "metadata.json", content)
 
     def _record_end(self, *events: str) -> None:
+        logger.info("memory at its peak in MiB: %s", self.memory.peaks)
         peaks = {f"{name}_peak_mib": value for name, value in self.memory.peaks.items()}
         self.run.update(memory=peaks, events=[*self.step.events, *events])
 
