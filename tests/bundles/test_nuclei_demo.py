@@ -65,7 +65,7 @@ def test_with_shuffled_labels_it_is_at_chance(demo, nuclei_configs, tmp_path):
     settings = {
         "dataset_dir": str(tmp_path / "data"),
         "output_dir": str(tmp_path / "runs"),
-        "pretrained_path": str(only_run(runs / "pretraining") / "checkpoints" / "best_f1.pt"),
+        "pretrained_path": str(only_run(runs.with_name("runs_pretraining")) / "checkpoints" / "best_f1.pt"),
         "early_stopping_patience": 0,
         "tracking_uri": "none",
         "plot_every": 0,
