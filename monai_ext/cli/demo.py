@@ -53,8 +53,8 @@ def demo(
         return runs.finished_runs(output, int(settings.get("fold", parser.get("fold"))))[0]
 
     if pretraining.is_file() and "pretrained_path" not in overrides:
-        places = [folder.with_name(f"{folder.name}_pretraining") for folder in (dataset_dir, output_dir)]
-        folder = train([*training, str(pretraining)], *places, seed=1)
+        data, output = (place.with_name(f"{place.name}_pretraining") for place in (dataset_dir, output_dir))
+        folder = train([*training, str(pretraining)], data, output, seed=1)
         overrides["pretrained_path"] = str(best_checkpoint(folder))
     folder = train(training, dataset_dir, output_dir, seed=0)
     checkpoint = str(best_checkpoint(folder))

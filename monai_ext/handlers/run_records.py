@@ -118,10 +118,12 @@ class RunRecords:
         best: Mapping[str, Any],
         events: Sequence[str] = (),
         intervals: bool = False,
+        key_metric: str | None = None,
     ) -> None:
         """Write ``metrics/metrics.json`` and, when they can be computed, ``metrics/classification_report.txt``.
 
         Confidence intervals take a while, so they are for the end. Metrics of parts stand under ``parts`` alone.
+        ``key_metric`` is the one that chose the best epoch.
         """
         entries = history.entries if history is not None else []
         content = {
@@ -129,6 +131,7 @@ class RunRecords:
             "fold": self.run.fold,
             "epoch": entries[-1]["epoch"] if entries else 0,
             "best_epoch": best_epoch,
+            "key_metric": key_metric,
             "class_names": self.class_names,
             "metrics": {},
             "intervals": {},

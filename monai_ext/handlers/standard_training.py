@@ -253,7 +253,14 @@ class StandardTraining:
         self.checkpoints.save_last(trainer, handlers, history["entries"])
 
     def _write_metrics(self, intervals: bool = False) -> None:
-        self.records.metrics(self.history, self.main_monitor.epoch, self.best_metrics, self.step.events, intervals)
+        self.records.metrics(
+            self.history,
+            self.main_monitor.epoch,
+            self.best_metrics,
+            self.step.events,
+            intervals,
+            self.main_monitor.metrics[0].removeprefix("-"),
+        )
 
     # -- end -----------------------------------------------------------------------------------------------------
 

@@ -105,6 +105,7 @@ def test_metrics_tell_of_nuclei_and_of_crops(trained):
         assert found["metrics"]["accuracy"] <= found["metrics"]["top2_accuracy"] <= 1
         assert sum(map(sum, found["confusion_matrix"])) == len(rows)
     assert len(crops) > len(nuclei)
+    assert metrics["key_metric"] == "f1"
     entry = metrics["history"][metrics["best_epoch"] - 1]
     assert entry["f1"] == pytest.approx(metrics["metrics"]["f1"])
     assert entry["crops_f1"] == pytest.approx(metrics["parts"]["metrics"]["f1"])
