@@ -1,7 +1,21 @@
 """Losses that MONAI lacks."""
 
+from monai_ext.losses.bce_dice import BCEDiceLoss
+from monai_ext.losses.cross_entropy_dice import CrossEntropyDiceLoss
 from monai_ext.losses.focal import MultiClassFocalLoss
 from monai_ext.losses.ldam import LDAMLoss
+from monai_ext.losses.masked_cosine import MaskedCosineLoss
+from monai_ext.losses.masked_smooth_l1 import MaskedSmoothL1Loss
+from monai_ext.losses.multi_target import MultiTargetLoss
 from monai_ext.losses.reweighting import drw_weights
 
-__all__ = ["LDAMLoss", "MultiClassFocalLoss", "drw_weights"]
+__all__ = [
+    "BCEDiceLoss",
+    "CrossEntropyDiceLoss",
+    "LDAMLoss",
+    "MaskedCosineLoss",
+    "MaskedSmoothL1Loss",
+    "MultiClassFocalLoss",
+    "MultiTargetLoss",
+    "drw_weights",
+]

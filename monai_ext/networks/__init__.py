@@ -3,6 +3,7 @@
 from monai_ext.networks.build import initial_network, parameter_groups
 from monai_ext.networks.checkpoints import compare_settings, load_model, network_settings, read_checkpoint
 from monai_ext.networks.medicalnet import MedicalNetResNet50
+from monai_ext.networks.surface_unet import SurfaceUNet
 from monai_ext.networks.vgg3d import VGG3D, VGG3DAdapter
 from monai_ext.networks.weights import LoadReport, load_pretrained
 
@@ -10,6 +11,7 @@ __all__ = [
     "VGG3D",
     "LoadReport",
     "MedicalNetResNet50",
+    "SurfaceUNet",
     "VGG3DAdapter",
     "compare_settings",
     "initial_network",

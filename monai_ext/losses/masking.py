@@ -1,0 +1,62 @@
+"""Leaving voxels out of a loss completely: neither their values nor their gradients count, not even a NaN."""
+
+from __future__ import annotations
+
+import torch
+
+
+def checked_mask(pred: torch.Tensor, mask: torch.Tensor | None, who: str) -> torch.Tensor:
+    """Voxels that count, bool (B, 1, spatial axes); all of them for ``None``.
+
+    Raises:
+        ValueError: when ``mask`` doesn't have one channel and the size of ``pred``.
+    """
+    expected = (pred.shape[0], 1, *pred.shape[2:])
+    if mask is None:
+        return torch.ones(expected, dtype=torch.bool, device=pred.device)
+    if mask.shape != expected:
+        raise ValueError(
+            f"{who}: mask must have shape {expected} for a prediction of {tuple(pred.shape)}, got {tuple(mask.shape)}"
+        )
+    return mask.bool()
+
+
+def check_target(pred: torch.Tensor, target: torch.Tensor, channels: int, who: str) -> None:
+    """Check that the target has this many channels and the size of ``pred``.
+
+    Raises:
+        ValueError: when it hasn't.
+    """
+    expected = (pred.shape[0], channels, *pred.shape[2:])
+    if target.shape != expected:
+        raise ValueError(
+            f"{who}: target must have shape {expected} for a prediction of {tuple(pred.shape)}, "
+            f"got {tuple(target.shape)}"
+        )
+
+
+def without(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """``values`` in at least float32, 0 where ``mask`` is False; the gradient there is exactly 0."""
+    values = values if values.dtype == torch.float64 else values.float()
+    return values.masked_fill(~mask, 0.0)
+
+
+def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean over the channels and voxels that count; 0 when there are none."""
+    return without(values, mask).sum() / (mask.sum() * values.shape[1]).clamp(min=1)
+
+
+def check_values(target: torch.Tensor, low: int, high: int, who: str) -> None:
+    """Check the range of a target; only on the CPU, because that would stall a GPU in every step.
+
+    Raises:
+        ValueError: when a value is out of range.
+    """
+    if target.device.type != "cpu" or target.numel() == 0:
+        return
+    least, most = target.aminmax()
+    if not (low <= least and most <= high):
+        raise ValueError(
+            f"{who}: target must be from {low} to {high} where it counts, got values from {float(least):g} to "
+            f"{float(most):g}; rescale it, or leave these voxels out"
+        )
