@@ -2,6 +2,7 @@
 
 from monai_ext.data.checks import Problem
 from monai_ext.data.loader import SeededLoader
+from monai_ext.data.normals import decode_normals, encode_normals
 from monai_ext.data.prepared import PreparedDataset, prepare
 from monai_ext.data.seeded import SeededDataset
 from monai_ext.data.slice_cache import SliceCache
@@ -16,6 +17,8 @@ __all__ = [
     "SliceCache",
     "TiffStack",
     "class_counts",
+    "decode_normals",
+    "encode_normals",
     "grouped_stratified_folds",
     "prepare",
 ]

@@ -5,6 +5,9 @@ from monai_ext.transforms.crops import ClearBackgroundd, LoadCropd, ScaleUnitd
 from monai_ext.transforms.cube import CubePad, CubePadd, is_nonzero
 from monai_ext.transforms.finite import CheckFinited
 from monai_ext.transforms.load import LoadVolumed
+from monai_ext.transforms.vector_field import FlipVectorField, Rotate90VectorField
+from monai_ext.transforms.vector_field_rotation import RandRotateVectorFieldd
+from monai_ext.transforms.vector_field_symmetries import RandFlipVectorFieldd, RandRotate90VectorFieldd
 
 __all__ = [
     "CheckFinited",
@@ -13,8 +16,13 @@ __all__ = [
     "CorrectBiasFieldd",
     "CubePad",
     "CubePadd",
+    "FlipVectorField",
     "LoadCropd",
     "LoadVolumed",
+    "RandFlipVectorFieldd",
+    "RandRotate90VectorFieldd",
+    "RandRotateVectorFieldd",
+    "Rotate90VectorField",
     "ScaleUnitd",
     "is_nonzero",
 ]
