@@ -3,6 +3,7 @@
 from monai_ext.data.checks import Problem
 from monai_ext.data.loader import SeededLoader
 from monai_ext.data.patches import find_patches
+from monai_ext.data.patches_file import cached_patches
 from monai_ext.data.prepared import PreparedDataset, prepare
 from monai_ext.data.seeded import SeededDataset
 from monai_ext.data.slice_cache import SliceCache
@@ -16,6 +17,7 @@ __all__ = [
     "SeededLoader",
     "SliceCache",
     "TiffStack",
+    "cached_patches",
     "class_counts",
     "find_patches",
     "grouped_stratified_folds",

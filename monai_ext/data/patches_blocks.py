@@ -131,7 +131,7 @@ def _layout(array: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _extent(labelled: np.ndarray) -> Box | None:
-    plane: np.ndarray = labelled.any(axis=0)
+    plane = np.logical_or.reduce(labelled, axis=0)
     profiles = [labelled.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0)]
     where = [np.flatnonzero(profile) for profile in profiles]
     if not len(where[0]):
