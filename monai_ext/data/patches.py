@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 
 from monai_ext.data.patches_blocks import LabelBlocks
 from monai_ext.data.patches_cells import PatchCells
@@ -48,8 +49,9 @@ def find_patches(
         DataError: for a label that isn't 3-D, is empty, or smaller than the patch.
     """
     size = _checked(patch_size, min_bbox_percent, min_labeled_ratio)
-    where = label if isinstance(label, str | Path) else None
-    array = open_volume(label) if isinstance(label, str | Path) else label
+    array, where = label, str(label.store_path) if isinstance(label, zarr.Array) else None
+    if isinstance(label, str | Path):
+        array, where = open_volume(label), str(label)
     _check_shape(array.shape, size, where)
     blocks = LabelBlocks(array, workers, where)
     box = blocks.bounding_box()
@@ -88,7 +90,7 @@ def _checked(patch_size: Sequence[int], min_bbox_percent: float, min_labeled_rat
     return size.astype(np.int64)
 
 
-def _check_shape(shape: Sequence[int], size: np.ndarray, where: str | Path | None) -> None:
+def _check_shape(shape: Sequence[int], size: np.ndarray, where: str | None) -> None:
     if len(shape) != 3:
         raise DataError(f"the label must have three axes (Z, Y, X), got the shape {_shown(shape)}", where)
     if (np.array(shape) < size).any():

@@ -26,8 +26,8 @@ class LabelBlocks:
 
     Args:
         array: numpy or Zarr array (Z, Y, X).
-        workers: threads; default one a CPU, at most 8. Codecs release Python's lock, so that processes would gain
-            nothing but their start.
+        workers: threads; default one a CPU, at most 8. Codecs and reductions release Python's lock; processes were no
+            faster on two cores and took seconds to start.
         name: the array's in messages.
     """
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from monai_ext.data.patches import find_patches
 from monai_ext.data.volumes_zarr import open_volume
 from monai_ext.errors import DataError
@@ -44,7 +46,7 @@ def cached_patches(
     """
     file = Path(file)
     made_from: dict[str, Any] = {
-        "patch_size": [int(edge) for edge in patch_size],
+        "patch_size": np.asarray(patch_size).tolist(),
         "min_bbox_percent": min_bbox_percent,
         "min_labeled_ratio": min_labeled_ratio,
         "cover_tail": cover_tail,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -163,9 +164,29 @@ def test_chunks_are_read_at_most_twice_and_empty_ones_at_most_once(listing, monk
     assert store.reads["c/2/4/5"] == 1
 
 
+def test_a_huge_volume_costs_time_and_memory_for_its_labels_only() -> None:
+    edge, corner = 8192, (slice(0, 64),) * 3
+    array = zarr.create_array(MemoryStore(), shape=(edge,) * 3, chunks=(64,) * 3, dtype="uint8", fill_value=0)
+    array[corner] = 1
+    array[tuple(slice(edge - part.stop, edge) for part in corner)] = 1
+    tracemalloc.start()
+    found = find_patches(array, (256, 256, 256), 0, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == [(0, 0, 0), (edge - 256,) * 3]
+    assert peak < 50 << 20
+
+
 def test_missing_chunks_of_another_value_count_as_labelled() -> None:
     array = zarr.create_array(MemoryStore(), shape=(16, 16, 16), chunks=(8, 8, 8), dtype="uint8", fill_value=1)
     assert len(find_patches(array, (8, 8, 8))) == 27
+
+
+def test_urls_of_other_file_systems_open(label) -> None:
+    array = stored(label, (64, 64, 64), store="memory://patches/label.zarr")
+    name = "patch(64, 64, 64)_bbox0.95_label0.05"
+    found = find_patches("memory://patches/label.zarr", *settings_of(name))
+    assert found == find_patches(array, *settings_of(name)) == [tuple(start) for start in PATCHES[name]["start_pos"]]
 
 
 @pytest.mark.parametrize("as_url", [False, True], ids=["path", "URL"])
@@ -218,8 +239,9 @@ def test_labels_that_cannot_work_are_named(tmp_path, shape, labelled, words) -> 
     if labelled:
         label[tuple(slice(1, 1 + edge) for edge in labelled)] = 1
     stored(label, (8,) * len(shape), store=tmp_path / "label.zarr")
-    with pytest.raises(DataError, match=rf"label\.zarr: .*{words}"):
-        find_patches(tmp_path / "label.zarr", (8, 8, 8))
+    for given_label in (tmp_path / "label.zarr", zarr.open_array(tmp_path / "label.zarr", mode="r")):
+        with pytest.raises(DataError, match=rf"label\.zarr: .*{words}"):
+            find_patches(given_label, (8, 8, 8))
 
 
 @pytest.mark.parametrize(
