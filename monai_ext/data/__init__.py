@@ -3,6 +3,8 @@
 from monai_ext.data.checks import Problem
 from monai_ext.data.loader import SeededLoader
 from monai_ext.data.normals import decode_normals, encode_normals
+from monai_ext.data.patches import find_patches
+from monai_ext.data.patches_file import cached_patches
 from monai_ext.data.prepared import PreparedDataset, prepare
 from monai_ext.data.seeded import SeededDataset
 from monai_ext.data.slice_cache import SliceCache
@@ -16,9 +18,11 @@ __all__ = [
     "SeededLoader",
     "SliceCache",
     "TiffStack",
+    "cached_patches",
     "class_counts",
     "decode_normals",
     "encode_normals",
+    "find_patches",
     "grouped_stratified_folds",
     "prepare",
 ]
