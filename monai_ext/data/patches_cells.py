@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Sequence
 
@@ -77,7 +78,7 @@ class PatchCells:
             position + 1 - np.repeat(cuts[cells], repeats),
         )
         first, last = (
-            _by_cell(np.maximum, profile * distance.astype(self._first.dtype).reshape(along), edges, axis)
+            np.maximum.reduceat(profile * distance.astype(self._first.dtype).reshape(along), edges[:-1], axis)
             for distance in distances
         )
         return first, last
@@ -117,9 +118,11 @@ class PatchCells:
 
 
 def _by_cell(ufunc: np.ufunc, array: np.ndarray, edges: np.ndarray, axis: int, dtype: type | None = None) -> np.ndarray:
-    """Reduce between the edges along one axis; many times as fast as ``ufunc.reduceat`` where that isn't the last."""
-    parts = np.split(array, edges[1:-1], axis)
-    return np.stack([ufunc.reduce(part, axis=axis, dtype=dtype) for part in parts], axis)
+    """Reduce between the edges along one axis; on large arrays many times as fast as ``ufunc.reduceat``."""
+    front = (slice(None),) * axis
+    return np.stack(
+        [ufunc.reduce(array[(*front, slice(a, b))], axis=axis, dtype=dtype) for a, b in itertools.pairwise(edges)], axis
+    )
 
 
 def _by_run(ufunc: np.ufunc, layer: np.ndarray, runs: list[list[slice]]) -> np.ndarray:
