@@ -70,7 +70,7 @@ def demo(
     _say("prediction", output_dir / "inference")
     run(config_file=inference, inputs=str(dataset_dir), **{**settings, "output_dir": str(output_dir / "inference")})
 
-    common = {
+    exported = {
         "net_id": "network_def",
         "key_in_ckpt": "model",
         "ckpt_file": checkpoint,
@@ -81,7 +81,7 @@ def demo(
     for suffix, export in (("ts", ckpt_export), ("onnx", onnx_export)):
         path = folder / f"model.{suffix}"
         _say("export", path)
-        export(filepath=str(path), **common)
+        export(filepath=str(path), **exported)
     typer.echo(f"\nreport of the training: {folder / 'report.html'}")
 
 

@@ -13,7 +13,27 @@ from monai_ext.transforms.vector_field import AXES, PLANES, FlipVectorField, Rot
 from monai_ext.transforms.vector_field_random import RandVectorFieldd
 
 
-class RandFlipVectorFieldd(RandVectorFieldd):
+class _RandAxisVectorFieldd(RandVectorFieldd):
+    """A random transform about or along one of several axes."""
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        vector_keys: KeysCollection,
+        prob: float = 0.1,
+        axes: Sequence[str] = AXES,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, vector_keys, prob, allow_missing_keys)
+        if not axes:
+            raise ConfigError(f"axes must name at least one of {list(AXES)}")
+        self.axes = tuple(known_axis(axis) for axis in axes)
+
+    def draw_axis(self) -> str:
+        return self.axes[self.R.randint(len(self.axes))]
+
+
+class RandFlipVectorFieldd(_RandAxisVectorFieldd):
     """Mirror images, labels and vector fields along one axis, drawn from ``axes``; see `FlipVectorField`.
 
     For flips along each axis by itself, take one of these transforms an axis.
@@ -30,19 +50,8 @@ class RandFlipVectorFieldd(RandVectorFieldd):
         DataError: when called with items that are no volumes, or of different spatial shapes.
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        vector_keys: KeysCollection,
-        prob: float = 0.1,
-        axes: Sequence[str] = AXES,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, vector_keys, prob, allow_missing_keys)
-        self.axes = _known_axes(axes)
-
     def draw(self, shape: Sequence[int]) -> dict[str, Any]:
-        return {"axis": self.axes[self.R.randint(len(self.axes))]}
+        return {"axis": self.draw_axis()}
 
     def apply(self, key: Hashable, image: torch.Tensor, drawn: Mapping[str, Any]) -> torch.Tensor:
         flip = FlipVectorField(drawn["axis"])
@@ -52,7 +61,7 @@ class RandFlipVectorFieldd(RandVectorFieldd):
         return dict(drawn)
 
 
-class RandRotate90VectorFieldd(RandVectorFieldd):
+class RandRotate90VectorFieldd(_RandAxisVectorFieldd):
     """Turn images, labels and vector fields by 1, 2 or 3 quarter turns about one axis, drawn from ``axes``.
 
     See `Rotate90VectorField`. Shapes stay as they are, so that patches fit in a batch: when the two axes that would
@@ -70,19 +79,8 @@ class RandRotate90VectorFieldd(RandVectorFieldd):
         DataError: when called with items that are no volumes, or of different spatial shapes.
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        vector_keys: KeysCollection,
-        prob: float = 0.1,
-        axes: Sequence[str] = AXES,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, vector_keys, prob, allow_missing_keys)
-        self.axes = _known_axes(axes)
-
     def draw(self, shape: Sequence[int]) -> dict[str, Any]:
-        axis = self.axes[self.R.randint(len(self.axes))]
+        axis = self.draw_axis()
         k = int(self.R.randint(1, 4))
         first, second = PLANES[axis]
         return {"axis": axis, "k": k if shape[first] == shape[second] else 2}
@@ -93,9 +91,3 @@ class RandRotate90VectorFieldd(RandVectorFieldd):
 
     def opposite(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         return {**drawn, "k": -int(drawn["k"])}
-
-
-def _known_axes(axes: Sequence[str]) -> tuple[str, ...]:
-    if not axes:
-        raise ConfigError(f"axes must name at least one of {list(AXES)}")
-    return tuple(known_axis(axis) for axis in axes)
