@@ -28,7 +28,8 @@ class EpochSampler(DistributedSampler):
         size: number of samples.
         shuffle: order by ``(seed, epoch)`` instead of by index.
         seed: of the run.
-        samples_per_epoch: limit on the samples of an epoch over all ranks.
+        samples_per_epoch: limit on the samples of an epoch over all ranks; in evaluation they are spread evenly over
+            the data, which may be sorted.
         equal_shares: give every rank the same number of samples.
     """
 
@@ -57,7 +58,7 @@ class EpochSampler(DistributedSampler):
         return len(self._share(np.arange(self.size)))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.arange(self.size)
+        order = np.linspace(0, self.size - 1, self.samples).round().astype(np.int64)
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
         skip, self.skip = self.skip, 0

@@ -1,10 +1,14 @@
-"""Batches for engines that have no labels."""
+"""Batches for the engines: images without labels, images with several targets, and their parts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+
+# Predictions and labels of one batch: a tensor, or one for each target.
+Tensors = torch.Tensor | Mapping[str, torch.Tensor]
 
 
 def image_only(
@@ -12,3 +16,48 @@ def image_only(
 ) -> tuple[torch.Tensor, None]:
     """``prepare_batch`` for inference, where some cases of a batch may have a label and others not."""
     return batch["image"].to(device=device, non_blocking=non_blocking, **kwargs), None
+
+
+class ImageAndTargets:
+    """``prepare_batch`` for networks with several targets: the image, and a dict of target → labels.
+
+    Args:
+        targets: their names, which are keys of the batch (a mapping gives its keys).
+    """
+
+    def __init__(self, targets: Sequence[str] | Mapping[str, Any]) -> None:
+        self.targets = list(targets)
+
+    def __call__(
+        self, batch: dict[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        def move(key: str) -> torch.Tensor:
+            return batch[key].to(device=device, non_blocking=non_blocking, **kwargs)
+
+        return move("image"), {name: move(name) for name in self.targets}
+
+
+def split(tensors: Tensors, size: int) -> Iterator[Any]:
+    """Parts of ``size`` samples each; the last one may be smaller."""
+    if isinstance(tensors, torch.Tensor):
+        yield from tensors.split(size)
+        return
+    parts = zip(*(tensor.split(size) for tensor in tensors.values()), strict=True)
+    yield from (dict(zip(tensors, part, strict=True)) for part in parts)
+
+
+def detached(tensors: Tensors) -> Any:
+    """The same without gradients."""
+    if isinstance(tensors, torch.Tensor):
+        return tensors.detach()
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def joined(parts: Sequence[Tensors]) -> Any:
+    """What `split` took apart."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if isinstance(first, torch.Tensor):
+        return torch.cat(list(parts))  # type: ignore[arg-type]
+    return {name: torch.cat([part[name] for part in parts]) for name in first}  # type: ignore[index]

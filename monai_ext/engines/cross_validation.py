@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from monai_ext import runs
-from monai_ext.errors import DataError
+from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import fingerprint
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
@@ -64,6 +64,11 @@ class CrossValidation:
         self.overrides = {**overrides, "num_folds": folds}
         self.root = str(Path(config_file if isinstance(config_file, str) else config_file[0]).absolute().parent.parent)
         parser = self._parser(1)
+        if "class_names" not in parser:
+            raise ConfigError(
+                f"cross-validate: {Path(self.root).name} has no classes, whose probabilities over the folds could be "
+                "put together; train it with several values of --fold and compare the runs"
+            )
         self.settings = self._settings(knobs(parser))
         self.class_names: list[str] = parser.get_parsed_content("class_names")
         self.output_dir = Path(parser.get_parsed_content("output_dir")).absolute()

@@ -13,6 +13,7 @@ from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 
+from monai_ext.engines.batches import Tensors, detached, joined, split
 from monai_ext.engines.precision import autocast_dtype
 from monai_ext.errors import ConfigError, UserError
 
@@ -38,8 +39,9 @@ class TrainingStep:
     accumulation of an epoch weighted by its own length; a batch with a non-finite loss or gradient skipped without a
     trace, batch-norm buffers included; a batch that doesn't fit the memory retried in halves.
 
-    The output is MONAI's (image, label, pred, loss); a skipped batch has ``loss`` NaN, and no ``pred`` when it did not
-    fit the memory.
+    The output is MONAI's (image, label, pred, loss); a skipped batch has ``loss`` NaN, and neither ``pred`` nor
+    ``label`` when it did not fit the memory. Labels and predictions are tensors, or dicts of target → tensor. A loss
+    with the attribute ``terms`` (name → value, such as `monai_ext.losses.MultiTargetLoss`) adds ``loss_<name>``.
 
     Args:
         amp, precision: see `monai_ext.engines.autocast_dtype`.
@@ -125,37 +127,34 @@ class TrainingStep:
         if Keys.PRED in output:
             engine.fire_event(IterationEvents.MODEL_COMPLETED)
             return engine.state.output
-        return [
-            {Keys.IMAGE: i, Keys.LABEL: t, Keys.LOSS: output[Keys.LOSS]} for i, t in zip(inputs, targets, strict=True)
-        ]
+        return [{Keys.IMAGE: image, Keys.LOSS: output[Keys.LOSS]} for image in inputs]
 
-    def _add_gradients(
-        self, engine: SupervisedTrainer, inputs: torch.Tensor, targets: torch.Tensor, window: int
-    ) -> None:
+    def _add_gradients(self, engine: SupervisedTrainer, inputs: torch.Tensor, targets: Tensors, window: int) -> None:
         """Forward and backward pass of a batch, in smaller and smaller parts where memory runs out."""
         output: dict[str, Any] = engine.state.output
         size = len(inputs)
         while True:
-            predictions: list[torch.Tensor] = []
-            total = torch.zeros((), device=inputs.device)
+            predictions: list[Tensors] = []
+            total: dict[str, torch.Tensor] = {}
             try:
-                for part, target in zip(inputs.split(size), targets.split(size), strict=True):
+                for part, target in zip(split(inputs, size), split(targets, size), strict=True):
                     share = len(part) / len(inputs)
                     with torch.autocast(inputs.device.type, dtype=self._dtype, enabled=self._dtype is not None):
                         prediction = engine.inferer(part, engine.network)
                         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
                         loss = engine.loss_function(prediction, target).mean()
                     engine.fire_event(IterationEvents.LOSS_COMPLETED)
-                    predictions.append(prediction.detach())
+                    predictions.append(detached(prediction))
+                    terms = {f"loss_{name}": term for name, term in getattr(engine.loss_function, "terms", {}).items()}
+                    for name, value in {Keys.LOSS: loss.detach(), **terms}.items():
+                        total[name] = total.get(name, 0.0) + value * share
                     if not _finite_on_all_ranks(loss):
-                        output[Keys.PRED] = torch.cat(predictions)
+                        output.update({**total, Keys.PRED: joined(predictions)})
                         if len(predictions) > 1:  # earlier parts of this batch have left their gradients
                             engine.optimizer.zero_grad(set_to_none=True)
                         raise _Skipped("non-finite loss")
                     self.scaler.scale(loss * share / window).backward()
-                    total += loss.detach() * share
-                output[Keys.PRED] = torch.cat(predictions) if len(predictions) > 1 else predictions[0]
-                output[Keys.LOSS] = total
+                output.update({**total, Keys.PRED: joined(predictions)})
                 engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
                 return
             except RuntimeError as error:

@@ -16,8 +16,10 @@ from monai_ext.handlers.progressive_unfreeze import ProgressiveUnfreeze
 from monai_ext.handlers.run_records import RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
+from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.handlers.standard_evaluation import StandardEvaluation
 from monai_ext.handlers.standard_training import StandardTraining
+from monai_ext.handlers.target_outputs import TargetOutputs
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.handlers.validation_device import ValidationDevice
 
@@ -39,8 +41,10 @@ __all__ = [
     "PredictionWriter",
     "ProgressiveUnfreeze",
     "RunRecords",
+    "SlicePreviews",
     "StandardEvaluation",
     "StandardTraining",
+    "TargetOutputs",
     "TensorBoard",
     "ValidationDevice",
     "fold_checkpoints",

@@ -100,6 +100,15 @@ class ClassificationOutputs:
         texts = [(name, result.report()) for name, result in levels if result is not None]
         return "\n".join(f"{name}\n\n{text}" if name else text for name, text in texts if text is not None) or None
 
+    def plots(self) -> dict[str, Any]:
+        """Matrices and curves of the cases."""
+        return {"result": self.result, "cases": self.cases, "parts": self.parts}
+
+    def formats(self, formats: Mapping[str, Any], image_shape: Sequence[int]) -> dict[str, Any]:
+        """One channel a class."""
+        names = {str(index): name for index, name in enumerate(self.class_names)}
+        return {**formats, "pred": {**formats["pred"], "num_channels": len(names), "channel_def": names}}
+
     def state_dict(self) -> dict[str, Any]:
         """Probabilities, labels, case names and columns of the items: of the parts, where there are some."""
         items = self.result if self.parts is None else self.part_result

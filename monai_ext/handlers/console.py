@@ -9,7 +9,7 @@ from typing import Any
 from ignite.engine import Engine
 from ignite.handlers import ProgressBar
 
-from monai_ext.handlers.history import NOT_METRICS, loss_and_size
+from monai_ext.handlers.history import NOT_METRICS, loss_of
 
 logger = logging.getLogger("monai_ext")
 
@@ -31,7 +31,7 @@ class Console:
         """Register with a trainer, on the main process only."""
         # disable=None: tqdm leaves the bar out where standard error is no terminal (log files, CI).
         bar = ProgressBar(persist=False, disable=None)
-        bar.attach(engine, output_transform=lambda output: {"loss": loss_and_size(output)[0]})
+        bar.attach(engine, output_transform=lambda output: {"loss": loss_of(output)})
 
     def epoch(self, entry: Mapping[str, Any], max_epochs: int, is_best: bool) -> None:
         """Log the line of an epoch."""
@@ -47,4 +47,4 @@ class Console:
 def _format(name: str, value: Any) -> str:
     if name == "seconds":
         return f"{value:.1f}"
-    return f"{value:.6f}" if name.endswith("loss") else f"{value:.4f}"
+    return f"{value:.6f}" if "loss" in name.split("_") else f"{value:.4f}"

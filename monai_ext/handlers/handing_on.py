@@ -7,26 +7,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_ext.handlers.outputs import Outputs
 from monai_ext.io import read_json
 
 
 def run_metadata(
-    bundle: Path, image_shape: Sequence[int], class_names: Sequence[str], settings: Mapping[str, Any]
+    bundle: Path, image_shape: Sequence[int], outputs: Outputs | None, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A bundle's ``metadata.json``, made true for a run: MONAI's exports keep it and take the input's size from it.
 
     Args:
         bundle: folder of the bundle.
         image_shape: one input of the network: channels, then the spatial axes.
-        class_names: in the order of the outputs; empty to leave the outputs as they are.
+        outputs: knows the network's outputs; ``None`` to leave theirs as they are.
         settings: what changes the network's function without changing its keys; goes under ``settings``.
     """
     metadata = read_json(bundle / "configs" / "metadata.json")
     formats = metadata["network_data_format"]
     formats["inputs"]["image"].update(num_channels=image_shape[0], spatial_shape=list(image_shape[1:]))
-    if class_names:
-        names = {str(index): name for index, name in enumerate(class_names)}
-        formats["outputs"]["pred"].update(num_channels=len(names), channel_def=names)
+    if outputs is not None:
+        formats["outputs"] = outputs.formats(formats["outputs"], image_shape)
     return {**metadata, "settings": dict(settings)}
 
 

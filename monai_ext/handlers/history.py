@@ -19,22 +19,24 @@ class History:
     """One entry an epoch: mean training loss over all samples of all processes, validation metrics, times.
 
     Args:
-        evaluator: engine whose scalar metrics are added (its ``loss`` as ``val_loss``) in epochs where it ran.
+        evaluator: engine whose scalar metrics are added in epochs where it ran, its ``loss`` as ``val_loss``.
 
     Attributes:
         entries: ``{"epoch", "train_loss", "lr", "trained_parameters", "seconds", "data_seconds", ...}``, oldest
             first; ``trained_parameters`` is how many numbers the optimizer changes, ``data_seconds`` what the trainer
-            waited for data.
+            waited for data. Where a loss has terms (``loss_sheet``), there are ``train_loss_sheet`` and
+            ``val_loss_sheet``, too.
     """
 
     def __init__(self, evaluator: Engine | None = None) -> None:
         self.evaluator = evaluator
         self.entries: list[dict[str, Any]] = []
-        self._sum = torch.zeros(2, dtype=torch.float64)
+        self._sums: dict[str, float] = {"loss": 0.0}
+        self._samples = 0.0
         self._validated = False
         self._waiting = self._started = 0.0
         self._waited = 0.0
-        self._restored = [0.0, 0.0]
+        self._restored: dict[str, Any] = {}
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer (and with the evaluator given before)."""
@@ -47,17 +49,17 @@ class History:
 
     def record(self, engine: Engine) -> dict[str, Any]:
         """Close the epoch: its new entry, the same in all processes."""
-        total, count = idist.all_reduce(self._sum.clone()).tolist()
+        sums, samples = self._reduced()
         entry: dict[str, Any] = {
             "epoch": engine.state.epoch,
-            "train_loss": total / count if count else math.nan,
+            **{f"train_{name}": total / samples if samples else math.nan for name, total in sums.items()},
             "lr": float(engine.optimizer.param_groups[0]["lr"]),
             "trained_parameters": _trained(engine.optimizer),
         }
         if self._validated and self.evaluator is not None:
             for name, value in self.evaluator.state.metrics.items():
                 if isinstance(value, (int, float)):
-                    entry["val_loss" if name == "loss" else name] = float(value)
+                    entry[validation_name(name)] = float(value)
         entry["seconds"] = round(time.perf_counter() - self._started, 3)
         entry["data_seconds"] = round(self._waited, 3)
         self.entries.append(entry)
@@ -80,18 +82,22 @@ class History:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Entries and the loss that all processes have collected in the running epoch; a collective call."""
-        return {"entries": list(self.entries), "sum": idist.all_reduce(self._sum.clone()).tolist()}
+        """Entries and the losses that all processes have summed up in the running epoch; a collective call."""
+        sums, samples = self._reduced()
+        return {"entries": list(self.entries), "sums": sums, "samples": samples}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over `state_dict`; the sum counts when the resumed epoch had already begun."""
+        """Take over `state_dict`; the sums count when the resumed epoch had already begun."""
         self.entries = [dict(entry) for entry in state["entries"]]
-        self._restored = list(state["sum"]) if idist.get_rank() == 0 else [0.0, 0.0]
+        self._restored = {"sums": dict(state["sums"]), "samples": state["samples"]}
+        if idist.get_rank() > 0:  # they hold what all processes had
+            self._restored = {"sums": dict.fromkeys(state["sums"], 0.0), "samples": 0.0}
 
     def _epoch_started(self, engine: Engine) -> None:
         within = engine.state.iteration % (engine.state.epoch_length or 1)
-        self._sum = torch.tensor(self._restored if within else [0.0, 0.0], dtype=torch.float64)
-        self._restored = [0.0, 0.0]
+        restored = self._restored if within else {}
+        self._sums, self._samples = restored.get("sums", {"loss": 0.0}), restored.get("samples", 0.0)
+        self._restored = {}
         self._validated = False
         self._started, self._waited = time.perf_counter(), 0.0
 
@@ -102,9 +108,17 @@ class History:
         self._waited += time.perf_counter() - self._waiting
 
     def _iteration_completed(self, engine: Engine) -> None:
-        loss, size = loss_and_size(engine.state.output)
-        if math.isfinite(loss):
-            self._sum += torch.tensor([loss * size, size], dtype=torch.float64)
+        losses, size = _losses_and_size(engine.state.output)
+        counts = math.isfinite(losses["loss"])
+        for name, loss in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + (loss * size if counts else 0.0)
+        self._samples += size if counts else 0.0
+
+    def _reduced(self) -> tuple[dict[str, float], float]:
+        # The same names in the same order in all processes: each of them computes every term of the loss.
+        numbers = torch.tensor([*self._sums.values(), self._samples], dtype=torch.float64)
+        *totals, samples = idist.all_reduce(numbers).tolist()
+        return dict(zip(self._sums, totals, strict=True)), samples
 
     def _evaluated(self) -> None:
         self._validated = True
@@ -114,8 +128,18 @@ def _trained(optimizer: torch.optim.Optimizer) -> int:
     return sum(p.numel() for group in optimizer.param_groups for p in group["params"] if p.requires_grad)
 
 
-def loss_and_size(output: Any) -> tuple[float, int]:
-    """Loss and number of samples of a trainer's output, decollated or not."""
-    if isinstance(output, list):
-        return float(output[0]["loss"]), len(output)
-    return float(output["loss"]), len(output["image"])
+def loss_of(output: Any) -> float:
+    """Loss in a trainer's output, decollated or not."""
+    return float((output[0] if isinstance(output, list) else output)["loss"])
+
+
+def validation_name(name: str) -> str:
+    """How a metric of the evaluator is called in the history: losses are told from those of the training."""
+    return f"val_{name}" if name == "loss" or name.startswith("loss_") else name
+
+
+def _losses_and_size(output: Any) -> tuple[dict[str, float], int]:
+    """Loss, its terms, and the number of samples of a trainer's output, decollated or not."""
+    first, size = (output[0], len(output)) if isinstance(output, list) else (output, len(output["image"]))
+    losses = {"loss": float(first["loss"])}
+    return losses | {name: float(value) for name, value in first.items() if name.startswith("loss_")}, size

@@ -102,6 +102,12 @@ class MLflowTracker:
         elif path.exists():
             self._try(lambda: self.client.log_artifact(self.run_id, str(path), folder))
 
+    def picture(self, name: str, path: str | Path, step: int) -> None:
+        """Log a PNG file as the picture of a step, which the MLflow pages show with a slider over the steps."""
+        from matplotlib.image import imread
+
+        self._try(lambda: self.client.log_image(self.run_id, imread(path), key=name, step=step))
+
     def finish(self, status: str = FINISHED) -> None:
         """Write the end state."""
         self._try(lambda: self.client.set_terminated(self.run_id, status))

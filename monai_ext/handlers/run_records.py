@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext import runs
-from monai_ext.handlers.classification_outputs import ClassificationOutputs
 from monai_ext.handlers.data_summary import Data, count_labels, fingerprint, unique_cases
 from monai_ext.handlers.history import History
 from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
+from monai_ext.handlers.outputs import Outputs
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.io import finite, read_json, write_csv, write_json, write_text
 from monai_ext.overrides import knobs
@@ -49,7 +49,7 @@ class RunRecords:
         kind: str,
         data: Data | None = None,
         class_names: Sequence[str] = (),
-        outputs: ClassificationOutputs | None = None,
+        outputs: Outputs | None = None,
         tracking: Mapping[str, Any] | None = None,
         run_name: str | None = None,
         split_columns: tuple[str, str] = ("case", "class"),
@@ -153,16 +153,23 @@ class RunRecords:
         """Draw all plots anew."""
         from monai_ext.reports import save_all
 
-        outputs = self.outputs
         save_all(
             self.run / "plots",
             history.entries if history is not None else [],
-            outputs.result if outputs is not None else None,
             best_epoch=best_epoch or None,
-            counts=count_labels(unique_cases(self.data), self.class_names),
-            cases=outputs.cases if outputs is not None else None,
-            parts=outputs.parts if outputs is not None else None,
+            counts=count_labels(unique_cases(self.data), self.class_names) if self.class_names else None,
+            **(self.outputs.plots() if self.outputs is not None else {}),
         )
+
+    def preview(self, figure: Any, epoch: int) -> None:
+        """Keep a figure of predictions: as a file of its epoch, in TensorBoard and in MLflow."""
+        from monai_ext.reports.plots import save
+
+        path = save(figure, self.run / "previews" / f"epoch_{epoch:04d}.png")
+        if self.tensorboard is not None:
+            self.tensorboard.picture("preview", path, epoch)
+        if self.tracker is not None:
+            self.tracker.picture("preview", path, epoch)
 
     def finish(self, best: Mapping[str, Any], best_epoch: int) -> Path:
         """Write the report, hand everything to MLflow and close as finished; returns the report's path."""

@@ -9,9 +9,11 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from monai_ext import runs
-from monai_ext.handlers.classification_outputs import ClassificationOutputs
 from monai_ext.handlers.data_summary import Data
+from monai_ext.handlers.history import validation_name
+from monai_ext.handlers.outputs import Outputs
 from monai_ext.handlers.run_records import RunRecords
+from monai_ext.handlers.slice_previews import SlicePreviews
 
 logger = logging.getLogger("monai_ext")
 
@@ -23,16 +25,19 @@ class StandardEvaluation:
         run: the folder they go to.
         outputs: takes the predictions from the evaluator.
         data, class_names: see `RunRecords`.
+        previews: pictures of some predictions.
     """
 
     def __init__(
         self,
         run: runs.RunFolder,
-        outputs: ClassificationOutputs,
+        outputs: Outputs,
         data: Data | None = None,
         class_names: Sequence[str] = (),
+        previews: SlicePreviews | None = None,
     ) -> None:
         self.run = run
+        self.previews = previews
         self.outputs = outputs
         self.records = RunRecords(run, "evaluate", data, class_names, outputs)
 
@@ -42,6 +47,8 @@ class StandardEvaluation:
             engine.add_event_handler(Events.STARTED, self._started)
             engine.add_event_handler(Events.COMPLETED, self._completed)
             engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
+            if self.previews is not None:
+                self.previews.attach(engine)
 
     def _started(self) -> None:
         self.run.open()
@@ -52,12 +59,14 @@ class StandardEvaluation:
         self.outputs.take(engine)
         self.outputs.write(self.run / "predictions")
         scalars = {
-            "val_loss" if name == "loss" else name: value
+            validation_name(name): value
             for name, value in engine.state.metrics.items()
             if isinstance(value, (int, float))
         }
         self.records.metrics(None, 0, scalars, intervals=True)
         self.records.plot(None)
+        if self.previews is not None:
+            self.records.preview(self.previews.figure(), 0)
         for name, value in scalars.items():
             logger.info("%s %.6f", name, value)
         logger.info("report: %s", self.records.finish(scalars, 0))

@@ -14,15 +14,16 @@ from monai_ext import runs
 from monai_ext.errors import ConfigError
 from monai_ext.handlers.best import BestEpoch
 from monai_ext.handlers.checkpoint import Checkpoints
-from monai_ext.handlers.classification_outputs import ClassificationOutputs
 from monai_ext.handlers.console import Console
 from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.handing_on import inference_command, run_metadata
 from monai_ext.handlers.history import NOT_METRICS, History
 from monai_ext.handlers.memory_monitor import MemoryMonitor
+from monai_ext.handlers.outputs import Outputs
 from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
+from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.io import write_json
 
 logger = logging.getLogger("monai_ext")
@@ -42,6 +43,7 @@ class StandardTraining:
         scheduler: stepped at the end of each epoch; `ReduceLROnPlateau` gets the first monitored metric.
         evaluator: the validation engine, run by a `ValidationHandler` in front of this handler.
         outputs: keeps and writes the predictions of the best epoch.
+        previews: pictures of predictions, drawn after each validation.
         monitors: name of a best file → metrics that decide (``-`` in front: less is better; later ones break ties).
             The first entry also decides on early stopping and on what ``metrics.json`` tells.
         patience, min_epochs: see `EarlyStopping`.
@@ -65,7 +67,8 @@ class StandardTraining:
         step: Any,
         scheduler: Any = None,
         evaluator: Engine | None = None,
-        outputs: ClassificationOutputs | None = None,
+        outputs: Outputs | None = None,
+        previews: SlicePreviews | None = None,
         monitors: Mapping[str, Sequence[str]] | None = None,
         patience: int | None = None,
         min_epochs: int = 10,
@@ -89,6 +92,7 @@ class StandardTraining:
         self.scheduler = scheduler
         self.evaluator = evaluator
         self.outputs = outputs
+        self.previews = previews
         self.monitors = {name: BestEpoch(metrics) for name, metrics in (monitors or {"best": ["-train_loss"]}).items()}
         self.main_monitor = next(iter(self.monitors.values()))
         self.best_metrics: dict[str, Any] = {}
@@ -130,6 +134,8 @@ class StandardTraining:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.STARTED, self._share_buffers)
+            if self.previews is not None and _is_main():
+                self.previews.attach(self.evaluator)
         if _is_main():
             self.console.attach(engine)
 
@@ -201,6 +207,8 @@ class StandardTraining:
             self._save(engine, engine.state.epoch, history)
             self._write_metrics()
             self.records.epoch(entry, {f"memory_{name}_mib": value for name, value in self.memory.latest.items()})
+            if self.previews is not None and self.history.validated:
+                self.records.preview(self.previews.figure(), entry["epoch"])
             if self.plot_every and entry["epoch"] % self.plot_every == 0:
                 self.records.plot(self.history, self.main_monitor.epoch)
         if stop:
@@ -248,7 +256,7 @@ class StandardTraining:
             "early_stopping": self.stopping.state_dict(),
             "best_metrics": self.best_metrics,
             "outputs": self.outputs.state_dict() if self.outputs is not None else {},
-            "history": {"sum": history["sum"]},
+            "history": {name: history[name] for name in ("sums", "samples")},
         }
         self.checkpoints.save_last(trainer, handlers, history["entries"])
 
@@ -295,7 +303,7 @@ class StandardTraining:
         if self.records.bundle is not None:
             batch = engine.state.batch
             image = batch[0]["image"] if isinstance(batch, list) else batch["image"][0]
-            content = run_metadata(self.records.bundle, image.shape, self.records.class_names, self.settings)
+            content = run_metadata(self.records.bundle, image.shape, self.outputs, self.settings)
             write_json(self.run / "config" / "metadata.json", content)
 
     def _record_end(self, *events: str) -> None:

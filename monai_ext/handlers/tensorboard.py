@@ -30,6 +30,12 @@ class TensorBoard:
             if name != "epoch" and isinstance(value, (int, float)) and math.isfinite(value):
                 self.writer.add_scalar(name, value, entry["epoch"])
 
+    def picture(self, name: str, path: Path, epoch: int) -> None:
+        """Log a PNG file."""
+        from matplotlib.image import imread
+
+        self.writer.add_image(name, imread(path)[..., :3], epoch, dataformats="HWC")
+
     def close(self) -> None:
         """Flush and close."""
         self.writer.close()

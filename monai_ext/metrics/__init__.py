@@ -4,12 +4,17 @@ from monai_ext.metrics.bootstrap import bootstrap_interval, bootstrap_intervals
 from monai_ext.metrics.calibration import apply_platt, best_threshold, fit_platt, reliability_curve
 from monai_ext.metrics.case_metric import ClassificationCases
 from monai_ext.metrics.classification import ClassificationResult, Mistakes, classification_metrics
+from monai_ext.metrics.multi_target import MultiTargetResult, PatchRecord
 from monai_ext.metrics.parts import merge_parts
+from monai_ext.metrics.patch_metric import MultiTargetPatches
 
 __all__ = [
     "ClassificationCases",
     "ClassificationResult",
     "Mistakes",
+    "MultiTargetPatches",
+    "MultiTargetResult",
+    "PatchRecord",
     "apply_platt",
     "best_threshold",
     "bootstrap_interval",

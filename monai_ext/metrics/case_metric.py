@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine
-from ignite.metrics import Metric
 from scipy.special import softmax
 
 from monai_ext.errors import ConfigError, DataError
+from monai_ext.metrics.cases import CaseMetric
 from monai_ext.metrics.classification import (
     ClassificationResult,
     FloatArray,
@@ -31,8 +30,12 @@ class _Case(NamedTuple):
     logits: FloatArray
     columns: dict[str, Any]
 
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        return self.name, self.label, self.columns
 
-class ClassificationCases(Metric):
+
+class ClassificationCases(CaseMetric):
     """Collect logits and labels of every case, then compute loss and metrics once, over all of them.
 
     Neither depends on the batch size or the number of processes: averages of batch averages would be wrong for a
@@ -85,40 +88,23 @@ class ClassificationCases(Metric):
         self.positive = positive
         self.parts = parts
         self.part_columns = list(part_columns)
-        self._cases: list[_Case] = []
-        super().__init__(skip_unrolling=True)
+        super().__init__()
 
-    def reset(self) -> None:
-        self._cases = []
-
-    @torch.no_grad()
-    def iteration_completed(self, engine: Engine) -> None:
-        # Ignite hands over the output alone; the names and indices are in the batch.
-        self.update((engine.state.batch, engine.state.output))
-
-    def update(self, output: tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]) -> None:
-        """Take one decollated batch and its output, both lists with one dictionary a case.
+    def record(self, item: Mapping[str, Any]) -> _Case:
+        """Logits, label and columns of a case.
 
         Raises:
-            ConfigError: when they are not lists of dictionaries or lack a key.
             DataError: for logits of another length than the number of classes.
         """
-        batch, outputs = output
-        if not isinstance(batch, list) or not isinstance(outputs, list):
-            raise ConfigError("ClassificationCases: needs decollated batches; leave decollate=True on the evaluator")
-        for item in ({**given, **made} for given, made in zip(batch, outputs, strict=True)):
-            missing = [name for name in ("pred", "label", "case", "index") if name not in item]
-            if missing:
-                raise ConfigError(f"ClassificationCases: each case needs {missing[0]!r}, got the keys {sorted(item)}")
-            logits = torch.as_tensor(item["pred"]).detach().to("cpu", torch.float64).numpy().reshape(-1)
-            name = str(item["case"])
-            if len(logits) != len(self.class_names):
-                raise DataError(
-                    f"ClassificationCases: expected {len(self.class_names)} logits for case {name} "
-                    f"(classes {self.class_names}), got {len(logits)}"
-                )
-            columns = part_values(item, self.part_columns)
-            self._cases.append(_Case(int(item["index"]), name, int(item["label"]), logits, columns))
+        logits = torch.as_tensor(item["pred"]).detach().to("cpu", torch.float64).numpy().reshape(-1)
+        name = str(item["case"])
+        if len(logits) != len(self.class_names):
+            raise DataError(
+                f"ClassificationCases: expected {len(self.class_names)} logits for case {name} "
+                f"(classes {self.class_names}), got {len(logits)}"
+            )
+        columns = part_values(item, self.part_columns)
+        return _Case(int(item["index"]), name, int(item["label"]), logits, columns)
 
     def compute(self) -> tuple[ClassificationResult, float | None]:
         """Metrics of all cases (or parts, where there are some) of all processes, and the loss (``None`` without one).
@@ -128,9 +114,7 @@ class ClassificationCases(Metric):
         Raises:
             DataError: when there are no cases, or when two different ones have the same index.
         """
-        cases = _unique(_gather(self._cases))
-        if not cases:
-            raise DataError("ClassificationCases: the validation data hold no cases")
+        cases = self.collected()
         logits = np.stack([case.logits for case in cases])
         labels = np.array([case.label for case in cases], dtype=np.int64)
         result = classification_metrics(
@@ -153,12 +137,7 @@ class ClassificationCases(Metric):
             scalars = {**details["classification"].metrics, **of_parts}
         if self.loss is not None:
             scalars["loss"] = loss
-        numbers = {metric: float("nan") if value is None else value for metric, value in scalars.items()}
-        engine.state.metrics.update(numbers)
-        engine.state.metrics[name] = numbers[self.key]
-        if not hasattr(engine.state, "metric_details"):
-            engine.state.metric_details = {}
-        engine.state.metric_details.update(details)
+        engine.state.metrics[name] = self.publish(engine, scalars, details)[self.key]
 
     def _loss_of(self, logits: FloatArray, labels: IntArray) -> float | None:
         if self.loss is None:
@@ -167,24 +146,3 @@ class ClassificationCases(Metric):
         if isinstance(loss, torch.nn.Module):
             loss = copy.deepcopy(loss).to("cpu", torch.float64)
         return float(loss(torch.from_numpy(logits), torch.from_numpy(labels)))
-
-
-def _gather(cases: list[_Case]) -> list[_Case]:
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return cases
-    parts: list[list[_Case]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(parts, cases)
-    return [case for part in parts for case in part]
-
-
-def _unique(cases: list[_Case]) -> list[_Case]:
-    """Each index once, in the order of the indices."""
-    first: dict[int, _Case] = {}
-    for case in cases:
-        kept = first.setdefault(case.number, case)
-        if (kept.name, kept.label, kept.columns) != (case.name, case.label, case.columns):
-            raise DataError(
-                f"ClassificationCases: cases {kept.name!r} and {case.name!r} both have index {case.number}; "
-                "the index must be the item's number in the whole data set"
-            )
-    return [first[index] for index in sorted(first)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ def initial_network(
     channels_last: bool = False,
     settings: Mapping[str, Any] | None = None,
     pretrained_settings: Mapping[str, Any] | None = None,
+    fresh_targets: Sequence[str] = (),
 ) -> nn.Module:
     """Load pre-trained weights (if any) and move a network to its device, in place.
 
@@ -34,9 +35,18 @@ def initial_network(
             in the last bits.
         settings: what changes the network's function without changing its keys.
         pretrained_settings: those of them that the pre-trained weights were made with; a difference is warned about.
+        fresh_targets: targets of a network with several, such as `monai_ext.networks.SurfaceUNet`, that start from
+            random values whether or not the file has them; any other that it lacks is an error.
+
+    Raises:
+        ConfigError: for a fresh target that the network doesn't have.
     """
+    unknown = [name for name in fresh_targets if name not in getattr(network, "task_decoders", {})]
+    if unknown:
+        raise ConfigError(f"--fresh_targets: the network has no target {unknown[0]!r}")
     if pretrained_path:
-        load_pretrained(network, pretrained_path)
+        fresh = [prefix for name in fresh_targets for prefix in network.target_prefixes(name)]  # type: ignore[operator]
+        load_pretrained(network, pretrained_path, ignore=fresh)
         for key, expected in (pretrained_settings or {}).items():
             if (settings or {}).get(key) != expected:
                 logger.warning(

@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import DataError
-from monai_ext.io import write_text
+from monai_ext.io import read_csv, write_text
 from monai_ext.reports import plots
 from monai_ext.reports.document import Block, Folded, Section, Table, Text, cell, pairs, picture, picture_file, render
-from monai_ext.reports.run_folder import RunFolder, as_dict, as_list, read_object, read_predictions, read_run
+from monai_ext.reports.run_folder import (
+    RunFolder,
+    as_dict,
+    as_list,
+    predictions_file,
+    read_object,
+    read_predictions,
+    read_run,
+)
 from monai_ext.reports.sections import (
     as_lines,
     case_tables,
@@ -20,6 +28,7 @@ from monai_ext.reports.sections import (
     key_metric,
     metrics_blocks,
     mistakes_blocks,
+    patches_blocks,
     with_interval,
 )
 
@@ -32,6 +41,8 @@ _STATUS = {
 
 _ALT = {
     "loss_curves": "Training and validation loss by epoch",
+    "loss_terms": "Training and validation loss of each target by epoch",
+    "angle_curves": "Mean angle to the true vectors by epoch, in degrees",
     "learning_curves": "Validation metrics and learning rate by epoch",
     "confusion_matrix": "Confusion matrix, the same numbers as in the table",
     "confusion_matrix_normalised": "Confusion matrix in per cent of each true class",
@@ -63,7 +74,7 @@ def write_report(run_dir: str | Path, output: str | Path | None = None) -> Path:
         Section("Summary", _summary(run, status)),
         Section(f"Metrics of {cases}" if run.parts else "Metrics", metrics_blocks(run.metrics, cases)),
         *_part_sections(run),
-        Section("Mistakes", mistakes_blocks(run.result, cases)),
+        *_example_sections(run, cases),
         Section("Curves", _pictures(run)),
         Section("Hyper-parameters", _parameters(run)),
         Section("Data", _data(run)),
@@ -153,6 +164,22 @@ def _part_sections(run: RunFolder) -> list[Section]:
     return [Section(f"Metrics of {name}", [said, *metrics_blocks(of_parts, name)])]
 
 
+def _example_sections(run: RunFolder, cases: str) -> list[Section]:
+    """What went wrong, case by case; for pictures as outputs, some of them."""
+    if not run.targets:
+        return [Section("Mistakes", mistakes_blocks(run.result, cases))]
+    path = run.path / predictions_file(run.metrics)
+    try:
+        rows = read_csv(path, ["case"])
+    except (DataError, OSError) as error:
+        rows = []
+        run.problems.append(f"{path.name}: {error}")
+    previews = sorted((run.path / "previews").glob("epoch_*.png"))
+    best = run.path / "previews" / f"epoch_{run.metrics.get('best_epoch') or 0:04d}.png"
+    shown: list[Block] = [picture_file(path) for path in ([best] if best in previews else previews[-1:])]
+    return [Section("Previews", shown or [Text(["There are none."])]), Section("Patches", patches_blocks(rows))]
+
+
 def _pictures(run: RunFolder) -> list[Block]:
     """Figures drawn from the numbers, then whatever else lies in ``plots/``."""
     best = run.metrics.get("best_epoch")
@@ -160,7 +187,7 @@ def _pictures(run: RunFolder) -> list[Block]:
         run.history,
         run.result,
         best if isinstance(best, int) else None,
-        _counts(run, "cases") or _counts(run, "counts"),
+        None if run.targets else _counts(run, "cases") or _counts(run, "counts"),
         run.cases,
         run.parts.get("name"),
     )
@@ -190,7 +217,8 @@ def _count_tables(run: RunFolder) -> list[Block]:
     """Cases by class; parts too, where the run counted both."""
     of_cases, of_items = _counts(run, "cases"), _counts(run, "counts")
     if not of_cases:
-        return [count_table(of_items, "Cases by class")] if of_items else []
+        caption = f"Number of {run.cases or 'cases'}" if run.targets else "Cases by class"
+        return [count_table(of_items, caption)] if of_items else []
     named = [(of_cases, run.cases or "cases"), (of_items, run.parts.get("name", "items"))]
     return [count_table(counts, f"{name.capitalize()} by class") for counts, name in named]
 

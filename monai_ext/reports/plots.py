@@ -46,6 +46,27 @@ def loss_curves(history: History, best_epoch: int | None = None) -> Figure:
     return figure
 
 
+def loss_terms(history: History, best_epoch: int | None = None) -> Figure:
+    """Training and validation loss of each target, where the loss is a sum over targets."""
+    figure, axes = new_axes("Loss of each target, weighted", "epoch", "loss")
+    for index, name in enumerate(term_names(history)):
+        for part, key in (("training", "train_loss"), ("validation", "val_loss")):
+            points = series(history, f"{key}_{name}")
+            draw_line(axes, *points, f"{name}, {part}", index, linestyle="-" if key == "train_loss" else "--")
+    finish_epochs(axes, best_epoch)
+    return figure
+
+
+def angle_curves(history: History, best_epoch: int | None = None) -> Figure:
+    """Mean angle between predicted and true vectors by epoch, in degrees."""
+    figure, axes = new_axes("Mean angle to the true vectors", "epoch", "degrees")
+    for index, name in enumerate(angle_names(history)):
+        draw_line(axes, *series(history, name), name, index)
+    axes.set_ylim(bottom=0)
+    finish_epochs(axes, best_epoch)
+    return figure
+
+
 def learning_curves(
     history: History, best_epoch: int | None = None, cases: str | None = None, parts: str | None = None
 ) -> Figure:
@@ -197,6 +218,10 @@ def figures(
     drawn: dict[str, Figure] = {}
     if any(len(series(history, key)[0]) for key in ("train_loss", "val_loss")):
         drawn["loss_curves"] = loss_curves(history, best_epoch)
+    if term_names(history):
+        drawn["loss_terms"] = loss_terms(history, best_epoch)
+    if angle_names(history):
+        drawn["angle_curves"] = angle_curves(history, best_epoch)
     if metric_names(history):
         drawn["learning_curves"] = learning_curves(history, best_epoch, cases, parts)
     if result is not None and result.confusion_matrix:
@@ -251,9 +276,21 @@ def metric_names(history: History) -> list[str]:
     found = {
         key: series(history, key)[1]
         for key in names
-        if key != "epoch" and not key.endswith("loss") and not key.startswith("lr")
+        if key != "epoch" and "loss" not in key.split("_") and not key.startswith("lr") and not key.endswith("_angle")
     }
     return [key for key, values in found.items() if values and all(0 <= value <= 1 for value in values)]
+
+
+def term_names(history: History) -> list[str]:
+    """Terms of the training loss: ``sheet`` where there is ``train_loss_sheet``."""
+    names = dict.fromkeys(key for row in history for key in row if key.startswith("train_loss_"))
+    return [key.removeprefix("train_loss_") for key in names if series(history, key)[0]]
+
+
+def angle_names(history: History) -> list[str]:
+    """Entries of the history that are angles in degrees."""
+    names = dict.fromkeys(key for row in history for key in row if key.endswith("_angle"))
+    return [key for key in names if series(history, key)[0]]
 
 
 def _draw_metrics(axes: Axes, history: History, keys: Mapping[str, str], best_epoch: int | None) -> None:

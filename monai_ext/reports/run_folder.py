@@ -38,8 +38,13 @@ class RunFolder:
 
     @property
     def cases(self) -> str | None:
-        """What cases are called where they have parts: ``"nuclei"``."""
-        return str(self.metrics["cases"]) if self.parts and self.metrics.get("cases") else None
+        """What cases are called, where they have a name of their own: ``"nuclei"``, ``"patches"``."""
+        return str(self.metrics["cases"]) if self.metrics.get("cases") else None
+
+    @property
+    def targets(self) -> dict[str, Any]:
+        """Metrics of each target; empty for a classifier."""
+        return as_dict(self.metrics.get("per_target"))
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -66,7 +71,8 @@ def read_run(run_dir: str | Path) -> RunFolder:
     for name, file in files.items():
         setattr(run, name, read_object(run.path / file, run.problems))
     names = [str(name) for name in as_list(run.metrics.get("class_names"))]
-    run.result = read_predictions(run.path / predictions_file(run.metrics), names, run.problems)
+    if not run.targets:
+        run.result = read_predictions(run.path / predictions_file(run.metrics), names, run.problems)
     return run
 
 

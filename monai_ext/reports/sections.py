@@ -28,18 +28,20 @@ def metrics_blocks(metrics: Mapping[str, Any], unit: str = "cases") -> list[Bloc
         return [Text(["There are no validation metrics."])]
     header: tuple[str, ...] = ("metric", "value")
     rows: list[tuple[Any, ...]] = list(values.items())
-    note = "Precision, recall and F1 are macro averages."
+    per_target = {name: as_dict(found) for name, found in as_dict(metrics.get("per_target")).items()}
+    note = "Dice and angles (in degrees) are pooled over all voxels that could be compared."
+    if not per_target:
+        note = "Precision, recall and F1 are macro averages."
     if intervals:
         header = (*header, "95 % interval")
         rows = [(name, value, _interval(intervals.get(name))) for name, value in rows]
         note += f" Intervals: bootstrap over the {unit} within each class; they tell of the {unit}, not of another "
         note += "training."
     blocks: list[Block] = [Table(header, rows, note=note)]
+    blocks += [_rows_table("target", per_target, "By target")] if per_target else []
     per_class = {name: as_dict(found) for name, found in as_dict(metrics.get("per_class")).items()}
     if per_class:
-        columns = list(dict.fromkeys(column for found in per_class.values() for column in found))
-        rows = [(name, *(found.get(column) for column in columns)) for name, found in per_class.items()]
-        blocks.append(Table(("class", *columns), rows, caption="By class"))
+        blocks.append(_rows_table("class", per_class, "By class"))
     matrix = [as_list(row) for row in as_list(metrics.get("confusion_matrix"))]
     names = [str(name) for name in as_list(metrics.get("class_names"))] or list(per_class)
     if matrix and len(names) == len(matrix):
@@ -48,6 +50,34 @@ def metrics_blocks(metrics: Mapping[str, Any], unit: str = "cases") -> list[Bloc
         table = Table(header, rows, caption=f"Confusion matrix ({unit})")
         blocks.append(table if len(names) <= MANY_CLASSES else Folded(table.caption, table))
     return blocks
+
+
+def patches_blocks(rows: Sequence[Mapping[str, Any]], worst: int = 20) -> list[Block]:
+    """The patches of a validation with the largest losses.
+
+    Args:
+        rows: of a prediction file with the columns ``case`` and, where a loss was computed, ``loss``.
+        worst: how many are shown.
+    """
+    if not rows:
+        return [Text(["There are no numbers of single patches."])]
+    ordered = sorted(rows, key=lambda row: -float(row.get("loss") or 0))[:worst]
+    cells = [[_as_number(value) if name != "case" else value for name, value in row.items()] for row in ordered]
+    caption = f"The {len(ordered)} of {len(rows)} patches with the largest loss"
+    return [Table(list(ordered[0]), cells, caption=caption)]
+
+
+def _rows_table(heading: str, found: Mapping[str, Mapping[str, Any]], caption: str) -> Table:
+    columns = list(dict.fromkeys(column for values in found.values() for column in values))
+    rows = [(name, *(values.get(column) for column in columns)) for name, values in found.items()]
+    return Table((heading, *columns), rows, caption=caption)
+
+
+def _as_number(text: str) -> float | str | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text
 
 
 def mistakes_blocks(result: ClassificationResult | None, unit: str = "cases") -> list[Block]:
@@ -92,6 +122,8 @@ def _narrow(row: Mapping[str, Any]) -> dict[str, Any]:
 def count_table(counts: Mapping[str, Mapping[str, int]], caption: str) -> Table:
     """How many there are of each class in each part of the data; many classes below each other."""
     classes = list(dict.fromkeys(name for found in counts.values() for name in found))
+    if len(classes) == 1:
+        return Table(("part", *classes), [(part, *found.values()) for part, found in counts.items()], caption=caption)
     table = [[found.get(name, 0) for name in classes] + [sum(found.values())] for found in counts.values()]
     if len(classes) <= MANY_CLASSES:
         rows = [(part, *row) for part, row in zip(counts, table, strict=True)]

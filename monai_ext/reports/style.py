@@ -62,9 +62,18 @@ def place_legend(axes: Axes, place: Literal["lower right", "lower left", "upper 
 
 
 def draw_line(
-    axes: Axes, x: ArrayLike, y: ArrayLike, label: str, index: int, marker: str = "o", drawstyle: str = "default"
+    axes: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    label: str,
+    index: int,
+    marker: str = "o",
+    drawstyle: str = "default",
+    linestyle: str = "",
 ) -> None:
-    """A line told from its neighbours by colour and dashes; nothing, not even a legend, without points."""
+    """A line told from its neighbours by colour and dashes (of the index, where no others are given); nothing, not
+    even a legend, without points.
+    """
     if not np.size(x):
         return
     axes.plot(
@@ -72,7 +81,7 @@ def draw_line(
         np.asarray(y),
         label=plain(label),
         color=COLOURS[index % len(COLOURS)],
-        linestyle=LINES[index % len(LINES)],
+        linestyle=linestyle or LINES[index % len(LINES)],
         marker=marker,
         markersize=3,
         linewidth=1.6,

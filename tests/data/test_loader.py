@@ -98,3 +98,8 @@ def test_items_without_a_label_can_share_a_batch_with_labelled_ones():
     batches = list(SeededLoader(Dataset(items), 2))
     assert batches[0]["label"].tolist() == [UNKNOWN, 1]
     assert "label" not in batches[1]
+
+
+def test_a_limited_evaluation_sees_samples_from_all_over_the_data():
+    loader = SeededLoader(dataset(10), 2, max_batches=2)
+    assert [index for _, found, _ in epoch(loader, 1) for index in found] == [0, 3, 6, 9]

@@ -2,11 +2,13 @@ import copy
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from monai_ext.engines import TrainingError, TrainingStep, autocast_dtype, is_out_of_memory
+from monai_ext.engines import ImageAndTargets, TrainingError, TrainingStep, autocast_dtype, is_out_of_memory
 from monai_ext.errors import ConfigError
+from monai_ext.losses import MultiTargetLoss
 
 
 class Memory(nn.Module):
@@ -220,3 +222,84 @@ def test_the_count_of_skipped_batches_survives_a_resume():
     other = TrainingStep()
     other.load_state_dict(step.state_dict())
     assert (other.nonfinite, other.events) == (1, step.events)
+
+
+TARGETS = {"sheet": {"channels": 1}, "normals": {"channels": 3}}
+
+
+class TwoHeads(nn.Module):
+    def __init__(self, room=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.memory = Memory(room)
+        self.heads = nn.ModuleDict({name: nn.Conv3d(1, d["channels"], 1) for name, d in TARGETS.items()})
+
+    def forward(self, x):
+        return {name: head(self.memory(x)) for name, head in self.heads.items()}
+
+
+def patches():
+    generator = torch.Generator().manual_seed(0)
+    sheet = (torch.rand(4, 1, 3, 3, 3, generator=generator) > 0.5).float()
+    normals = torch.randn(4, 3, 3, 3, 3, generator=generator) * sheet
+    return {"image": torch.randn(4, 1, 3, 3, 3, generator=generator), "sheet": sheet, "normals": normals}
+
+
+def train_targets(net, step, data, decollate=True):
+    outputs = []
+    trainer = SupervisedTrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=[data],
+        network=net,
+        optimizer=torch.optim.SGD(net.parameters(), lr=0.1),
+        loss_function=MultiTargetLoss({"sheet": {"channels": 1, "loss": MeanSquared()}, "normals": {"channels": 3}}),
+        prepare_batch=ImageAndTargets(TARGETS),
+        iteration_update=step,
+        decollate=decollate,
+    )
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(engine.state.output))
+    trainer.run()
+    return outputs[0]
+
+
+class MeanSquared(nn.Module):
+    """Unlike Dice the mean over a batch is the mean over its halves."""
+
+    def forward(self, pred, target, mask=None):
+        return (pred - target).square().mean()
+
+
+def test_several_targets_have_their_terms_in_the_output():
+    output = train_targets(TwoHeads(), TrainingStep(), patches())
+    assert len(output) == 4
+    assert output[0]["loss_sheet"] + output[0]["loss_normals"] == pytest.approx(output[0]["loss"], rel=1e-6)
+    assert output[0]["pred"]["normals"].shape == (3, 3, 3, 3)
+    assert not output[0]["pred"]["normals"].requires_grad
+
+
+def test_several_targets_are_retried_in_parts_too():
+    data = patches()
+    # Every patch has as many labelled voxels, so that the mean over voxels is the mean over patches.
+    data["normals"] = torch.randn(4, 3, 3, 3, 3, generator=torch.Generator().manual_seed(1))
+    whole, halved = TwoHeads(), TwoHeads(room=1)
+    step = TrainingStep()
+    first = train_targets(whole, TrainingStep(), data, decollate=False)
+    second = train_targets(halved, step, data, decollate=False)
+    assert len(step.events) == 2
+    for name in ("loss", "loss_sheet", "loss_normals"):
+        assert float(second[name]) == pytest.approx(float(first[name]), rel=1e-5)
+    assert second["pred"]["normals"].shape == (4, 3, 3, 3, 3)
+    torch.testing.assert_close(second["pred"], first["pred"])
+    for ours, theirs in zip(halved.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_non_finite_term_skips_the_batch():
+    data = patches()
+    data["image"][0, 0, 0, 0, 0] = float("nan")
+    net, step = TwoHeads(), TrainingStep()
+    output = train_targets(net, step, data)
+    assert step.nonfinite == 1
+    assert output[0]["loss"] != output[0]["loss"]
+    assert equal(net, TwoHeads())

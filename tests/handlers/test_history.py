@@ -66,3 +66,44 @@ def test_summary_of_the_losses():
     run(history, [(3.0, 1)], epochs=2)
     history.entries[0]["train_loss"] = 1.0
     assert history.summary() == {"train": {"min": 1.0, "max": 3.0, "mean": 2.0, "std": 1.0}}
+
+
+def with_terms(batches, history, epochs=1, start=0):
+    def step(engine, batch):
+        loss, size = batch
+        return {"image": torch.zeros(size, 1), "loss": loss, "loss_sheet": loss / 4, "loss_normals": 3 * loss / 4}
+
+    engine = Engine(step)
+    engine.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    history.attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, history.record)
+    engine.state.iteration, engine.state.epoch_length = start, 2
+    engine.run(batches[start:] if start else batches, max_epochs=epochs, epoch_length=2)
+    return history
+
+
+def test_terms_of_the_loss_have_their_own_entries():
+    (entry,) = with_terms([(1.0, 4), (math.nan, 4)], History()).entries
+    assert (entry["train_loss_sheet"], entry["train_loss_normals"]) == (0.25, 0.75)
+
+
+def test_sums_within_an_epoch_survive_a_checkpoint():
+    history, seen = History(), []
+    engine = Engine(lambda engine, batch: {"image": torch.zeros(2, 1), "loss": batch, "loss_sheet": batch})
+    engine.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    history.attach(engine)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda: seen.append(history.state_dict()))
+    engine.run([1.0, 3.0], max_epochs=1)
+    assert seen == [{"entries": [], "sums": {"loss": 2.0, "loss_sheet": 2.0}, "samples": 2.0}]
+
+    resumed, engine = (
+        History(),
+        Engine(lambda engine, batch: {"image": torch.zeros(2, 1), "loss": 3.0, "loss_sheet": 3.0}),
+    )
+    engine.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    resumed.attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, resumed.record)
+    engine.add_event_handler(Events.STARTED, lambda: resumed.load_state_dict(seen[0]))
+    engine.add_event_handler(Events.STARTED, lambda engine: setattr(engine.state, "iteration", 1))
+    engine.run([3.0, 3.0], max_epochs=1, epoch_length=2)
+    assert resumed.entries[0]["train_loss_sheet"] == pytest.approx((2.0 + 6.0) / 4)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from monai_ext.networks import VGG3D, initial_network
+from monai_ext.errors import ConfigError, WeightsError
+from monai_ext.networks import VGG3D, SurfaceUNet, initial_network
 
 
 @pytest.fixture
@@ -33,3 +34,19 @@ def test_nothing_is_warned_about_without_pretrained_weights(caplog):
     with caplog.at_level(logging.WARNING, "monai_ext"):
         initial_network(nn.Linear(1, 1), "cpu", settings={"scaling": "unit"}, pretrained_settings={"scaling": "x"})
     assert not caplog.records
+
+
+def test_a_target_that_the_file_lacks_starts_fresh_only_when_asked_for(tmp_path):
+    path = tmp_path / "sheet.pt"
+    torch.save({"model": SurfaceUNet(targets={"sheet": {"channels": 1}}, f_maps=(8, 16)).state_dict()}, path)
+    targets = {"sheet": {"channels": 1}, "ink": {"channels": 1}}
+    with pytest.raises(WeightsError, match=r"task_decoders\.ink"):
+        initial_network(SurfaceUNet(targets=targets, f_maps=(8, 16)), "cpu", path)
+    network = initial_network(SurfaceUNet(targets=targets, f_maps=(8, 16)), "cpu", path, fresh_targets=["ink"])
+    saved = torch.load(path, weights_only=True)["model"]
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in saved.items())
+
+
+def test_a_fresh_target_that_does_not_exist_is_an_error():
+    with pytest.raises(ConfigError, match="no target 'inc'"):
+        initial_network(SurfaceUNet(f_maps=(8, 16)), "cpu", fresh_targets=["inc"])

@@ -1,0 +1,62 @@
+"""Pictures of predictions beside the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+from monai_ext.errors import ConfigError
+from monai_ext.targets import Definition
+
+_ACTIVATE = {"none": lambda x: x, "sigmoid": torch.sigmoid, "softmax": lambda x: torch.softmax(x, dim=0)}
+
+
+class SlicePreviews:
+    """Keeps some patches of a validation, from its beginning to its end, and draws slices of them.
+
+    Args:
+        targets: definition of each target by name.
+        count: number of patches, at most one a batch.
+    """
+
+    def __init__(self, targets: Mapping[str, Definition], count: int = 3) -> None:
+        if count < 1:
+            raise ConfigError(f"SlicePreviews: count must be at least 1, got {count}")
+        self.targets = dict(targets)
+        self.count = count
+        self.samples: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self.samples.clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._take)
+
+    def figure(self) -> Any:
+        """A figure by `monai_ext.reports.slice_figure` of the last validation."""
+        from monai_ext.reports.slices import slice_figure
+
+        return slice_figure(self.samples, self.targets)
+
+    def _take(self, engine: Engine) -> None:
+        length = engine.state.epoch_length or 1
+        chosen = np.linspace(1, length, min(self.count, length)).round().astype(int)
+        if (engine.state.iteration - 1) % length + 1 not in chosen:
+            return
+        output, batch = engine.state.output[0], engine.state.batch[0]
+        activations = {name: _ACTIVATE[each.get("activation", "none")] for name, each in self.targets.items()}
+        self.samples.append(
+            {
+                "image": _array(output["image"]),
+                "label": {name: _array(output["label"][name]) for name in self.targets},
+                "pred": {name: _array(activate(output["pred"][name])) for name, activate in activations.items()},
+                "case": str(batch["case"]),
+            }
+        )
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().float().cpu().numpy()

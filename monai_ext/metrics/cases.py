@@ -1,0 +1,93 @@
+"""Metrics over all cases of all processes, each case once."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine
+from ignite.metrics import Metric
+
+from monai_ext.errors import ConfigError, DataError
+
+
+class CaseMetric(Metric):
+    """Keeps a record of every case that an evaluator sees; what they say together doesn't depend on batches or ranks.
+
+    The evaluator has to decollate (its default), and a batch to hold ``case``, the name of each, and ``index``, its
+    number in the whole data set, the same in every process. Sub-classes say what a record is, and what follows from
+    all of them.
+    """
+
+    needed: ClassVar[tuple[str, ...]] = ("pred", "label", "case", "index")
+
+    def __init__(self) -> None:
+        self._records: list[Any] = []
+        super().__init__(skip_unrolling=True)
+
+    @abstractmethod
+    def record(self, item: Mapping[str, Any]) -> Any:
+        """What is kept of a case; has ``number``, the case's index, and ``identity``, equal for the same case only."""
+
+    def reset(self) -> None:
+        self._records = []
+
+    @torch.no_grad()
+    def iteration_completed(self, engine: Engine) -> None:
+        # Ignite hands over the output alone; the names and indices are in the batch.
+        self.update((engine.state.batch, engine.state.output))
+
+    def update(self, output: tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]) -> None:
+        """Take one decollated batch and its output, both lists with one dictionary a case.
+
+        Raises:
+            ConfigError: when they are not lists of dictionaries or lack a key.
+        """
+        who = type(self).__name__
+        batch, outputs = output
+        if not isinstance(batch, list) or not isinstance(outputs, list):
+            raise ConfigError(f"{who}: needs decollated batches; leave decollate=True on the evaluator")
+        for item in ({**given, **made} for given, made in zip(batch, outputs, strict=True)):
+            missing = [name for name in self.needed if name not in item]
+            if missing:
+                raise ConfigError(f"{who}: each case needs {missing[0]!r}, got the keys {sorted(item)}")
+            self._records.append(self.record(item))
+
+    def collected(self) -> list[Any]:
+        """Records of all processes in the order of their numbers, each once; a collective call.
+
+        Raises:
+            DataError: when there are none, or when two different cases have the same number.
+        """
+        first: dict[int, Any] = {}
+        for record in _gathered(self._records):
+            kept = first.setdefault(record.number, record)
+            if kept.identity != record.identity:
+                raise DataError(
+                    f"{type(self).__name__}: cases {kept.name!r} and {record.name!r} both have index {record.number}; "
+                    "the index must be the item's number in the whole data set"
+                )
+        if not first:
+            raise DataError(f"{type(self).__name__}: the validation data hold no cases")
+        return [first[index] for index in sorted(first)]
+
+    @staticmethod
+    def publish(engine: Engine, scalars: Mapping[str, float | None], details: Mapping[str, Any]) -> dict[str, float]:
+        """Put scalars into ``engine.state.metrics`` (NaN where not computable), details into ``metric_details``."""
+        numbers = {metric: float("nan") if value is None else value for metric, value in scalars.items()}
+        engine.state.metrics.update(numbers)
+        if not hasattr(engine.state, "metric_details"):
+            engine.state.metric_details = {}
+        engine.state.metric_details.update(details)
+        return numbers
+
+
+def _gathered(records: list[Any]) -> list[Any]:
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return records
+    parts: list[list[Any]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(parts, records)
+    return [record for part in parts for record in part]
