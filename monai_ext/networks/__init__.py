@@ -1,7 +1,13 @@
 """Networks that MONAI lacks, and loading of weights."""
 
 from monai_ext.networks.build import initial_network, parameter_groups
-from monai_ext.networks.checkpoints import compare_settings, load_model, network_settings, read_checkpoint
+from monai_ext.networks.checkpoints import (
+    compare_settings,
+    load_model,
+    network_settings,
+    read_checkpoint,
+    saved_setting,
+)
 from monai_ext.networks.medicalnet import MedicalNetResNet50
 from monai_ext.networks.surface_unet import SurfaceUNet
 from monai_ext.networks.vgg3d import VGG3D, VGG3DAdapter
@@ -20,4 +26,5 @@ __all__ = [
     "network_settings",
     "parameter_groups",
     "read_checkpoint",
+    "saved_setting",
 ]

@@ -109,6 +109,20 @@ def network_settings(path: str | Path) -> dict[str, Any] | None:
     return dict(settings) if isinstance(settings, Mapping) and settings else None
 
 
+def saved_setting(checkpoint: str | Path, name: str, default: Any = None) -> Any:
+    """One of the settings that a network was trained with, for configs that take it from there.
+
+    Returns:
+        ``default`` where the file doesn't exist (a bundle without weights can still be inspected) or doesn't say.
+
+    Raises:
+        WeightsError: when the file can't be read.
+    """
+    path = Path(checkpoint)
+    settings = (network_settings(path) or {}) if path.is_file() else {}
+    return settings.get(name, default)
+
+
 def load_model(
     network: nn.Module,
     path: str | Path,

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_ext.demo import brats, nuclei
+from monai_ext.demo import brats, nuclei, surface
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,5 +71,34 @@ def nuclei_settings(nuclei_data):
         "num_workers": 0,
         "plot_every": 0,
         "channels_last": False,
+        "tracking_uri": "none",
+    }
+
+
+@pytest.fixture(scope="session")
+def surface_data(tmp_path_factory):
+    """One volume with eight labelled regions."""
+    return surface.make_demo(tmp_path_factory.mktemp("surface") / "data")
+
+
+@pytest.fixture(scope="session")
+def surface_configs():
+    return ROOT / "bundles" / "surface_unet" / "configs"
+
+
+@pytest.fixture(scope="session")
+def surface_settings(surface_data, tmp_path_factory):
+    """Overrides of a training with a narrow, shallow network in a few seconds."""
+    return {
+        "dataset_dir": str(surface_data),
+        "index_dir": str(tmp_path_factory.mktemp("index")),
+        "patch_size": [16, 32, 32],
+        "f_maps": [8, 16],
+        "batch_size": 2,
+        "max_epochs": 1,
+        "max_train_batches": 2,
+        "max_val_batches": 2,
+        "num_workers": 0,
+        "plot_every": 0,
         "tracking_uri": "none",
     }

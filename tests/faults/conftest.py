@@ -1,7 +1,7 @@
 import pytest
-from trainings import BRATS, NUCLEI, Training
+from trainings import BRATS, NUCLEI, SURFACE, Training
 
-from monai_ext.demo import brats, nuclei
+from monai_ext.demo import brats, nuclei, surface
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +24,10 @@ def training(brats_data, tmp_path_factory):
 def nuclei_training(nuclei_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("nuclei_faults")
     return Training("nuclei_vgg3d", {**NUCLEI, "dataset_dir": nuclei_data}, folder)
+
+
+@pytest.fixture(scope="module")
+def surface_training(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("surface_faults")
+    data = surface.make_demo(folder / "data")
+    return Training("surface_unet", {**SURFACE, "dataset_dir": data, "index_dir": folder / "index"}, folder)

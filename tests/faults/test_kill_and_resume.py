@@ -30,6 +30,7 @@ def assert_same(run, reference):
     metrics = [json.loads((path / "metrics" / "metrics.json").read_text()) for path in (run, reference)]
     for name in ("metrics", "per_class", "confusion_matrix", "best_epoch", "intervals"):
         assert metrics[0][name] == metrics[1][name]
+    assert metrics[0].get("per_target") == metrics[1].get("per_target")
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +132,24 @@ def unfrozen(nuclei_training):
     done = nuclei_training.run("undisturbed")
     assert done.returncode == 0, done.stderr
     return nuclei_training.only_run("undisturbed")
+
+
+@pytest.fixture(scope="module")
+def mapped(surface_training):
+    done = surface_training.run("undisturbed")
+    assert done.returncode == 0, done.stderr
+    return surface_training.only_run("undisturbed")
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_kill_9_with_patches_of_zarr_volumes_and_several_targets_changes_nothing(surface_training, mapped, workers):
+    output = f"killed_{workers}"
+    process = surface_training.start(output, "--checkpoint_every", "1", *LOADERS[workers])
+    wait_for(process, "epoch 1/4")
+    time.sleep(random.uniform(0, 0.5))
+    assert process.poll() is None, "the training was over before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = surface_training.run(output, "--checkpoint_every", "1", "--resume", "auto", *LOADERS[workers])
+    assert again.returncode == 0, again.stderr
+    assert_same(surface_training.only_run(output), mapped)

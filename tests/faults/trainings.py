@@ -34,6 +34,14 @@ NUCLEI = {
     "max_epochs": 5,
     "unfreeze_interval": 1,
 }
+SURFACE = {
+    "patch_size": [16, 32, 32],
+    "f_maps": [8, 16],
+    "batch_size": 2,
+    "max_epochs": 4,
+    "max_train_batches": 3,
+    "max_val_batches": 2,
+}
 COMMON = {"plot_every": 0, "channels_last": False, "tracking_uri": "none", "num_workers": 0}
 
 

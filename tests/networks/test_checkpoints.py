@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from monai_ext.errors import WeightsError
-from monai_ext.networks import compare_settings, load_model, network_settings, read_checkpoint
+from monai_ext.networks import compare_settings, load_model, network_settings, read_checkpoint, saved_setting
 
 SETTINGS = {"dilated": False, "modality": "flair", "patch_size": [64, 64, 64]}
 
@@ -136,3 +136,13 @@ def test_read_checkpoint_keeps_everything_else(source, path) -> None:
     checkpoint = read_checkpoint(path)
     assert checkpoint["metrics"] == {"auc": 0.9}
     assert checkpoint["rng"].dtype == torch.uint8
+
+
+def test_a_setting_comes_from_the_checkpoint_where_it_says_so(source, path, tmp_path) -> None:
+    torch.save({"model": source.state_dict(), "settings": SETTINGS}, path)
+    assert saved_setting(path, "modality", "t1") == "flair"
+    assert saved_setting(path, "scaling", "unit") == "unit"
+    assert saved_setting(exported(source, path, settings=SETTINGS), "patch_size") == [64, 64, 64]
+    assert saved_setting(tmp_path / "absent.pt", "modality", "t1") == "t1"
+    torch.save(source.state_dict(), path)
+    assert saved_setting(path, "modality", "t1") == "t1"
