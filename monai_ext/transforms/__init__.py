@@ -5,6 +5,7 @@ from monai_ext.transforms.crops import ClearBackgroundd, LoadCropd, ScaleUnitd
 from monai_ext.transforms.cube import CubePad, CubePadd, is_nonzero
 from monai_ext.transforms.finite import CheckFinited
 from monai_ext.transforms.load import LoadVolumed
+from monai_ext.transforms.targets import PrepareTargetsd, vector_targets
 from monai_ext.transforms.vector_field import FlipVectorField, Rotate90VectorField
 from monai_ext.transforms.vector_field_rotation import RandRotateVectorFieldd
 from monai_ext.transforms.vector_field_symmetries import RandFlipVectorFieldd, RandRotate90VectorFieldd
@@ -19,10 +20,12 @@ __all__ = [
     "FlipVectorField",
     "LoadCropd",
     "LoadVolumed",
+    "PrepareTargetsd",
     "RandFlipVectorFieldd",
     "RandRotate90VectorFieldd",
     "RandRotateVectorFieldd",
     "Rotate90VectorField",
     "ScaleUnitd",
     "is_nonzero",
+    "vector_targets",
 ]
