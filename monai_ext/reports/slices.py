@@ -9,7 +9,7 @@ import numpy as np
 
 from monai_ext.errors import ConfigError
 from monai_ext.reports.style import COLOURS, shorten, text_width
-from monai_ext.transforms import vector_targets
+from monai_ext.targets import vector_targets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
