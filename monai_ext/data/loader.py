@@ -76,8 +76,9 @@ class SeededLoader(DataLoader):
         shuffle: whether this is training: shuffled, equal shares per process, the last incomplete batch dropped
             (kept when it is the only one).
         seed: of the run.
-        num_workers: loader processes; they persist, prefetch four batches each, and pin memory where there is a GPU.
+        num_workers: loader processes; they persist, and pin memory where there is a GPU.
         max_batches: limit on the batches of an epoch.
+        prefetch_factor: batches that each loader process has ready; large items need fewer.
         kwargs: other arguments of `torch.utils.data.DataLoader`.
     """
 
@@ -89,13 +90,14 @@ class SeededLoader(DataLoader):
         seed: int = 0,
         num_workers: int = 0,
         max_batches: int | None = None,
+        prefetch_factor: int = 4,
         **kwargs: Any,
     ) -> None:
         limit = max_batches * batch_size * idist.get_world_size() if max_batches else None
         sampler = EpochSampler(len(dataset), shuffle, seed, limit, equal_shares=shuffle)
         if num_workers:
             kwargs.setdefault("persistent_workers", True)
-            kwargs.setdefault("prefetch_factor", 4)
+            kwargs["prefetch_factor"] = prefetch_factor
         kwargs.setdefault("collate_fn", collate)
         kwargs.setdefault("pin_memory", torch.cuda.is_available())
         kwargs.setdefault("drop_last", shuffle and len(sampler) >= batch_size)
