@@ -122,13 +122,16 @@ def storage_unit(array: zarr.Array) -> tuple[int, ...]:
 
 
 async def _listed(array: zarr.Array) -> list[tuple[int, ...]] | None:
-    """Chunks in the store's list of keys; None for a list without the array's own metadata.
+    """Chunks in the store's list of keys; None where it can't be had.
 
-    HTTP servers without an index give such a list, an empty one, instead of an error.
+    Some HTTP servers without an index give an empty list, not an error: a true one has the array's own metadata.
     """
     prefix = f"{array.path}/" if array.path else ""
     keys: AsyncIterator[str] = array.store.list_prefix(prefix)
-    names = [key.removeprefix(prefix) async for key in keys]
+    try:
+        names = [key.removeprefix(prefix) async for key in keys]
+    except Exception:  # forbidden, or not there at all: each store has its own words
+        return None
     if not set(names) & set(_METADATA):
         return None
     chunks = [tuple(map(int, re.split("[/.]", match[1]))) for name in names if (match := _CHUNK_KEY.fullmatch(name))]

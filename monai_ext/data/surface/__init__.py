@@ -9,10 +9,12 @@ Patches are dicts:
 """
 
 from monai_ext.data.surface.finding import patches
+from monai_ext.data.surface.intensities import intensity
 from monai_ext.data.surface.sets import volume_sets
 from monai_ext.data.surface.split import splits
 
 __all__ = [
+    "intensity",
     "patches",
     "splits",
     "volume_sets",
