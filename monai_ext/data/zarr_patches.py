@@ -16,8 +16,6 @@ from monai_ext.data.volumes_zarr import channel_axis
 from monai_ext.data.zarr_fast import open_fast
 from monai_ext.errors import ConfigError, DataError
 
-# torch knows these types, but can do little with them.
-_WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
 # Keys of a set that are not for the network.
 _NOT_READ = ("input", "ref_label")
 
@@ -25,8 +23,8 @@ _NOT_READ = ("input", "ref_label")
 class ZarrPatchDataset(Dataset):
     """A MONAI dataset of patches ``{"image", <target>..., "case", "start_pos", "volume_idx"}``.
 
-    ``image`` is (1, Z, Y, X), a target (C, Z, Y, X), as `MetaTensor` of the stored type, but uint16 as int32 (uint32
-    and uint64 as int64). Only chunks under the patch are read, those of the image and its targets at the same time.
+    ``image`` is a float32 `MetaTensor` (1, Z, Y, X), a target one of its stored type (C, Z, Y, X): the type says how
+    normals are encoded, and `monai_ext.transforms.PrepareTargetsd` turns it into what networks take. Only chunks under the patch are read, those of the image and its targets at the same time.
     Stores are opened by the process that reads, so that neither a fork nor a pickle carries them over.
 
     Args:
@@ -83,7 +81,7 @@ class ZarrPatchDataset(Dataset):
         names = {"image": volume["input"], **{key: place for key, place in volume.items() if key not in _NOT_READ}}
         boxes = handles.threads.map(lambda place: self._box(handles.get(place), place, start, shape), names.values())
         tensors = {
-            name: MetaTensor(_tensor(box), meta={"filename_or_obj": place})
+            name: MetaTensor(_tensor(box, name == "image"), meta={"filename_or_obj": place})
             for (name, place), box in zip(names.items(), boxes, strict=True)
         }
         return {**tensors, **record}
@@ -127,7 +125,6 @@ class _Handles:
         return self._arrays[place]
 
 
-def _tensor(box: np.ndarray) -> torch.Tensor:
-    native = box.dtype.newbyteorder("=")
-    wider = np.dtype(_WIDER.get(native.name, native))
-    return torch.from_numpy(np.ascontiguousarray(box, dtype=wider))
+def _tensor(box: np.ndarray, as_floats: bool) -> torch.Tensor:
+    dtype = np.dtype(np.float32) if as_floats else box.dtype.newbyteorder("=")
+    return torch.from_numpy(np.ascontiguousarray(box, dtype=dtype))

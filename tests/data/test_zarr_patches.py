@@ -107,9 +107,9 @@ def test_items_are_channel_first_patches(tmp_path, content, layout) -> None:
         expect(dataset[index], content, start)
     item = dataset[1]
     assert {name: item[name].dtype for name in ("image", "sheet", "normals")} == {
-        "image": torch.int32,
+        "image": torch.float32,
         "sheet": torch.uint8,
-        "normals": torch.int32,
+        "normals": torch.uint16,
     }
     assert isinstance(item["image"], MetaTensor)
     assert (item["case"], item["start_pos"], item["volume_idx"]) == ("volume 0 at 5 7 9", (5, 7, 9), 0)
