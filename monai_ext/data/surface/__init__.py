@@ -8,12 +8,14 @@ Patches are dicts:
 - ``stamp``: changes with the reference label.
 """
 
+from monai_ext.data.surface.checking import check
 from monai_ext.data.surface.finding import patches
 from monai_ext.data.surface.intensities import intensity
 from monai_ext.data.surface.sets import volume_sets
 from monai_ext.data.surface.split import splits
 
 __all__ = [
+    "check",
     "intensity",
     "patches",
     "splits",

@@ -100,10 +100,10 @@ def check_set(places: Mapping[str, str], targets: Targets, patch_size: Sequence[
             "patch",
             places["input"],
         )
-    _check_type(volume.dtype, "iuf", places["input"])
+    check_type(volume.dtype, "iuf", places["input"])
     for name, settings in targets.items():
         array = open_volume(places[name])
-        _check_type(array.dtype, "biuf", places[name])
+        check_type(array.dtype, "biuf", places[name])
         try:
             axis = channel_axis(array.shape, shape)
         except DataError as error:
@@ -151,7 +151,8 @@ def _listed(entry: Mapping[str, str], number: int, targets: Targets) -> dict[str
     return {**entry, "ref_label": entry[label] if label in targets else label}
 
 
-def _check_type(dtype: Any, kinds: str, place: str) -> None:
+def check_type(dtype: Any, kinds: str, place: str) -> None:
+    """Refuse values that are neither integers nor floats, by numpy's letters for kinds of types."""
     if dtype.kind not in kinds:
         raise DataError(f"holds values of type {dtype}; integers or floats are needed", place)
 
