@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 
 from monai_ext.data.patches import find_patches
-from monai_ext.data.volumes_zarr import open_volume
+from monai_ext.data.volumes_zarr import fingerprint
 from monai_ext.errors import DataError
 from monai_ext.io import read_json, write_json
 
 logger = logging.getLogger(__name__)
-
-# What stores tell of a file besides its size, each in its own words.
-_CHANGES = ("mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "md5Hash")
 
 
 def cached_patches(
@@ -50,7 +47,7 @@ def cached_patches(
         "min_bbox_percent": min_bbox_percent,
         "min_labeled_ratio": min_labeled_ratio,
         "cover_tail": cover_tail,
-        "labels": [_described(label) for label in labels],
+        "labels": [fingerprint(label) for label in labels],
     }
     if file.exists():
         stale = _difference(file, made_from)
@@ -88,15 +85,3 @@ def _difference(file: Path, made_from: dict[str, Any]) -> str | None:
         return "its content is not what was written"
     changed = [name for name, value in made_from.items() if then.get(name) != value]
     return f"{' and '.join(changed)} changed" if changed else None
-
-
-def _described(label: str | Path) -> dict[str, Any]:
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
-
-    array = open_volume(label)
-    store, place = url_to_fs(str(label))
-    digest = hashlib.sha256()
-    for name, entry in sorted(store.find(place, detail=True).items()):
-        changes = [str(entry[key]) for key in _CHANGES if key in entry]
-        digest.update(f"{name.removeprefix(place)}\0{entry['size']}\0{' '.join(changes)}\n".encode())
-    return {"path": place, "shape": list(array.shape), "dtype": str(array.dtype), "chunks": digest.hexdigest()}

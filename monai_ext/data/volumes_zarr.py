@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from monai_ext.errors import DataError
 
 # v3 names chunks c/0/0/0, v2 0.0.0 or 0/0/0
 _CHUNK_KEY = re.compile(r"(?:c[/.])?(\d+)[/.](\d+)[/.](\d+)")
+
+# What stores tell of a file besides its size, each in its own words.
+_CHANGES = ("mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "md5Hash")
 
 
 def open_volume(source: str | Path, level: int = 0) -> zarr.Array:
@@ -70,6 +74,23 @@ def stored_chunks(array: zarr.Array) -> np.ndarray:
     found = np.array(sync(_listed(array)), dtype=np.int64).reshape(-1, 3)
     # keys outside of the grid are left-overs of a larger array
     return found[(found < grid).all(axis=1)]
+
+
+def fingerprint(source: str | Path, level: int = 0) -> dict[str, Any]:
+    """Place, shape and type of a volume, and a digest of the sizes and times of all its chunks: plain values.
+
+    Arguments and errors: see `open_volume`.
+    """
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+
+    array = open_volume(source, level)
+    store, place = url_to_fs(str(source))
+    place = f"{place.rstrip('/')}/{array.path}".rstrip("/")
+    digest = hashlib.sha256()
+    for name, entry in sorted(store.find(place, detail=True).items()):
+        changes = [str(entry[key]) for key in _CHANGES if key in entry]
+        digest.update(f"{name.removeprefix(place)}\0{entry['size']}\0{' '.join(changes)}\n".encode())
+    return {"path": place, "shape": list(array.shape), "dtype": str(array.dtype), "chunks": digest.hexdigest()}
 
 
 def storage_unit(array: zarr.Array) -> tuple[int, ...]:
