@@ -47,7 +47,7 @@ def step_name(name: str, level: int) -> str:
 def _make_level(store: OutputStore, name: str, level: int) -> list[str]:
     store.create_level(name, level)
     keys = []
-    for region in _units(store, level):
+    for region in units(store, level):
         finer = store.level_shape(level - 1)
         z, y, x = (slice(2 * part.start, min(2 * part.stop, size)) for part, size in zip(region, finer, strict=True))
         values = store.read(name, (z, y, x), level - 1)
@@ -56,7 +56,8 @@ def _make_level(store: OutputStore, name: str, level: int) -> list[str]:
     return keys
 
 
-def _units(store: OutputStore, level: int) -> list[Region]:
+def units(store: OutputStore, level: int) -> list[Region]:
+    """What of a level is written at once: what is stored under one key."""
     axes = (
         [slice(start, min(start + edge, size)) for start in range(0, size, edge)]
         for size, edge in zip(store.level_shape(level), store.unit, strict=True)
