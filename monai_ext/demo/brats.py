@@ -9,16 +9,13 @@ a training run, never for a statement about real tumours.
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from monai_ext.errors import ConfigError, DataError
-from monai_ext.io import read_json, write_json
+from monai_ext.demo.folder import known_size, write_folder
 
 FOLDER = "MICCAI_BraTS_2018_Data_Training"
 # cerebrospinal fluid, grey matter, white matter, and how much brighter (darker) than grey matter the lesion is
@@ -132,31 +129,22 @@ def make_demo(output: str | Path, seed: int = 0, size: str = "small", counts: tu
         ConfigError: for an unknown size.
         DataError: when other data lie at the target already.
     """
+    geometry = known_size(SIZES, size)
+    settings = {"generated": "not patient data", "seed": seed, "size": size, "counts": list(counts)}
+    write_folder(Path(output) / FOLDER, settings, lambda folder: _write(folder, seed, geometry, counts))
+    return Path(output)
+
+
+def _write(root: Path, seed: int, geometry: Geometry, counts: tuple[int, int]) -> None:
     import nibabel as nib
 
-    if size not in SIZES:
-        raise ConfigError(f"make_demo: size must be one of {sorted(SIZES)}, got {size!r}")
-    output = Path(output)
-    final, partial = output / FOLDER, output / f".{FOLDER}.partial"
-    settings = {"generated": "not patient data", "seed": seed, "size": size, "counts": list(counts)}
-    if final.exists():
-        marker = final / "demo.json"
-        if marker.is_file() and read_json(marker) == settings:
-            return output
-        raise DataError("exists already and is not this demo; delete it or choose another folder", final)
-    shutil.rmtree(partial, ignore_errors=True)
-
-    geometry = SIZES[size]
     labels = np.random.default_rng(seed).permutation([0] * counts[0] + [1] * counts[1])
     for number, label in enumerate(labels, start=1):
         case = f"Brats18_DEMO_{number:03d}_1"
-        folder = partial / ("LGG", "HGG")[label] / case
+        folder = root / ("LGG", "HGG")[label] / case
         folder.mkdir(parents=True)
         subject = make_subject(np.random.default_rng([seed, number]), int(label), geometry)
         for name, array in subject.items():
             image = nib.Nifti1Image(array, geometry.affine)
             image.header.set_xyzt_units("mm")
             nib.save(image, folder / f"{case}_{name}.nii.gz")
-    write_json(partial / "demo.json", settings)
-    os.replace(partial, final)
-    return output

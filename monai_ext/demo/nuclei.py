@@ -8,8 +8,6 @@ statement about real cells.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,9 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from monai_ext.errors import ConfigError, DataError
-from monai_ext.io import read_json, write_csv, write_json
+from monai_ext.demo.folder import known_size, write_folder
+from monai_ext.errors import ConfigError
+from monai_ext.io import write_csv
 
 UNCLASSIFIED = 19
 # ids as in the wild: from 1, with a gap
@@ -137,27 +136,19 @@ def make_demo(
         ConfigError: for an unknown size, or not five counts.
         DataError: when other data lie at the target already.
     """
-    if size not in SIZES:
-        raise ConfigError(f"make_demo: size must be one of {sorted(SIZES)}, got {size!r}")
     if len(counts) != len(NAMES):
         raise ConfigError(f"make_demo: counts must be {len(NAMES)} numbers, one a class, got {list(counts)}")
-    final = Path(os.path.abspath(output))
-    partial = final.with_name(f".{final.name}.partial")
+    voxels = known_size(SIZES, size)
     settings = {"generated": "not real data", "seed": seed, "size": size, "counts": list(counts)}
-    if final.exists() and (not final.is_dir() or any(final.iterdir())):
-        marker = final / "demo.json"
-        if marker.is_file() and read_json(marker) == settings:
-            return Path(output)
-        raise DataError("exists already and is not this demo; delete it or choose another folder", output)
-    shutil.rmtree(partial, ignore_errors=True)
+    write_folder(output, settings, lambda folder: _write(folder, seed, voxels, counts))
+    return Path(output)
 
+
+def _write(root: Path, seed: int, size: Size, counts: Sequence[int]) -> None:
     classes = [class_id for class_id, count in zip(NAMES, counts, strict=True) for _ in range(count)]
     rows = []
     for number, class_id in enumerate(np.random.default_rng(seed).permutation(classes).tolist(), start=1):
-        image, mask = make_nucleus(np.random.default_rng([seed, number]), class_id, SIZES[size])
-        write_nucleus(partial / f"{number:04d}", image, mask, np.random.default_rng([seed, number, 1]))
+        image, mask = make_nucleus(np.random.default_rng([seed, number]), class_id, size)
+        write_nucleus(root / f"{number:04d}", image, mask, np.random.default_rng([seed, number, 1]))
         rows.append({"sample_id": f"{number:04d}", "class_id": class_id, "class_name": NAMES[class_id]})
-    write_csv(partial / "classes.csv", rows)
-    write_json(partial / "demo.json", settings)
-    os.replace(partial, final)
-    return Path(output)
+    write_csv(root / "classes.csv", rows)

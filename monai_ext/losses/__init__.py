@@ -1,6 +1,7 @@
 """Losses that MONAI lacks."""
 
 from monai_ext.losses.bce_dice import BCEDiceLoss
+from monai_ext.losses.cl_dice import BCEDiceClDiceLoss
 from monai_ext.losses.cross_entropy_dice import CrossEntropyDiceLoss
 from monai_ext.losses.focal import MultiClassFocalLoss
 from monai_ext.losses.ldam import LDAMLoss
@@ -10,6 +11,7 @@ from monai_ext.losses.multi_target import MultiTargetLoss
 from monai_ext.losses.reweighting import drw_weights
 
 __all__ = [
+    "BCEDiceClDiceLoss",
     "BCEDiceLoss",
     "CrossEntropyDiceLoss",
     "LDAMLoss",

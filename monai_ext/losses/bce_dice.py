@@ -34,21 +34,21 @@ class BCEDiceLoss(nn.Module):
     def __init__(self, label_smoothing: float = 0.0, bce_weight: float = 0.5, dice_weight: float = 0.5) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 0.5:
-            raise ValueError(f"BCEDiceLoss: label_smoothing must be in [0, 0.5), got {label_smoothing!r}")
+            raise ValueError(f"{type(self).__name__}: label_smoothing must be in [0, 0.5), got {label_smoothing!r}")
         for name, weight in (("bce_weight", bce_weight), ("dice_weight", dice_weight)):
             if not weight >= 0:
-                raise ValueError(f"BCEDiceLoss: {name} must be at least 0, got {weight!r}")
+                raise ValueError(f"{type(self).__name__}: {name} must be at least 0, got {weight!r}")
         self.label_smoothing = label_smoothing
         self.bce_weight = bce_weight
         self.dice_weight = dice_weight
         self.dice = DiceLoss(squared_pred=True, batch=True, smooth_nr=_SMOOTH, smooth_dr=_SMOOTH)
 
     def forward(self, pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        check_target(pred, target, pred.shape[1], "BCEDiceLoss")
-        mask = checked_mask(pred, mask, "BCEDiceLoss")
+        check_target(pred, target, pred.shape[1], type(self).__name__)
+        mask = checked_mask(pred, mask, type(self).__name__)
         pred = without(pred, mask)
         target = without(target, mask).to(pred)
-        check_values(target, 0, 1, "BCEDiceLoss")
+        check_values(target, 0, 1, type(self).__name__)
         smoothed = target.clamp(self.label_smoothing, 1 - self.label_smoothing)
         bce = masked_mean(binary_cross_entropy_with_logits(pred, smoothed, reduction="none"), mask)
         dice = self.dice(without(pred.sigmoid(), mask), target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
 from collections.abc import Mapping
@@ -30,12 +31,14 @@ class MultiTargetLoss(nn.Module):
             - ``activation``: "none" (default), "sigmoid" or "softmax"; applied at inference, here it chooses the loss.
             - ``weight``: factor of its loss, ≥ 0; default 1.
             - ``loss``: a module called with (prediction, target), and with a third argument ``mask`` when voxels are
-              to be left out. Default: `BCEDiceLoss` for one channel and for "sigmoid", `CrossEntropyDiceLoss` for
-              "softmax", `MaskedCosineLoss` for three channels (vectors), else `MaskedSmoothL1Loss`.
+              to be left out; or the name of one of ``losses``. Default: `BCEDiceLoss` for one channel and for
+              "sigmoid", `CrossEntropyDiceLoss` for "softmax", `MaskedCosineLoss` for three channels (vectors), else
+              `MaskedSmoothL1Loss`.
             - ``loss_only_on_label``: True leaves out the voxels where this target is 0 in every channel; a name those
               where that tensor of the target dict is 0, such as the sheet for its normals.
         ignore_label: value that leaves a voxel out of every loss where a label map has it; label maps are the targets
             with "sigmoid", "softmax", or one of the first two losses. ``None`` leaves out none.
+        losses: modules that definitions can name, so that they stay plain data.
 
     Shapes: prediction a dict of target → (B, channels, Z, Y, X); target a dict of the same shapes, but one channel of
     class numbers for "softmax"; it may hold more. Predictions of deep supervision, ``"<target>/<level>"``, are
@@ -56,7 +59,12 @@ class MultiTargetLoss(nn.Module):
         loss.terms["normals"]
     """
 
-    def __init__(self, targets: Mapping[str, Mapping[str, Any]], ignore_label: float | None = None) -> None:
+    def __init__(
+        self,
+        targets: Mapping[str, Mapping[str, Any]],
+        ignore_label: float | None = None,
+        losses: Mapping[str, nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         if not targets:
             raise ConfigError("MultiTargetLoss: targets is empty; define at least one, as {'sheet': {'channels': 1}}")
@@ -65,7 +73,7 @@ class MultiTargetLoss(nn.Module):
         self.ignore_label = ignore_label
         self.weights = {name: float(definition.get("weight", 1.0)) for name, definition in targets.items()}
         self.masked_by = {name: _masked_by(name, definition) for name, definition in targets.items()}
-        self.losses = nn.ModuleList(_loss_of(definition) for definition in targets.values())
+        self.losses = nn.ModuleList(_loss_of(name, definition, losses or {}) for name, definition in targets.items())
         self.label_maps = [
             name
             for (name, definition), loss in zip(targets.items(), self.losses, strict=True)
@@ -141,9 +149,16 @@ def _any_channel(found: torch.Tensor) -> torch.Tensor:
     return found.any(dim=1, keepdim=True)
 
 
-def _loss_of(definition: Mapping[str, Any]) -> nn.Module:
+def _loss_of(name: str, definition: Mapping[str, Any], losses: Mapping[str, nn.Module]) -> nn.Module:
     loss = definition.get("loss")
+    if isinstance(loss, str):
+        loss = _named_loss(name, loss, losses)
     if loss is not None:
+        if not isinstance(loss, nn.Module):
+            raise ConfigError(
+                f"MultiTargetLoss: target {name!r}: loss must be a loss module, such as "
+                f"monai_ext.losses.BCEDiceLoss, or the name of one of losses, got {loss!r}"
+            )
         return loss
     activation = definition.get("activation", "none")
     if activation == "softmax":
@@ -151,6 +166,14 @@ def _loss_of(definition: Mapping[str, Any]) -> nn.Module:
     if activation == "sigmoid" or definition["channels"] == 1:
         return BCEDiceLoss()
     return MaskedCosineLoss() if definition["channels"] == 3 else MaskedSmoothL1Loss()
+
+
+def _named_loss(target: str, loss: str, losses: Mapping[str, nn.Module]) -> nn.Module:
+    if loss not in losses:
+        near = difflib.get_close_matches(loss, losses, 1, 0.4)
+        known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(losses) or 'none'}"
+        raise ConfigError(f"MultiTargetLoss: target {target!r}: no loss {loss!r} in losses; {known}")
+    return losses[loss]
 
 
 def _masked_by(name: str, definition: Mapping[str, Any]) -> str | None:
@@ -161,7 +184,7 @@ def _masked_by(name: str, definition: Mapping[str, Any]) -> str | None:
 def _check(name: str, definition: Mapping[str, Any]) -> None:
     who = f"MultiTargetLoss: target {name!r}"
     channels, activation = definition.get("channels"), definition.get("activation", "none")
-    weight, loss = definition.get("weight", 1.0), definition.get("loss")
+    weight = definition.get("weight", 1.0)
     if not isinstance(channels, int) or channels < 1:
         raise ConfigError(f"{who} needs channels, an integer of at least 1, got {channels!r}")
     if activation not in _ACTIVATIONS:
@@ -170,7 +193,5 @@ def _check(name: str, definition: Mapping[str, Any]) -> None:
         raise ConfigError(f"{who}: softmax over one channel is always 1; take 'sigmoid', or two channels")
     if isinstance(weight, str) or not (math.isfinite(weight) and weight >= 0):
         raise ConfigError(f"{who}: weight must be a number of at least 0, got {weight!r}")
-    if loss is not None and not isinstance(loss, nn.Module):
-        raise ConfigError(f"{who}: loss must be a loss module, such as monai_ext.losses.BCEDiceLoss, got {loss!r}")
     if not isinstance(definition.get("loss_only_on_label", False), (bool, str)):
         raise ConfigError(f"{who}: loss_only_on_label must be true, false or the name of a label")

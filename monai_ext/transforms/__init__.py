@@ -6,6 +6,7 @@ from monai_ext.transforms.cube import CubePad, CubePadd, is_nonzero
 from monai_ext.transforms.finite import CheckFinited
 from monai_ext.transforms.load import LoadVolumed
 from monai_ext.transforms.normalize import NormalizeVolume
+from monai_ext.transforms.targets import PrepareTargetsd
 from monai_ext.transforms.vector_field import FlipVectorField, Rotate90VectorField
 from monai_ext.transforms.vector_field_rotation import RandRotateVectorFieldd
 from monai_ext.transforms.vector_field_symmetries import RandFlipVectorFieldd, RandRotate90VectorFieldd
@@ -21,6 +22,7 @@ __all__ = [
     "LoadCropd",
     "LoadVolumed",
     "NormalizeVolume",
+    "PrepareTargetsd",
     "RandFlipVectorFieldd",
     "RandRotate90VectorFieldd",
     "RandRotateVectorFieldd",

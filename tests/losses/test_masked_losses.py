@@ -11,10 +11,16 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
-from monai_ext.losses import BCEDiceLoss, CrossEntropyDiceLoss, MaskedCosineLoss, MaskedSmoothL1Loss
+from monai_ext.losses import (
+    BCEDiceClDiceLoss,
+    BCEDiceLoss,
+    CrossEntropyDiceLoss,
+    MaskedCosineLoss,
+    MaskedSmoothL1Loss,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-LOSSES = [BCEDiceLoss(0.1), CrossEntropyDiceLoss(0.1), MaskedCosineLoss(), MaskedSmoothL1Loss()]
+LOSSES = [BCEDiceLoss(0.1), BCEDiceClDiceLoss(0.1), CrossEntropyDiceLoss(0.1), MaskedCosineLoss(), MaskedSmoothL1Loss()]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from monai.losses import SoftDiceclDiceLoss
@@ -165,6 +167,50 @@ def test_monai_s_losses_of_topology_can_be_a_target_s_loss(batch) -> None:
     assert torch.equal(loss({"sheet": pred["sheet"]}, {"sheet": sheet}), part(pred["sheet"], sheet))
 
 
+@pytest.fixture
+def losses() -> dict[str, torch.nn.Module]:
+    return {"bce_dice": BCEDiceLoss(0.1), "masked_cosine": MaskedCosineLoss(), "smooth_l1": MaskedSmoothL1Loss()}
+
+
+def test_a_loss_can_be_named(batch, losses) -> None:
+    pred, target = batch
+    named = {"sheet": {"channels": 1, "loss": "bce_dice"}, "normals": {"channels": 3, "loss": "smooth_l1"}}
+    given = {name: {**definition, "loss": losses[definition["loss"]]} for name, definition in named.items()}
+    loss = MultiTargetLoss(named, losses=losses)
+    assert torch.equal(loss(pred, target), MultiTargetLoss(given)(pred, target))
+    assert not torch.equal(loss(pred, target), MultiTargetLoss(SURFACE)(pred, target))
+
+
+def test_a_named_loss_counts_as_if_it_were_given(losses) -> None:
+    """A label map by its loss is looked at for the ignored label; one without a mask can't leave anything out."""
+    assert MultiTargetLoss({"a": {"channels": 1, "loss": "bce_dice"}}, 2, losses).label_maps == ["a"]
+    assert MultiTargetLoss({"a": {"channels": 1, "loss": "smooth_l1"}}, 2, losses).label_maps == []
+    with pytest.raises(ConfigError, match="the loss of target 'a', L1Loss, takes no mask"):
+        MultiTargetLoss({"a": {"channels": 1, "loss": "l1"}}, 2, {"l1": torch.nn.L1Loss()})
+
+
+def test_targets_without_a_loss_get_the_sensible_one_beside_a_table(losses) -> None:
+    assert type(MultiTargetLoss({"a": {"channels": 3}}, losses=losses).losses[0]) is MaskedCosineLoss
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("bce_dise", "no loss 'bce_dise' in losses; did you mean 'bce_dice'?"),
+        ("xyz", "no loss 'xyz' in losses; there are bce_dice, masked_cosine, smooth_l1"),
+    ],
+    ids=["near", "far"],
+)
+def test_an_unknown_name_is_told(losses, name, message) -> None:
+    with pytest.raises(ConfigError, match=f"target 'a': {re.escape(message)}"):
+        MultiTargetLoss({"a": {"channels": 1, "loss": name}}, losses=losses)
+
+
+def test_a_table_holds_modules(losses) -> None:
+    with pytest.raises(ConfigError, match="target 'a': loss must be a loss module"):
+        MultiTargetLoss({"a": {"channels": 1, "loss": "bce_dice"}}, losses={**losses, "bce_dice": "bce"})
+
+
 def test_more_in_the_batch_is_allowed(batch) -> None:
     pred, target = batch
     assert torch.equal(
@@ -196,14 +242,15 @@ def test_what_does_not_fit_together_is_named(batch, change, message) -> None:
         ({"a": {"channels": 1, "activation": "softmax"}}, "softmax over one channel is always 1"),
         ({"a": {"channels": 1, "weight": -1}}, "weight must be a number of at least 0, got -1"),
         ({"a": {"channels": 1, "weight": float("nan")}}, "weight must be a number of at least 0, got nan"),
-        ({"a": {"channels": 1, "loss": "bce"}}, "loss must be a loss module, .* got 'bce'"),
+        ({"a": {"channels": 1, "loss": 3}}, "target 'a': loss must be a loss module, .* got 3"),
+        ({"a": {"channels": 1, "loss": "bce"}}, "target 'a': no loss 'bce' in losses; there are none"),
         ({"a": {"channels": 1, "loss_only_on_label": 1}}, "loss_only_on_label must be true, false or the name"),
         (
             {"a": {"channels": 1, "loss": torch.nn.BCEWithLogitsLoss(), "loss_only_on_label": True}},
             "the loss of target 'a', BCEWithLogitsLoss, takes no mask",
         ),
     ],
-    ids=["none", "channels", "activation", "softmax", "weight", "nan", "loss", "only", "mask"],
+    ids=["none", "channels", "activation", "softmax", "weight", "nan", "loss", "loss-name", "only", "mask"],
 )
 def test_bad_definitions(targets, message) -> None:
     with pytest.raises(ConfigError, match=f"MultiTargetLoss: .*{message}"):

@@ -1,0 +1,139 @@
+"""Slices of volumes with their labels and predictions side by side, to see what a network does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from monai_ext.errors import ConfigError
+from monai_ext.reports.style import COLOURS, shorten, text_width
+from monai_ext.targets import vector_targets
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Targets = Mapping[str, Mapping[str, Any]]
+# of voxels whose label is none of the target's, which the loss ignores
+IGNORED = (0.34, 0.71, 0.91)
+
+
+def slice_figure(samples: Sequence[Mapping[str, Any]], targets: Targets) -> Figure:
+    """One row a sample: the image, then label and prediction of each target, on the Z slice with most labelled voxels.
+
+    One channel is drawn in grey from 0 to 1; a vector n of length 1 as the colour (n + 1) / 2, black where the label is
+    the zero vector or, in a prediction, where the first "sigmoid" target is below 0.5; "softmax" in a colour a class,
+    class 0 black. Of several channels that are none of these the first is drawn. Light blue are labels beyond their
+    range, such as the ignored one.
+
+    Args:
+        samples: ``{"image": (1, Z, Y, X), "label": {target: (C, Z, Y, X)}, "pred": {target: (C, Z, Y, X)}, "case":
+            str}``, numpy arrays; predictions after their activation, labels of "softmax" as one channel of class
+            numbers. A label or prediction that isn't there leaves its place empty.
+        targets: definition of each target by name, see `monai_ext.losses.MultiTargetLoss`.
+
+    Returns:
+        a figure of its own that touches no global state of pyplot.
+
+    Raises:
+        ConfigError: without any sample.
+    """
+    from matplotlib.figure import Figure
+
+    if not samples:
+        raise ConfigError("slice_figure: there are no samples to draw; give one at least")
+    slices = [_labelled_slice(sample, targets) for sample in samples]
+    heads = ["input", *(f"{shorten(name, 18)} {part}" for name in targets for part in ("label", "prediction"))]
+    names = [f"{shorten(sample['case'])}, z = {z}" for sample, z in zip(samples, slices, strict=True)]
+    height, width = np.max([np.shape(sample["image"])[2:] for sample in samples], axis=0)
+    # as wide as the longest head or name needs, as high as the slices then are with the name below
+    cell = max(2.0, text_width([*heads, *names]) + 0.2)
+    size = (cell * len(heads), (cell * height / width + 0.3) * len(samples) + 0.3)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(samples), len(heads), squeeze=False)
+    for axes, head in zip(grid[0], heads, strict=True):
+        axes.set_title(head, fontsize="medium", fontweight="bold")
+    for row, sample, z, name in zip(grid, samples, slices, names, strict=True):
+        row[0].set_xlabel(name, fontsize="small")
+        for axes, picture in zip(row, _pictures(sample, targets, z), strict=True):
+            axes.set(xticks=[], yticks=[], anchor="N")
+            axes.spines[:].set_visible(False)
+            if picture is not None:
+                axes.imshow(picture, interpolation="nearest")
+    return figure
+
+
+def _labelled_slice(sample: Mapping[str, Any], targets: Targets) -> int:
+    """The slice with most labelled voxels, of all targets together; the middle one without any."""
+    length = np.shape(sample["image"])[1]
+    counts = np.zeros(length, np.int64)
+    for name, definition in targets.items():
+        if name in sample["label"]:
+            label = np.asarray(sample["label"][name])
+            labelled = (label != 0) & ~_ignored(label, definition)
+            counts += labelled.any(axis=0).sum(axis=(1, 2))
+    return int(counts.argmax()) if counts.any() else length // 2
+
+
+def _pictures(sample: Mapping[str, Any], targets: Targets, z: int) -> list[np.ndarray | None]:
+    """Colours (Y, X, 3) from 0 to 1 of each column, None where there is nothing to draw."""
+    image = np.asarray(sample["image"], dtype=np.float32)[0, z]
+    low, high = np.percentile(image, (0.5, 99.5))
+    pictures: list[np.ndarray | None] = [_grey((image - low) / max(high - low, 1e-6))]
+    labels, predictions = (
+        {name: np.asarray(values)[:, z] for name, values in sample[part].items()} for part in ("label", "pred")
+    )
+    found = [name for name, of in targets.items() if of.get("activation") == "sigmoid" and name in predictions]
+    foreground = predictions[found[0]][0] >= 0.5 if found else np.True_
+    vectors = vector_targets(targets)
+    for name, definition in targets.items():
+        label, prediction = labels.get(name), predictions.get(name)
+        if name in vectors:
+            pictures += [_directions(label, np.True_), _directions(prediction, foreground)]
+        elif definition.get("activation") == "softmax":
+            pictures += [
+                _classes(label, definition),
+                _classes(None if prediction is None else prediction.argmax(axis=0)[None], definition),
+            ]
+        else:
+            pictures += [_values(label, definition), _values(prediction, definition)]
+    return pictures
+
+
+def _directions(vectors: np.ndarray | None, foreground: np.ndarray | np.bool_) -> np.ndarray | None:
+    if vectors is None:
+        return None
+    length = np.linalg.norm(vectors.astype(np.float32), axis=0)
+    colours = (vectors / np.maximum(length, 1e-6) + 1) / 2
+    return np.moveaxis(np.where((length > 0) & foreground, colours, 0), 0, -1)
+
+
+def _classes(classes: np.ndarray | None, definition: Mapping[str, Any]) -> np.ndarray | None:
+    from matplotlib.colors import to_rgb
+
+    if classes is None:
+        return None
+    # the last colour is black, which is background's
+    palette = np.array([(0, 0, 0), *(to_rgb(colour) for colour in COLOURS[:-1])])
+    ignored = _ignored(classes, definition)
+    numbers = np.where(ignored, 0, classes)[0].astype(np.int64)
+    # more classes than colours: they come round again, without background's
+    numbers = np.where(numbers > 0, (numbers - 1) % (len(palette) - 1) + 1, 0)
+    return np.where(ignored[0, ..., None], IGNORED, palette[numbers])
+
+
+def _values(values: np.ndarray | None, definition: Mapping[str, Any]) -> np.ndarray | None:
+    if values is None:
+        return None
+    return np.where(_ignored(values, definition)[0, ..., None], IGNORED, _grey(values[0]))
+
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    return np.repeat(np.clip(values, 0, 1)[..., None], 3, axis=-1)
+
+
+def _ignored(values: np.ndarray, definition: Mapping[str, Any]) -> np.ndarray:
+    """Where a label map holds none of the target's values."""
+    highest = {"sigmoid": 1, "softmax": definition["channels"] - 1}.get(definition.get("activation", "none"))
+    return np.zeros(values.shape, bool) if highest is None else (values < 0) | (values > highest)
