@@ -8,14 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.volumes_zarr import open_volume
 from monai_ext.errors import DataError
 from monai_ext.io import read_json, write_json
 
 logger = logging.getLogger(__name__)
-
-# What stores tell of a file besides its size, each in its own words.
-_CHANGES = ("mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "md5Hash")
 
 
 def cached(file: Path, made_from: dict[str, Any], make: Callable[[], Any], redone: str) -> Any:
@@ -34,26 +30,6 @@ def cached(file: Path, made_from: dict[str, Any], make: Callable[[], Any], redon
     write_json(file, result)
     write_json(made_from_file(file), {**made_from, "content": _digest(file)})
     return result
-
-
-def described(source: str | Path) -> dict[str, Any]:
-    """A Zarr array: its place, shape, type, and a digest of the sizes and times of all its files.
-
-    A store that can't list its files (plain HTTP) gives the digest of nothing: new content of one shape isn't seen.
-    """
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
-
-    array = open_volume(source)
-    store, place = url_to_fs(str(source))
-    digest = hashlib.sha256()
-    try:
-        files = store.find(place, detail=True)
-    except Exception:  # forbidden, or not there at all: each store has its own words
-        files = {}
-    for name, entry in sorted(files.items()):
-        changes = [str(entry[key]) for key in _CHANGES if key in entry]
-        digest.update(f"{name.removeprefix(place)}\0{entry['size']}\0{' '.join(changes)}\n".encode())
-    return {"path": place, "shape": list(array.shape), "dtype": str(array.dtype), "chunks": digest.hexdigest()}
 
 
 def made_from_file(file: str | Path) -> Path:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from monai_ext.data.cached_file import cached, described
+from monai_ext.data.cached_file import cached
 from monai_ext.data.patches import find_patches
+from monai_ext.data.volumes_zarr import fingerprint
 
 
 def cached_patches(
@@ -40,7 +41,7 @@ def cached_patches(
         "min_bbox_percent": min_bbox_percent,
         "min_labeled_ratio": min_labeled_ratio,
         "cover_tail": cover_tail,
-        "labels": [described(label) for label in labels],
+        "labels": [fingerprint(label) for label in labels],
     }
 
     def find() -> list[dict[str, Any]]:

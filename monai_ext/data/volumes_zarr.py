@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from monai_ext.errors import DataError
 # v3 names chunks c/0/0/0, v2 0.0.0 or 0/0/0
 _CHUNK_KEY = re.compile(r"(?:c[/.])?(\d+(?:[/.]\d+)*)")
 _METADATA = ("zarr.json", ".zarray")
+
+# What stores tell of a file besides its size, each in its own words.
+_CHANGES = ("mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "md5Hash")
 
 
 def open_volume(source: str | Path, level: int = 0) -> zarr.Array:
@@ -114,6 +118,28 @@ def stored_chunks(array: zarr.Array) -> np.ndarray:
     places = np.array(found, dtype=np.int64).reshape(-1, array.ndim)
     # keys outside of the grid are left-overs of a larger array
     return places[(places < grid).all(axis=1)]
+
+
+def fingerprint(source: str | Path, level: int = 0) -> dict[str, Any]:
+    """Place, shape and type of a volume, and a digest of the sizes and times of all its files: plain values.
+
+    A store that can't list its files (plain HTTP) gives the digest of nothing: new content of one shape isn't seen.
+    Arguments and errors: see `open_volume`.
+    """
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+
+    array = open_volume(source, level)
+    store, place = url_to_fs(str(source))
+    place = f"{place.rstrip('/')}/{array.path}".rstrip("/")
+    digest = hashlib.sha256()
+    try:
+        files = store.find(place, detail=True)
+    except Exception:  # forbidden, or not there at all: each store has its own words
+        files = {}
+    for name, entry in sorted(files.items()):
+        changes = [str(entry[key]) for key in _CHANGES if key in entry]
+        digest.update(f"{name.removeprefix(place)}\0{entry['size']}\0{' '.join(changes)}\n".encode())
+    return {"path": place, "shape": list(array.shape), "dtype": str(array.dtype), "chunks": digest.hexdigest()}
 
 
 def storage_unit(array: zarr.Array) -> tuple[int, ...]:

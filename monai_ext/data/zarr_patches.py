@@ -24,8 +24,9 @@ class ZarrPatchDataset(Dataset):
     """A MONAI dataset of patches ``{"image", <target>..., "case", "start_pos", "volume_idx"}``.
 
     ``image`` is a float32 `MetaTensor` (1, Z, Y, X), a target one of its stored type (C, Z, Y, X): the type says how
-    normals are encoded, and `monai_ext.transforms.PrepareTargetsd` turns it into what networks take. Only chunks under the patch are read, those of the image and its targets at the same time.
-    Stores are opened by the process that reads, so that neither a fork nor a pickle carries them over.
+    normals are encoded, and `monai_ext.transforms.PrepareTargetsd` turns it into what networks take. Only chunks under
+    the patch are read, those of the image and its targets at the same time. Stores are opened by the process that
+    reads, so that neither a fork nor a pickle carries them over.
 
     Args:
         volumes: ``{"input": ..., <target>: ...}`` each, paths or URLs of arrays; ``ref_label`` isn't read.
