@@ -115,7 +115,11 @@ def default_tracking_uri(output_dir: str) -> str:
 
 
 def start(
-    seed: int | None = None, device: Any = None, distributed: bool = False, cuda_launch_blocking: bool = False
+    seed: int | None = None,
+    device: Any = None,
+    distributed: bool = False,
+    cuda_launch_blocking: bool = False,
+    independent: bool = False,
 ) -> None:
     """First step of every config's ``initialize``: refuse what can't work, then make the run reproducible.
 
@@ -127,6 +131,7 @@ def start(
         device: name or `torch.device` to check.
         distributed: whether the config is the multi-process one (``multi_gpu_train.json`` says so).
         cuda_launch_blocking: wait for every GPU kernel, so that an error is reported where it happens; slow.
+        independent: whether several processes are fine without a group: they share files, not tensors.
 
     Raises:
         ConfigError: for an override that matches no key, an unknown choice, a device that isn't there, or several
@@ -141,7 +146,8 @@ def start(
         _keep_tracking_artifact(workflow.parser)
     if device is not None:
         check_device(device)
-    _join_process_group(device, distributed)
+    if not independent:
+        _join_process_group(device, distributed)
     _tune_gpu()
     if seed is not None:
         seed_everything(seed)

@@ -18,6 +18,13 @@ def image_only(
     return batch["image"].to(device=device, non_blocking=non_blocking, **kwargs), None
 
 
+def items_only(
+    batch: dict[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[dict[str, Any], None]:
+    """``prepare_batch`` for inferers that read their volumes themselves: the batch as it is, without labels."""
+    return batch, None
+
+
 class ImageAndTargets:
     """``prepare_batch`` for networks with several targets: the image, and a dict of target → labels.
 

@@ -10,12 +10,14 @@ Patches are dicts:
 
 from monai_ext.data.surface.checking import check
 from monai_ext.data.surface.finding import patches
+from monai_ext.data.surface.inference import inference_items
 from monai_ext.data.surface.intensities import intensity
 from monai_ext.data.surface.sets import volume_sets
 from monai_ext.data.surface.split import splits
 
 __all__ = [
     "check",
+    "inference_items",
     "intensity",
     "patches",
     "splits",

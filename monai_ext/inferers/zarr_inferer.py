@@ -1,0 +1,64 @@
+"""Zarr-to-Zarr inference as the inferer of a MONAI evaluator."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.inferers import Inferer
+from torch import nn
+
+from monai_ext.inferers.zarr_selection import Box
+from monai_ext.inferers.zarr_sliding_window import ZarrSlidingWindow
+
+logger = logging.getLogger("monai_ext")
+
+
+class ZarrInferer(Inferer):
+    """Calls `ZarrSlidingWindow` with the network that an evaluator has loaded, for each volume of a batch.
+
+    Args:
+        output_dir: gets a folder for each volume, ``<case>/<target>.zarr``.
+        test_time_flips: mean over all flips of the axes: eight passes.
+        level, mask, bbox, part, parts: see `ZarrSlidingWindow.__call__`; mask and box are for a single volume.
+        options: other arguments of `ZarrSlidingWindow`.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        test_time_flips: bool = False,
+        level: int = 0,
+        mask: str | Path | None = None,
+        bbox: Box | None = None,
+        part: int | None = None,
+        parts: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.output_dir = Path(output_dir)
+        self.options = {**options, "test_time_flips": "zyx" if test_time_flips else ""}
+        self.call: dict[str, Any] = {"level": level, "mask": mask, "bbox": bbox, "part": part, "parts": parts}
+
+    def __call__(
+        self, inputs: Mapping[str, Sequence[str]], network: nn.Module, *args: Any, **kwargs: Any
+    ) -> list[Path]:
+        """Predict the volumes at ``inputs["image"]`` (paths or URLs), called ``inputs["case"]``.
+
+        Returns:
+            the folder of each.
+
+        Raises:
+            ConfigError, DataError, WriteError: see `ZarrSlidingWindow`.
+        """
+        predict = ZarrSlidingWindow(network, **self.options)
+        folders = []
+        for place, case in zip(inputs["image"], inputs["case"], strict=True):
+            folder = self.output_dir / case
+            done = predict(place, folder, **self.call)
+            state = "complete" if done.complete else "not complete yet: other blocks are missing"
+            logger.info("%s: %d blocks now, %d before; %s", folder, done.blocks, done.ready, state)
+            folders.append(folder)
+        return folders
