@@ -27,7 +27,8 @@ class ZarrPatchDataset(Dataset):
 
     ``image`` is (1, Z, Y, X), a target (C, Z, Y, X), as `MetaTensor` of the stored type, but uint16 as int32 (uint32
     and uint64 as int64). Only chunks under the patch are read, those of the image and its targets at the same time.
-    Stores are opened by the process that reads, so that neither a fork nor a pickle carries them over.
+    Stores are opened by the process that reads, so that neither a fork nor a pickle carries them over. A chunk that
+    isn't stored holds the array's fill value, as everywhere in Zarr: a lost one can't be told from an empty one.
 
     Args:
         volumes: ``{"input": ..., <target>: ...}`` each, paths or URLs of arrays; ``ref_label`` isn't read.
