@@ -26,8 +26,8 @@ class ZarrPatchDataset(Dataset):
     ``image`` is a float32 `MetaTensor` (1, Z, Y, X), a target one of its stored type (C, Z, Y, X): the type says how
     normals are encoded, and `monai_ext.transforms.PrepareTargetsd` turns it into what networks take. Only chunks under
     the patch are read, those of the image and its targets at the same time. Stores are opened by the process that
-    reads, so that neither a fork nor a pickle carries them over. A chunk that isn't stored holds the array's fill value,
-    as everywhere in Zarr: a lost one can't be told from an empty one.
+    reads, so that neither a fork nor a pickle carries them over. A chunk that isn't stored holds the array's fill
+    value, as everywhere in Zarr: a lost one can't be told from an empty one.
 
     Args:
         volumes: ``{"input": ..., <target>: ...}`` each, paths or URLs of arrays; ``ref_label`` isn't read.
