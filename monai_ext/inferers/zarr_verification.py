@@ -13,6 +13,7 @@ from monai_ext.inferers.zarr_output import OutputStore
 from monai_ext.inferers.zarr_pyramid import step_name, units
 from monai_ext.inferers.zarr_targets import StoredTarget
 
+
 class ZarrPrediction:
     """What `ZarrSlidingWindow` wrote to a folder; neither the network nor the input is needed.
 
@@ -51,7 +52,9 @@ class ZarrPrediction:
         damaged_blocks, damaged_levels = [], []
         for block in sorted(self._ledger.finished()):
             keys = self._ledger.read(block).get("chunks", {})
-            found = [problem for name in keys for problem in self._damage(name, self._grid.region(block), 0, keys[name])]
+            found = [
+                problem for name in keys for problem in self._damage(name, self._grid.region(block), 0, keys[name])
+            ]
             problems += found
             if found:
                 damaged_blocks.append(block)
@@ -72,7 +75,9 @@ class ZarrPrediction:
 
     def _damaged_level(self, name: str, level: int, keys: set[str]) -> Iterator[Problem]:
         for region in units(self._store, level):
-            yield from self._damage(name, region, level, sorted(keys.intersection(self._store.keys(name, region, level))))
+            yield from self._damage(
+                name, region, level, sorted(keys.intersection(self._store.keys(name, region, level)))
+            )
 
     def _damage(self, name: str, region: Region, level: int, keys: list[str]) -> Iterator[Problem]:
         image = self._store.image(name)
