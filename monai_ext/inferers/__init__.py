@@ -3,6 +3,8 @@
 from monai_ext.inferers.acceleration import prepare_for_inference
 from monai_ext.inferers.flip_ensemble import FlipEnsembleInferer
 from monai_ext.inferers.fold_ensemble import FoldEnsemble
+from monai_ext.inferers.zarr_checkpoint import surface_predictor
+from monai_ext.inferers.zarr_dask import predict_on_dask
 from monai_ext.inferers.zarr_inferer import ZarrInferer
 from monai_ext.inferers.zarr_sliding_window import ZarrSlidingWindow
 from monai_ext.inferers.zarr_verification import ZarrPrediction
@@ -13,5 +15,7 @@ __all__ = [
     "ZarrInferer",
     "ZarrPrediction",
     "ZarrSlidingWindow",
+    "predict_on_dask",
     "prepare_for_inference",
+    "surface_predictor",
 ]

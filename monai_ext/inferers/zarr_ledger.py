@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import ConfigError
-from monai_ext.io import TEMPORARY_SUFFIX, read_json, write_json
+from monai_ext.io import TEMPORARY_SUFFIX, read_json, sweep_partial, write_json
 
 Record = dict[str, Any]
 
@@ -95,6 +95,10 @@ class Ledger:
 
     def forget_step(self, name: str) -> None:
         (self.folder / f"{name}.json").unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what killed writers left; while no block is computed."""
+        sweep_partial(self.folder)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:

@@ -28,6 +28,7 @@ def finish(store: OutputStore, ledger: Ledger, space: VoxelSpace, levels: int) -
         levels: how many besides level 0; levels that are there stay.
     """
     store.sweep()
+    ledger.sweep()
     for level in range(1, levels + 1):
         for name in store.targets:
             if ledger.step(step_name(name, level)) is None:

@@ -124,11 +124,11 @@ import resource, sys
 sys.path.insert(0, sys.argv[1])
 from zarr_helpers import predictor
 from monai_ext.errors import WriteError
-predict = predictor()
+job = predictor().job(sys.argv[2], sys.argv[3])
 # In a process of its own: the limit holds for every file of the process.
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
 try:
-    predict(sys.argv[2], sys.argv[3])
+    job.compute(range(4))
 except WriteError as error:
     print(error)
 """

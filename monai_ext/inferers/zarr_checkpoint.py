@@ -1,0 +1,53 @@
+"""A checkpoint of `surface_unet` as a sliding window: the network, its targets and its normalisation come from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_ext.errors import WeightsError
+from monai_ext.inferers.zarr_sliding_window import ZarrSlidingWindow
+from monai_ext.networks import SurfaceUNet, load_model, network_settings
+from monai_ext.transforms import NormalizeVolume
+
+
+def surface_predictor(
+    checkpoint: str | Path, roi_size: Sequence[int] = (64, 192, 192), **options: Any
+) -> ZarrSlidingWindow:
+    """A trained `SurfaceUNet` (``.pt``, or an exported ``.ts``) as a `ZarrSlidingWindow`.
+
+    Args:
+        checkpoint: with its settings ``targets``, ``f_maps``, ``deep_supervision``, ``normalization``, ``intensity``.
+        roi_size: see `ZarrSlidingWindow`, also for ``options``, of which ``targets``, ``normalize`` and ``identity``
+            come from the checkpoint.
+
+    Raises:
+        WeightsError: when the file can't be read, or doesn't say what network it is.
+    """
+    settings = network_settings(checkpoint) or {}
+    missing = [name for name in ("targets", "f_maps") if not settings.get(name)]
+    if missing:
+        raise WeightsError(
+            f"{checkpoint}: doesn't say its network's {' and '.join(missing)}; give a checkpoint or an export of "
+            "surface_unet"
+        )
+    network = SurfaceUNet(
+        targets=settings["targets"],
+        f_maps=settings["f_maps"],
+        deep_supervision=bool(settings.get("deep_supervision")),
+    )
+    return ZarrSlidingWindow(
+        load_model(network, checkpoint),
+        roi_size,
+        targets=settings["targets"],
+        normalize=NormalizeVolume(settings.get("normalization") or "zscore", settings.get("intensity")),
+        identity={"checkpoint": _digest(checkpoint), "settings": settings},
+        **options,
+    )
+
+
+def _digest(file: str | Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
