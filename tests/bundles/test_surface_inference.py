@@ -1,6 +1,6 @@
 """`surface_unet` from a checkpoint to OME-Zarr images, by the bundle, by the command line and from exports."""
 
-import json
+import re
 
 import numpy as np
 import pytest
@@ -103,12 +103,10 @@ def test_started_again_it_computes_nothing(best, predicted, surface_data, surfac
 def test_what_does_not_fit_is_refused(best, predicted, surface_data, surface_configs, changed, kind, message):
     before = content(predicted)
     given = {"checkpoint": best, "inputs": str(surface_data), "output": predicted.parent, **changed}
-    with pytest.raises((RuntimeError, ValueError), match="") as caught:
+    with pytest.raises((RuntimeError, ValueError)) as caught:
         infer(surface_configs, **given)
     error = user_error(caught.value)
     assert isinstance(error, kind), error
-    import re
-
     assert re.search(message, str(error)), error
     assert content(predicted) == before
 
@@ -157,10 +155,3 @@ def test_monai_finds_all_its_properties_without_weights(surface_configs, surface
     workflow.initialize()
     assert workflow.check_properties() == []
     assert list(tmp_path.iterdir()) == [], "looking at a bundle must not start a run"
-
-
-def test_the_training_prints_the_command_that_predicts(trained):
-    (log,) = (trained / "logs").glob("*.log")
-    command = next(line for line in log.read_text().splitlines() if "to infer with the best checkpoint" in line)
-    assert str(trained / "checkpoints" / "best.pt") in command
-    assert json.loads((trained / "run.json").read_text())["best_checkpoint"] == "checkpoints/best.pt"

@@ -25,7 +25,7 @@ def corners(tmp_path):
     normals = zarr.create_array(scroll / "normals.zarr", shape=(*SHAPE, 3), dtype="uint16", **options)
     assert image.nbytes == 64 * 2**30
     rng = np.random.default_rng(0)
-    layers = np.broadcast_to(np.arange(EDGE)[:, None, None] % 12 < 4, (EDGE,) * 3)
+    layers = np.broadcast_to(np.arange(EDGE)[:, None, None] % 6 < 3, (EDGE,) * 3)
     for corner in itertools.product(*((0, length - CHUNK) for length in SHAPE)):
         place = tuple(slice(start, start + EDGE) for start in corner)
         image[place] = (layers * 20000 + rng.integers(0, 9000, layers.shape)).astype(np.uint16)
