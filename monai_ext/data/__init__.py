@@ -11,6 +11,7 @@ from monai_ext.data.seeded import SeededDataset
 from monai_ext.data.slice_cache import SliceCache
 from monai_ext.data.splits import class_counts, grouped_stratified_folds
 from monai_ext.data.tiff_stack import TiffStack
+from monai_ext.data.zarr_patches import ZarrPatchDataset
 
 __all__ = [
     "PreparedDataset",
@@ -19,6 +20,7 @@ __all__ = [
     "SeededLoader",
     "SliceCache",
     "TiffStack",
+    "ZarrPatchDataset",
     "cached_patches",
     "class_counts",
     "decode_normals",

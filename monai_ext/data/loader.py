@@ -103,8 +103,9 @@ class SeededLoader(DataLoader):
         shuffle: whether this is training: shuffled, equal shares per process, the last incomplete batch dropped
             (kept when it is the only one).
         seed: of the run.
-        num_workers: loader processes; they persist, prefetch four batches each, and pin memory where there is a GPU.
+        num_workers: loader processes; they persist, and pin memory where there is a GPU.
         max_batches: limit on the batches of an epoch.
+        prefetch_factor: batches that each loader process has ready; large items need fewer.
         weights: how often to draw each sample of a shuffled epoch, such as `monai_ext.data.sample_weights`; ``None``
             for each once.
         kwargs: other arguments of `torch.utils.data.DataLoader`.
@@ -118,6 +119,7 @@ class SeededLoader(DataLoader):
         seed: int = 0,
         num_workers: int = 0,
         max_batches: int | None = None,
+        prefetch_factor: int = 4,
         weights: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -125,7 +127,7 @@ class SeededLoader(DataLoader):
         sampler = EpochSampler(len(dataset), shuffle, seed, limit, equal_shares=shuffle, weights=weights)
         if num_workers:
             kwargs.setdefault("persistent_workers", True)
-            kwargs.setdefault("prefetch_factor", 4)
+            kwargs["prefetch_factor"] = prefetch_factor
         kwargs.setdefault("collate_fn", collate)
         kwargs.setdefault("pin_memory", torch.cuda.is_available())
         kwargs.setdefault("drop_last", shuffle and len(sampler) >= batch_size)
@@ -141,6 +143,9 @@ class SeededLoader(DataLoader):
 
 def collate(items: Sequence[Any]) -> Any:
     """MONAI's `list_data_collate`, with labels filled up (see `SeededLoader`)."""
-    if any(isinstance(item, dict) and "label" in item for item in items):
-        items = [{"label": UNKNOWN, **item} for item in items]
+    labels = [item["label"] for item in items if isinstance(item, dict) and "label" in item]
+    if labels:
+        one_number = np.ndim(labels[0]) == 0
+        unknown = UNKNOWN if one_number else torch.full_like(torch.as_tensor(labels[0]), UNKNOWN)
+        items = [{"label": unknown, **item} for item in items]
     return list_data_collate(items)

@@ -35,7 +35,7 @@ class LabelBlocks:
         self.name = name
         self.array = array
         self.workers = min(8, os.cpu_count() or 1) if workers is None else max(1, workers)
-        self.starts, self.shape = _layout(array)
+        self.starts, self.shape = block_layout(array)
         self._empty = np.zeros(len(self.starts), bool)
         self._lock = threading.Lock()
 
@@ -114,19 +114,20 @@ class LabelBlocks:
                 future.result()
 
 
-def _layout(array: Any) -> tuple[np.ndarray, np.ndarray]:
-    """First voxels (N, 3) of the blocks that may hold labels, and the voxels (3,) of each."""
+def block_layout(array: Any) -> tuple[np.ndarray, np.ndarray]:
+    """First voxels (N, axes) of the blocks that may hold other values than 0, and the voxels along each axis of one."""
     if isinstance(array, np.ndarray):
         grid = [-(-size // _EDGE) for size in array.shape]
-        return np.stack(np.unravel_index(np.arange(np.prod(grid)), grid), axis=-1) * _EDGE, np.full(3, _EDGE)
+        return np.stack(np.unravel_index(np.arange(np.prod(grid)), grid), axis=-1) * _EDGE, np.full(array.ndim, _EDGE)
     unit, chunk = np.array(storage_unit(array)), np.array(array.chunks)
     parts = unit // chunk
     while np.prod(parts * chunk) * array.dtype.itemsize > _MAX_BYTES and parts.max() > 1:
         axis = parts.argmax()
         parts[axis] //= next(factor for factor in range(2, parts[axis] + 1) if parts[axis] % factor == 0)
     shape = parts * chunk
-    inner = np.stack(np.meshgrid(*map(np.arange, unit // shape), indexing="ij"), axis=-1).reshape(-1, 3) * shape
-    starts = (stored_chunks(array)[:, None] * unit + inner).reshape(-1, 3)
+    inner = np.stack(np.meshgrid(*map(np.arange, unit // shape), indexing="ij"), axis=-1) * shape
+    starts = stored_chunks(array)[:, None] * unit + inner.reshape(-1, array.ndim)
+    starts = starts.reshape(-1, array.ndim)
     return starts[(starts < array.shape).all(axis=1)], shape
 
 

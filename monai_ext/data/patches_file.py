@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from monai_ext.data.cached_file import cached
 from monai_ext.data.patches import find_patches
-from monai_ext.data.volumes_zarr import open_volume
-from monai_ext.errors import DataError
-from monai_ext.io import read_json, write_json
-
-logger = logging.getLogger(__name__)
-
-# What stores tell of a file besides its size, each in its own words.
-_CHANGES = ("mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "md5Hash")
+from monai_ext.data.volumes_zarr import fingerprint
 
 
 def cached_patches(
@@ -44,59 +36,20 @@ def cached_patches(
 
     Other arguments and errors: see `find_patches`.
     """
-    file = Path(file)
     made_from: dict[str, Any] = {
         "patch_size": np.asarray(patch_size).tolist(),
         "min_bbox_percent": min_bbox_percent,
         "min_labeled_ratio": min_labeled_ratio,
         "cover_tail": cover_tail,
-        "labels": [_described(label) for label in labels],
+        "labels": [fingerprint(label) for label in labels],
     }
-    if file.exists():
-        stale = _difference(file, made_from)
-        if not stale:
-            return read_json(file)
-        logger.warning("%s: %s; the patches are found again", file, stale)
-    records = [
-        {"volume_idx": index, "start_pos": list(start)}
-        for index, label in enumerate(labels)
-        for start in find_patches(
-            label, patch_size, min_bbox_percent, min_labeled_ratio, cover_tail=cover_tail, workers=workers
-        )
-    ]
-    # A kill between the two leaves a digest of other patches: stale, never wrong.
-    write_json(file, records)
-    write_json(_made_from(file), {**made_from, "patches": _digest(file)})
-    return records
 
+    def find() -> list[dict[str, Any]]:
+        options: dict[str, Any] = {"cover_tail": cover_tail, "workers": workers}
+        return [
+            {"volume_idx": index, "start_pos": list(start)}
+            for index, label in enumerate(labels)
+            for start in find_patches(label, patch_size, min_bbox_percent, min_labeled_ratio, **options)
+        ]
 
-def _made_from(file: Path) -> Path:
-    return file.with_name(f"{file.stem}.made_from.json")
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _difference(file: Path, made_from: dict[str, Any]) -> str | None:
-    """What makes ``file`` stale, in words; None when nothing does."""
-    try:
-        then = read_json(_made_from(file))
-    except DataError:
-        return f"what it was made from is not known ({_made_from(file).name})"
-    if not isinstance(then, dict) or then.get("patches") != _digest(file):
-        return "its content is not what was written"
-    changed = [name for name, value in made_from.items() if then.get(name) != value]
-    return f"{' and '.join(changed)} changed" if changed else None
-
-
-def _described(label: str | Path) -> dict[str, Any]:
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
-
-    array = open_volume(label)
-    store, place = url_to_fs(str(label))
-    digest = hashlib.sha256()
-    for name, entry in sorted(store.find(place, detail=True).items()):
-        changes = [str(entry[key]) for key in _CHANGES if key in entry]
-        digest.update(f"{name.removeprefix(place)}\0{entry['size']}\0{' '.join(changes)}\n".encode())
-    return {"path": place, "shape": list(array.shape), "dtype": str(array.dtype), "chunks": digest.hexdigest()}
+    return cached(Path(file), made_from, find, "the patches are found again")

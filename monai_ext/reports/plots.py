@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 History = Sequence[Mapping[str, Any]]
+# Ends of the names of entries that may happen to lie in 0..1.
+_NO_SHARE = ("_angle", "_mae", "seconds")
 
 
 def loss_curves(history: History, best_epoch: int | None = None) -> Figure:
@@ -276,7 +278,7 @@ def metric_names(history: History) -> list[str]:
     found = {
         key: series(history, key)[1]
         for key in names
-        if key != "epoch" and "loss" not in key.split("_") and not key.startswith("lr") and not key.endswith("_angle")
+        if key != "epoch" and "loss" not in key.split("_") and not key.startswith("lr") and not key.endswith(_NO_SHARE)
     }
     return [key for key, values in found.items() if values and all(0 <= value <= 1 for value in values)]
 

@@ -136,3 +136,22 @@ def test_metrics_of_parts_have_axes_of_their_own_in_the_same_colours() -> None:
     assert colours[0] == colours[1]
     assert list(crops.lines[0].get_ydata()) == [0.2, 0.2, 0.2]
     assert len(plots.learning_curves(history).axes) == 2
+
+
+def test_losses_of_targets_and_angles_have_figures_of_their_own():
+    history = [
+        {
+            "epoch": epoch,
+            "train_loss": 2.0,
+            "train_loss_sheet": 0.75,
+            "val_loss_sheet": 0.5,
+            "sheet_dice": 0.8,
+            "normals_angle": 0.9,
+            "data_seconds": 0.1,
+        }
+        for epoch in (1, 2)
+    ]
+    assert plots.metric_names(history) == ["sheet_dice"]
+    assert {"loss_terms", "angle_curves"} <= set(plots.figures(history))
+    lines = [line.get_label() for line in plots.loss_terms(history, 2).axes[0].lines]
+    assert lines == ["sheet, training", "sheet, validation", "best epoch (2)"]

@@ -1,0 +1,49 @@
+"""Training patches of the sets, each with a name and a stamp of the label that it was found in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_ext.data.cached_file import made_from_file
+from monai_ext.data.patches_file import cached_patches
+from monai_ext.errors import DataError
+from monai_ext.io import read_json
+
+
+def patches(
+    sets: Sequence[Mapping[str, str]],
+    patch_size: Sequence[int],
+    file: str | Path,
+    min_bbox_percent: float = 0.95,
+    min_labeled_ratio: float = 0.07,
+    cover_tail: bool = False,
+    workers: int | None = None,
+) -> list[dict[str, Any]]:
+    """Patches with enough of the sets' reference labels, from ``file`` where it is still true (see `cached_patches`).
+
+    Returns:
+        ``{"case": "volume 0 at 128 0 64", "volume_idx": 0, "start_pos": [128, 0, 64], "stamp": ...}`` each;
+        ``volume_idx`` counts the sets from 0, ``stamp`` is a digest of what the reference label's store holds.
+
+    Raises:
+        DataError: when no patch has enough labels; see also `find_patches`.
+    """
+    labels = [entry["ref_label"] for entry in sets]
+    found = cached_patches(
+        file, labels, patch_size, min_bbox_percent, min_labeled_ratio, cover_tail=cover_tail, workers=workers
+    )
+    if not found:
+        raise DataError(
+            f"no patch of {tuple(patch_size)} voxels has enough labels; lower min_bbox_percent ({min_bbox_percent:g}) "
+            f"or min_labeled_ratio ({min_labeled_ratio:g}), or take a smaller patch",
+            labels[0] if len(labels) == 1 else None,
+        )
+    stamps = [label["chunks"][:16] for label in read_json(made_from_file(file))["labels"]]
+    return [{"case": case_name(record), **record, "stamp": stamps[record["volume_idx"]]} for record in found]
+
+
+def case_name(record: Mapping[str, Any]) -> str:
+    """``volume 0 at 128 0 64``: unique among the patches of a run."""
+    return f"volume {record['volume_idx']} at {' '.join(map(str, record['start_pos']))}"

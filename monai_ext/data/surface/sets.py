@@ -1,0 +1,161 @@
+"""Which volumes belong together: an image, its targets, and the label that says where to train."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_ext.data.volumes_zarr import array_source, channel_axis, open_volume
+from monai_ext.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+Targets = Mapping[str, Mapping[str, Any]]
+SUFFIX = ".zarr"
+HOW_TO_GET = (
+    "to try things out, make demo data with `python -m monai_ext demo-data surface_unet --output DIR` and pass "
+    "`--dataset_dir DIR`"
+)
+# Keys of a set and of an item that no target may have.
+RESERVED = ("input", "ref_label", "image", "case", "start_pos", "volume_idx", "index")
+
+
+def volume_sets(
+    dataset_dir: str | Path,
+    targets: Targets,
+    patch_size: Sequence[int],
+    volumes: Sequence[Mapping[str, str]] | None = None,
+    level: int = 0,
+) -> list[dict[str, str]]:
+    """The training sets: paths or URLs of plain arrays ``{"input": ..., <target>: ..., "ref_label": ...}``.
+
+    Everything is opened and compared before anything runs.
+
+    Args:
+        dataset_dir: what relative paths are relative to.
+        targets: name → ``channels`` and ``activation`` ("none", "sigmoid" or "softmax"), which say what the target's
+            array looks like: (Z, Y, X) for one channel and for the class numbers of "softmax", else (Z, Y, X, C) or
+            (C, Z, Y, X).
+        patch_size: voxels along Z, Y, X.
+        volumes: ``{"input": ..., <target>: ..., "ref_label": ...}`` each, paths or fsspec URLs. ``ref_label``, by which
+            patches are found, is the name of one of the targets or a place of its own; default the first target.
+            Without ``volumes``: ``dataset_dir`` itself and each of its folders that holds ``input.zarr``, with
+            ``<target>.zarr`` beside it, and ``ref_label.zarr`` where there is one.
+        level: resolution level of what is an OME-Zarr image, 0 the finest; a plain array is taken as it is.
+
+    Raises:
+        ConfigError: for keys of ``volumes`` that don't agree with ``targets``.
+        DataError: when nothing is found, a volume can't be opened, is smaller than the patch, or doesn't fit others.
+    """
+    if not targets:
+        raise ConfigError("volume_sets: targets is empty; define at least one, such as sheet")
+    for name in set(targets) & set(RESERVED):
+        raise ConfigError(f"volume_sets: a target can't be called {name!r}; choose another name")
+    if volumes is None:
+        given = [_found(folder, targets) for folder in volume_folders(dataset_dir)]
+    else:
+        given = [_listed(entry, number, targets) for number, entry in enumerate(volumes)]
+    if not given:
+        raise DataError(f"no input{SUFFIX} here or in a folder below; {HOW_TO_GET}", dataset_dir)
+    sets = []
+    for entry in given:
+        places = {key: array_source(located(place, dataset_dir), level) for key, place in entry.items()}
+        check_set(places, targets, patch_size)
+        sets.append(places)
+    return sets
+
+
+def volume_folders(dataset_dir: str | Path) -> list[Path]:
+    """``dataset_dir`` and its direct sub-folders, as far as they hold ``input.zarr``; in natural order."""
+    root = Path(dataset_dir)
+    if not root.is_dir():
+        raise DataError(f"no such folder; {HOW_TO_GET}", dataset_dir)
+    below = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: _natural(path.name))
+    return [folder for folder in (root, *below) if (folder / f"input{SUFFIX}").exists()]
+
+
+def located(place: str | Path, dataset_dir: str | Path) -> str:
+    """A URL as it is, a path from ``dataset_dir`` on."""
+    text = str(place)
+    if "://" in text:
+        return text
+    return f"{str(dataset_dir).rstrip('/')}/{text}" if "://" in str(dataset_dir) else str(Path(dataset_dir, text))
+
+
+def check_set(places: Mapping[str, str], targets: Targets, patch_size: Sequence[int]) -> None:
+    """Refuse a set whose arrays don't fit each other, ``targets`` or the patch."""
+    volume = open_volume(places["input"])
+    shape = volume.shape
+    if len(shape) != 3:
+        raise DataError(f"the input must have three axes (Z, Y, X), got the shape {shape}", places["input"])
+    if len(patch_size) != 3 or any(edge < 1 for edge in patch_size):
+        raise ConfigError(f"patch_size must be three positive integers (Z, Y, X), got {patch_size!r}")
+    if any(length < edge for length, edge in zip(shape, patch_size, strict=True)):
+        raise DataError(
+            f"the volume, {shape} voxels along Z, Y, X, is smaller than patch_size {tuple(patch_size)}; take a smaller "
+            "patch",
+            places["input"],
+        )
+    check_type(volume.dtype, "iuf", places["input"])
+    for name, settings in targets.items():
+        array = open_volume(places[name])
+        check_type(array.dtype, "biuf", places[name])
+        try:
+            axis = channel_axis(array.shape, shape)
+        except DataError as error:
+            raise DataError(f"target {name!r}: {error}, the shape of {places['input']}", places[name]) from None
+        softmax = settings.get("activation") == "softmax"
+        channels, expected = 1 if axis is None else array.shape[axis], 1 if softmax else settings["channels"]
+        if channels != expected:
+            raise DataError(
+                f"target {name!r} has {channels} channels (shape {array.shape}), expected {expected}"
+                + (" with class numbers, as the activation is softmax" if softmax else "; correct targets or the data"),
+                places[name],
+            )
+    label = open_volume(places["ref_label"])
+    if label.shape != shape:
+        raise DataError(
+            f"ref_label, by which patches are found, must have the input's shape {shape}, got {label.shape}; name "
+            "another target or label",
+            places["ref_label"],
+        )
+
+
+def _found(folder: Path, targets: Targets) -> dict[str, str]:
+    places = {key: str(folder.absolute() / f"{key}{SUFFIX}") for key in ("input", *targets)}
+    for name in targets:
+        if not Path(places[name]).exists():
+            raise DataError(f"no {name}{SUFFIX} beside input{SUFFIX}; add it, or drop {name!r} from targets", folder)
+    own = folder.absolute() / f"ref_label{SUFFIX}"
+    others = sorted(path.stem for path in folder.glob(f"*{SUFFIX}") if path.stem not in (*places, "ref_label"))
+    if others:
+        logger.info("%s: %s not used: not defined under targets", folder, ", ".join(others))
+    return {**places, "ref_label": str(own) if own.exists() else places[next(iter(targets))]}
+
+
+def _listed(entry: Mapping[str, str], number: int, targets: Targets) -> dict[str, str]:
+    known = ["input", *targets, "ref_label"]
+    for key in entry:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"define it there, or drop it; known: {', '.join(known)}"
+            raise ConfigError(f"volumes[{number}]: {key!r} isn't defined under targets; {hint}")
+    for key in known[:-1]:
+        if key not in entry:
+            raise ConfigError(f"volumes[{number}]: {key!r} is missing; give its path or URL, or drop it from targets")
+    label = entry.get("ref_label", next(iter(targets)))
+    return {**entry, "ref_label": entry[label] if label in targets else label}
+
+
+def check_type(dtype: Any, kinds: str, place: str) -> None:
+    """Refuse values that are neither integers nor floats, by numpy's letters for kinds of types."""
+    if dtype.kind not in kinds:
+        raise DataError(f"holds values of type {dtype}; integers or floats are needed", place)
+
+
+def _natural(name: str) -> list[Any]:
+    return [int(part) if part.isdigit() else part.casefold() for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,62 @@
+"""Opening sharded local Zarr arrays for reading with zarrs, a codec pipeline in Rust, where it is installed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from functools import cache
+from pathlib import Path
+
+import zarr
+from zarr.storage import LocalStore
+
+from monai_ext.data.volumes_zarr import open_volume
+
+logger = logging.getLogger(__name__)
+
+_PIPELINE = "zarrs.ZarrsCodecPipeline"
+_lock = threading.Lock()
+# Process in which zarrs has started its threads. A fork copies what they wait for, but not the threads: a read in the
+# child would never end.
+_started_in: int | None = None
+
+
+def open_fast(source: str | Path) -> zarr.Array:
+    """`open_volume`, read by zarrs where this is possible and pays: a sharded array on a local disk.
+
+    Other arrays, also those of other users of Zarr in this process, keep Zarr's own pipeline.
+    """
+    array = open_volume(source)
+    if not (array.shards and isinstance(array.store, LocalStore)) or not _usable():
+        return array
+    # Zarr chooses the pipeline when an array is made, by a setting of the whole process.
+    with _lock:
+        try:
+            with zarr.config.set({"codec_pipeline.path": _PIPELINE}):
+                return zarr.open_array(store=array.store_path, mode="r")
+        except Exception as error:  # whatever it can't read, Zarr can
+            logger.warning("%s: read without zarrs (%s: %s)", source, type(error).__name__, error)
+            return array
+
+
+def _usable() -> bool:
+    global _started_in
+    if not _installed():
+        return False
+    if _started_in is None:
+        _started_in = os.getpid()
+    if _started_in != os.getpid():
+        logger.info("zarrs was in use when this process was forked; reading without it")
+        return False
+    return True
+
+
+@cache
+def _installed() -> bool:
+    try:
+        import zarrs  # noqa: F401
+    except ImportError:
+        logger.info("sharded Zarr arrays are read faster with zarrs: pip install 'monai-ext[fast]'")
+        return False
+    return True

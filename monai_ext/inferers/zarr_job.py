@@ -1,0 +1,209 @@
+"""One prediction from a Zarr volume to Zarr images: any of its blocks, by any process, at any time."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from monai_ext.errors import DataError
+from monai_ext.inferers.ahead import Ahead
+from monai_ext.inferers.zarr_blending import ColumnBlend
+from monai_ext.inferers.zarr_geometry import BlockGrid, Region
+from monai_ext.inferers.zarr_ledger import Ledger
+from monai_ext.inferers.zarr_metadata import VoxelSpace
+from monai_ext.inferers.zarr_output import OutputStore
+from monai_ext.inferers.zarr_predictor import WindowPredictor
+from monai_ext.inferers.zarr_pyramid import finish
+from monai_ext.inferers.zarr_selection import Selection
+from monai_ext.inferers.zarr_steps import BeginBlock, EmptyBlock, EndBlock, Steps, Windows
+
+logger = logging.getLogger(__name__)
+
+# Batches that wait for the network, and blocks that wait for the disk.
+_BATCHES_AHEAD = 2
+_BLOCKS_BEHIND = 2
+
+
+class Share(NamedTuple):
+    """What one of several processes has to do."""
+
+    wanted: list[int]
+    """Numbers of the blocks to compute, ascending."""
+    empty: list[int]
+    """Of those known to be empty, to be recorded."""
+    ready: int
+    """How many of its blocks are finished."""
+
+
+@dataclass(frozen=True)
+class ZarrJob:
+    """What is computed, where to, and what is done of it.
+
+    Attributes:
+        grid: blocks of the volume.
+        selection: which of them have an output.
+        steps: the work on them.
+        predictor: the network.
+        weights: importance of a window's voxels, on the network's device.
+        store: the output.
+        ledger: what is finished.
+        space: where the voxels lie.
+        pyramid_levels: how many coarser levels to add at the end.
+        progress: show a bar on a terminal.
+    """
+
+    grid: BlockGrid
+    selection: Selection
+    steps: Steps
+    predictor: WindowPredictor
+    weights: torch.Tensor
+    store: OutputStore
+    ledger: Ledger
+    space: VoxelSpace
+    pyramid_levels: int
+    progress: bool
+
+    @cached_property
+    def _candidates(self) -> np.ndarray:
+        return self.selection.candidates()
+
+    def share(self, part: int, parts: int) -> Share:
+        """The blocks of one of several processes, as runs along columns."""
+        finished = self.ledger.finished()
+        empty = np.setdiff1d(np.arange(len(self.grid)), self._candidates, assume_unique=True)
+        shares = [np.array_split(blocks, parts)[part].tolist() for blocks in (self._candidates, empty)]
+        wanted, skipped = ([block for block in share if block not in finished] for share in shares)
+        return Share(wanted, skipped, sum(map(len, shares)) - len(wanted) - len(skipped))
+
+    def compute(self, blocks: Sequence[int], empty: Sequence[int] = ()) -> None:
+        """Compute and write blocks (in ascending order), and record each that is finished.
+
+        Raises:
+            DataError: when the input can't be read, or the network gives numbers that aren't finite.
+            WriteError: when the output can't be written.
+        """
+        from tqdm import tqdm
+
+        for block in empty:
+            self.ledger.record(block, {"empty": True})
+        if not blocks:
+            return
+        blend = ColumnBlend(
+            {name: target.channels for name, target in self.store.targets.items()}, self.weights, self.grid.block_size
+        )
+        voxels = sum(_voxels(self.grid.region(block)) for block in blocks)
+        with (
+            torch.inference_mode(),
+            _same_algorithms(self.predictor.device),
+            _BlockWriter(self.store, self.ledger) as writer,
+            tqdm(
+                total=voxels, unit="voxel", unit_scale=True, disable=None if self.progress else True, desc="blocks"
+            ) as bar,
+            Ahead(self.steps.of(blocks), _BATCHES_AHEAD) as steps,
+        ):
+            for step in steps:
+                match step:
+                    case BeginBlock():
+                        blend.begin(step.region)
+                    case Windows():
+                        blend.add(self.predictor(step.batch), step.starts)
+                    case EndBlock():
+                        logits = blend.finish(step.region, step.following)
+                        writer.write(step.block, step.region, self._values(logits, step.region), step.kept)
+                        bar.update(_voxels(step.region))
+                    case EmptyBlock():
+                        writer.skip(step.block)
+                        bar.update(_voxels(step.region))
+
+    def finish(self) -> bool:
+        """Add the coarser levels when all blocks are recorded; True when the output is complete."""
+        if len(self.ledger.finished()) < len(self.grid):
+            return False
+        with self.ledger.alone() as alone:
+            if alone:
+                finish(self.store, self.ledger, self.space, self.pyramid_levels)
+            else:
+                logger.info("%s: another process is finishing it", self.store.folder)
+            return alone
+
+    def _values(self, logits: dict[str, torch.Tensor], region: Region) -> dict[str, np.ndarray]:
+        values = {}
+        for name, blended in logits.items():
+            if not torch.isfinite(blended).all():
+                voxels = ", ".join(f"{part.start}:{part.stop}" for part in region)
+                raise DataError(
+                    f"target {name!r}: the network gives NaN or infinite values in [{voxels}]; look for such voxels in "
+                    "the input, or take precision fp32",
+                    self.store.folder,
+                )
+            values[name] = self.store.targets[name].activate(blended).cpu().numpy()
+        return values
+
+
+class _BlockWriter:
+    """Writes blocks in a thread, and records each when it is on the disk."""
+
+    def __init__(self, store: OutputStore, ledger: Ledger) -> None:
+        self._store, self._ledger = store, ledger
+        self._executor = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> _BlockWriter:
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        # Whatever happened: blocks that are computed are not lost.
+        self._executor.shutdown(wait=True)
+        if failed is None:
+            for future in self._waiting:
+                future.result()
+
+    def write(self, block: int, region: Region, values: dict[str, np.ndarray], kept: np.ndarray | None) -> None:
+        """Write the activated values (channels, Z, Y, X) of a block, 0 where they aren't kept; waits for a place."""
+        self._submit(self._write, block, region, values, kept)
+
+    def skip(self, block: int) -> None:
+        """Record a block as empty."""
+        self._submit(self._ledger.record, block, {"empty": True})
+
+    def _submit(self, work: object, *arguments: object) -> None:
+        while len(self._waiting) >= _BLOCKS_BEHIND:
+            self._waiting.popleft().result()
+        self._waiting.append(self._executor.submit(work, *arguments))  # type: ignore[arg-type]
+
+    def _write(self, block: int, region: Region, values: dict[str, np.ndarray], kept: np.ndarray | None) -> None:
+        if self._ledger.is_finished(block):
+            return
+        keys = {}
+        for name, activated in values.items():
+            stored = self._store.targets[name].encode(activated)
+            if kept is not None:
+                stored = np.where(kept, stored, stored.dtype.type(0))
+            keys[name] = self._store.write(name, region, stored)
+        self._ledger.record(block, {"chunks": keys})
+
+
+def _same_algorithms(device: torch.device) -> AbstractContextManager[None]:
+    """On a GPU: no algorithm chosen by timing, which may choose another one in the next process."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(
+        enabled=torch.backends.cudnn.enabled,
+        benchmark=False,
+        deterministic=True,
+        allow_tf32=torch.backends.cudnn.allow_tf32,
+    )
+
+
+def _voxels(region: Region) -> int:
+    z, y, x = (part.stop - part.start for part in region)
+    return z * y * x

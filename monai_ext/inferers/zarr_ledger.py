@@ -1,0 +1,130 @@
+"""What is finished of a prediction, and what its bytes depend on, in small files: whole ones, or none."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from monai_ext.errors import ConfigError
+from monai_ext.io import TEMPORARY_SUFFIX, read_json, write_json
+
+Record = dict[str, Any]
+
+
+class Ledger:
+    """``settings.json``, and a file in ``blocks`` for every finished block.
+
+    Any number of processes write to it without locks: each file appears in one step, and whoever computes a block
+    writes the same bytes.
+
+    Args:
+        folder: of the ledger, inside the output.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Write the settings, or compare them with those that are there.
+
+        Raises:
+            ConfigError: listing what differs.
+            WriteError: when they can't be written.
+        """
+        file = self.folder / "settings.json"
+        ours = json.loads(json.dumps(settings))
+        if not file.exists():
+            _write_once(file, {"sha256": _digest(ours), **ours})
+        theirs = read_json(file)
+        theirs.pop("sha256", None)
+        differing = [
+            f"{name}: there {_short(theirs.get(name))}, now {_short(ours.get(name))}"
+            for name in sorted({*ours, *theirs})
+            if ours.get(name) != theirs.get(name)
+        ]
+        if differing:
+            raise ConfigError(
+                f"{self.folder.parent}: was begun with other settings ({'; '.join(differing)}); go on with the same "
+                "ones, or give another output"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """The settings it was begun with.
+
+        Raises:
+            DataError: when there are none.
+        """
+        return read_json(self.folder / "settings.json")
+
+    def finished(self) -> set[int]:
+        """Numbers of the finished blocks."""
+        with contextlib.suppress(FileNotFoundError):
+            names = (entry.name for entry in os.scandir(self.folder / "blocks"))
+            return {int(name.removesuffix(".json")) for name in names if name[:-5].isdigit()}
+        return set()
+
+    def is_finished(self, block: int) -> bool:
+        return self._file(block).exists()
+
+    def record(self, block: int, content: Record) -> None:
+        """Say that a block is finished; after all of it is on the disk."""
+        write_json(self._file(block), content)
+
+    def read(self, block: int) -> Record:
+        """What was recorded of a finished block."""
+        return read_json(self._file(block))
+
+    def forget(self, block: int) -> None:
+        """Have a block computed again."""
+        self._file(block).unlink(missing_ok=True)
+
+    def step(self, name: str) -> Record | None:
+        """What was recorded of a step that follows the blocks; None when it isn't finished."""
+        file = self.folder / f"{name}.json"
+        return read_json(file) if file.exists() else None
+
+    def record_step(self, name: str, content: Record) -> None:
+        write_json(self.folder / f"{name}.json", content)
+
+    def forget_step(self, name: str) -> None:
+        (self.folder / f"{name}.json").unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether this process is the only one within; the lock ends with its process, however that dies."""
+        with open(self.folder / ".lock", "a", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def _file(self, block: int) -> Path:
+        return self.folder / "blocks" / f"{block:08d}.json"
+
+
+def _write_once(file: Path, content: Record) -> None:
+    """Of several processes the first one's content stays."""
+    own = write_json(file.with_name(f".{file.stem}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}{file.suffix}"), content)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(own, file)
+    finally:
+        own.unlink()
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,191 @@
+"""The store that a prediction is written to: an OME-Zarr image for each target, ``<folder>/<target>.zarr``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numcodecs import Zstd  # type: ignore[import-untyped]
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.errors import ContainsArrayError, ContainsGroupError
+
+from monai_ext.errors import ConfigError, DataError, WriteError
+from monai_ext.inferers.zarr_geometry import Region, Size, chunks_of
+from monai_ext.inferers.zarr_metadata import VoxelSpace, image_attributes
+from monai_ext.inferers.zarr_targets import StoredTarget
+
+_ZSTD_LEVEL = 3
+
+
+class OutputStore:
+    """Arrays "0" (full size), "1", ... of each target, with checksums.
+
+    Chunks of zeros within a written block are stored like others (compressed they are a hundred bytes), so that a
+    missing chunk is always damage. Only blocks that are empty as a whole have no chunks; they read as 0.
+
+    Args:
+        folder: local, or on a file system that all processes share.
+        targets: what is stored.
+        shape: voxels along Z, Y, X.
+        chunk_size: voxels of a chunk.
+        shard_size: voxels of a shard, whole chunks; None for none.
+        zarr_format: 3 (OME-Zarr 0.5), or 2 (0.4), which has no shards.
+
+    Raises:
+        ConfigError: when the sizes or the format can't be.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        targets: Mapping[str, StoredTarget],
+        shape: Size,
+        chunk_size: Size,
+        shard_size: Size | None = None,
+        zarr_format: int = 3,
+    ) -> None:
+        if zarr_format not in (2, 3):
+            raise ConfigError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
+        if shard_size is not None and zarr_format == 2:
+            raise ConfigError("shard_size needs zarr_format 3")
+        if min(chunk_size) < 1 or any(a % b for a, b in zip(shard_size or chunk_size, chunk_size, strict=True)):
+            raise ConfigError(f"shard_size must be a multiple of chunk_size {list(chunk_size)}, got {shard_size}")
+        self.folder = Path(folder).absolute()
+        self.targets = dict(targets)
+        self.shape, self.chunk_size, self.shard_size, self.zarr_format = shape, chunk_size, shard_size, zarr_format
+        self._arrays: dict[tuple[str, int], zarr.Array] = {}
+
+    @property
+    def unit(self) -> Size:
+        """Voxels of what is stored under one key."""
+        return self.shard_size or self.chunk_size
+
+    def image(self, name: str) -> Path:
+        """Path of a target's image."""
+        return self.folder / f"{name}.zarr"
+
+    def create(self, space: VoxelSpace) -> None:
+        """Make the images with their level 0; what is there stays.
+
+        Raises:
+            WriteError: when they can't be written.
+        """
+        for name, target in self.targets.items():
+            with _writing(self.image(name)), contextlib.suppress(ContainsGroupError):
+                attributes = image_attributes(name, target.axes, space, 1, self.zarr_format)
+                zarr.create_group(self.image(name), zarr_format=self._format, attributes=attributes)
+            self.create_level(name, 0)
+
+    def create_level(self, name: str, level: int) -> None:
+        """Make the array of a level; one that is there stays."""
+        target = self.targets[name]
+        channels = (target.channels,) * (len(target.axes) - 3)
+        options: dict[str, Any] = {"compressors": Zstd(level=_ZSTD_LEVEL, checksum=True)}
+        options["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
+        if self.zarr_format == 3:
+            # crc32c covers every byte; zstd's own checksum leaves its header out
+            options = {"compressors": [ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()], "dimension_names": target.axes}
+        with _writing(self.image(name)), contextlib.suppress(ContainsArrayError):
+            zarr.create_array(
+                self.image(name) / str(level),
+                shape=(*channels, *self.level_shape(level)),
+                chunks=(*channels, *self.chunk_size),
+                shards=None if self.shard_size is None else (*channels, *self.shard_size),
+                dtype=target.dtype,
+                fill_value=0,
+                zarr_format=self._format,
+                **options,
+            )
+
+    def level_shape(self, level: int) -> Size:
+        """Voxels of a level along Z, Y, X."""
+        z, y, x = (-(-size // 2**level) for size in self.shape)
+        return z, y, x
+
+    def write(self, name: str, region: Region, values: np.ndarray, level: int = 0) -> list[str]:
+        """Write whole chunks, and wait until they are on the disk.
+
+        Returns:
+            The keys of the chunks, relative to the target's image.
+
+        Raises:
+            WriteError: naming the image, when they can't be written.
+        """
+        keys = self.keys(name, region, level)
+        with _writing(self.image(name)):
+            for key in keys if self.shard_size else ():
+                # A shard at the volume's end would be merged with what is there, which may be damaged.
+                (self.image(name) / key).unlink(missing_ok=True)
+            self._array(name, level)[(..., *region)] = values
+            for key in keys:
+                _flush(self.image(name) / key)
+        return keys
+
+    def read(self, name: str, region: Region, level: int = 0) -> np.ndarray:
+        """Stored values of a region.
+
+        Raises:
+            DataError: naming the image and the region, when a chunk is damaged.
+        """
+        try:
+            return np.asarray(self._array(name, level)[(..., *region)])
+        except Exception as error:  # each codec has its own
+            voxels = ", ".join(f"{part.start}:{part.stop}" for part in region)
+            raise DataError(
+                f"level {level}, region [{voxels}] is damaged ({type(error).__name__}: {error})", self.image(name)
+            ) from error
+
+    def keys(self, name: str, region: Region, level: int = 0) -> list[str]:
+        """Keys of a region's chunks (of its shards, where there are any), relative to the target's image."""
+        encode = self._array(name, level).metadata.encode_chunk_key
+        channels = (0,) * (len(self.targets[name].axes) - 3)
+        return [f"{level}/{encode((*channels, *place))}" for place in chunks_of(region, self.unit)]
+
+    def set_levels(self, levels: int, space: VoxelSpace) -> None:
+        """Name the levels that viewers find."""
+        for name, target in self.targets.items():
+            with _writing(self.image(name)):
+                group = zarr.open_group(self.image(name), mode="r+")
+                group.attrs.put(image_attributes(name, target.axes, space, levels, self.zarr_format))
+
+    def sweep(self) -> None:
+        """Remove what killed writers left; while nobody writes."""
+        for name in self.targets:
+            for left in self.image(name).rglob("*.partial"):
+                left.unlink(missing_ok=True)
+
+    @property
+    def _format(self) -> Any:
+        return self.zarr_format
+
+    def _array(self, name: str, level: int) -> zarr.Array:
+        if (name, level) not in self._arrays:
+            array = zarr.open_array(self.image(name) / str(level), mode="r+")
+            self._arrays[name, level] = array.with_config({"write_empty_chunks": True})
+        return self._arrays[name, level]
+
+
+@contextlib.contextmanager
+def _writing(image: Path) -> Iterator[None]:
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(
+            f"could not write {image}: {error.strerror or error}; make room or give rights, and start again: finished "
+            "blocks are kept"
+        ) from error
+
+
+def _flush(file: Path) -> None:
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

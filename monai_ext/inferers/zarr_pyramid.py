@@ -1,0 +1,83 @@
+"""The end of a prediction: coarser levels, and metadata that name them."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import torch
+
+from monai_ext.data import decode_normals
+from monai_ext.inferers.zarr_geometry import Region
+from monai_ext.inferers.zarr_ledger import Ledger
+from monai_ext.inferers.zarr_metadata import VoxelSpace
+from monai_ext.inferers.zarr_output import OutputStore
+from monai_ext.inferers.zarr_targets import StoredTarget, unit_vectors
+
+
+def finish(store: OutputStore, ledger: Ledger, space: VoxelSpace, levels: int) -> None:
+    """Add ``levels`` coarser levels, each half as large: scores and values as means, vectors at length 1 again.
+
+    A level is recorded when it is complete; after a kill an unfinished one is made again, with the same bytes. Viewers
+    see the levels when all are there. Zeros of a level are not stored; its record names what is.
+
+    Args:
+        store: all blocks of which are written.
+        ledger: of the prediction, locked.
+        space: of level 0.
+        levels: how many besides level 0; levels that are there stay.
+    """
+    store.sweep()
+    for level in range(1, levels + 1):
+        for name in store.targets:
+            if ledger.step(step_name(name, level)) is None:
+                keys = _make_level(store, name, level)
+                ledger.record_step(step_name(name, level), {"chunks": {name: keys}})
+    complete = 1
+    while all(ledger.step(step_name(name, complete)) is not None for name in store.targets):
+        complete += 1
+    store.set_levels(complete, space)
+
+
+def step_name(name: str, level: int) -> str:
+    """Name of a level's record."""
+    return f"levels/{name}.{level}"
+
+
+def _make_level(store: OutputStore, name: str, level: int) -> list[str]:
+    store.create_level(name, level)
+    keys = []
+    for region in units(store, level):
+        finer = store.level_shape(level - 1)
+        z, y, x = (slice(2 * part.start, min(2 * part.stop, size)) for part, size in zip(region, finer, strict=True))
+        values = store.read(name, (z, y, x), level - 1)
+        if values.any():
+            keys += store.write(name, region, halved(values, store.targets[name]), level)
+    return keys
+
+
+def units(store: OutputStore, level: int) -> list[Region]:
+    """What of a level is written at once: what is stored under one key."""
+    axes = (
+        [slice(start, min(start + edge, size)) for start in range(0, size, edge)]
+        for size, edge in zip(store.level_shape(level), store.unit, strict=True)
+    )
+    return [(z, y, x) for z, y, x in product(*axes)]
+
+
+def halved(stored: np.ndarray, target: StoredTarget) -> np.ndarray:
+    """Means of 2³ voxels of stored values, or of those there are at an odd end; encoded as they were."""
+    values = stored if stored.ndim == 4 else stored[None]
+    if target.kind == "vectors":
+        values = decode_normals(values, channel_axis=0)
+    for axis in (1, 2, 3):
+        if values.shape[axis] % 2:
+            # the mean of a voxel and its copy is the voxel
+            values = np.concatenate([values, np.take(values, [-1], axis=axis)], axis=axis)
+        even, odd = (np.take(values, range(first, values.shape[axis], 2), axis=axis) for first in (0, 1))
+        values = (even.astype(np.float32) + odd) / np.float32(2)
+    if target.kind == "vectors":
+        return target.encode(unit_vectors(torch.from_numpy(values)).numpy())
+    if target.dtype != "float32":
+        values = np.rint(values).astype(target.dtype)
+    return values[0] if target.channels == 1 else values

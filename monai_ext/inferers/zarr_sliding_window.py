@@ -1,0 +1,279 @@
+"""Sliding-window inference from a Zarr volume of any size to OME-Zarr images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from monai.data.utils import compute_importance_map
+from monai.utils import ensure_tuple_rep
+from torch import nn
+
+from monai_ext.data.volumes_zarr import fingerprint
+from monai_ext.errors import ConfigError
+from monai_ext.inferers.acceleration import prepare_for_inference
+from monai_ext.inferers.launcher import part_of_launcher
+from monai_ext.inferers.zarr_geometry import (
+    BlockGrid,
+    Size,
+    check_block_size,
+    default_block_size,
+    window_axes,
+)
+from monai_ext.inferers.zarr_job import ZarrJob
+from monai_ext.inferers.zarr_ledger import Ledger
+from monai_ext.inferers.zarr_metadata import voxel_space
+from monai_ext.inferers.zarr_output import OutputStore
+from monai_ext.inferers.zarr_predictor import Normalize, WindowPredictor
+from monai_ext.inferers.zarr_reading import InputVolume
+from monai_ext.inferers.zarr_selection import Box, Selection
+from monai_ext.inferers.zarr_steps import Steps
+from monai_ext.inferers.zarr_targets import stored_targets
+
+_MODES = ("constant", "gaussian")
+
+
+class Predicted(NamedTuple):
+    """What a call of `ZarrSlidingWindow` did."""
+
+    blocks: int
+    """Blocks that it computed, or found to be empty."""
+    ready: int
+    """Blocks of its part that were finished before."""
+    complete: bool
+    """Whether all blocks of all processes are finished, and the output with them."""
+
+
+class ZarrSlidingWindow:
+    """MONAI's sliding-window inference for volumes that don't fit memory: Zarr in, OME-Zarr out.
+
+    The numbers are those of MONAI's ``SlidingWindowInferer`` (to 1e-5), logits blended before the activation. Every
+    finished block is recorded; a call that was killed is repeated as it is, and goes on. Any number of processes share
+    the work without locks. The output has the same bytes whoever computed what, and how often it was killed, on the
+    same kind of device, with the same versions and the same number of threads: what the bytes depend on is in
+    ``<output>/ledger/settings.json``, and another call with other settings is refused.
+
+    Blocks whose windows read nothing but 0 are skipped; they read as 0.
+
+    Memory: (block's Z + window's Z) · tile · (channels + 1) · 4 bytes, where the tile is the block's Y · X, all
+    channels of the targets counted; for blocks that are being written up to 4 · block · channels · 4 bytes; for the
+    input 2 · (block's Z + window's Z) planes of the tile and the windows around it. Windows at a column's sides are
+    computed by its neighbours too: with tiles of n window strides (n + window / stride)² / n² of all windows.
+
+    Args:
+        network: windows (B, 1, Z, Y, X) to logits: a tensor, or a dict of target → (B, channels, Z, Y, X).
+        roi_size: voxels of a window along Z, Y, X.
+        overlap: share of a window that its neighbour covers, in [0, 1).
+        mode: "gaussian" or "constant" importance of a window's voxels.
+        batch_size: windows at once.
+        targets: definition of each target by name: ``channels`` and ``activation`` ("none", "sigmoid", "softmax").
+            Default: one channel, as it is, called "pred".
+        output_targets: names of those that are written; default all.
+        dtypes: type of a target's stored values: scores "uint8" (default), "uint16", "float32"; vectors (three channels
+            without activation) "uint16" (default), "uint8", "float32"; other values "float32".
+        normalize: of each batch (B, 1, Z, Y, X) float32, window by window, such as
+            `monai_ext.transforms.NormalizeVolume`.
+        device: of the network; default a GPU where there is one.
+        engine, precision: see `prepare_for_inference`. "auto" is refused: each process could choose another one.
+        test_time_flips: axes of "zyx"; the logits are the mean over all flips along them.
+        chunk_size: voxels of a chunk of the output.
+        shard_size: voxels of a shard, whole chunks; None for no shards.
+        block_size: voxels of a block, whole chunks (shards); default one of them along Z, and about eight window
+            strides along Y and X.
+        zarr_format: 3 with OME-Zarr 0.5, or 2 with 0.4.
+        pyramid_levels: coarser levels added at the end, by one process.
+        identity: plain values that name the network, such as the digest of its checkpoint; they join the settings.
+            Its weights do in any case.
+        progress: a bar on a terminal.
+
+    Raises:
+        ConfigError: when an argument is out of range.
+
+    Example::
+
+        targets = {"sheet": {"channels": 1, "activation": "sigmoid"}}
+        predict = ZarrSlidingWindow(network, (64, 192, 192), targets=targets)
+        predict("scroll.zarr", "predicted")  # predicted/sheet.zarr
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        roi_size: Sequence[int] | int,
+        overlap: Sequence[float] | float = 0.25,
+        mode: str = "gaussian",
+        batch_size: int = 4,
+        *,
+        targets: Mapping[str, Mapping[str, Any]] | None = None,
+        output_targets: Sequence[str] | None = None,
+        dtypes: Mapping[str, str] | None = None,
+        normalize: Normalize | None = None,
+        device: str | torch.device | None = None,
+        engine: str = "eager",
+        precision: str = "fp32",
+        test_time_flips: Sequence[str] = (),
+        chunk_size: Sequence[int] | int = 128,
+        shard_size: Sequence[int] | int | None = None,
+        block_size: Sequence[int] | int | None = None,
+        zarr_format: int = 3,
+        pyramid_levels: int = 0,
+        identity: Mapping[str, Any] | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.roi_size = _counts("roi_size", roi_size)
+        self.overlap = tuple(float(share) for share in ensure_tuple_rep(overlap, 3))
+        if not all(0 <= share < 1 for share in self.overlap):
+            raise ConfigError(f"overlap must be at least 0 and below 1, got {overlap}")
+        if mode not in _MODES:
+            raise ConfigError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+        if pyramid_levels < 0:
+            raise ConfigError(f"pyramid_levels must be at least 0, got {pyramid_levels}")
+        if "auto" in (engine, precision):
+            raise ConfigError(
+                "engine and precision 'auto' choose by timing, each process for itself, and blocks would differ; name "
+                "them, such as engine 'torchscript', precision 'bf16'"
+            )
+        self.mode, self.batch_size = mode, batch_size
+        self.targets = stored_targets(targets or {"pred": {"channels": 1}}, output_targets, dtypes)
+        self.chunk_size = _counts("chunk_size", chunk_size)
+        self.shard_size = None if shard_size is None else _counts("shard_size", shard_size)
+        self.block_size = None if block_size is None else _counts("block_size", block_size)
+        self.zarr_format, self.pyramid_levels, self.progress = zarr_format, pyramid_levels, progress
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._settings = {
+            "network": {"type": type(network).__name__, "weights": _digest(network), **dict(identity or {})},
+            "engine": engine,
+            "precision": precision,
+            "normalize": _named(normalize),
+            "test_time_flips": sorted(test_time_flips),
+        }
+        example = torch.zeros(batch_size, 1, *self.roi_size)
+        prepared = prepare_for_inference(network, self.device, engine, precision, example)
+        self.predictor = WindowPredictor(prepared, self.targets, self.device, normalize, test_time_flips)
+
+    def __call__(
+        self,
+        input: str | Path,
+        output: str | Path,
+        *,
+        level: int = 0,
+        mask: str | Path | None = None,
+        bbox: Box | None = None,
+        part: int | None = None,
+        parts: int | None = None,
+    ) -> Predicted:
+        """Predict a volume, or this process's part of it.
+
+        Args:
+            input: path or URL of a Zarr array (Z, Y, X) or OME-Zarr image.
+            output: folder that all processes share, for ``<target>.zarr`` and ``ledger``; what is finished in it stays.
+            level: of an OME-Zarr image, 0 the finest.
+            mask: path or URL of an array of the same shape; the output is 0 where it is 0.
+            bbox: ((z0, z1), (y0, y1), (x0, x1)), first voxels and those after the last; the output is 0 elsewhere.
+            part, parts: this process is number ``part`` (from 0) of ``parts``; default as the launcher says
+                (``torchrun``, SLURM), else the only one.
+
+        Raises:
+            ConfigError: when the settings don't fit the volume, or the output was begun with others.
+            DataError: naming the volume that can't be used.
+            WriteError: naming the image that can't be written.
+        """
+        if part is None or parts is None:
+            part, parts = part_of_launcher()
+        if not 0 <= part < parts:
+            raise ConfigError(f"part must be from 0 to parts - 1, got part {part} of {parts}")
+        job = self.job(input, output, level=level, mask=mask, bbox=bbox)
+        share = job.share(part, parts)
+        job.compute(share.wanted, share.empty)
+        return Predicted(len(share.wanted) + len(share.empty), share.ready, job.finish())
+
+    def job(
+        self,
+        input: str | Path,
+        output: str | Path,
+        *,
+        level: int = 0,
+        mask: str | Path | None = None,
+        bbox: Box | None = None,
+    ) -> ZarrJob:
+        """The work of a call, for those who spread it themselves; the images and the ledger are made.
+
+        Arguments and errors: see `__call__`.
+        """
+        volume = InputVolume(input, level)
+        unit = self.shard_size or self.chunk_size
+        block_size = self.block_size or default_block_size(volume.shape, self.roi_size, self.overlap, unit)
+        check_block_size(block_size, unit)
+        store = OutputStore(output, self.targets, volume.shape, self.chunk_size, self.shard_size, self.zarr_format)
+        grid = BlockGrid(volume.shape, block_size)
+        axes = window_axes(volume.shape, self.roi_size, self.overlap)
+        selection = Selection(grid, axes, volume, None if mask is None else InputVolume(mask), bbox)
+        ledger = Ledger(store.folder / "ledger")
+        ledger.begin(
+            {
+                **self._settings,
+                "input": fingerprint(input, level),
+                "mask": None if mask is None else fingerprint(mask),
+                "bbox": None if bbox is None else [list(part) for part in bbox],
+                **self._geometry(volume.shape, block_size),
+                **_surroundings(self.device),
+            }
+        )
+        space = voxel_space(input, level)
+        store.create(space)
+        weights = compute_importance_map(self.roi_size, self.mode, device=self.device)
+        steps = Steps(volume, grid, axes, selection, self.batch_size, pin=self.device.type == "cuda")
+        return ZarrJob(
+            grid, selection, steps, self.predictor, weights, store, ledger, space, self.pyramid_levels, self.progress
+        )
+
+    def _geometry(self, shape: Size, block_size: Size) -> dict[str, Any]:
+        return {
+            "shape": list(shape),
+            "roi_size": list(self.roi_size),
+            "overlap": list(self.overlap),
+            "mode": self.mode,
+            "batch_size": self.batch_size,
+            "block_size": list(block_size),
+            "chunk_size": list(self.chunk_size),
+            "shard_size": None if self.shard_size is None else list(self.shard_size),
+            "zarr_format": self.zarr_format,
+            "targets": {name: vars(target) for name, target in self.targets.items()},
+        }
+
+
+def _surroundings(device: torch.device) -> dict[str, Any]:
+    """What else the bytes depend on, but for the models of CPUs and GPUs, which may change the last bits."""
+    threads = {"threads": torch.get_num_threads()} if device.type == "cpu" else {}
+    return {"device": device.type, "torch": torch.__version__, **threads}
+
+
+def _digest(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        if isinstance(tensor, torch.Tensor):
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+    return digest.hexdigest()
+
+
+def _named(normalize: Normalize | None) -> str | None:
+    if normalize is None or hasattr(normalize, "__qualname__"):
+        return getattr(normalize, "__qualname__", None)
+    return f"{type(normalize).__qualname__} {sorted(vars(normalize).items())}"
+
+
+def _counts(name: str, value: Sequence[int] | int) -> Size:
+    try:
+        z, y, x = ensure_tuple_rep(value, 3)
+        if min(z, y, x) < 1:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} must be one or three counts of voxels (Z, Y, X), got {value}") from None
+    return int(z), int(y), int(x)

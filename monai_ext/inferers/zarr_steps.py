@@ -1,0 +1,139 @@
+"""The work on a run of blocks as a stream of small steps, prepared by a thread ahead of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+
+from monai_ext.inferers.zarr_geometry import BlockGrid, Region, Size, WindowAxis
+from monai_ext.inferers.zarr_reading import ColumnReader, InputVolume
+from monai_ext.inferers.zarr_selection import Selection
+
+_READERS = 2
+
+
+@dataclass(frozen=True)
+class BeginBlock:
+    """What was summed up before is not needed: the next windows are those of ``region``, from its first."""
+
+    region: Region
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A batch of windows (B, 1, Z, Y, X) float32, and where the first of them lie; the others are padding."""
+
+    batch: torch.Tensor
+    starts: list[Size]
+
+
+@dataclass(frozen=True)
+class EndBlock:
+    """All windows of a block have come.
+
+    Attributes:
+        kept: the voxels that have an output (Z, Y, X), or None for all.
+        following: the block below, whose windows come next; None when it isn't to be computed.
+    """
+
+    block: int
+    region: Region
+    kept: np.ndarray | None
+    following: Region | None
+
+
+@dataclass(frozen=True)
+class EmptyBlock:
+    """A block without output."""
+
+    block: int
+    region: Region
+
+
+Step = BeginBlock | Windows | EndBlock | EmptyBlock
+
+
+class Steps:
+    """Steps of blocks in ascending order.
+
+    A batch holds windows of one layer (one place along Z) of a column, in a fixed order: its composition depends on the
+    geometry alone, never on where the work begins, so that a network gives the same bits for a window whoever asks.
+
+    Args:
+        volume: the input.
+        grid: its blocks.
+        axes: its windows along Z, Y, X.
+        selection: which blocks are wanted.
+        batch_size: windows of every batch; the last one of a layer is filled up with zeros.
+        pin: give batches in page-locked memory, for a faster way to the GPU.
+    """
+
+    def __init__(
+        self,
+        volume: InputVolume,
+        grid: BlockGrid,
+        axes: Sequence[WindowAxis],
+        selection: Selection,
+        batch_size: int,
+        pin: bool = False,
+    ) -> None:
+        self._volume, self._grid, self._axes, self._selection = volume, grid, axes, selection
+        self._batch_size, self._pin = batch_size, pin
+
+    def of(self, blocks: Sequence[int]) -> Generator[Step]:
+        """All steps of these blocks; input is read ahead, for the next block too."""
+        layers_of = self._axes[0].touching
+        readers: dict[int, ColumnReader] = {}
+        previous: Region | None = None
+        with ThreadPoolExecutor(_READERS) as executor:
+            for block, upcoming in zip(blocks, [*blocks[1:], None], strict=True):
+                region, column = self._grid.region(block), self._grid.column(block)
+                for soon in (block, upcoming):
+                    if soon is not None:
+                        self._reader(readers, soon, executor).request(self._selection.reach(soon)[0])
+                reader = readers[column]
+                planes = self._selection.reach(block)[0]
+                reader.forget(planes.start)
+                kept = self._selection.kept(block)
+                if (kept is not None and not kept.any()) or not reader.occupied(planes):
+                    yield EmptyBlock(block, region)
+                    previous = None
+                    continue
+                layers = layers_of(region[0].start, region[0].stop)
+                if previous is None:
+                    yield BeginBlock(region)
+                else:
+                    layers = range(max(layers.start, layers_of(previous[0].start, previous[0].stop).stop), layers.stop)
+                for layer in layers:
+                    yield from self._layer(reader, self._axes[0].starts[layer], region)
+                goes_on = upcoming == block + 1 and self._grid.column(upcoming) == column
+                yield EndBlock(block, region, kept, self._grid.region(block + 1) if goes_on else None)
+                previous = region if goes_on else None
+                if upcoming is not None and self._grid.column(upcoming) != column:
+                    del readers[column]
+
+    def _reader(self, readers: dict[int, ColumnReader], block: int, executor: ThreadPoolExecutor) -> ColumnReader:
+        column = self._grid.column(block)
+        if column not in readers:
+            _, y, x = self._selection.reach(block)
+            readers[column] = ColumnReader(self._volume, y, x, executor)
+        return readers[column]
+
+    def _layer(self, reader: ColumnReader, z: int, region: Region) -> Iterator[Windows]:
+        in_plane = (
+            [axis.starts[index] for index in axis.touching(part.start, part.stop)]
+            for axis, part in zip(self._axes[1:], region[1:], strict=True)
+        )
+        starts = [(z, y, x) for y, x in product(*in_plane)]
+        roi = [axis.length for axis in self._axes]
+        for first in range(0, len(starts), self._batch_size):
+            chosen = starts[first : first + self._batch_size]
+            batch = torch.zeros(self._batch_size, 1, *roi, pin_memory=self._pin)
+            for window, start in zip(batch.numpy()[:, 0], chosen, strict=False):
+                reader.fill(window, start)
+            yield Windows(batch, chosen)

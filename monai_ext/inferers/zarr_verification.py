@@ -1,0 +1,90 @@
+"""Looking at a finished or interrupted prediction: what is missing, what is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from monai_ext.data.checks import Problem
+from monai_ext.errors import DataError
+from monai_ext.inferers.zarr_geometry import BlockGrid, Region
+from monai_ext.inferers.zarr_ledger import Ledger
+from monai_ext.inferers.zarr_output import OutputStore
+from monai_ext.inferers.zarr_pyramid import step_name, units
+from monai_ext.inferers.zarr_targets import StoredTarget
+
+
+class ZarrPrediction:
+    """What `ZarrSlidingWindow` wrote to a folder; neither the network nor the input is needed.
+
+    Args:
+        output: the folder.
+
+    Raises:
+        DataError: when there is no prediction.
+    """
+
+    def __init__(self, output: str | Path) -> None:
+        self._ledger = Ledger(Path(output).absolute() / "ledger")
+        settings = self._ledger.settings()
+        self._store = OutputStore(
+            output,
+            {name: StoredTarget(**target) for name, target in settings["targets"].items()},
+            tuple(settings["shape"]),
+            tuple(settings["chunk_size"]),
+            settings["shard_size"] and tuple(settings["shard_size"]),
+            settings["zarr_format"],
+        )
+        self._grid = BlockGrid(settings["shape"], settings["block_size"])
+
+    def missing_blocks(self) -> list[int]:
+        """Numbers of the blocks that aren't finished."""
+        return sorted(set(range(len(self._grid))) - self._ledger.finished())
+
+    def verify(self, repair: bool = False) -> list[Problem]:
+        """Read all that is recorded as written; missing, truncated and changed chunks are found by their checksums.
+
+        Args:
+            repair: forget the records of what is damaged, and of all coarser levels when a block is, so that the next
+                call of `ZarrSlidingWindow` makes it again.
+        """
+        problems: list[Problem] = []
+        damaged_blocks, damaged_levels = [], []
+        for block in sorted(self._ledger.finished()):
+            keys = self._ledger.read(block).get("chunks", {})
+            found = [
+                problem for name in keys for problem in self._damage(name, self._grid.region(block), 0, keys[name])
+            ]
+            problems += found
+            if found:
+                damaged_blocks.append(block)
+        for name in self._store.targets:
+            level = 1
+            while (record := self._ledger.step(step_name(name, level))) is not None:
+                found = list(self._damaged_level(name, level, set(record["chunks"][name])))
+                problems += found
+                if found or damaged_blocks:
+                    damaged_levels.append(step_name(name, level))
+                level += 1
+        if repair:
+            for step in damaged_levels:
+                self._ledger.forget_step(step)
+            for block in damaged_blocks:
+                self._ledger.forget(block)
+        return problems
+
+    def _damaged_level(self, name: str, level: int, keys: set[str]) -> Iterator[Problem]:
+        for region in units(self._store, level):
+            yield from self._damage(
+                name, region, level, sorted(keys.intersection(self._store.keys(name, region, level)))
+            )
+
+    def _damage(self, name: str, region: Region, level: int, keys: list[str]) -> Iterator[Problem]:
+        image = self._store.image(name)
+        missing = [key for key in keys if not (image / key).is_file()]
+        yield from (Problem(str(image / key), "is missing; it was written") for key in missing)
+        if keys and not missing:
+            try:
+                self._store.read(name, region, level)
+            except DataError as error:
+                yield Problem.of(error)

@@ -1,0 +1,217 @@
+"""What is written: OME-Zarr metadata, pyramids, checksums; and that nothing else is taken for finished."""
+
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+import zarr
+from zarr_helpers import TARGETS, TwoHeads, predictor, stored, tree, volume
+
+from monai_ext.data import decode_normals
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.inferers import ZarrPrediction
+from monai_ext.inferers.launcher import part_of_launcher
+from monai_ext.inferers.zarr_ledger import Ledger
+
+SCALED = {
+    "ome": {
+        "version": "0.5",
+        "multiscales": [
+            {
+                "axes": [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"],
+                "datasets": [
+                    {
+                        "path": "full",
+                        "coordinateTransformations": [
+                            {"type": "scale", "scale": [7.91, 2, 2]},
+                            {"type": "translation", "translation": [10, 0, 0]},
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def ome_input(tmp_path_factory):
+    path = tmp_path_factory.mktemp("input") / "scaled.zarr"
+    group = zarr.create_group(path, attributes=SCALED)
+    group.create_array("full", data=np.random.default_rng(0).integers(1, 255, (18, 21, 17)).astype(np.uint8))
+    return path
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2], ids=["0.5", "0.4"])
+def test_the_metadata_are_valid_ome_zarr(ome_input, tmp_path, zarr_format):
+    from ome_zarr_models.v04.image import Image as Image04
+    from ome_zarr_models.v05.image import Image as Image05
+    from pydantic_zarr.v2 import ArraySpec
+
+    # imported for type checkers only in ome-zarr-models 1.6, so that pydantic doesn't know it
+    Image04.model_rebuild(_types_namespace={"ArraySpec": ArraySpec})
+    predictor(zarr_format=zarr_format, pyramid_levels=2)(ome_input, tmp_path / "out")
+    for name in TARGETS:
+        group = zarr.open_group(tmp_path / "out" / f"{name}.zarr", mode="r", zarr_format=zarr_format)
+        image = (Image05 if zarr_format == 3 else Image04).from_zarr(group)
+        (scales,) = image.ome_attributes.multiscales
+        assert [axis.name for axis in scales.axes] == (list("zyx") if name == "sheet" else list("czyx"))
+        assert [axis.unit for axis in scales.axes][-3:] == ["micrometer"] * 3
+        steps = [[step.model_dump() for step in data.coordinateTransformations] for data in scales.datasets]
+        assert [level[0]["scale"][-3:] for level in steps] == [[7.91 * n, 2.0 * n, 2.0 * n] for n in (1, 2, 4)]
+        # the first corner stays where it is
+        corners = [level[1]["translation"][-3] - level[0]["scale"][-3] / 2 for level in steps]
+        np.testing.assert_allclose(corners, corners[0])
+
+
+def test_levels_hold_means_and_unit_vectors(ome_input, tmp_path):
+    predictor(pyramid_levels=2)(ome_input, tmp_path / "out")
+    sheet, coarse = (stored(tmp_path / "out", "sheet", level) for level in (0, 1))
+    assert coarse.shape == (9, 11, 9)
+    assert abs(int(coarse[3, 4, 5]) - sheet[6:8, 8:10, 10:12].mean()) <= 0.51
+    assert abs(int(coarse[8, 10, 8]) - sheet[16:18, 20:, 16:].mean()) <= 0.51
+    normals, coarse = (decode_normals(stored(tmp_path / "out", "normals", level), 0) for level in (0, 1))
+    mean = normals[:, 6:8, 8:10, 10:12].mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(coarse[:, 3, 4, 5], mean / np.linalg.norm(mean), atol=1e-3)
+
+
+def test_levels_can_be_added_later(ome_input, tmp_path):
+    predictor(pyramid_levels=2)(ome_input, tmp_path / "at once")
+    predictor()(ome_input, tmp_path / "later")
+    network = TwoHeads()
+    assert predictor(network, pyramid_levels=2)(ome_input, tmp_path / "later").complete
+    assert network.calls == 0
+    assert tree(tmp_path / "later") == tree(tmp_path / "at once")
+
+
+def test_zeros_within_a_written_block_are_stored(tmp_path):
+    volume(tmp_path / "in.zarr", (8, 16, 16))
+    mask = np.zeros((8, 16, 16), np.uint8)
+    mask[:, :8, :8] = 1
+    zarr.create_array(tmp_path / "mask.zarr", data=mask)
+    predictor()(tmp_path / "in.zarr", tmp_path / "out", mask=tmp_path / "mask.zarr")
+    assert len([path for path in (tmp_path / "out" / "sheet.zarr" / "0" / "c").rglob("*") if path.is_file()]) == 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "call", "message"),
+    [
+        ({"network": TwoHeads(seed=1)}, {}, "network: there"),
+        ({"overlap": 0.5}, {}, r"overlap: there \[0.25, 0.25, 0.25\], now \[0.5, 0.5, 0.5\]"),
+        ({"dtypes": {"sheet": "uint16"}, "mode": "constant"}, {}, "mode: .*targets: "),
+        ({"identity": {"checkpoint": "other"}}, {}, "network"),
+        ({}, {"bbox": ((0, 5), (0, 5), (0, 5))}, "bbox: there null"),
+        ({}, {"input": "other"}, "input: there"),
+    ],
+    ids=["network", "overlap", "dtype and mode", "identity", "bbox", "input"],
+)
+def test_an_output_begun_with_other_settings_is_refused(ome_input, tmp_path, changed, call, message):
+    changed, call = dict(changed), dict(call)
+    predictor()(ome_input, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    source = ome_input
+    if call.pop("input", None):
+        source = tmp_path / "other.zarr"
+        shutil.copytree(ome_input, source)
+    with pytest.raises(ConfigError, match=message) as raised:
+        predictor(changed.pop("network", None), **changed)(source, tmp_path / "out", **call)
+    assert str(tmp_path / "out") in str(raised.value)
+    assert tree(tmp_path / "out") == before
+
+
+def test_a_changed_input_is_refused(tmp_path):
+    volume(tmp_path / "in.zarr")
+    predictor()(tmp_path / "in.zarr", tmp_path / "out")
+    zarr.open_array(tmp_path / "in.zarr", mode="r+")[0, 0, 0] = 0
+    with pytest.raises(ConfigError, match="input: there"):
+        predictor()(tmp_path / "in.zarr", tmp_path / "out")
+
+
+def test_the_first_of_several_settings_stays(tmp_path):
+    Ledger(tmp_path / "ledger").begin({"a": 1})
+    Ledger(tmp_path / "ledger").begin({"a": 1})
+    with pytest.raises(ConfigError, match="a: there 1, now 2"):
+        Ledger(tmp_path / "ledger").begin({"a": 2})
+    assert [path.name for path in (tmp_path / "ledger").iterdir()] == ["settings.json"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    volume(folder / "in.zarr", (20, 20, 20))
+    for shards in (None, 16):
+        predictor(pyramid_levels=1, shard_size=shards, block_size=16)(folder / "in.zarr", folder / f"out {shards}")
+    return folder
+
+
+def flip_a_bit(chunk):
+    content = bytearray(chunk.read_bytes())
+    content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+    chunk.write_bytes(content)
+
+
+def truncate(chunk):
+    chunk.write_bytes(chunk.read_bytes()[: random.randrange(chunk.stat().st_size)])
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, truncate, lambda chunk: chunk.unlink()], ids=["flip", "cut", "missing"])
+@pytest.mark.parametrize("shards", [None, 16], ids=["chunks", "shards"])
+def test_damage_is_found_and_repaired(finished, tmp_path, shards, damage):
+    output = tmp_path / "out"
+    shutil.copytree(finished / f"out {shards}", output)
+    assert ZarrPrediction(output).verify() == []
+    chunks = sorted(path for path in output.glob("*.zarr/*/c/**/*") if path.is_file())
+    for chunk in random.Random(shards).sample(chunks, 8):
+        whole = chunk.read_bytes()
+        damage(chunk)
+        problems = ZarrPrediction(output).verify()
+        assert len(problems) == 1
+        assert chunk.relative_to(output).parts[0] in problems[0].path
+        chunk.write_bytes(whole)
+    damage(chunks[0])
+    damage(chunks[-1])
+    assert len(ZarrPrediction(output).verify(repair=True)) == 2
+    assert len(ZarrPrediction(output).missing_blocks()) == 1
+    predictor(pyramid_levels=1, shard_size=shards, block_size=16)(finished / "in.zarr", output)
+    assert tree(output) == tree(finished / f"out {shards}")
+
+
+def test_a_folder_without_a_prediction_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"settings\.json: file not found"):
+        ZarrPrediction(tmp_path)
+
+
+def test_the_records_name_the_chunks(finished):
+    record = json.loads((finished / "out None" / "ledger" / "blocks" / "00000000.json").read_text())
+    assert len(record["chunks"]["sheet"]) == 8
+    assert "0/c/1/1/1" in record["chunks"]["sheet"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (0, 1)),
+        ({"RANK": "1", "WORLD_SIZE": "4"}, (1, 4)),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "3"}, (2, 3)),
+        ({"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "4"}, (2, 4)),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "1",
+                "SLURM_ARRAY_TASK_COUNT": "2",
+                "SLURM_PROCID": "1",
+                "SLURM_NTASKS": "4",
+            },
+            (5, 8),
+        ),
+    ],
+    ids=["alone", "torchrun", "srun", "array", "array of several tasks"],
+)
+def test_a_launcher_says_which_part_this_is(environment, expected):
+    assert part_of_launcher(environment) == expected
+
+
+def test_a_launcher_s_number_must_be_one():
+    with pytest.raises(ConfigError, match="SLURM_PROCID must be a number"):
+        part_of_launcher({"SLURM_PROCID": "a"})
