@@ -100,7 +100,9 @@ class SliceClassifier(nn.Module):
         """Put a file of the backbone alone in its place (called by `load_pretrained`)."""
         if any(key.startswith("backbone.") for key in state):
             return state
-        return {f"backbone.{key}": value for key, value in self.backbone.adapt_state_dict(state).items()}
+        own = self.backbone.state_dict()
+        adapted = self.backbone.adapt_state_dict(state)
+        return {f"backbone.{key}" if key in own else key: value for key, value in adapted.items()}
 
 
 def _attention(name: str, channels: int) -> nn.Module:

@@ -101,7 +101,9 @@ class VolumeClassifier(nn.Module):
         """Put a file of the slice network, or of its backbone, in its place (called by `load_pretrained`)."""
         if any(key.startswith("slice_network.") for key in state):
             return state
-        return {f"slice_network.{key}": value for key, value in self.slice_network.adapt_state_dict(state).items()}
+        own = self.slice_network.state_dict()
+        adapted = self.slice_network.adapt_state_dict(state)
+        return {f"slice_network.{key}" if key in own else key: value for key, value in adapted.items()}
 
 
 class _GatedAttention(nn.Module):

@@ -116,8 +116,14 @@ def test_a_checkpoint_of_the_network_itself_loads_completely(tmp_path) -> None:
     assert other.missing == ["head.4.weight", "head.4.bias"]
 
 
+def test_keys_that_nobody_knows_are_reported_as_the_file_has_them(files, tmp_path) -> None:
+    state = files["efficientnet_b0"][0]
+    torch.save({**state, "avgpool.scale": torch.ones(1)}, tmp_path / "more.pth")
+    assert load_pretrained(SliceClassifier("efficientnet_b0"), tmp_path / "more.pth").unexpected == ["avgpool.scale"]
+
+
 def test_weights_of_another_backbone_are_refused(files) -> None:
-    with pytest.raises(WeightsError, match=r"nothing in it fits SliceClassifier"):
+    with pytest.raises(WeightsError, match=r"nothing in it fits SliceClassifier; it has features\.0\.0"):
         SliceClassifier("resnet50", pretrained_path=files["efficientnet_b0"][1])
     with pytest.raises(WeightsError, match=r"backbone tensors are not matched: backbone\.layer3\.6"):
         SliceClassifier("resnet101", pretrained_path=files["resnet50"][1])

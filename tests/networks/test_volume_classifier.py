@@ -110,7 +110,20 @@ def test_a_trained_slice_network_s_weights_load(tmp_path) -> None:
     network = made("attention")
     report = load_pretrained(network, tmp_path / "slices.pt")
     assert all(key.startswith("attention.") for key in report.missing)
+    assert report.unexpected == []
     assert torch.equal(network.slice_network.head[4].weight, trained.head[4].weight)
+
+
+def test_a_backbone_s_weights_load(tmp_path) -> None:
+    backbone = SliceClassifier("efficientnet_b0").backbone
+    theirs = {ours: there for there, ours in backbone._torchvision_modules()}
+    keys = {key: key.rpartition(".") for key in backbone.state_dict()}
+    state = {f"{theirs[keys[key][0]]}.{keys[key][2]}": value for key, value in backbone.state_dict().items()}
+    torch.save(state, tmp_path / "imagenet.pth")
+    network = made("max")
+    report = load_pretrained(network, tmp_path / "imagenet.pth")
+    assert {key.rsplit(".", 2)[0] for key in report.missing} == {"slice_network.head"}
+    assert torch.equal(network.slice_network.backbone._conv_head.weight, backbone._conv_head.weight)
 
 
 def test_stages_are_the_slice_network_s() -> None:
