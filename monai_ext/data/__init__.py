@@ -2,6 +2,7 @@
 
 from monai_ext.data.checks import Problem
 from monai_ext.data.loader import SeededLoader
+from monai_ext.data.multi_label import positive_weights, sample_weights
 from monai_ext.data.normals import decode_normals, encode_normals
 from monai_ext.data.patches import find_patches
 from monai_ext.data.patches_file import cached_patches
@@ -26,5 +27,7 @@ __all__ = [
     "encode_normals",
     "find_patches",
     "grouped_stratified_folds",
+    "positive_weights",
     "prepare",
+    "sample_weights",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,13 +13,14 @@ from monai.data import DataLoader, list_data_collate
 from torch.utils.data.distributed import DistributedSampler
 
 from monai_ext.data.seeded import SeededDataset
+from monai_ext.errors import DataError
 
 # Stands for an unknown label among known ones.
 UNKNOWN = -1
 
 
 class EpochSampler(DistributedSampler):
-    """Yields ``(epoch, index)`` pairs; one epoch is exactly one pass.
+    """Yields ``(epoch, index)``; one epoch is exactly one pass.
 
     It is a `DistributedSampler` because MONAI's engines announce the epoch to no other kind. Unlike that class it
     never repeats a sample to make the ranks' shares equal, except when a rank would have none: in training the
@@ -31,10 +33,21 @@ class EpochSampler(DistributedSampler):
         samples_per_epoch: limit on the samples of an epoch over all ranks; in evaluation they are spread evenly over
             the data, which may be sorted.
         equal_shares: give every rank the same number of samples.
+        weights: one for each sample; a shuffled epoch then draws with replacement, in proportion to them, and
+            yields ``(epoch, index, n)`` where a sample comes for the n-th time after its first.
+
+    Raises:
+        DataError: when the weights aren't one number > 0 for each sample.
     """
 
     def __init__(
-        self, size: int, shuffle: bool, seed: int, samples_per_epoch: int | None = None, equal_shares: bool = False
+        self,
+        size: int,
+        shuffle: bool,
+        seed: int,
+        samples_per_epoch: int | None = None,
+        equal_shares: bool = False,
+        weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(
             range(size),  # type: ignore[arg-type]
@@ -46,6 +59,12 @@ class EpochSampler(DistributedSampler):
         self.size = size
         self.samples = min(size, samples_per_epoch) if samples_per_epoch else size
         self.equal_shares = equal_shares
+        self.shares: np.ndarray | None = None
+        if weights is not None:
+            given = np.asarray(weights, dtype=np.float64)
+            if given.shape != (size,) or not (np.isfinite(given).all() and (given > 0).all()):
+                raise DataError(f"weights: the {size} samples need one finite number > 0 each, got shape {given.shape}")
+            self.shares = given / given.sum()
         self.skip = 0
 
     def _share(self, order: np.ndarray) -> np.ndarray:
@@ -57,12 +76,20 @@ class EpochSampler(DistributedSampler):
     def __len__(self) -> int:
         return len(self._share(np.arange(self.size)))
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
         order = np.linspace(0, self.size - 1, self.samples).round().astype(np.int64)
         if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+            rng = np.random.default_rng((self.seed, self.epoch))
+            if self.shares is None:
+                order = rng.permutation(self.size)
+            else:
+                order = rng.choice(self.size, self.size, p=self.shares)
         skip, self.skip = self.skip, 0
-        return iter([(self.epoch, int(index)) for index in self._share(order)[skip:]])
+        keys, seen = [], Counter[int]()
+        for index in self._share(order).tolist():
+            keys.append((self.epoch, index, seen[index]) if seen[index] else (self.epoch, index))
+            seen[index] += 1
+        return iter(keys[skip:])
 
 
 class SeededLoader(DataLoader):
@@ -79,6 +106,8 @@ class SeededLoader(DataLoader):
         num_workers: loader processes; they persist, and pin memory where there is a GPU.
         max_batches: limit on the batches of an epoch.
         prefetch_factor: batches that each loader process has ready; large items need fewer.
+        weights: how often to draw each sample of a shuffled epoch, such as `monai_ext.data.sample_weights`; ``None``
+            for each once.
         kwargs: other arguments of `torch.utils.data.DataLoader`.
     """
 
@@ -91,10 +120,11 @@ class SeededLoader(DataLoader):
         num_workers: int = 0,
         max_batches: int | None = None,
         prefetch_factor: int = 4,
+        weights: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         limit = max_batches * batch_size * idist.get_world_size() if max_batches else None
-        sampler = EpochSampler(len(dataset), shuffle, seed, limit, equal_shares=shuffle)
+        sampler = EpochSampler(len(dataset), shuffle, seed, limit, equal_shares=shuffle, weights=weights)
         if num_workers:
             kwargs.setdefault("persistent_workers", True)
             kwargs["prefetch_factor"] = prefetch_factor
@@ -113,6 +143,9 @@ class SeededLoader(DataLoader):
 
 def collate(items: Sequence[Any]) -> Any:
     """MONAI's `list_data_collate`, with labels filled up (see `SeededLoader`)."""
-    if any(isinstance(item, dict) and "label" in item for item in items):
-        items = [{"label": UNKNOWN, **item} for item in items]
+    labels = [item["label"] for item in items if isinstance(item, dict) and "label" in item]
+    if labels:
+        one_number = np.ndim(labels[0]) == 0
+        unknown = UNKNOWN if one_number else torch.full_like(torch.as_tensor(labels[0]), UNKNOWN)
+        items = [{"label": unknown, **item} for item in items]
     return list_data_collate(items)

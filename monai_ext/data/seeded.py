@@ -28,12 +28,15 @@ class SeededDataset(Dataset):
     def __len__(self) -> int:
         return len(self.dataset) if isinstance(self.dataset, Sized) else 0
 
-    def __getitem__(self, key: tuple[int, int]) -> Any:
-        """The sample ``index`` as it is in ``epoch``; ``key`` holds both, epoch first."""
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, ...]) -> Any:
+        """The sample ``index`` as it is in ``epoch``; ``key`` holds both, epoch first.
+
+        A third number tells repetitions within an epoch apart: each has draws of its own.
+        """
+        index = key[1]
         transform: Any = getattr(self.dataset, "transform", None)
         if hasattr(transform, "set_random_state"):
-            state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)[0]
+            state = np.random.SeedSequence((self.seed, *key)).generate_state(1)[0]
             transform.set_random_state(seed=int(state))
         item = self.dataset[index]
         return {**item, "index": index} if isinstance(item, dict) else item

@@ -41,5 +41,5 @@ class MultiClassFocalLoss(nn.Module):
         losses = self.focal(input, target.reshape(-1, 1)).sum(dim=1)
         if self.weight is None:
             return losses.mean()
-        weights = self.weight.to(losses.dtype)[target.reshape(-1)]
+        weights = self.weight.to(losses)[target.reshape(-1)]
         return (weights * losses).sum() / weights.sum()

@@ -100,13 +100,13 @@ class LDAMLoss(nn.Module):
         logits = input if input.dtype == torch.float64 else input.float()
         # Compared instead of indexed: no label, however wrong, can then become a device assertion.
         is_class = target.reshape(-1, 1) == torch.arange(logits.shape[1], device=target.device)
-        scaled = self.s * (logits - is_class * self.margins.to(logits.dtype))
+        scaled = self.s * (logits - is_class * self.margins.to(logits))
         losses = -torch.log_softmax(scaled, dim=1).masked_fill(~is_class, 0.0).sum(dim=1)
         losses = losses.masked_fill(~is_class.any(dim=1), float("nan"))
         weight = self._weight
         if weight is None:
             return losses.mean()
-        weights = (is_class * weight.to(logits.dtype)).sum(dim=1)
+        weights = (is_class * weight.to(logits)).sum(dim=1)
         if self.reduction == "batch_mean":
             return (weights * losses).mean()
         return (weights * losses).sum() / weights.sum()

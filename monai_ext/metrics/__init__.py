@@ -1,17 +1,21 @@
 """What scikit-learn and MONAI don't give: metrics over all cases of all processes, intervals, calibration."""
 
-from monai_ext.metrics.bootstrap import bootstrap_interval, bootstrap_intervals
+from monai_ext.metrics.bootstrap import bootstrap_interval, bootstrap_intervals, multi_label_intervals
 from monai_ext.metrics.calibration import apply_platt, best_threshold, fit_platt, reliability_curve
 from monai_ext.metrics.case_metric import ClassificationCases
 from monai_ext.metrics.classification import ClassificationResult, Mistakes, classification_metrics
+from monai_ext.metrics.label_metric import MultiLabelCases
+from monai_ext.metrics.multi_label import MultiLabelResult, choose_thresholds, multi_label_metrics
 from monai_ext.metrics.multi_target import MultiTargetResult, PatchRecord
-from monai_ext.metrics.parts import merge_parts
+from monai_ext.metrics.parts import merge_label_parts, merge_parts
 from monai_ext.metrics.patch_metric import MultiTargetPatches
 
 __all__ = [
     "ClassificationCases",
     "ClassificationResult",
     "Mistakes",
+    "MultiLabelCases",
+    "MultiLabelResult",
     "MultiTargetPatches",
     "MultiTargetResult",
     "PatchRecord",
@@ -19,8 +23,12 @@ __all__ = [
     "best_threshold",
     "bootstrap_interval",
     "bootstrap_intervals",
+    "choose_thresholds",
     "classification_metrics",
     "fit_platt",
+    "merge_label_parts",
     "merge_parts",
+    "multi_label_intervals",
+    "multi_label_metrics",
     "reliability_curve",
 ]

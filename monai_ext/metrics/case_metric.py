@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,11 +11,10 @@ from ignite.engine import Engine
 from scipy.special import softmax
 
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.metrics.cases import CaseMetric
+from monai_ext.metrics.cases import CaseMetric, exact_loss
 from monai_ext.metrics.classification import (
     ClassificationResult,
     FloatArray,
-    IntArray,
     classification_metrics,
     scalar_names,
 )
@@ -125,7 +123,7 @@ class ClassificationCases(CaseMetric):
             [case.name for case in cases],
             {name: [case.columns[name] for case in cases] for name in self.part_columns},
         )
-        return result, self._loss_of(logits, labels)
+        return result, exact_loss(self.loss, logits, labels)
 
     def completed(self, engine: Engine, name: str) -> None:
         items, loss = self.compute()
@@ -138,11 +136,3 @@ class ClassificationCases(CaseMetric):
         if self.loss is not None:
             scalars["loss"] = loss
         engine.state.metrics[name] = self.publish(engine, scalars, details)[self.key]
-
-    def _loss_of(self, logits: FloatArray, labels: IntArray) -> float | None:
-        if self.loss is None:
-            return None
-        loss = self.loss
-        if isinstance(loss, torch.nn.Module):
-            loss = copy.deepcopy(loss).to("cpu", torch.float64)
-        return float(loss(torch.from_numpy(logits), torch.from_numpy(labels)))

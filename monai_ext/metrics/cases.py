@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine
@@ -83,6 +85,20 @@ class CaseMetric(Metric):
             engine.state.metric_details = {}
         engine.state.metric_details.update(details)
         return numbers
+
+
+def exact_loss(
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None, logits: np.ndarray, labels: np.ndarray
+) -> float | None:
+    """A loss over all cases in float64 on the CPU; ``None`` without one.
+
+    A module is copied there first, with the weights it has at that moment.
+    """
+    if loss is None:
+        return None
+    if isinstance(loss, torch.nn.Module):
+        loss = copy.deepcopy(loss).to("cpu", torch.float64)
+    return float(loss(torch.from_numpy(logits), torch.from_numpy(labels)))
 
 
 def _gathered(records: list[Any]) -> list[Any]:

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.classification import ClassificationResult, FloatArray, classification_metrics
+from monai_ext.metrics.multi_label import MultiLabelResult, multi_label_metrics
 
+MERGES = ("mean", "max")
 T = TypeVar("T")
 
 
@@ -34,6 +36,35 @@ def merge_parts(parts: ClassificationResult, positive: str | None = None) -> Cla
     return classification_metrics(probabilities, labels, parts.class_names, positive, names)
 
 
+def merge_label_parts(
+    parts: MultiLabelResult, how: str = "mean", thresholds: Sequence[float] | None = None
+) -> MultiLabelResult:
+    """Metrics of several labels of the cases that the parts belong to, slices of a volume for example.
+
+    Args:
+        parts: one row a part, `MultiLabelResult.cases` naming the case of each.
+        how: a case has the ``"mean"`` of its parts' probabilities, or of each class the ``"max"``.
+        thresholds: of the cases; those of the parts don't fit them.
+
+    Returns:
+        one row a case, in the order of their first parts.
+
+    Raises:
+        ConfigError: for another ``how``.
+        DataError: when the parts of a case have different labels.
+    """
+    if how not in MERGES:
+        raise ConfigError(f"merge_label_parts: how must be one of {', '.join(MERGES)}, got {how!r}")
+    merge = mean_by_case if how == "mean" else max_by_case
+    names, probabilities = merge(parts.cases, parts.probabilities)
+    positives = [
+        tuple(name for name, present in zip(parts.class_names, row, strict=True) if present) for row in parts.labels
+    ]
+    label_of = label_by_case(parts.cases, positives)
+    labels = [[name in label_of[case] for name in parts.class_names] for case in names]
+    return multi_label_metrics(probabilities, labels, parts.class_names, thresholds, names)
+
+
 def mean_by_case(cases: Sequence[str], probabilities: ArrayLike) -> tuple[list[str], FloatArray]:
     """Names of the M cases in the order of their first parts, and the mean probabilities of their parts.
 
@@ -44,12 +75,25 @@ def mean_by_case(cases: Sequence[str], probabilities: ArrayLike) -> tuple[list[s
     Returns:
         M names and (M, C) float64.
     """
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(cases))}
-    case_of = np.array([numbers[name] for name in cases], dtype=np.int64)
+    names, case_of = _numbered(cases)
     scores = np.asarray(probabilities, dtype=np.float64)
-    sums = np.zeros((len(numbers), scores.shape[1]))
+    sums = np.zeros((len(names), scores.shape[1]))
     np.add.at(sums, case_of, scores)
-    return list(numbers), sums / np.bincount(case_of)[:, None]
+    return names, sums / np.bincount(case_of)[:, None]
+
+
+def max_by_case(cases: Sequence[str], probabilities: ArrayLike) -> tuple[list[str], FloatArray]:
+    """As `mean_by_case`, with the largest probability of each class."""
+    names, case_of = _numbered(cases)
+    scores = np.asarray(probabilities, dtype=np.float64)
+    largest = np.full((len(names), scores.shape[1]), -np.inf)
+    np.maximum.at(largest, case_of, scores)
+    return names, largest
+
+
+def _numbered(cases: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(cases))}
+    return list(numbers), np.array([numbers[name] for name in cases], dtype=np.int64)
 
 
 def label_by_case(cases: Sequence[str], labels: Sequence[T]) -> dict[str, T]:

@@ -1,6 +1,7 @@
 """Networks that MONAI lacks, and loading of weights."""
 
 from monai_ext.networks.build import initial_network, parameter_groups
+from monai_ext.networks.cbam import CBAM
 from monai_ext.networks.checkpoints import (
     compare_settings,
     load_model,
@@ -9,16 +10,21 @@ from monai_ext.networks.checkpoints import (
     saved_setting,
 )
 from monai_ext.networks.medicalnet import MedicalNetResNet50
+from monai_ext.networks.slice_classifier import SliceClassifier
 from monai_ext.networks.surface_unet import SurfaceUNet
 from monai_ext.networks.vgg3d import VGG3D, VGG3DAdapter
+from monai_ext.networks.volume_classifier import VolumeClassifier
 from monai_ext.networks.weights import LoadReport, load_pretrained
 
 __all__ = [
+    "CBAM",
     "VGG3D",
     "LoadReport",
     "MedicalNetResNet50",
+    "SliceClassifier",
     "SurfaceUNet",
     "VGG3DAdapter",
+    "VolumeClassifier",
     "compare_settings",
     "initial_network",
     "load_model",

@@ -31,8 +31,8 @@ def initial_network(
         network: the definition.
         device: target.
         pretrained_path: see `monai_ext.networks.load_pretrained`.
-        channels_last: keep 3-D weights in channels-last order, which is faster on most hardware and changes results
-            in the last bits.
+        channels_last: keep weights in channels-last order, which is faster on most hardware and changes results in
+            the last bits.
         settings: what changes the network's function without changing its keys.
         pretrained_settings: those of them that the pre-trained weights were made with; a difference is warned about.
         fresh_targets: targets of a network with several, such as `monai_ext.networks.SurfaceUNet`, that start from
@@ -58,8 +58,14 @@ def initial_network(
                 )
     network.to(device)
     if channels_last:
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        network.to(memory_format=channels_last_of(network))  # type: ignore[call-overload]
     return network
+
+
+def channels_last_of(network: nn.Module) -> torch.memory_format:
+    """The channels-last order for a network's convolutions, 2-D or 3-D."""
+    volumes = any(parameter.ndim == 5 for parameter in network.parameters())
+    return torch.channels_last_3d if volumes else torch.channels_last
 
 
 def parameter_groups(

@@ -5,6 +5,7 @@ from monai_ext.transforms.crops import ClearBackgroundd, LoadCropd, ScaleUnitd
 from monai_ext.transforms.cube import CubePad, CubePadd, is_nonzero
 from monai_ext.transforms.finite import CheckFinited
 from monai_ext.transforms.load import LoadVolumed
+from monai_ext.transforms.mixing import MixedBatches
 from monai_ext.transforms.normalize import NormalizeVolume
 from monai_ext.transforms.targets import PrepareTargetsd
 from monai_ext.transforms.vector_field import FlipVectorField, Rotate90VectorField
@@ -21,6 +22,7 @@ __all__ = [
     "FlipVectorField",
     "LoadCropd",
     "LoadVolumed",
+    "MixedBatches",
     "NormalizeVolume",
     "PrepareTargetsd",
     "RandFlipVectorFieldd",

@@ -5,7 +5,7 @@ from monai.data import Dataset
 from monai.transforms import Compose, RandFlipd, RandGaussianNoised
 
 from monai_ext.data import SeededDataset, SeededLoader
-from monai_ext.data.loader import UNKNOWN, EpochSampler
+from monai_ext.data.loader import UNKNOWN, EpochSampler, collate
 
 
 def dataset(size=10):
@@ -103,3 +103,10 @@ def test_items_without_a_label_can_share_a_batch_with_labelled_ones():
 def test_a_limited_evaluation_sees_samples_from_all_over_the_data():
     loader = SeededLoader(dataset(10), 2, max_batches=2)
     assert [index for _, found, _ in epoch(loader, 1) for index in found] == [0, 3, 6, 9]
+
+
+def test_unknown_labels_have_the_shape_of_the_known_ones():
+    several = collate([{"case": "a"}, {"case": "b", "label": torch.tensor([1.0, 0.0])}])["label"]
+    assert several.tolist() == [[UNKNOWN, UNKNOWN], [1.0, 0.0]]
+    one = collate([{"case": "a", "label": 1}, {"case": "b"}])["label"]
+    assert one.tolist() == [1, UNKNOWN]

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from monai_ext.networks.build import channels_last_of
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
@@ -101,10 +103,12 @@ class NetworkContract:
         assert all(relative_error(a, e) < 1e-5 for a, e in zip(outputs, expected, strict=True))
 
     def test_channels_last_equals_eager(self, network, x, expected) -> None:
-        layout = torch.channels_last_3d if x.ndim == 5 else torch.channels_last
+        layout = channels_last_of(network)
+        if x.ndim == (5 if layout == torch.channels_last_3d else 4):
+            x = x.to(memory_format=layout)
         try:
             with torch.no_grad():
-                outputs = tensors(network.to(memory_format=layout)(x.to(memory_format=layout)))
+                outputs = tensors(network.to(memory_format=layout)(x))
         finally:
             network.to(memory_format=torch.contiguous_format)
         assert all(relative_error(a, e) < 1e-4 for a, e in zip(outputs, expected, strict=True))

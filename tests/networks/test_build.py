@@ -50,3 +50,14 @@ def test_a_target_that_the_file_lacks_starts_fresh_only_when_asked_for(tmp_path)
 def test_a_fresh_target_that_does_not_exist_is_an_error():
     with pytest.raises(ConfigError, match="no target 'inc'"):
         initial_network(SurfaceUNet(f_maps=(8, 16)), "cpu", fresh_targets=["inc"])
+
+
+@pytest.mark.parametrize(
+    ("network", "layout"),
+    [(nn.Conv2d(3, 4, 3), torch.channels_last), (nn.Conv3d(3, 4, 3), torch.channels_last_3d)],
+    ids=["2-D", "3-D"],
+)
+def test_channels_last_fits_the_convolutions(network, layout):
+    weight = initial_network(network, "cpu", channels_last=True).weight
+    assert weight.is_contiguous(memory_format=layout)
+    assert not weight.is_contiguous()
