@@ -91,7 +91,11 @@ class TrainingStep:
         self.nonfinite, self.events = state["nonfinite"], list(state["events"])
 
     def prepare(self, engine: SupervisedTrainer) -> None:
-        """Choose the number format for the engine's device; called once, before the first step."""
+        """Choose the number format for the engine's device, and move the loss's own tensors there, such as weights of
+        classes, which MONAI leaves where they are; called once, before the first step.
+        """
+        if isinstance(engine.loss_function, torch.nn.Module):
+            engine.loss_function.to(engine.state.device)
         self._dtype = autocast_dtype(engine.state.device, self.amp, self.precision)
         self.scaler = torch.amp.GradScaler(enabled=self._dtype == torch.float16)
         self._buffers = _Buffers(engine.network)

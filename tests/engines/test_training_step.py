@@ -303,3 +303,13 @@ def test_a_non_finite_term_skips_the_batch():
     assert step.nonfinite == 1
     assert output[0]["loss"] != output[0]["loss"]
     assert equal(net, TwoHeads())
+
+
+def test_the_loss_follows_to_the_device_of_the_engine():
+    class Engine:
+        network = network()
+        loss_function = nn.BCEWithLogitsLoss(pos_weight=torch.ones(2))
+        state = type("State", (), {"device": torch.device("meta")})
+
+    TrainingStep(amp=False).prepare(Engine)
+    assert Engine.loss_function.pos_weight.device.type == "meta"
