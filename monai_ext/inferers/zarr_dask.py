@@ -54,7 +54,8 @@ def predict_on_dask(
     import cloudpickle
 
     output = Path(output).absolute()
-    work = cloudpickle.dumps((make, str(input), str(output), call))
+    call = {**call, "mask": call.get("mask") and _absolute(call["mask"])}
+    work = cloudpickle.dumps((make, _absolute(input), str(output), call))
     with client.get_executor(pure=False) as executor:
         runs, empty, ready = executor.submit(_plan, work, _RUNS * workers).result()
         waiting: dict[Future[None], list[int]] = {}
@@ -79,6 +80,11 @@ def _distributed() -> Any:
     except ImportError as error:
         raise ConfigError("Dask isn't installed: pip install 'monai-ext[dask]'") from error
     return distributed
+
+
+def _absolute(source: str | Path) -> str:
+    """A path as the workers, who may stand elsewhere, find it too."""
+    return str(source) if "://" in str(source) else str(Path(source).absolute())
 
 
 def _killed(output: Path, run: Sequence[int]) -> str:

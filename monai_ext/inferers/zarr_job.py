@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 # Batches that wait for the network, and blocks that wait for the disk.
 _BATCHES_AHEAD = 2
-_BLOCKS_BEHIND = 2
+_BLOCKS_BEHIND = 1
 
 
 class Share(NamedTuple):

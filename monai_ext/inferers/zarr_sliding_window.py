@@ -32,6 +32,7 @@ from monai_ext.inferers.zarr_reading import InputVolume
 from monai_ext.inferers.zarr_selection import Box, Selection
 from monai_ext.inferers.zarr_steps import Steps
 from monai_ext.inferers.zarr_targets import stored_targets
+from monai_ext.workflow import default_device
 
 _MODES = ("constant", "gaussian")
 
@@ -59,7 +60,7 @@ class ZarrSlidingWindow:
     Blocks whose windows read nothing but 0 are skipped; they read as 0.
 
     Memory: (block's Z + window's Z) · tile · (channels + 1) · 4 bytes, where the tile is the block's Y · X, all
-    channels of the targets counted; for blocks that are being written up to 4 · block · channels · 4 bytes; for the
+    channels of the targets counted; for blocks that are being written up to 3 · block · channels · 4 bytes; for the
     input 2 · (block's Z + window's Z) planes of the tile and the windows around it. Windows at a column's sides are
     computed by its neighbours too: with tiles of n window strides (n + window / stride)² / n² of all windows.
 
@@ -76,7 +77,7 @@ class ZarrSlidingWindow:
             without activation) "uint16" (default), "uint8", "float32"; other values "float32".
         normalize: of each batch (B, 1, Z, Y, X) float32, window by window, such as
             `monai_ext.transforms.NormalizeVolume`.
-        device: of the network; default a GPU where there is one.
+        device: of the network; default this process's GPU, else the CPU.
         engine, precision: see `prepare_for_inference`. "auto" is refused: each process could choose another one.
         test_time_flips: axes of "zyx"; the logits are the mean over all flips along them.
         chunk_size: voxels of a chunk of the output.
@@ -144,7 +145,7 @@ class ZarrSlidingWindow:
         self.shard_size = None if shard_size is None else _counts("shard_size", shard_size)
         self.block_size = None if block_size is None else _counts("block_size", block_size)
         self.zarr_format, self.pyramid_levels, self.progress = zarr_format, pyramid_levels, progress
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = default_device() if device is None else torch.device(device)
         self._settings = {
             "network": {"type": type(network).__name__, "weights": _digest(network), **dict(identity or {})},
             "engine": engine,

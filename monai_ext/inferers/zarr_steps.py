@@ -93,6 +93,8 @@ class Steps:
         with ThreadPoolExecutor(_READERS) as executor:
             for block, upcoming in zip(blocks, [*blocks[1:], None], strict=True):
                 region, column = self._grid.region(block), self._grid.column(block)
+                for left in [left for left in readers if left != column]:
+                    del readers[left]
                 for soon in (block, upcoming):
                     if soon is not None:
                         self._reader(readers, soon, executor).request(self._selection.reach(soon)[0])
@@ -114,8 +116,6 @@ class Steps:
                 goes_on = upcoming == block + 1 and self._grid.column(upcoming) == column
                 yield EndBlock(block, region, kept, self._grid.region(block + 1) if goes_on else None)
                 previous = region if goes_on else None
-                if upcoming is not None and self._grid.column(upcoming) != column:
-                    del readers[column]
 
     def _reader(self, readers: dict[int, ColumnReader], block: int, executor: ThreadPoolExecutor) -> ColumnReader:
         column = self._grid.column(block)

@@ -1,6 +1,7 @@
 """Zarr inference that is killed, runs out of disk, or meets damaged input (R5, R7, R16; S16, S17)."""
 
 import errno
+import os
 import random
 import signal
 import subprocess
@@ -39,10 +40,12 @@ print(network.calls, done.complete, flush=True)
 """
 
 
-def start(source, output, seconds=0.0):
+def start(source, output, seconds=0.0, **environment):
     helpers = str(Path(__file__).parents[1] / "inferers")
     command = [sys.executable, "-c", PREDICT, helpers, str(source), str(output), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,21 @@ def test_kill_9_at_random_moments_and_again_gives_the_same_bytes(undisturbed, tm
     # finished blocks are not computed again: what is left costs its own windows, and one layer more where it begins
     assert int(count) <= calls * missing / 72 + calls / 8
     assert tree(output) == tree(folder / "out")
+
+
+@pytest.mark.slow
+def test_two_processes_at_once_write_what_one_writes(undisturbed, tmp_path):
+    folder, calls = undisturbed
+    ranks = [start(folder / "in.zarr", tmp_path / "out", 0.01, RANK=str(rank), WORLD_SIZE="2") for rank in (0, 1)]
+    lines = []
+    for process in ranks:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        lines.append(out.splitlines()[-1].split())
+    assert "True" in {complete for _, complete in lines}
+    # a column that both work on begins twice
+    assert sum(int(count) for count, _ in lines) <= calls * 1.1
+    assert tree(tmp_path / "out") == tree(folder / "out")
 
 
 def test_what_killed_writers_left_is_swept(undisturbed, tmp_path):

@@ -254,6 +254,26 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path):
         predictor(Infinite())(tmp_path / "in.zarr", tmp_path / "out")
 
 
+def test_another_engine_gives_the_same_numbers_and_is_a_setting(tmp_path):
+    values = volume(tmp_path / "in.zarr", (9, 14, 14))
+    predictor(targets=RAW, engine="torchscript")(tmp_path / "in.zarr", tmp_path / "out")
+    np.testing.assert_allclose(stored(tmp_path / "out", "sheet"), in_memory(values)["sheet"][0, 0], atol=1e-4)
+    with pytest.raises(ConfigError, match='engine: there "torchscript", now "eager"'):
+        predictor(targets=RAW)(tmp_path / "in.zarr", tmp_path / "out")
+
+
+def test_inputs_that_do_not_fit_are_named(tmp_path):
+    volume(tmp_path / "in.zarr", (9, 14, 14))
+    volume(tmp_path / "other.zarr", (9, 14, 13))
+    zarr.create_array(tmp_path / "channels.zarr", shape=(3, 9, 14, 14), chunks=(3, 9, 9, 9), dtype="uint8")
+    with pytest.raises(DataError, match=r"other\.zarr: the mask has the shape \(9, 14, 13\), the input \(9, 14, 14\)"):
+        predictor()(tmp_path / "in.zarr", tmp_path / "out", mask=tmp_path / "other.zarr")
+    with pytest.raises(DataError, match=r"channels\.zarr: must be a volume"):
+        predictor()(tmp_path / "channels.zarr", tmp_path / "out")
+    with pytest.raises(DataError, match=r"no Zarr array or group found"):
+        predictor()(tmp_path / "missing.zarr", tmp_path / "out")
+
+
 def test_the_default_block_is_bounded_whatever_the_volume(tmp_path):
     from monai_ext.inferers.zarr_geometry import default_block_size
 

@@ -1,0 +1,175 @@
+"""P3, P4: prediction from Zarr to Zarr, against MONAI's sliding window in memory and its ``ZarrAvgMerger``.
+
+Run ``python benchmarks/bench_zarr_inference.py [--quick] [--repeats 3]``. Networks of about 10 ms and 350 ms a window
+(layers are added until it takes that long), volumes of 1, 4 and 16 times the size, one thread of torch each. Every side
+runs in a process of its own, in turn, from reading the input to the written output, imports not counted: whole time
+over the network's own (the calls' number times a call's time, measured alone), and by how much the process grows.
+Ours is checked against MONAI's first. ``ZarrAvgMerger`` has no Gaussian weights, and another grid at the ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import zarr
+from monai.inferers import PatchInferer, SlidingWindowInferer, SlidingWindowSplitter, ZarrAvgMerger
+from torch import nn
+
+from monai_ext.inferers import ZarrSlidingWindow
+
+ROI, OVERLAP, CHUNK, BATCH = (32, 64, 64), 0.25, 64, 1
+SIZES = {1: (64, 192, 192), 4: (128, 192, 384), 16: (256, 384, 384)}
+TARGETS = {"sheet": {"channels": 1, "activation": "sigmoid"}}
+
+
+class Deep(nn.Module):
+    """Convolutions of eight channels, ``depth`` times the same one."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.depth = depth
+        self.first, self.again, self.last = nn.Conv3d(1, 8, 3, 1, 1), nn.Conv3d(8, 8, 3, 1, 1), nn.Conv3d(8, 1, 1)
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        x = self.first(x / 255)
+        for _ in range(self.depth):
+            x = torch.relu(self.again(x))
+        return self.last(x)
+
+
+def call_seconds(network: nn.Module, repeats: int = 5) -> float:
+    batch = torch.rand(BATCH, 1, *ROI)
+    seconds = []
+    with torch.inference_mode():
+        network(batch)
+        for _ in range(repeats):
+            start = time.perf_counter()
+            network(batch)
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def depth_for(milliseconds: float) -> int:
+    shallow, deep = (call_seconds(Deep(depth)) for depth in (0, 4))
+    return max(0, round((milliseconds / 1000 - shallow) / ((deep - shallow) / 4)))
+
+
+def peak() -> float:
+    """MiB; Linux."""
+    return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def ours(network: nn.Module, source: Path, output: Path) -> None:
+    # tiles of 192²: as many columns as the volume needs, memory that of one
+    ZarrSlidingWindow(
+        network, ROI, OVERLAP, batch_size=BATCH, targets=TARGETS, chunk_size=CHUNK, block_size=(CHUNK, 192, 192),
+        progress=False,
+    )(source, output)  # fmt: skip
+
+
+def in_memory(network: nn.Module, source: Path, output: Path) -> None:
+    image = torch.from_numpy(zarr.open_array(source, mode="r")[:].astype(np.float32))[None, None]
+    with torch.inference_mode():
+        scores = torch.sigmoid(SlidingWindowInferer(ROI, BATCH, OVERLAP, "gaussian")(image, network))[0, 0]
+    stored = (scores * 255).round().to(torch.uint8).numpy()
+    zarr.create_array(output / "sheet.zarr" / "0", data=stored, chunks=(CHUNK,) * 3)
+
+
+def merger(network: nn.Module, source: Path, output: Path) -> None:
+    image = torch.from_numpy(zarr.open_array(source, mode="r")[:].astype(np.float32))[None, None]
+    output.mkdir(parents=True)
+    stores = {name: str(output / f"{name}.zarr") for name in ("store", "value_store", "count_store")}
+    inferer = PatchInferer(
+        SlidingWindowSplitter(ROI, OVERLAP), ZarrAvgMerger, batch_size=BATCH, **stores, chunks=(1, 1, *ROI)
+    )
+    with torch.inference_mode():
+        inferer(image, network)
+
+
+SIDES = {"ours": ours, "MONAI in memory": in_memory, "MONAI ZarrAvgMerger": merger}
+
+
+def measured(side: str, depth: int, source: Path, output: Path) -> dict[str, float]:
+    """Seconds, seconds of the network alone, calls, and MiB of growth, in this process."""
+    network = Deep(depth).eval()
+    network(torch.rand(BATCH, 1, *ROI))
+    network.calls = 0
+    Path("/proc/self/clear_refs").write_text("5")
+    before, start = peak(), time.perf_counter()
+    SIDES[side](network, source, output)
+    seconds = time.perf_counter() - start
+    found = {"seconds": seconds, "calls": network.calls, "growth": peak() - before}
+    return {**found, "network": found["calls"] * call_seconds(network)}
+
+
+def in_a_process(side: str, depth: int, source: Path, output: Path) -> dict[str, float] | str:
+    command = [sys.executable, __file__, "--side", side, "--depth", str(depth), str(source), str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else done.stderr.splitlines()[-1]
+
+
+def compare(milliseconds: int, size: int, repeats: int, folder: Path) -> None:
+    source, depth = folder / f"{size}.zarr", depth_for(milliseconds)
+    if not source.exists():
+        values = np.random.default_rng(0).integers(1, 255, SIZES[size]).astype(np.uint8)
+        zarr.create_array(source, data=values, chunks=(CHUNK,) * 3)
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    for repeat in range(repeats):
+        for side in SIDES:
+            result = in_a_process(side, depth, source, folder / f"{milliseconds} {size} {repeat} {side}")
+            if isinstance(result, str):
+                print(f"    {side} fails: {result[:150]}")
+            else:
+                found[side].append(result)
+    first, second = (
+        zarr.open_array(folder / f"{milliseconds} {size} 0 {side}" / "sheet.zarr" / "0", mode="r")[:].astype(int)
+        for side in ("ours", "MONAI in memory")
+    )
+    if np.abs(first - second).max() > 1:
+        raise SystemExit("the outputs differ")
+    print(f"P3 {milliseconds} ms a window, {size} times the volume {SIZES[size]}:")
+    for side, results in found.items():
+        if results:
+            seconds, over = (
+                sorted(r["seconds"] / (r["network"] if part else 1) for r in results) for part in (False, True)
+            )
+            print(
+                f"    {side}: {statistics.median(seconds):.2f} s ({seconds[0]:.2f} to {seconds[-1]:.2f}), "
+                f"{statistics.median(over):.3f} of {results[0]['calls']:.0f} calls of the network alone; "
+                f"P4: grows by {max(r['growth'] for r in results):.0f} MiB"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="10 ms at 1 and 4 times the volume, once")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--side", choices=SIDES)
+    parser.add_argument("--depth", type=int)
+    parser.add_argument("paths", type=Path, nargs="*")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.side:
+        print(json.dumps(measured(options.side, options.depth, *options.paths)))
+        return
+    cases = [(10, 1), (10, 4)] if options.quick else [(10, 1), (10, 4), (10, 16), (350, 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        for milliseconds, size in cases:
+            compare(milliseconds, size, 1 if options.quick or milliseconds > 100 else options.repeats, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
