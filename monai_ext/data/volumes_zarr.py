@@ -12,6 +12,8 @@ import numpy as np
 import zarr
 from zarr.core.sync import sync
 
+from monai_ext.data.volumes_nifti import SUFFIXES as NIFTI
+from monai_ext.data.volumes_nifti import open_nifti
 from monai_ext.errors import DataError
 
 # v3 names chunks c/0/0/0, v2 0.0.0 or 0/0/0
@@ -23,7 +25,7 @@ _CHANGES = ("mtime", "ETag", "etag", "LastModified", "last_modified", "updated",
 
 
 def open_volume(source: str | Path, level: int = 0) -> zarr.Array:
-    """Open a volume for reading: Zarr v2 or v3, local or any fsspec URL, an array or an OME-Zarr image.
+    """Open a volume for reading: Zarr v2 or v3, local or any fsspec URL, an array or an OME-Zarr image; or NIfTI.
 
     Args:
         source: of the array, or of the OME-Zarr group above its resolution levels.
@@ -32,7 +34,7 @@ def open_volume(source: str | Path, level: int = 0) -> zarr.Array:
     Raises:
         DataError: naming ``source``, when there is no such array or level.
     """
-    node = _node(source)
+    node = open_node(source)
     if isinstance(node, zarr.Group):
         return _level(node, level, source)
     if level:
@@ -50,7 +52,7 @@ def array_source(source: str | Path, level: int = 0) -> str:
     Raises:
         DataError: see `open_volume`.
     """
-    node = _node(source)
+    node = open_node(source)
     if isinstance(node, zarr.Array):
         return str(source)
     name = _level(node, level, source).path.removeprefix(node.path).strip("/")
@@ -76,7 +78,14 @@ def channel_axis(shape: Sequence[int], spatial: Sequence[int]) -> int | None:
     raise DataError(f"the shape {shape} fits neither (Z, Y, X), (Z, Y, X, C) nor (C, Z, Y, X) with (Z, Y, X) {spatial}")
 
 
-def _node(source: str | Path) -> zarr.Array | zarr.Group:
+def open_node(source: str | Path) -> zarr.Array | zarr.Group:
+    """The array or group at a path or URL; a NIfTI file as an array, see `open_nifti`.
+
+    Raises:
+        DataError: naming ``source``, when there is none.
+    """
+    if str(source).endswith(NIFTI) and "://" not in str(source):
+        return open_nifti(source)
     try:
         return zarr.open(str(source), mode="r")
     except FileNotFoundError:

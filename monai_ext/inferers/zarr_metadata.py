@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import zarr
+from monai_ext.data.volumes_zarr import open_node
 
 _VERSIONS = {2: "0.4", 3: "0.5"}
 
@@ -38,7 +38,7 @@ class VoxelSpace:
 
 def voxel_space(source: str | Path, level: int = 0) -> VoxelSpace:
     """What an OME-Zarr image says of one of its levels; voxels of size 1 for an array, or where it doesn't say."""
-    node = zarr.open(str(source), mode="r")
+    node = open_node(source)
     attributes: dict[str, Any] = dict(node.attrs)
     try:
         image = attributes.get("ome", attributes)["multiscales"][0]

@@ -1,5 +1,6 @@
 """Zarr to Zarr gives MONAI's numbers, and the same bytes however the work is cut."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -46,6 +47,17 @@ def test_gives_the_numbers_of_monai(tmp_path, shape, roi, overlap, mode):
     assert done.ready == 0
     np.testing.assert_allclose(stored(tmp_path / "out", "sheet"), expected["sheet"][0, 0], atol=1e-5)
     np.testing.assert_allclose(stored(tmp_path / "out", "normals"), expected["normals"][0], atol=1e-5)
+
+
+def test_a_nifti_volume_gives_what_the_same_voxels_in_zarr_give(tmp_path):
+    values = volume(tmp_path / "in.zarr")
+    nib.save(nib.Nifti1Image(values.T, np.diag([0.5, 0.5, 2.0, 1.0])), tmp_path / "in.nii")
+    for name in ("zarr", "nii"):
+        predictor(normalize=NormalizeVolume())(tmp_path / f"in.{name}", tmp_path / name)
+    for target in TARGETS:
+        np.testing.assert_array_equal(stored(tmp_path / "nii", target), stored(tmp_path / "zarr", target))
+    attributes = zarr.open_group(tmp_path / "nii" / "sheet.zarr", mode="r").attrs["ome"]["multiscales"][0]
+    assert attributes["datasets"][0]["coordinateTransformations"][0]["scale"] == [2.0, 0.5, 0.5]
 
 
 def test_activates_and_encodes_each_target(tmp_path):

@@ -14,8 +14,9 @@ def inference_items(inputs: str | Path | Sequence[str | Path]) -> list[dict[str,
     """``{"image": path or URL, "case": name}`` of each volume.
 
     Args:
-        inputs: a Zarr volume, as a path or an fsspec URL; a folder that holds ``input.zarr``, or folders that do; or a
-            list of volumes. A volume is called like itself, an ``input.zarr`` like its folder.
+        inputs: a Zarr volume, as a path or an fsspec URL, or an uncompressed NIfTI file; a folder that holds
+            ``input.zarr``, or folders that do; or a list of volumes. A volume is called like itself, an ``input.zarr``
+            like its folder.
 
     Raises:
         DataError: when there is none, or two have the same name.
@@ -45,5 +46,5 @@ def _is_zarr(path: Path) -> bool:
 
 def _name(place: str) -> str:
     path = Path(place.partition("://")[2] or place)
-    name = path.name.removesuffix(SUFFIX)
+    name = path.name.removesuffix(SUFFIX).removesuffix(".nii")
     return (path.absolute().parent.name or name) if name == "input" else name

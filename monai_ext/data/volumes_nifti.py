@@ -1,0 +1,82 @@
+"""Uncompressed NIfTI volumes as Zarr arrays: a plane is a chunk, read where it lies in the file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import zarr
+
+from monai_ext.errors import DataError
+
+SUFFIXES = (".nii", ".nii.gz")
+_UNITS = {"mm": "millimeter", "micron": "micrometer", "meter": "meter"}
+
+
+def open_nifti(path: str | Path) -> zarr.Array:
+    """A NIfTI volume as a read-only Zarr array (Z, Y, X), never read as a whole.
+
+    Its voxels lie in the file as those of an uncompressed Zarr array with chunks (1, Y, X), so a table of offsets is
+    all that Zarr needs (fsspec's reference file system). Slope and intercept of the header are applied, to float32.
+    Z, Y, X are the file's third, second and first axis, whatever its affine says; the size of a voxel stands in the
+    attributes, as in OME-Zarr.
+
+    Raises:
+        DataError: naming the file, when it is missing, compressed, truncated, no NIfTI or not 3-D.
+    """
+    path = Path(path).absolute()
+    if path.name.endswith(".gz"):
+        raise DataError("is compressed, so that no part of it can be read by itself; run `gunzip -k` on it", path)
+    try:
+        image: Any = nib.load(path)
+        proxy, zooms = image.dataobj, image.header.get_zooms()
+        unit = image.header.get_xyzt_units()[0]
+    except FileNotFoundError:
+        raise DataError("file not found", path) from None
+    except Exception as error:  # nibabel has many
+        raise DataError(f"is not a NIfTI image ({type(error).__name__}: {error})", path) from error
+    shape = [length for length in proxy.shape if length > 1] if len(proxy.shape) > 3 else list(proxy.shape)
+    if len(shape) != 3:
+        raise DataError(f"must be a volume of three axes, got the shape {proxy.shape}", path)
+    if proxy.dtype.kind not in "iuf":
+        raise DataError(f"holds values of type {proxy.dtype}; integers or floats are needed", path)
+    x, y, z = shape
+    plane = x * y * proxy.dtype.itemsize
+    if os.path.getsize(path) < proxy.offset + z * plane:
+        raise DataError("is truncated (fewer voxels than its header says); copy or download it again", path)
+    axes = [{"name": name, "type": "space", **({"unit": _UNITS[unit]} if unit in _UNITS else {})} for name in "zyx"]
+    scale = {"type": "scale", "scale": [float(size) for size in zooms[2::-1]]}
+    datasets = [{"path": ".", "coordinateTransformations": [scale]}]
+    references: dict[str, Any] = {
+        ".zarray": json.dumps(_array_metadata((z, y, x), proxy)),
+        ".zattrs": json.dumps({"multiscales": [{"version": "0.4", "axes": axes, "datasets": datasets}]}),
+        **{f"{number}.0.0": [str(path), proxy.offset + number * plane, plane] for number in range(z)},
+    }
+    return zarr.open_array(_store(references), mode="r", zarr_format=2)
+
+
+def _array_metadata(shape: tuple[int, int, int], proxy: Any) -> dict[str, Any]:
+    scaled = (proxy.slope, proxy.inter) != (1, 0)
+    # numcodecs divides by its scale
+    scaling = {"id": "fixedscaleoffset", "scale": 1 / proxy.slope, "offset": proxy.inter, "dtype": "<f4"}
+    return {
+        "zarr_format": 2,
+        "shape": shape,
+        "chunks": (1, *shape[1:]),
+        "dtype": "<f4" if scaled else proxy.dtype.str,
+        "filters": [{**scaling, "astype": proxy.dtype.str}] if scaled else None,
+        "compressor": None,
+        "order": "C",
+        "fill_value": None,
+    }
+
+
+def _store(references: dict[str, Any]) -> Any:
+    import fsspec  # type: ignore[import-untyped]
+    from zarr.storage import FsspecStore
+
+    system = fsspec.filesystem("reference", fo=references, remote_protocol="file", asynchronous=True)
+    return FsspecStore(system, read_only=True, path="")
