@@ -33,13 +33,13 @@ TARGETS = {"sheet": {"channels": 1, "activation": "sigmoid"}}
 
 
 class Deep(nn.Module):
-    """Convolutions of eight channels, ``depth`` times the same one."""
+    """Convolutions of two channels, ``depth`` times the same one."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.depth = depth
-        self.first, self.again, self.last = nn.Conv3d(1, 8, 3, 1, 1), nn.Conv3d(8, 8, 3, 1, 1), nn.Conv3d(8, 1, 1)
+        self.first, self.again, self.last = nn.Conv3d(1, 2, 3, 1, 1), nn.Conv3d(2, 2, 3, 1, 1), nn.Conv3d(2, 1, 1)
         self.calls = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
