@@ -40,7 +40,7 @@ def prepare(
     parser.read_config(f=files)
     parser.update({"bundle_root": str(root), "dataset_dir": str(dataset_dir), **overrides})
     parser.parse()
-    if not str(parser.get("train#dataset#_target_")).endswith("PreparedDataset"):
+    if "train#dataset#data" not in parser:
         raise ConfigError(f"prepare: {bundle} reads its data as they are, there is nothing to prepare; just train")
     # Both sides of one fold are all cases of the data.
     sections = ("train", "validate")
