@@ -3,11 +3,11 @@
 from monai_ext.inferers.acceleration import prepare_for_inference
 from monai_ext.inferers.flip_ensemble import FlipEnsembleInferer
 from monai_ext.inferers.fold_ensemble import FoldEnsemble
-from monai_ext.inferers.zarr_checkpoint import surface_predictor
-from monai_ext.inferers.zarr_dask import predict_on_dask
-from monai_ext.inferers.zarr_inferer import ZarrInferer
-from monai_ext.inferers.zarr_sliding_window import ZarrSlidingWindow
-from monai_ext.inferers.zarr_verification import ZarrPrediction
+from monai_ext.inferers.streaming.checkpoint import surface_predictor
+from monai_ext.inferers.streaming.dask import predict_on_dask
+from monai_ext.inferers.streaming.inferer import ZarrInferer
+from monai_ext.inferers.streaming.sliding_window import ZarrSlidingWindow
+from monai_ext.inferers.streaming.verification import ZarrPrediction
 
 __all__ = [
     "FlipEnsembleInferer",

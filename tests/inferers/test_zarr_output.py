@@ -12,8 +12,8 @@ from zarr_helpers import TARGETS, TwoHeads, predictor, stored, tree, volume
 from monai_ext.data import decode_normals
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.inferers import ZarrPrediction
-from monai_ext.inferers.launcher import part_of_launcher
-from monai_ext.inferers.zarr_ledger import Ledger
+from monai_ext.inferers.streaming.launcher import part_of_launcher
+from monai_ext.inferers.streaming.ledger import Ledger
 
 SCALED = {
     "ome": {

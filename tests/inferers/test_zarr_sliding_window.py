@@ -287,7 +287,7 @@ def test_inputs_that_do_not_fit_are_named(tmp_path):
 
 
 def test_the_default_block_is_bounded_whatever_the_volume(tmp_path):
-    from monai_ext.inferers.zarr_geometry import default_block_size
+    from monai_ext.inferers.streaming.geometry import default_block_size
 
     sizes = [default_block_size((n, n, n), (64, 192, 192), (0.25,) * 3, (128,) * 3) for n in (256, 2000, 27000)]
     assert sizes[0] == (128, 256, 256)

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from monai_ext.data import decode_normals
-from monai_ext.inferers.zarr_geometry import Region
-from monai_ext.inferers.zarr_ledger import Ledger
-from monai_ext.inferers.zarr_metadata import VoxelSpace
-from monai_ext.inferers.zarr_output import OutputStore
-from monai_ext.inferers.zarr_targets import StoredTarget, unit_vectors
+from monai_ext.inferers.streaming.geometry import Region
+from monai_ext.inferers.streaming.ledger import Ledger
+from monai_ext.inferers.streaming.metadata import VoxelSpace
+from monai_ext.inferers.streaming.output import OutputStore
+from monai_ext.inferers.streaming.targets import StoredTarget, unit_vectors
 
 
 def finish(store: OutputStore, ledger: Ledger, space: VoxelSpace, levels: int) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import ConfigError, UserError
-from monai_ext.inferers.zarr_job import ZarrJob
-from monai_ext.inferers.zarr_ledger import Ledger
-from monai_ext.inferers.zarr_sliding_window import Predicted, ZarrSlidingWindow
+from monai_ext.inferers.streaming.job import ZarrJob
+from monai_ext.inferers.streaming.ledger import Ledger
+from monai_ext.inferers.streaming.sliding_window import Predicted, ZarrSlidingWindow
 
 # Tasks of a worker that are submitted at a time, and runs that each should get in all.
 _SUBMITTED = 2

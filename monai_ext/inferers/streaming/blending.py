@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from monai_ext.inferers.zarr_geometry import Region, Size
+from monai_ext.inferers.streaming.geometry import Region, Size
 
 
 class ColumnBlend:

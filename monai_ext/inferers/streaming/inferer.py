@@ -10,8 +10,8 @@ from typing import Any
 from monai.inferers import Inferer
 from torch import nn
 
-from monai_ext.inferers.zarr_selection import Box
-from monai_ext.inferers.zarr_sliding_window import ZarrSlidingWindow
+from monai_ext.inferers.streaming.selection import Box
+from monai_ext.inferers.streaming.sliding_window import ZarrSlidingWindow
 
 logger = logging.getLogger("monai_ext")
 

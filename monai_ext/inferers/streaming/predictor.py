@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from monai_ext.errors import ConfigError
-from monai_ext.inferers.zarr_targets import StoredTarget
+from monai_ext.inferers.streaming.targets import StoredTarget
 from monai_ext.transforms import FlipVectorField
 from monai_ext.transforms.vector_field import AXES
 

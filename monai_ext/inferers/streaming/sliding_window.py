@@ -15,23 +15,23 @@ from torch import nn
 from monai_ext.data.volumes_zarr import fingerprint
 from monai_ext.errors import ConfigError
 from monai_ext.inferers.acceleration import prepare_for_inference
-from monai_ext.inferers.launcher import part_of_launcher
-from monai_ext.inferers.zarr_geometry import (
+from monai_ext.inferers.streaming.geometry import (
     BlockGrid,
     Size,
     check_block_size,
     default_block_size,
     window_axes,
 )
-from monai_ext.inferers.zarr_job import ZarrJob
-from monai_ext.inferers.zarr_ledger import Ledger
-from monai_ext.inferers.zarr_metadata import voxel_space
-from monai_ext.inferers.zarr_output import OutputStore
-from monai_ext.inferers.zarr_predictor import Normalize, WindowPredictor
-from monai_ext.inferers.zarr_reading import InputVolume
-from monai_ext.inferers.zarr_selection import Box, Selection
-from monai_ext.inferers.zarr_steps import Steps
-from monai_ext.inferers.zarr_targets import stored_targets
+from monai_ext.inferers.streaming.job import ZarrJob
+from monai_ext.inferers.streaming.launcher import part_of_launcher
+from monai_ext.inferers.streaming.ledger import Ledger
+from monai_ext.inferers.streaming.metadata import voxel_space
+from monai_ext.inferers.streaming.output import OutputStore
+from monai_ext.inferers.streaming.predictor import Normalize, WindowPredictor
+from monai_ext.inferers.streaming.reading import InputVolume
+from monai_ext.inferers.streaming.selection import Box, Selection
+from monai_ext.inferers.streaming.steps import Steps
+from monai_ext.inferers.streaming.targets import stored_targets
 from monai_ext.workflow import default_device
 
 _MODES = ("constant", "gaussian")

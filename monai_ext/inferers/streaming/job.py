@@ -15,16 +15,16 @@ import numpy as np
 import torch
 
 from monai_ext.errors import DataError
-from monai_ext.inferers.ahead import Ahead
-from monai_ext.inferers.zarr_blending import ColumnBlend
-from monai_ext.inferers.zarr_geometry import BlockGrid, Region
-from monai_ext.inferers.zarr_ledger import Ledger
-from monai_ext.inferers.zarr_metadata import VoxelSpace
-from monai_ext.inferers.zarr_output import OutputStore
-from monai_ext.inferers.zarr_predictor import WindowPredictor
-from monai_ext.inferers.zarr_pyramid import finish
-from monai_ext.inferers.zarr_selection import Selection
-from monai_ext.inferers.zarr_steps import BeginBlock, EmptyBlock, EndBlock, Steps, Windows
+from monai_ext.inferers.streaming.ahead import Ahead
+from monai_ext.inferers.streaming.blending import ColumnBlend
+from monai_ext.inferers.streaming.geometry import BlockGrid, Region
+from monai_ext.inferers.streaming.ledger import Ledger
+from monai_ext.inferers.streaming.metadata import VoxelSpace
+from monai_ext.inferers.streaming.output import OutputStore
+from monai_ext.inferers.streaming.predictor import WindowPredictor
+from monai_ext.inferers.streaming.pyramid import finish
+from monai_ext.inferers.streaming.selection import Selection
+from monai_ext.inferers.streaming.steps import BeginBlock, EmptyBlock, EndBlock, Steps, Windows
 
 logger = logging.getLogger(__name__)
 

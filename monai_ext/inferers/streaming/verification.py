@@ -7,11 +7,11 @@ from pathlib import Path
 
 from monai_ext.data.checks import Problem
 from monai_ext.errors import DataError
-from monai_ext.inferers.zarr_geometry import BlockGrid, Region
-from monai_ext.inferers.zarr_ledger import Ledger
-from monai_ext.inferers.zarr_output import OutputStore
-from monai_ext.inferers.zarr_pyramid import step_name, units
-from monai_ext.inferers.zarr_targets import StoredTarget
+from monai_ext.inferers.streaming.geometry import BlockGrid, Region
+from monai_ext.inferers.streaming.ledger import Ledger
+from monai_ext.inferers.streaming.output import OutputStore
+from monai_ext.inferers.streaming.pyramid import step_name, units
+from monai_ext.inferers.streaming.targets import StoredTarget
 
 
 class ZarrPrediction:

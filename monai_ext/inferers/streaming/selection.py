@@ -8,8 +8,8 @@ import numpy as np
 
 from monai_ext.data.volumes_zarr import storage_unit, stored_chunks
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.inferers.zarr_geometry import BlockGrid, Region, WindowAxis
-from monai_ext.inferers.zarr_reading import InputVolume
+from monai_ext.inferers.streaming.geometry import BlockGrid, Region, WindowAxis
+from monai_ext.inferers.streaming.reading import InputVolume
 
 Box = Sequence[Sequence[int]]
 

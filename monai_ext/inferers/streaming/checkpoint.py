@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import WeightsError
-from monai_ext.inferers.zarr_sliding_window import ZarrSlidingWindow
+from monai_ext.inferers.streaming.sliding_window import ZarrSlidingWindow
 from monai_ext.networks import SurfaceUNet, load_model, network_settings
 from monai_ext.transforms import NormalizeVolume
 

@@ -12,7 +12,7 @@ import zarr
 
 from monai_ext.data.volumes_zarr import open_volume
 from monai_ext.errors import DataError
-from monai_ext.inferers.zarr_geometry import Size
+from monai_ext.inferers.streaming.geometry import Size
 
 # Thin chunks are read together, as each reading has a price.
 _LEAST_PLANES = 16

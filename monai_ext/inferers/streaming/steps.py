@@ -10,9 +10,9 @@ from itertools import product
 import numpy as np
 import torch
 
-from monai_ext.inferers.zarr_geometry import BlockGrid, Region, Size, WindowAxis
-from monai_ext.inferers.zarr_reading import ColumnReader, InputVolume
-from monai_ext.inferers.zarr_selection import Selection
+from monai_ext.inferers.streaming.geometry import BlockGrid, Region, Size, WindowAxis
+from monai_ext.inferers.streaming.reading import ColumnReader, InputVolume
+from monai_ext.inferers.streaming.selection import Selection
 
 _READERS = 2
 

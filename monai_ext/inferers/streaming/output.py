@@ -15,9 +15,9 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import ContainsArrayError, ContainsGroupError
 
 from monai_ext.errors import ConfigError, DataError, WriteError
-from monai_ext.inferers.zarr_geometry import Region, Size, chunks_of
-from monai_ext.inferers.zarr_metadata import VoxelSpace, image_attributes
-from monai_ext.inferers.zarr_targets import StoredTarget
+from monai_ext.inferers.streaming.geometry import Region, Size, chunks_of
+from monai_ext.inferers.streaming.metadata import VoxelSpace, image_attributes
+from monai_ext.inferers.streaming.targets import StoredTarget
 
 _ZSTD_LEVEL = 3
 
