@@ -4,7 +4,9 @@ Run ``python benchmarks/bench_zarr_inference.py [--quick] [--repeats 3]``. Netwo
 (layers are added until it takes that long), volumes of 1, 4 and 16 times the size, one thread of torch each. Every side
 runs in a process of its own, in turn, from reading the input to the written output, imports not counted: whole time
 over the network's own (the calls' number times a call's time, measured alone), and by how much the process grows.
-Ours is checked against MONAI's first. ``ZarrAvgMerger`` has no Gaussian weights, and another grid at the ends.
+Ours is checked against MONAI's first. ``ZarrAvgMerger`` has no Gaussian weights, and another grid at the ends. Memory
+is the peak of a whole process on volumes that are several blocks long along each axis, so that a block in the middle,
+with windows on all sides, is among them at every size; ``--memory`` for this part alone.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ from torch import nn
 from monai_ext.inferers import ZarrSlidingWindow
 
 ROI, OVERLAP, CHUNK, BATCH = (32, 64, 64), 0.25, 64, 1
+TILE = 192
+# For memory: 1, 4 and 16 times as many voxels, tiles of 128².
+LARGE = {1: (256, 384, 384), 4: (512, 768, 384), 16: (1024, 768, 768)}
 SIZES = {1: (64, 192, 192), 4: (128, 192, 384), 16: (256, 384, 384)}
 TARGETS = {"sheet": {"channels": 1, "activation": "sigmoid"}}
 
@@ -72,12 +77,16 @@ def peak() -> float:
     return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
-def ours(network: nn.Module, source: Path, output: Path) -> None:
-    # tiles of 192²: as many columns as the volume needs, memory that of one
+def ours(network: nn.Module, source: Path, output: Path, tile: int = TILE) -> None:
+    # as many columns as the volume needs, memory that of one
     ZarrSlidingWindow(
-        network, ROI, OVERLAP, batch_size=BATCH, targets=TARGETS, chunk_size=CHUNK, block_size=(CHUNK, 192, 192),
+        network, ROI, OVERLAP, batch_size=BATCH, targets=TARGETS, chunk_size=CHUNK, block_size=(CHUNK, tile, tile),
         progress=False,
     )(source, output)  # fmt: skip
+
+
+def ours_in_small_tiles(network: nn.Module, source: Path, output: Path) -> None:
+    ours(network, source, output, 128)
 
 
 def in_memory(network: nn.Module, source: Path, output: Path) -> None:
@@ -100,18 +109,19 @@ def merger(network: nn.Module, source: Path, output: Path) -> None:
 
 
 SIDES = {"ours": ours, "MONAI in memory": in_memory, "MONAI ZarrAvgMerger": merger}
+MEMORY_SIDES = {"ours": ours_in_small_tiles, "MONAI in memory": in_memory}
 
 
 def measured(side: str, depth: int, source: Path, output: Path) -> dict[str, float]:
     """Seconds, seconds of the network alone, calls, and MiB of growth, in this process."""
-    network = Deep(depth).eval()
+    network = Deep(max(depth, 0)).eval()
     network(torch.rand(BATCH, 1, *ROI))
     network.calls = 0
     Path("/proc/self/clear_refs").write_text("5")
     before, start = peak(), time.perf_counter()
-    SIDES[side](network, source, output)
+    (SIDES if depth >= 0 else MEMORY_SIDES)[side](network, source, output)
     seconds = time.perf_counter() - start
-    found = {"seconds": seconds, "calls": network.calls, "growth": peak() - before}
+    found = {"seconds": seconds, "calls": network.calls, "growth": peak() - before, "peak": peak()}
     return {**found, "network": found["calls"] * call_seconds(network)}
 
 
@@ -149,13 +159,26 @@ def compare(milliseconds: int, size: int, repeats: int, folder: Path) -> None:
             print(
                 f"    {side}: {statistics.median(seconds):.2f} s ({seconds[0]:.2f} to {seconds[-1]:.2f}), "
                 f"{statistics.median(over):.3f} of {results[0]['calls']:.0f} calls of the network alone; "
-                f"P4: grows by {max(r['growth'] for r in results):.0f} MiB"
+                f"grows by {max(r['growth'] for r in results):.0f} MiB"
             )
+
+
+def compare_memory(folder: Path) -> None:
+    for size, shape in LARGE.items():
+        source = folder / f"large {size}.zarr"
+        array = zarr.create_array(source, shape=shape, chunks=(CHUNK,) * 3, dtype="uint8")
+        for z in range(0, shape[0], CHUNK):
+            array[z : z + CHUNK] = np.random.default_rng(z).integers(1, 255, (CHUNK, *shape[1:])).astype(np.uint8)
+        for side in MEMORY_SIDES:
+            result = in_a_process(side, -1, source, folder / f"large {size} {side}")
+            told = result[:150] if isinstance(result, str) else f"{result['peak']:.0f} MiB"
+            print(f"P4 {size:2} times the volume {shape}: {side} {told}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="10 ms at 1 and 4 times the volume, once")
+    parser.add_argument("--memory", action="store_true", help="memory alone")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--side", choices=SIDES)
     parser.add_argument("--depth", type=int)
@@ -167,7 +190,9 @@ def main() -> None:
         return
     cases = [(10, 1), (10, 4)] if options.quick else [(10, 1), (10, 4), (10, 16), (350, 1)]
     with tempfile.TemporaryDirectory() as folder:
-        for milliseconds, size in cases:
+        if not options.quick:
+            compare_memory(Path(folder))
+        for milliseconds, size in cases if not options.memory else []:
             compare(milliseconds, size, 1 if options.quick or milliseconds > 100 else options.repeats, Path(folder))
 
 
