@@ -1,6 +1,7 @@
 """Transforms that MONAI lacks."""
 
 from monai_ext.transforms.bias_field import CorrectBiasField, CorrectBiasFieldd
+from monai_ext.transforms.chest_ct import LoadChestCTd, LoadChestSlicesd
 from monai_ext.transforms.crops import ClearBackgroundd, LoadCropd, ScaleUnitd
 from monai_ext.transforms.cube import CubePad, CubePadd, is_nonzero
 from monai_ext.transforms.finite import CheckFinited
@@ -19,6 +20,8 @@ __all__ = [
     "CubePad",
     "CubePadd",
     "FlipVectorField",
+    "LoadChestCTd",
+    "LoadChestSlicesd",
     "LoadCropd",
     "LoadVolumed",
     "NormalizeVolume",

@@ -1,0 +1,31 @@
+"""CT-RATE: chest CTs with 18 abnormalities each; items for training and inference, extraction of slices, a check.
+
+Items are dicts, one a slice or one a volume:
+
+- ``case``: the volume's name as in CT-RATE's tables, ``train_1_a_1.nii.gz``,
+- ``image``: path of the volume for `monai_ext.transforms.LoadChestCTd`, or (lists of) paths of slices for
+  `monai_ext.transforms.LoadChestSlicesd`,
+- ``slice``: index along Z, for a slice,
+- ``label``: float32 (classes,) of 0 and 1; absent when unknown,
+- ``rescale``, ``spacing``: what the metadata table says of the volume,
+- ``stamp``: size and time of the file, for caches.
+"""
+
+from monai_ext.data.ct_rate.indexing import VolumeIndex, volumes
+from monai_ext.data.ct_rate.items import slice_items, volume_items
+from monai_ext.data.ct_rate.labels import LABELS, class_names
+from monai_ext.data.ct_rate.positions import slice_positions
+from monai_ext.data.ct_rate.split import splits
+from monai_ext.data.ct_rate.volume import Volume
+
+__all__ = [
+    "LABELS",
+    "Volume",
+    "VolumeIndex",
+    "class_names",
+    "slice_items",
+    "slice_positions",
+    "splits",
+    "volume_items",
+    "volumes",
+]
