@@ -11,10 +11,12 @@ Items are dicts, one a slice or one a volume:
 - ``stamp``: size and time of the file, for caches.
 """
 
+from monai_ext.data.ct_rate.extraction import extract_slices
 from monai_ext.data.ct_rate.indexing import VolumeIndex, volumes
 from monai_ext.data.ct_rate.items import slice_items, volume_items
 from monai_ext.data.ct_rate.labels import LABELS, class_names
 from monai_ext.data.ct_rate.positions import slice_positions
+from monai_ext.data.ct_rate.slice_table import extracted_slices
 from monai_ext.data.ct_rate.split import splits
 from monai_ext.data.ct_rate.volume import Volume
 
@@ -23,6 +25,8 @@ __all__ = [
     "Volume",
     "VolumeIndex",
     "class_names",
+    "extract_slices",
+    "extracted_slices",
     "slice_items",
     "slice_positions",
     "splits",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import torch
 from torch.nn.functional import interpolate, pad
@@ -43,6 +45,16 @@ def _resized(image: np.ndarray, size: int) -> np.ndarray:
     # Without antialiasing a nodule of three pixels may fall between the samples.
     small = interpolate(square[None, None], (size, size), mode="bilinear", antialias=True)
     return small[0, 0].clamp(0, 1).numpy()
+
+
+def check_clahe(clahe: bool) -> None:
+    """Say before any volume is read when what ``clahe`` needs isn't there.
+
+    Raises:
+        ConfigError: without scikit-image.
+    """
+    if clahe and importlib.util.find_spec("skimage") is None:
+        raise ConfigError("clahe needs scikit-image; install it by `pip install 'monai-ext[clahe]'`")
 
 
 def _equalised(image: np.ndarray) -> np.ndarray:
