@@ -1,7 +1,7 @@
 """Transforms that MONAI lacks."""
 
 from monai_ext.transforms.bias_field import CorrectBiasField, CorrectBiasFieldd
-from monai_ext.transforms.chest_ct import LoadChestCTd, LoadChestSlicesd
+from monai_ext.transforms.chest_ct import LoadChestCTd
 from monai_ext.transforms.crops import ClearBackgroundd, LoadCropd, ScaleUnitd
 from monai_ext.transforms.cube import CubePad, CubePadd, is_nonzero
 from monai_ext.transforms.finite import CheckFinited
@@ -21,7 +21,6 @@ __all__ = [
     "CubePadd",
     "FlipVectorField",
     "LoadChestCTd",
-    "LoadChestSlicesd",
     "LoadCropd",
     "LoadVolumed",
     "NormalizeVolume",

@@ -3,16 +3,17 @@
 Items are dicts, one a slice or one a volume:
 
 - ``case``: the volume's name as in CT-RATE's tables, ``train_1_a_1.nii.gz``,
-- ``image``: path of the volume for `monai_ext.transforms.LoadChestCTd`, or (lists of) paths of slices for
-  `monai_ext.transforms.LoadChestSlicesd`,
+- ``image``: path of the volume, or (lists of) paths of slices, for `monai_ext.transforms.LoadChestCTd`,
 - ``slice``: index along Z, for a slice,
 - ``label``: float32 (classes,) of 0 and 1; absent when unknown,
 - ``rescale``, ``spacing``: what the metadata table says of the volume,
 - ``stamp``: size and time of the file, for caches.
 """
 
+from monai_ext.data.ct_rate.checking import check
 from monai_ext.data.ct_rate.extraction import extract_slices
 from monai_ext.data.ct_rate.indexing import VolumeIndex, volumes
+from monai_ext.data.ct_rate.inference import inference_items
 from monai_ext.data.ct_rate.items import slice_items, volume_items
 from monai_ext.data.ct_rate.labels import LABELS, class_names
 from monai_ext.data.ct_rate.positions import slice_positions
@@ -24,9 +25,11 @@ __all__ = [
     "LABELS",
     "Volume",
     "VolumeIndex",
+    "check",
     "class_names",
     "extract_slices",
     "extracted_slices",
+    "inference_items",
     "slice_items",
     "slice_positions",
     "splits",

@@ -21,12 +21,14 @@ class ChestCT:
     """A volume whose axes Z, Y, X run to the patient's head, back and left, whatever the file's own order.
 
     ``stored`` is a view of the file's numbers, which slope and intercept turn into Hounsfield units. ``affine`` maps
-    indices (z, y, x) to mm in NIfTI's frame (x to the right, y to the front, z to the head).
+    indices (z, y, x) to mm in NIfTI's frame (x to the right, y to the front, z to the head). ``oriented`` is False when
+    the file doesn't say which way its axes run (no sform, no qform), so that the frame is a guess.
     """
 
     stored: np.ndarray
     rescale: Rescale
     affine: np.ndarray
+    oriented: bool = True
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -71,11 +73,14 @@ def read_chest_ct(
     if spacing is not None:
         columns = affine[:3, :3]
         affine[:3, :3] = columns / np.linalg.norm(columns, axis=0) * np.asarray(spacing[::-1])
-    return ChestCT(*_oriented(voxels, affine, (slope, intercept)))
+    oriented = int(header["sform_code"]) != 0 or int(header["qform_code"]) != 0
+    turned, affine = _turned(voxels, affine)
+    return ChestCT(turned, (slope, intercept), affine, oriented)
 
 
-def _oriented(voxels: np.ndarray, affine: np.ndarray, rescale: Rescale) -> tuple[np.ndarray, Rescale, np.ndarray]:
+def _turned(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A view of the voxels (X, Y, Z) as Z, Y, X in the fixed frame, and its affine."""
     turn = ornt_transform(io_orientation(affine), axcodes2ornt(FRAME))
     affine = affine @ inv_ornt_aff(turn, voxels.shape)
     # X, Y, Z → Z, Y, X
-    return apply_orientation(voxels, turn).transpose(2, 1, 0), rescale, affine[:, [2, 1, 0, 3]]
+    return apply_orientation(voxels, turn).transpose(2, 1, 0), affine[:, [2, 1, 0, 3]]

@@ -34,7 +34,7 @@ def slice_items(
     neighbours: bool = False,
     num_slices: int | None = None,
 ) -> Splits[dict[str, Any]]:
-    """Items of extracted slices, for `monai_ext.transforms.LoadChestSlicesd`, part by part.
+    """Items of extracted slices, for `monai_ext.transforms.LoadChestCTd`, part by part.
 
     Args:
         splits: of `monai_ext.data.ct_rate.extracted_slices`.

@@ -24,7 +24,7 @@ from monai_ext.data.ct_rate import (
     volumes,
 )
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.transforms import LoadChestCTd, LoadChestSlicesd
+from monai_ext.transforms import LoadChestCTd
 
 SIZE = 24
 GOOD = chest()
@@ -88,9 +88,9 @@ def test_slices_and_volumes_give_the_network_the_very_same(ct_dir: Path, tmp_pat
     assert from_volume.shape == (6, 3 if neighbours else 1, SIZE, SIZE)
     parts = {"test": extracted_slices(tmp_path / "out", 6, SIZE, clahe).volumes}
     (bag, *_) = slice_items(parts, neighbours=neighbours, num_slices=6)["test"]
-    assert torch.equal(LoadChestSlicesd("image")(bag)["image"], from_volume)
+    assert torch.equal(LoadChestCTd("image")(bag)["image"], from_volume)
     singles = [item for item in slice_items(parts, neighbours=neighbours)["test"] if item["case"] == bag["case"]]
-    loaded = torch.stack([LoadChestSlicesd("image")(item)["image"] for item in singles])
+    loaded = torch.stack([LoadChestCTd("image")(item)["image"] for item in singles])
     assert torch.equal(loaded, from_volume)
     assert first["case"] == bag["case"] == singles[0]["case"] == "train_1_a_1.nii.gz"
 
@@ -218,7 +218,7 @@ def test_slices_are_usable_without_their_volumes_and_after_a_move(
     ]
     items = slice_items(splits(found, num_folds=2))
     assert set(items) == {"train", "val", "test"}
-    loaded = LoadChestSlicesd("image")(items["test"][0])
+    loaded = LoadChestCTd("image")(items["test"][0])
     assert loaded["image"].shape == (1, SIZE, SIZE)
 
 
@@ -233,14 +233,14 @@ def test_damaged_tables_and_slices_are_named(extracted: Path) -> None:
     ):
         np.save(path, damaged)
         with pytest.raises(DataError, match=message) as caught:
-            LoadChestSlicesd("image")(items[0])
+            LoadChestCTd("image")(items[0])
         assert caught.value.path == path
     path.write_bytes(b"")
     with pytest.raises(DataError, match="not a readable numpy array"):
-        LoadChestSlicesd("image")(items[0])
+        LoadChestCTd("image")(items[0])
     path.unlink()
     with pytest.raises(DataError, match="file not found; extract the slices again"):
-        LoadChestSlicesd("image")(items[0])
+        LoadChestCTd("image")(items[0])
 
     rows = table(extracted)
     write_table(extracted / "splits" / "train_slices.csv", [{**rows[0], "Emphysema": "?"}, *rows[1:]])
