@@ -22,8 +22,9 @@ from monai_ext.errors import ConfigError
 from monai_ext.io import write_csv
 
 FOLDER = "dataset"
-AIR, FAT, TISSUE, BLOOD, LUNG, BONE, METAL, FLUID, LIME = -1000, -100, 40, 50, -830, 450, 3000, 10, 900
+AIR, FAT, TISSUE, BLOOD, LUNG, BONE, METAL, FLUID, LIME = -1000, -100, 40, 50, -780, 450, 3000, 10, 900
 POSITIVE_SHARE = 0.4
+AORTA = (0.22, 0.08)  # y, x
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ class Anatomy:
         self.grain = size.shape[1] / 64  # what is one voxel in the small size
         self.texture = self._noise(rng, size, 1.5)
         # x, y, z of possible nodules, and where along the aorta lime lies
-        self.nodules = rng.uniform((-0.17, -0.25, 0.3), (0.17, 0.25, 0.78), (5, 3))
-        self.sides = rng.permutation([-0.4, 0.4, -0.4, 0.4, 0.4])
-        self.lime = rng.uniform(0, 2 * np.pi, 10), rng.uniform(0.2, 0.9, 10)
-        self.fluid_level, self.fluid_side = rng.uniform(0.0, 0.12), rng.integers(3)
+        self.nodules = rng.uniform((-0.17, -0.25, 0.25), (0.17, 0.25, 0.8), (10, 3))
+        self.sides = rng.permutation([-0.4, 0.4] * 5)
+        self.lime = rng.uniform(0, 2 * np.pi, 20), np.linspace(0.1, 0.9, 20)
+        self.fluid_level = rng.uniform(-0.05, 0.1)
 
         self.body = self.inside((0.5, 0, 0), (9, 0.6, 0.86))
         self.lungs = self.inside((0.54, 0, -0.4), (0.44, 0.42, 0.29)) | self.inside((0.54, 0, 0.4), (0.44, 0.42, 0.29))
-        self.aorta = self.inside((0.5, 0.32, 0.12), (9, 0.09, 0.09))
+        self.aorta = self.inside((0.5, *AORTA), (9, 0.1, 0.1))
 
     def inside(self, centre: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
         """The voxels of an ellipsoid; centre and radii as (z, y, x)."""
@@ -77,28 +78,27 @@ class Anatomy:
 
 
 def _emphysema(volume: np.ndarray, at: Anatomy) -> None:
-    volume[at.lungs & (volume < -600) & (at.texture > 0.7)] = -985
+    volume[at.lungs & (volume < -600) & (at.texture > 0.3)] = -985
 
 
 def _nodule(volume: np.ndarray, at: Anatomy) -> None:
     for side, (x, y, z) in zip(at.sides, at.nodules, strict=True):
-        volume[at.inside((z, y, side + x), (0.05, 0.085, 0.085))] = TISSUE
+        volume[at.inside((z, y, side + x), (0.06, 0.11, 0.11))] = TISSUE
 
 
 def _effusion(volume: np.ndarray, at: Anatomy) -> None:
-    side = (at.x < 0, at.x > 0, np.isfinite(at.x))[at.fluid_side]
-    volume[at.lungs & (volume < -600) & side & (at.y > at.fluid_level) & (at.z < 0.5)] = FLUID
+    volume[at.lungs & (volume < -600) & (at.y > at.fluid_level) & (at.z < 0.65)] = FLUID
 
 
 def _arterial_calcification(volume: np.ndarray, at: Anatomy) -> None:
     for angle, z in zip(*at.lime, strict=True):
-        y, x = 0.32 + 0.08 * np.sin(angle), 0.12 + 0.08 * np.cos(angle)
-        volume[at.inside((z, y, x), (0.06, 0.035, 0.035))] = LIME
+        y, x = AORTA[0] + 0.08 * np.sin(angle), AORTA[1] + 0.08 * np.cos(angle)
+        volume[at.inside((z, y, x), (0.06, 0.05, 0.05))] = LIME
 
 
 def _medical_material(volume: np.ndarray, at: Anatomy) -> None:
-    volume[at.inside((0.6, -0.22, 0.02), (0.3, 0.035, 0.035))] = METAL  # a lead
-    volume[at.inside((0.72, -0.48, 0.4), (0.1, 0.05, 0.12))] = METAL  # its generator
+    volume[at.inside((0.6, -0.22, 0.02), (0.45, 0.06, 0.06))] = METAL  # a lead
+    volume[at.inside((0.7, -0.46, 0.4), (0.2, 0.06, 0.14))] = METAL  # its generator
 
 
 # What each visible label adds. A large heart is drawn with the anatomy, which makes way for it.
@@ -124,8 +124,8 @@ def make_volume(rng: np.random.Generator, labels: set[str], size: Size) -> np.nd
     volume[at.inside((0.5, 0, 0), (9, 0.54, 0.8))] = TISSUE
     volume[at.lungs] = LUNG + 30 * at.texture[at.lungs]
     volume[at.inside((0.5, 0.44, 0), (9, 0.1, 0.1))] = BONE
-    heart = 1.4 if CARDIOMEGALY in labels else 1.0
-    volume[at.inside((0.4, -0.12, 0.08), (0.17 * heart, 0.24 * heart, 0.27 * heart))] = BLOOD
+    heart = 1.5 if CARDIOMEGALY in labels else 1.0
+    volume[at.inside((0.42, -0.12, 0.06), (0.24 * heart, 0.2 * heart, 0.25 * heart))] = BLOOD
     volume[at.aorta] = BLOOD
     for name, draw in STRUCTURES.items():
         if name in labels:
@@ -134,7 +134,7 @@ def make_volume(rng: np.random.Generator, labels: set[str], size: Size) -> np.nd
     return volume
 
 
-def make_demo(output: str | Path, seed: int = 0, size: str = "small", counts: tuple[int, int] = (38, 10)) -> Path:
+def make_demo(output: str | Path, seed: int = 0, size: str = "small", counts: tuple[int, int] = (48, 16)) -> Path:
     """Write a CT-RATE-like dataset below ``output``; the whole of it appears at once, or nothing.
 
     ``<output>/dataset/{train,valid}/train_1/train_1_a/train_1_a_1.nii.gz`` with label and metadata tables. Every third

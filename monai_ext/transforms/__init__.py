@@ -7,6 +7,7 @@ from monai_ext.transforms.cube import CubePad, CubePadd, is_nonzero
 from monai_ext.transforms.finite import CheckFinited
 from monai_ext.transforms.load import LoadVolumed
 from monai_ext.transforms.normalize import NormalizeVolume
+from monai_ext.transforms.slice_augmentation import RandAugmentSlicesd
 from monai_ext.transforms.targets import PrepareTargetsd
 from monai_ext.transforms.vector_field import FlipVectorField, Rotate90VectorField
 from monai_ext.transforms.vector_field_rotation import RandRotateVectorFieldd
@@ -25,6 +26,7 @@ __all__ = [
     "LoadVolumed",
     "NormalizeVolume",
     "PrepareTargetsd",
+    "RandAugmentSlicesd",
     "RandFlipVectorFieldd",
     "RandRotate90VectorFieldd",
     "RandRotateVectorFieldd",

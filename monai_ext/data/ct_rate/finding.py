@@ -28,6 +28,11 @@ class Place:
     labels: Path
     metadata: Path
 
+    @property
+    def no_chest(self) -> Path:
+        """CT-RATE's list of volumes that show no chest (brains, mostly), beside the metadata table."""
+        return self.metadata.with_name(f"no_chest_{self.split}.txt")
+
 
 def find_places(
     dataset_dir: str | Path,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monai_ext.data.checks import Problem
-from monai_ext.data.ct_rate.finding import HOW_TO_GET, Place, VolumeFile, find_files, find_places
+from monai_ext.data.ct_rate.finding import HOW_TO_GET, SUFFIX, Place, VolumeFile, find_files, find_places
 from monai_ext.data.ct_rate.labels import read_labels
 from monai_ext.data.ct_rate.metadata import Metadata, read_metadata
 from monai_ext.data.ct_rate.volume import Volume, order, parse_name
@@ -42,7 +42,8 @@ def volumes(
     """Find CT-RATE's volumes and their labels; no volume is opened.
 
     Volumes are ``train/train_1/train_1_a/train_1_a_1.nii.gz`` (patient 1, scan a, reconstruction 1), or lie at any
-    other depth under that name. What is left out of a download isn't missed: the files say which volumes there are.
+    other depth under that name. What is left out of a download isn't missed: the files say which there are. Volumes in
+    CT-RATE's own lists of those without a chest take no part: ``no_chest_{train,valid}.txt`` beside the metadata.
 
     Args:
         dataset_dir: CT-RATE's folder, or ``dataset`` in it.
@@ -86,7 +87,11 @@ def scan(places: Sequence[Place], metadata_required: bool) -> VolumeIndex:
         files, broken = find_files(place.volumes)
         files, twins = _unique(files)
         problems += [*bad_labels, *bad_metadata, *broken, *twins]
+        no_chest = _read_names(place.no_chest)
         for file in sorted(files, key=lambda file: order(file.name)):
+            if file.name in no_chest:
+                logger.info("left out: %s shows no chest (%s)", file.path, place.no_chest)
+                continue
             wrong = _wrong(file, place, labels, listed if metadata_required else None)
             if wrong:
                 problems.append(Problem(file.path, wrong))
@@ -111,6 +116,14 @@ def report(problems: Sequence[Problem], on_bad_volume: str) -> None:
         )
     for problem in problems:
         logger.warning("left out: %s: %s", problem.path, problem.message)
+
+
+def _read_names(path: Path) -> set[str]:
+    """Volume names of a list with one path or name a line; none when there is no such file."""
+    if not path.is_file():
+        return set()
+    names = [Path(line.strip()).name for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return {name if name.endswith(SUFFIX) else f"{name}{SUFFIX}" for name in names}
 
 
 def _unique(files: Sequence[VolumeFile]) -> tuple[list[VolumeFile], list[Problem]]:

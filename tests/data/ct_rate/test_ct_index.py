@@ -152,6 +152,14 @@ def test_metadata_may_lack_cells_or_be_optional_altogether(ct_dir: Path) -> None
     assert index.volumes[-1].rescale == (1, -1024)
 
 
+def test_volumes_that_ct_rate_lists_as_no_chest_take_no_part(ct_dir: Path) -> None:
+    listed = ["dataset/train/train_1/train_1_b/train_1_b_1.nii.gz", "", "train_2_a_1"]
+    (ct_dir / "dataset/metadata/no_chest_train.txt").write_text("\n".join(listed), encoding="utf-8")
+    index = volumes(ct_dir)
+    assert {volume.name for volume in index.volumes} == set(NAMES) - {"train_1_b_1.nii.gz", "train_2_a_1.nii.gz"}
+    assert index.problems == []
+
+
 def test_links_are_followed_once_and_circles_do_no_harm(ct_dir: Path, tmp_path: Path) -> None:
     train = ct_dir / TRAIN
     (train / "loop").symlink_to(train)
