@@ -9,6 +9,7 @@ from monai_ext.cli.compare import compare
 from monai_ext.cli.cross_validate import cross_validate
 from monai_ext.cli.demo import demo
 from monai_ext.cli.demo_data import demo_data
+from monai_ext.cli.extract_slices import extract_slices
 from monai_ext.cli.find_patches import find_patches
 from monai_ext.cli.predict_zarr import predict_zarr
 from monai_ext.cli.prepare import prepare
@@ -28,6 +29,7 @@ app.command("demo-data")(demo_data)
 app.command("demo", context_settings=OVERRIDES)(demo)
 app.command("check")(check)
 app.command("prepare", context_settings=OVERRIDES)(prepare)
+app.command("extract-slices")(extract_slices)
 app.command("find-patches")(find_patches)
 app.command("predict-zarr", context_settings={"allow_extra_args": True})(predict_zarr)
 app.command("cross-validate", context_settings=OVERRIDES)(cross_validate)

@@ -10,7 +10,12 @@ import typer
 from monai_ext.errors import ConfigError
 
 # bundle -> module of monai_ext.demo with `make_demo(output, seed, size)`
-GENERATORS = {"brats_resnet50": "brats", "nuclei_vgg3d": "nuclei", "surface_unet": "surface"}
+GENERATORS = {
+    "brats_resnet50": "brats",
+    "nuclei_vgg3d": "nuclei",
+    "surface_unet": "surface",
+    "ct_rate_multilabel": "ct_rate",
+}
 
 
 def demo_data(

@@ -39,9 +39,13 @@ class GzipNibabelReader(NibabelReader):
         if not name.endswith(".gz"):
             return super().read(name, **kwargs)
         content = _inflate(Path(name).read_bytes())
-        # the first field of the header is its own size: 348 in NIfTI-1, 540 in NIfTI-2, in either byte order
-        second = content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
-        return (nib.Nifti2Image if second else nib.Nifti1Image).from_stream(io.BytesIO(content))
+        return _kind(content).from_stream(io.BytesIO(content))
+
+
+def _kind(content: bytes) -> Any:
+    # the first field of the header is its own size: 348 in NIfTI-1, 540 in NIfTI-2, in either byte order
+    second = content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
+    return nib.Nifti2Image if second else nib.Nifti1Image
 
 
 def _inflate(content: bytes) -> bytes:
@@ -76,6 +80,41 @@ def read_volume(path: str | Path) -> MetaTensor:
     if 0 in volume.shape:
         raise DataError(f"holds no voxels (shape {tuple(volume.shape[1:])})", path)
     return volume
+
+
+def read_nifti(path: str | Path) -> tuple[Any, np.ndarray]:
+    """Read the header and the voxels of one 3-D NIfTI file as they are stored: not scaled, not reordered.
+
+    nibabel's images forget the header's own slope and intercept; here they are ``header["scl_slope"]`` and
+    ``header["scl_inter"]``.
+
+    Returns:
+        nibabel's header, and the voxels (X, Y, Z) in the file's own type and axis order.
+
+    Raises:
+        DataError: with the path and the reason: missing, empty, truncated, not an image, not 3-D, not numbers.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        if not content:
+            raise DataError("is empty (0 bytes); copy or download it again", path)
+        if path.name.endswith(".gz"):
+            content = _inflate(content)
+        stream = io.BytesIO(content)
+        header = _kind(content).header_class.from_fileobj(stream)
+        voxels = header.raw_data_from_fileobj(stream)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(_reason(error), path) from error
+    while voxels.ndim > 3 and voxels.shape[-1] == 1:
+        voxels = voxels[..., 0]
+    if voxels.ndim != 3 or 0 in voxels.shape:
+        raise DataError(f"expected one 3-D volume, got {voxels.ndim} dimensions of shape {voxels.shape}", path)
+    if voxels.dtype.kind not in "iuf":
+        raise DataError(f"holds {voxels.dtype}, expected integers or floats", path)
+    return header, voxels
 
 
 def read_channels(paths: str | Path | Sequence[str | Path]) -> MetaTensor:

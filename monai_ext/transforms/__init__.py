@@ -1,12 +1,14 @@
 """Transforms that MONAI lacks."""
 
 from monai_ext.transforms.bias_field import CorrectBiasField, CorrectBiasFieldd
+from monai_ext.transforms.chest_ct import LoadChestCTd
 from monai_ext.transforms.crops import ClearBackgroundd, LoadCropd, ScaleUnitd
 from monai_ext.transforms.cube import CubePad, CubePadd, is_nonzero
 from monai_ext.transforms.finite import CheckFinited
 from monai_ext.transforms.load import LoadVolumed
 from monai_ext.transforms.mixing import MixedBatches
 from monai_ext.transforms.normalize import NormalizeVolume
+from monai_ext.transforms.slice_augmentation import RandAugmentSlicesd
 from monai_ext.transforms.targets import PrepareTargetsd
 from monai_ext.transforms.vector_field import FlipVectorField, Rotate90VectorField
 from monai_ext.transforms.vector_field_rotation import RandRotateVectorFieldd
@@ -20,11 +22,13 @@ __all__ = [
     "CubePad",
     "CubePadd",
     "FlipVectorField",
+    "LoadChestCTd",
     "LoadCropd",
     "LoadVolumed",
     "MixedBatches",
     "NormalizeVolume",
     "PrepareTargetsd",
+    "RandAugmentSlicesd",
     "RandFlipVectorFieldd",
     "RandRotate90VectorFieldd",
     "RandRotateVectorFieldd",

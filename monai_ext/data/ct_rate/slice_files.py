@@ -1,0 +1,57 @@
+"""Extracted slices on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_ext.errors import DataError
+
+
+def read_slices(named: Sequence[Any]) -> np.ndarray:
+    """Read files in nested lists as one float32 array (..., Y, X); each file is read once.
+
+    Raises:
+        DataError: see `read_slice`; when the slices have different shapes.
+    """
+    return _stack(named, {})
+
+
+def _stack(named: Any, images: dict[str, np.ndarray]) -> np.ndarray:
+    if isinstance(named, str | Path):
+        path = str(named)
+        if path not in images:
+            images[path] = read_slice(path)
+        first = next(iter(images.values()))
+        if images[path].shape != first.shape:
+            raise DataError(f"has shape {images[path].shape}, others of its volume {first.shape}", path)
+        return images[path]
+    return np.stack([_stack(entry, images) for entry in named])
+
+
+def read_slice(path: str | Path) -> np.ndarray:
+    """Read one slice: float32 (Y, X) from 0 to 1.
+
+    Raises:
+        DataError: naming the file that is missing, damaged, no 2-D array, or not within 0 to 1.
+    """
+    try:
+        image = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(
+            "file not found; extract the slices again by `python -m monai_ext extract-slices`", path
+        ) from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"is not a readable numpy array ({error})", path) from error
+    if not isinstance(image, np.ndarray) or image.ndim != 2 or image.dtype.kind not in "fiu" or image.size == 0:
+        raise DataError("expected one 2-D array of numbers (.npy)", path)
+    if not (image.min() >= 0 and image.max() <= 1):
+        raise DataError(
+            f"goes from {image.min():g} to {image.max():g}, expected 0 to 1 (-1000 to 400 HU); "
+            "use slices made by `python -m monai_ext extract-slices`",
+            path,
+        )
+    return image.astype(np.float32, copy=False)
