@@ -12,9 +12,7 @@ def extract_slices(
     dataset_dir: Annotated[Path, typer.Option("--dataset_dir", help="CT-RATE's folder.")],
     output: Annotated[Path, typer.Option("--output", help="Folder to write; give it to training as --slices_dir.")],
     num_slices: Annotated[int, typer.Option("--num_slices", min=1, help="Slices a volume.")] = 12,
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Volumes at the same time; default one a CPU, at most 8.")
-    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes; default one a CPU, at most 8.")] = None,
     size: Annotated[int, typer.Option("--size", min=1, help="Pixels an edge.")] = 224,
     clahe: Annotated[bool, typer.Option("--clahe", help="Raise local contrast; inference has to do the same.")] = False,
     train_dir: Annotated[Path | None, typer.Option("--train_dir", help="Folder of the training volumes.")] = None,

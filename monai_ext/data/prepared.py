@@ -8,8 +8,6 @@ import functools
 import hashlib
 import json
 import logging
-import multiprocessing
-import multiprocessing.context
 import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -24,10 +22,13 @@ from monai.data import PersistentDataset
 from monai.transforms import Compose, Transform
 from monai.transforms.traits import RandomizableTrait
 
+from monai_ext.data.processes import worker_context
 from monai_ext.errors import DataError
 from monai_ext.io import atomic_path
 
 logger = logging.getLogger(__name__)
+
+PRELOAD = ("monai_ext.data.prepared", "monai_ext.transforms")
 
 
 class PreparedDataset(PersistentDataset):
@@ -140,7 +141,7 @@ def prepare(dataset: PreparedDataset, workers: int | None = None) -> int:
                 errors += _prepare_one(dataset, index)
                 progress.update()
         else:
-            with ProcessPoolExecutor(workers, _context(), _start_worker, (dataset,)) as executor:
+            with ProcessPoolExecutor(workers, worker_context(PRELOAD), _start_worker, (dataset,)) as executor:
                 futures = {executor.submit(_prepare_in_worker, index): index for index in todo}
                 for future in as_completed(futures):
                     errors += _outcome(future, dataset.data[futures[future]])
@@ -162,15 +163,6 @@ def _prepare_one(dataset: PreparedDataset, index: int) -> list[str]:
     except (DataError, OSError) as error:
         return [str(error)]
     return []
-
-
-def _context() -> multiprocessing.context.BaseContext:
-    """A clean server process imports MONAI once (seconds) and forks the workers; forking this one could deadlock."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["monai_ext.data.prepared", "monai_ext.transforms"])
-    return context
 
 
 _worker_dataset: PreparedDataset

@@ -60,18 +60,18 @@ def splits(
     labels = {name: np.max([volume.labels or () for volume in patients[name]], axis=0) for name in names}
 
     if test == "valid":
-        tested = [name for name in names if patients[name][0].split == "valid"]
+        tested = {name for name in names if patients[name][0].split == "valid"}
     else:
-        tested = _draw(names, labels, round(test_fraction * len(names)), rng)
-    rest = [name for name in names if name not in set(tested)]
+        tested = set(_draw(names, labels, round(test_fraction * len(names)), rng))
+    rest = [name for name in names if name not in tested]
     if val_fraction is not None:
-        val = _draw(rest, labels, max(1, round(val_fraction * len(rest))), rng)
+        val = set(_draw(rest, labels, max(1, round(val_fraction * len(rest))), rng))
     else:
-        val = _fold(rest, labels, fold, num_folds, rng)
-    train = [name for name in rest if name not in set(val)]
+        val = set(_fold(rest, labels, fold, num_folds, rng))
+    train = set(rest) - val
     if not train or not val:
         raise DataError(f"splits: {len(rest)} patients are left to train and validate on, too few; use more data")
-    parts = {"train": set(train), "val": set(val), **({"test": set(tested)} if tested else {})}
+    parts = {"train": train, "val": val, **({"test": tested} if tested else {})}
     return Splits({part: [v for v in index.volumes if v.patient in members] for part, members in parts.items()})
 
 
@@ -102,13 +102,12 @@ def _fold(
         )
     ordered = _by_rarity(names, labels, rng)
     rounds = [ordered[start : start + num_folds] for start in range(0, len(ordered), num_folds)]
-    # One patient of each round to each fold, in a new order each time.
-    return [
-        names_
-        for group in rounds
-        for names_, part in zip(group, rng.permutation(num_folds), strict=False)
-        if part == fold - 1
-    ]
+    chosen = []
+    for group in rounds:
+        # One patient of each round to each fold, in a new order each time.
+        turns = rng.permutation(num_folds)
+        chosen += [name for name, turn in zip(group, turns, strict=False) if turn == fold - 1]
+    return chosen
 
 
 def _check_arguments(
@@ -120,7 +119,7 @@ def _check_arguments(
         raise ConfigError(f"splits: fold must be an integer from 1 to num_folds >= 2, got {fold!r} of {num_folds}")
     if not 0 < subset <= 1 or not 0 <= test_fraction < 1:
         raise ConfigError(
-            f"splits: subset must be above 0 and at most 1, test_fraction from 0 to below 1, "
+            "splits: subset must be above 0 and at most 1, test_fraction from 0 to below 1, "
             f"got {subset} and {test_fraction}"
         )
     if val_fraction is not None and (not 0 < val_fraction < 1 or fold != 1):

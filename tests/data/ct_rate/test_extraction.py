@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ VOLUME = "dataset/train/train_1/train_1_b/train_1_b_1.nii.gz"
 
 
 def extract(root: Path, output: Path, **settings) -> list:
-    return extract_slices(volumes(root), output, **{"num_slices": 6, "size": SIZE, "workers": 2, **settings})
+    return extract_slices(volumes(root), output, **{"num_slices": 6, "size": SIZE, "workers": 1, **settings})
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -110,6 +112,32 @@ def test_slices_that_are_not_square_keep_their_proportions(tmp_path: Path) -> No
     assert not image[30:].any()
 
 
+def test_several_processes_write_the_same(ct_dir: Path, extracted: Path, tmp_path: Path) -> None:
+    (ct_dir / VOLUME).write_bytes(b"")
+    problems = extract(ct_dir, tmp_path / "several", workers=2)
+    assert problems == extract(ct_dir, extracted)
+    assert content(tmp_path / "several") == content(extracted)
+
+
+def test_killed_workers_are_problems_of_their_volumes(ct_dir: Path, tmp_path: Path, monkeypatch) -> None:
+    class Broken(ThreadPoolExecutor):
+        def __init__(self, workers: int, *_: object) -> None:
+            super().__init__(workers)
+
+        def submit(self, work, volume):
+            future = super().submit(work, volume)
+            if volume.name == "train_2_a_1.nii.gz":
+                future = Future()
+                future.set_exception(BrokenProcessPool())
+            return future
+
+    monkeypatch.setattr("monai_ext.data.ct_rate.extraction.ProcessPoolExecutor", Broken)
+    (problem,) = extract(ct_dir, tmp_path / "out", workers=2)
+    assert problem.path.endswith("train_2_a_1.nii.gz")
+    assert "try fewer --workers" in problem.message
+    assert len({row["volume_name"] for row in table(tmp_path / "out")}) == 4
+
+
 def test_what_is_complete_and_unchanged_is_kept(ct_dir: Path, extracted: Path) -> None:
     before, everything = times(extracted), content(extracted)
     extract(ct_dir, extracted)
@@ -175,7 +203,7 @@ def test_bad_volumes_are_listed_at_once_and_the_others_done(ct_dir: Path, tmp_pa
     save_ct(train / "strange.nii.gz")
     output = tmp_path / "out"
     words = ["extract-slices", "--dataset_dir", str(ct_dir), "--output", str(output), "--num_slices", "6"]
-    result = CliRunner().invoke(app, [*words, "--size", str(SIZE), "--workers", "2"])
+    result = CliRunner().invoke(app, [*words, "--size", str(SIZE), "--workers", "1"])
     assert result.exit_code == 1
     for name, reason in (
         ("train_2_a_1.nii.gz", "is empty"),
@@ -200,7 +228,17 @@ def test_a_volume_that_became_unreadable_loses_its_slices(ct_dir: Path, extracte
 
 
 def test_the_command_exits_with_0_when_all_is_well(ct_dir: Path, tmp_path: Path) -> None:
-    words = ["extract-slices", "--dataset_dir", str(ct_dir), "--output", str(tmp_path / "out"), "--size", "16"]
+    words = [
+        "extract-slices",
+        "--dataset_dir",
+        str(ct_dir),
+        "--output",
+        str(tmp_path / "out"),
+        "--size",
+        "16",
+        "--workers",
+        "1",
+    ]
     result = CliRunner().invoke(app, [*words, "--clahe"])
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "out" / "extraction.json").read_text())["clahe"] is True

@@ -11,6 +11,7 @@ import torch
 from ct_helpers import LPS, chest, save_ct
 from hypothesis import given
 from hypothesis import strategies as st
+from monai.transforms import Spacing
 
 from monai_ext.data.ct_rate.chest_ct import read_chest_ct
 from monai_ext.data.ct_rate.hounsfield import choose_rescale, window
@@ -127,6 +128,13 @@ def test_a_volume_is_channel_first_with_spacing_of_the_table_over_that_of_the_he
     np.testing.assert_allclose(image.pixdim, (1.5, 0.7, 0.8), rtol=1e-6)
     image = LoadChestCTd("image")({"image": str(path)})["image"]
     np.testing.assert_allclose(image.pixdim, (3, 2, 2), rtol=1e-6)
+
+
+def test_monai_s_spacing_understands_the_volume_s_axes(tmp_path: Path) -> None:
+    image = LoadChestCTd("image")({"image": str(save_ct(tmp_path / "a.nii.gz"))})["image"]
+    fine = Spacing((1.5, 1.0, 2.0))(image)
+    assert fine.shape == (1, 39, 63, 32)
+    np.testing.assert_allclose(fine.numpy()[:, ::2, ::2], image.numpy(), atol=1e-5)
 
 
 def damaged(path: Path) -> Path:

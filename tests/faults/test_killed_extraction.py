@@ -1,0 +1,41 @@
+"""A killed extraction, started again, ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from monai_ext.data.ct_rate import extract_slices, extracted_slices, volumes
+from monai_ext.demo.ct_rate import make_demo
+from monai_ext.errors import DataError
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_extraction_killed_half_way_and_continued_equals_the_undisturbed_one(tmp_path: Path, workers: int) -> None:
+    data = make_demo(tmp_path / "data", counts=(40, 0))
+    extract_slices(volumes(data), tmp_path / "whole", size=96, workers=1)
+    output = tmp_path / "killed"
+    words = ["extract-slices", "--dataset_dir", data, "--output", output, "--size", 96, "--workers", workers]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "monai_ext", *map(str, words)], stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while len(list(output.glob("slices/train/*.npy"))) < 30 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    with pytest.raises(DataError, match="has no splits"):
+        extracted_slices(output)
+    assert extract_slices(volumes(data), output, size=96, workers=1) == []
+    assert content(output) == content(tmp_path / "whole")
