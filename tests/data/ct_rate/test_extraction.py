@@ -169,6 +169,14 @@ def test_other_settings_extract_everything_again(ct_dir: Path, extracted: Path, 
         extracted_slices(extracted, 6, SIZE)
 
 
+def test_impossible_settings_touch_nothing(ct_dir: Path, extracted: Path) -> None:
+    before = content(extracted)
+    for settings in ({"num_slices": 0}, {"size": 0}):
+        with pytest.raises(ConfigError, match="must be at least 1"):
+            extract(ct_dir, extracted, **settings)
+    assert content(extracted) == before
+
+
 @pytest.mark.parametrize("fail_at", [1, 4, 9, 20, 33])
 def test_stopped_anywhere_and_started_again_equals_the_undisturbed_run(
     ct_dir: Path, extracted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail_at: int
