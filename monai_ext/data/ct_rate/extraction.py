@@ -30,7 +30,7 @@ from monai_ext.data.ct_rate.slice_images import check_clahe, slice_images
 from monai_ext.data.ct_rate.slice_table import SETTINGS, tables_of, write_tables
 from monai_ext.data.ct_rate.volume import Volume
 from monai_ext.data.processes import worker_context
-from monai_ext.errors import DataError
+from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import atomic_path, finite, read_json, sweep_partial, write_json
 
 logger = logging.getLogger(__name__)
@@ -64,11 +64,13 @@ def extract_slices(
         what is wrong with the volumes that were left out, those that ``index`` had left out before included.
 
     Raises:
-        ConfigError: for a setting out of range.
+        ConfigError: for a setting out of range, or ``clahe`` without scikit-image; nothing has been touched then.
         WriteError: when ``output`` can't be written.
     """
     output = Path(output)
     settings: dict[str, Any] = {"format": FORMAT, "num_slices": num_slices, "size": size, "clahe": clahe}
+    if num_slices < 1 or size < 1:
+        raise ConfigError(f"extract_slices: num_slices and size must be at least 1, got {num_slices} and {size}")
     check_clahe(clahe)
     sweep_partial(output)
     _begin(output, settings)

@@ -14,7 +14,7 @@ from ct_helpers import NAMES, chest, metadata_row, save_ct, write_table
 from typer.testing import CliRunner
 
 from monai_ext.cli.app import app
-from monai_ext.data import PreparedDataset
+from monai_ext.data import PreparedDataset, SeededLoader
 from monai_ext.data.ct_rate import (
     LABELS,
     extract_slices,
@@ -26,7 +26,7 @@ from monai_ext.data.ct_rate import (
     volumes,
 )
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.transforms import LoadChestCTd
+from monai_ext.transforms import LoadChestCTd, RandAugmentSlicesd
 
 SIZE = 24
 GOOD = chest()
@@ -169,6 +169,14 @@ def test_other_settings_extract_everything_again(ct_dir: Path, extracted: Path, 
         extracted_slices(extracted, 6, SIZE)
 
 
+def test_impossible_settings_touch_nothing(ct_dir: Path, extracted: Path) -> None:
+    before = content(extracted)
+    for settings in ({"num_slices": 0}, {"size": 0}):
+        with pytest.raises(ConfigError, match="must be at least 1"):
+            extract(ct_dir, extracted, **settings)
+    assert content(extracted) == before
+
+
 @pytest.mark.parametrize("fail_at", [1, 4, 9, 20, 33])
 def test_stopped_anywhere_and_started_again_equals_the_undisturbed_run(
     ct_dir: Path, extracted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail_at: int
@@ -302,6 +310,22 @@ def test_a_prepared_dataset_caches_volumes_and_notices_new_metadata(ct_dir: Path
     rows = [metadata_row(name, RescaleIntercept=-1000) for name in NAMES if name.startswith("train")]
     write_table(ct_dir / "dataset" / "metadata" / "train_metadata.csv", rows)
     assert not dataset().cache_file(2).is_file()
+
+
+@pytest.mark.parametrize("source", ["slices", "slices together", "volumes"])
+def test_batches_hold_what_training_needs(ct_dir: Path, extracted: Path, source: str) -> None:
+    together = None if source == "slices" else 6
+    if source == "volumes":
+        items = volume_items({"train": volumes(ct_dir).volumes})["train"]
+    else:
+        items = slice_items({"train": extracted_slices(extracted).volumes}, num_slices=together)["train"]
+    dataset = PreparedDataset(items, [LoadChestCTd("image", 6, SIZE), RandAugmentSlicesd("image")])
+    batch = next(iter(SeededLoader(dataset, batch_size=2, seed=1, shuffle=True)))
+    assert batch["image"].shape == (2, *([6] if together else []), 1, SIZE, SIZE)
+    assert batch["label"].shape == (2, len(LABELS))
+    assert batch["label"].dtype == batch["image"].dtype == torch.float32
+    assert {*batch["case"]} <= {item["case"] for item in items}
+    assert ("slice" in batch) == (source == "slices")
 
 
 def test_a_chest_with_few_slices_shows_some_twice(tmp_path: Path) -> None:
