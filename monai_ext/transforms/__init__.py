@@ -7,6 +7,7 @@ from monai_ext.transforms.finite import CheckFinited
 from monai_ext.transforms.load import LoadVolumed
 from monai_ext.transforms.mixing import MixedBatches
 from monai_ext.transforms.normalize import NormalizeVolume
+from monai_ext.transforms.synthetic_lesions import RandSyntheticLesiond
 from monai_ext.transforms.targets import PrepareTargetsd
 from monai_ext.transforms.vector_field import FlipVectorField, Rotate90VectorField
 from monai_ext.transforms.vector_field_rotation import RandRotateVectorFieldd
@@ -28,6 +29,7 @@ __all__ = [
     "RandFlipVectorFieldd",
     "RandRotate90VectorFieldd",
     "RandRotateVectorFieldd",
+    "RandSyntheticLesiond",
     "Rotate90VectorField",
     "ScaleUnitd",
     "is_nonzero",
