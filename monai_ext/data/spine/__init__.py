@@ -1,0 +1,24 @@
+"""Spine MRI: the series of a folder, results in their geometry, and the training folders of the cascade's stages.
+
+Items of training folders are dicts:
+
+- ``case``: path below the folder without suffix,
+- ``patient``: the sub-folder, else the file name up to its first "_",
+- ``image``: absolute path of the slice, ``mask``: that of its mask (`image_mask_items`),
+- ``label``: from 0, the position in the class map (`class_items`),
+- ``stamp``: [[size in bytes, modification time in ns], ...] of the files, for caches.
+"""
+
+from monai_ext.data.spine.image import SeriesImage
+from monai_ext.data.spine.series import Series, find_series
+from monai_ext.data.spine.slices import read_slice
+from monai_ext.data.spine.writing import write_dicom_seg, write_like
+
+__all__ = [
+    "Series",
+    "SeriesImage",
+    "find_series",
+    "read_slice",
+    "write_dicom_seg",
+    "write_like",
+]
