@@ -5,6 +5,7 @@ from monai_ext.transforms.crops import ClearBackgroundd, LoadCropd, ScaleUnitd
 from monai_ext.transforms.cube import CubePad, CubePadd, is_nonzero
 from monai_ext.transforms.finite import CheckFinited
 from monai_ext.transforms.load import LoadVolumed
+from monai_ext.transforms.load_slice import LoadSliced
 from monai_ext.transforms.mixing import MixedBatches
 from monai_ext.transforms.normalize import NormalizeVolume
 from monai_ext.transforms.synthetic_lesions import RandSyntheticLesiond
@@ -22,6 +23,7 @@ __all__ = [
     "CubePadd",
     "FlipVectorField",
     "LoadCropd",
+    "LoadSliced",
     "LoadVolumed",
     "MixedBatches",
     "NormalizeVolume",
