@@ -12,7 +12,12 @@ from monai_ext.cli.demo_data import unknown_bundle
 from monai_ext.errors import ConfigError
 
 # bundle -> module of monai_ext.data with `check(dataset_dir, workers=...)`
-CHECKERS = {"brats_resnet50": "brats", "nuclei_vgg3d": "nuclei", "surface_unet": "surface"}
+CHECKERS = {
+    "brats_resnet50": "brats",
+    "nuclei_vgg3d": "nuclei",
+    "spinal_cord_cascade": "spine",
+    "surface_unet": "surface",
+}
 TRUSTED = ("monai", "torch", "ignite", "monai_ext")
 
 

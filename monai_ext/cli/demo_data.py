@@ -10,7 +10,12 @@ import typer
 from monai_ext.errors import ConfigError
 
 # bundle -> module of monai_ext.demo with `make_demo(output, seed, size)`
-GENERATORS = {"brats_resnet50": "brats", "nuclei_vgg3d": "nuclei", "surface_unet": "surface"}
+GENERATORS = {
+    "brats_resnet50": "brats",
+    "nuclei_vgg3d": "nuclei",
+    "spinal_cord_cascade": "spine",
+    "surface_unet": "surface",
+}
 
 
 def demo_data(

@@ -9,6 +9,7 @@ Items of training folders are dicts:
 - ``stamp``: [[size in bytes, modification time in ns], ...] of the files, for caches.
 """
 
+from monai_ext.data.spine.checking import check
 from monai_ext.data.spine.class_folders import class_items, class_names, load_class_map, save_class_map
 from monai_ext.data.spine.folders import split_by_patient
 from monai_ext.data.spine.image import SeriesImage
@@ -20,6 +21,7 @@ from monai_ext.data.spine.writing import write_dicom_seg, write_like
 __all__ = [
     "Series",
     "SeriesImage",
+    "check",
     "class_items",
     "class_names",
     "find_series",
