@@ -189,7 +189,7 @@ def _classes(rng: np.random.Generator) -> Iterator[tuple[str, str, Kind]]:
     for anatomy in ("brain", "knee"):
         yield "location_view", "other", Kind(anatomy, "", any_of(_VIEWS), any_of(CONTRASTS))
     for sequence in CONTRASTS:
-        for view in ("sagittal", any_of(_VIEWS)):
+        for view in ("sagittal", any_of(("axial", "coronal"))):
             yield "sequence", sequence, Kind("spine", "cervical", view, sequence)
 
 

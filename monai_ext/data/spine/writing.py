@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import atomic_path
 
 SEGMENTS = ("lesion", "cord")
+_REQUIRED = ("FrameOfReferenceUID", "StudyInstanceUID", "SOPInstanceUID", "Modality")
+# A DICOM file must have them, if only empty; anonymised ones often don't, and highdicom then stops.
+_MAY_BE_EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
+)
 
 
 def write_like(image: SeriesImage, slices: np.ndarray, path: str | Path) -> Path:
@@ -72,11 +79,22 @@ def write_dicom_seg(
         raise DataError(f"series {series.name!r} is {series.kind}, not DICOM; write NIfTI by write_like instead")
     # (column, row, slice) to frames (slice, row, column)
     frames = (image.restore(np.asarray(slices)) > 0).astype(np.uint8).transpose(2, 1, 0)
+    sources = read_datasets(series.files)
+    for source in sources:
+        for tag in _MAY_BE_EMPTY:
+            if tag not in source:
+                setattr(source, tag, "")
+        if "SliceThickness" not in source:
+            source.SliceThickness = image.spacing[0]
+    # What highdicom says of odd tags quotes them, names and dates of birth as well: it must not get into a log.
     try:
-        segmentation = _segmentation(read_datasets(series.files), np.ascontiguousarray(frames), segment)
-    except (AttributeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"is no source for a DICOM segmentation ({reason}); write NIfTI", series.files[0]) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            segmentation = _segmentation(sources, np.ascontiguousarray(frames), segment)
+    except (AttributeError, TypeError, ValueError):
+        missing = [tag for tag in _REQUIRED if tag not in sources[0]]
+        reason = f"has no {missing[0]}" if missing else "has a tag with a value that isn't allowed"
+        raise DataError(f"{reason}, so no DICOM segmentation can refer to it; write NIfTI", series.files[0]) from None
     with atomic_path(path) as temporary:
         segmentation.save_as(temporary)
     return Path(path)

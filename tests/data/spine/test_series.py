@@ -112,6 +112,20 @@ class TestDicom:
         _, problems = find_series(tmp_path / "data")
         assert "SECRET" not in repr(problems) + repr(found)
 
+    def test_numbers_never_take_the_name_of_a_folder(self, dicom, tmp_path) -> None:
+        dicom("patient_001", patient="SECRET1")
+        for path in dicom("tmp", patient="SECRET2"):
+            path.rename(tmp_path / "data" / path.name)
+        assert names(tmp_path / "data") == ["patient_001/series_003", "patient_001_flat/series_003"]
+
+    def test_files_of_a_series_may_lie_in_several_folders_of_a_patient(self, dicom, tmp_path) -> None:
+        files = dicom("ann/a")
+        (tmp_path / "data/ann/b").mkdir()
+        for path in files[::2]:
+            path.rename(tmp_path / "data/ann/b" / path.name)
+        (series,), problems = find_series(tmp_path / "data")
+        assert (series.patient, len(series.files), problems) == ("ann", 6, [])
+
     @pytest.mark.parametrize(
         ("tags", "message"),
         [

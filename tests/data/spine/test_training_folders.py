@@ -8,7 +8,6 @@ from PIL import Image
 
 from monai_ext.data import spine
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.transforms import LoadSliced
 
 
 def write(path: Path, picture: np.ndarray | None = None) -> Path:
@@ -123,19 +122,3 @@ class TestImageMask:
             write(tmp_path / file)
         with pytest.raises(DataError, match=message):
             spine.image_mask_items(tmp_path)
-
-
-class TestLoadSliced:
-    def test_gives_rows_and_columns_as_on_the_screen_and_binary_masks(self, tmp_path) -> None:
-        picture = np.arange(24, dtype=np.uint8).reshape(4, 6)
-        item = {"image": str(write(tmp_path / "a.png", picture)), "mask": str(write(tmp_path / "b.png", picture))}
-        loaded = LoadSliced(["image", "mask"], mask_keys="mask")(item)
-        assert loaded["image"].shape == (1, 4, 6)
-        assert np.array_equal(loaded["image"][0], picture)
-        assert np.array_equal(loaded["mask"][0], picture > 0)
-        assert loaded["image"].meta["filename_or_obj"] == item["image"]
-
-    def test_a_mask_of_another_shape_is_an_error(self, tmp_path) -> None:
-        item = {"image": write(tmp_path / "a.png"), "mask": write(tmp_path / "b.png", np.zeros((5, 6), np.uint8))}
-        with pytest.raises(DataError, match=r"b\.png: has \(5, 6\) pixels, but the image of its item has \(4, 6\)"):
-            LoadSliced(["image", "mask"])(item)

@@ -128,6 +128,19 @@ class TestDicomSeg:
         path = write_dicom_seg(series, series.read(), np.zeros((6, 16, 12)), tmp_path / "seg.dcm")
         assert not pydicom.dcmread(path).pixel_array.any()
 
+    def test_anonymised_sources_will_do(self, dicom, tmp_path) -> None:
+        for path in dicom():
+            data = pydicom.dcmread(path)
+            data.remove_private_tags()
+            for tag in ("PatientName", "PatientID", "PatientSex", "StudyDate", "AccessionNumber", "SliceThickness"):
+                del data[tag]
+            data.save_as(path)
+        series = only(tmp_path / "data")
+        mask = blob((6, 16, 12))
+        data = pydicom.dcmread(write_dicom_seg(series, series.read(), mask, tmp_path / "seg.dcm"))
+        assert int(data.pixel_array.sum()) == int(mask.sum())
+        assert data.PatientName == ""
+
     def test_wrong_sources_are_errors(self, dicom, tmp_path, voxels) -> None:
         write_nifti(tmp_path / "nifti/a.nii", voxels, affine_of("RAS"))
         series = only(tmp_path / "nifti")
@@ -140,6 +153,25 @@ class TestDicomSeg:
             del data.FrameOfReferenceUID
             data.save_as(path)
         series = only(tmp_path / "data")
-        with pytest.raises(DataError, match="is no source for a DICOM segmentation"):
+        with pytest.raises(DataError, match="has no FrameOfReferenceUID, so no DICOM segmentation can refer to it"):
             write_dicom_seg(series, series.read(), np.zeros((6, 16, 12)), tmp_path / "seg.dcm")
         assert not (tmp_path / "seg.dcm").exists()
+
+    @pytest.mark.parametrize("tag", ["PatientName", "PatientBirthDate"])
+    def test_odd_tags_are_quoted_nowhere(self, dicom, tmp_path, tag, caplog, recwarn, capfd) -> None:
+        """A name in one part, which highdicom warns of, and a date that is none, at which it stops."""
+        for path in dicom(patient="SECRET1"):
+            data = pydicom.dcmread(path)
+            element = pydicom.DataElement(tag, data[tag].VR, "SECRET", validation_mode=pydicom.config.IGNORE)
+            data[tag] = element
+            data.save_as(path)
+        recwarn.clear()
+        series = only(tmp_path / "data")
+        said = ""
+        try:
+            write_dicom_seg(series, series.read(), blob((6, 16, 12)), tmp_path / "seg.dcm")
+        except DataError as error:
+            said = str(error)
+        assert bool(said) == (tag == "PatientBirthDate")
+        said += caplog.text + "".join(str(entry.message) for entry in recwarn) + "".join(capfd.readouterr())
+        assert "SECRET" not in said
