@@ -1,7 +1,7 @@
 """Data to try `spinal_cord_cascade` with: series of three patients, and the training folders of all its stages.
 
 ``series/<patient>/<series>`` are the series to predict: of one patient as DICOM, of one as NIfTI, of one as PNG; the
-masks of cord and lesions are in ``reference/<patient>/<series>_{cord,lesion}.nii.gz`` where a series shows lesions.
+masks of cord and lesions in the one that is looked for are ``reference/<patient>/<series>_{cord,lesion}.nii.gz``.
 ``{foundation,anatomy,location_view,sequence}/<class>/<patient>_<series>_<slice>.png`` train the classifiers,
 ``{cord,lesion}/{images,masks}/<patient>_<slice>.png`` the segmentations. What is in the pictures is told by
 `monai_ext.demo.spine_phantom`.
@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from monai_ext.data.spine import SeriesImage, write_like
+from monai_ext.data.spine import Series, SeriesImage, write_like
 from monai_ext.demo.dicom import write_dicom_series
 from monai_ext.demo.folder import known_size, write_folder
 from monai_ext.demo.spine_phantom import ANATOMIES, CONTRASTS, CORD, LESION, LOCATIONS, Patient, tissues
@@ -51,9 +51,10 @@ class Kind(NamedTuple):
     sequence: str
 
 
-# What each patient to predict has: the one that is looked for, and one for each reason to refuse a series.
+# What each patient to predict has: the one that is looked for, and some for each reason to refuse a series.
+LOOKED_FOR = "t2_sag_cervical"
 BATCH = {
-    "t2_sag_cervical": Kind("spine", "cervical", "sagittal", "T2w"),
+    LOOKED_FOR: Kind("spine", "cervical", "sagittal", "T2w"),
     "t1_sag_cervical": Kind("spine", "cervical", "sagittal", "T1w"),
     "t2star_sag_cervical": Kind("spine", "cervical", "sagittal", "T2starw"),
     "other_sag_cervical": Kind("spine", "cervical", "sagittal", "other"),
@@ -137,19 +138,26 @@ def _write_batch(root: Path, name: str, file_kind: str, rng: np.random.Generator
         image, found = make_series(rng, patient, kind, size)
         folder = root / "series" / name / series
         if file_kind == "dicom":
-            write_dicom_series(folder, image.voxels, image.affine, f"DEMO-{name}", number)
+            files = write_dicom_series(folder, image.voxels, image.affine, f"DEMO-{name}", number)
         elif file_kind == "nifti":
-            # As converters do: axes in the order of the world's, which isn't that of the scanner.
-            volume = nib.as_closest_canonical(nib.Nifti1Image(image.voxels, image.affine))
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            folder.with_name(f"{series}.nii").write_bytes(volume.to_bytes())
+            files = [_write_nifti(folder.with_name(f"{series}.nii"), image)]
         else:
-            for index, slice_ in enumerate(image.slices()[:, 0]):
-                _write_png(folder / f"{index:03d}.png", slice_)
-        if series == "t2_sag_cervical":
-            for mask, least in (("cord", CORD), ("lesion", LESION)):
-                labels = SeriesImage(((found >= least) & (found <= LESION)).astype(np.uint8), image.affine, 2)
-                write_like(image, labels.slices(), root / "reference" / name / f"{series}_{mask}.nii.gz")
+            files = [folder / f"{index:03d}.png" for index in range(size.slices)]
+            for path, slice_ in zip(files, image.slices()[:, 0], strict=True):
+                _write_png(path, slice_)
+        if series == LOOKED_FOR:
+            written = Series(name, series, file_kind, tuple(files)).read()
+            for mask, labels in (("cord", (CORD, LESION)), ("lesion", (LESION,))):
+                inside = SeriesImage(np.isin(found, labels), image.affine, slice_axis=2)
+                write_like(written, inside.slices(), root / "reference" / name / f"{series}_{mask}.nii.gz")
+
+
+def _write_nifti(path: Path, image: SeriesImage) -> Path:
+    """As converters do: axes in the order of the world's, which isn't that of the scanner."""
+    volume = nib.as_closest_canonical(nib.Nifti1Image(image.voxels, image.affine))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(volume.to_bytes())
+    return path
 
 
 def _write_training(root: Path, name: str, rng: np.random.Generator, size: Size) -> None:
@@ -160,7 +168,7 @@ def _write_training(root: Path, name: str, rng: np.random.Generator, size: Size)
         middle = size.slices // 2
         for index in (middle - 1, middle):
             _write_png(root / stage / label / f"{name}_{series}_{index:03d}.png", image.slices()[index, 0])
-    image, found = make_series(rng, patient, BATCH["t2_sag_cervical"], size)
+    image, found = make_series(rng, patient, BATCH[LOOKED_FOR], size)
     labels = SeriesImage(found, image.affine, 2).slices()[:, 0]
     for index, slice_ in enumerate(image.slices()[:, 0]):
         cord, lesion = np.isin(labels[index], (CORD, LESION)), labels[index] == LESION

@@ -29,6 +29,7 @@ _GEOMETRY = (
 _DIRECTORY = "1.2.840.10008.1.3.10"
 # of the distance of two slices
 _UNEVEN = 0.1
+_NOT_UNIT = 0.01
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,13 @@ def sort_slices(slices: Sequence[DicomSlice]) -> list[DicomSlice]:
         missing = [tag for attribute, tag, _ in _GEOMETRY if not getattr(one, attribute)]
         if missing:
             raise DataError(f"has no {missing[0]}, so its place is unknown; export it again, or as NIfTI", one.path)
+        normal = np.cross(one.orientation[:3], one.orientation[3:])
+        if min(one.spacing) <= 0 or abs(np.linalg.norm(normal) - 1) > _NOT_UNIT:
+            raise DataError(
+                "has a PixelSpacing that isn't above 0, or an ImageOrientationPatient that isn't two unit vectors at "
+                "right angles; export it again, or as NIfTI",
+                one.path,
+            )
         if one.shape != first.shape:
             raise DataError(
                 f"has {one.shape[0]} x {one.shape[1]} pixels, but {first.path.name} of the same series has "
@@ -107,12 +115,16 @@ def sort_slices(slices: Sequence[DicomSlice]) -> list[DicomSlice]:
 def read_dicom(files: Sequence[Path]) -> SeriesImage:
     """Read a series whose files are sorted already (see `sort_slices`); values are rescaled as the header says.
 
+    Where it says that 0 is white (MONOCHROME1) they are turned over, so that bright stays bright.
+
     Raises:
         DataError: naming a file that can't be read.
     """
     datasets = read_datasets(files)
     headers = [header for data, path in zip(datasets, files, strict=True) if (header := _header(data, path))]
     voxels = np.stack([_pixels(data, path).T for data, path in zip(datasets, files, strict=True)], axis=-1)
+    if datasets[0].get("PhotometricInterpretation") == "MONOCHROME1":  # 0 is shown white
+        voxels = voxels.max() + voxels.min() - voxels
     return SeriesImage(voxels, affine_of(headers), slice_axis=2)
 
 
@@ -154,7 +166,7 @@ def _header(header: Dataset, path: Path) -> DicomSlice | None:
             series_uid=str(header.SeriesInstanceUID),
             series_number=int(header.get("SeriesNumber") or 0),
             shape=(int(header.Rows), int(header.Columns)),
-            localizer="LOCALIZER" in [str(part).upper() for part in header.get("ImageType") or ()],
+            localizer="LOCALIZER" in str(header.get("ImageType", "")).upper(),
             frames=int(header.get("NumberOfFrames") or 1),
             thickness=float(header.get("SpacingBetweenSlices") or header.get("SliceThickness") or 1.0),
             **{field: _numbers(header, tag, count) for field, tag, count in _GEOMETRY},
@@ -193,18 +205,15 @@ def _numbers(header: Dataset, name: str, count: int) -> tuple[float, ...]:
 
 
 def _pixels(dataset: Dataset, path: Path) -> np.ndarray:
-    """Grey values (Y, X), float32, bright where the patient is bright on the screen."""
+    """Rescaled grey values (Y, X), float32."""
     from pydicom.pixels import apply_modality_lut
 
     if dataset.get("SamplesPerPixel", 1) != 1:
         raise DataError("is a colour image; expected one grey value a pixel", path)
     try:
-        pixels = np.asarray(apply_modality_lut(dataset.pixel_array, dataset), np.float32)
+        return np.asarray(apply_modality_lut(dataset.pixel_array, dataset), np.float32)
     except Exception as error:  # each codec has its own
         raise DataError(f"its pixels can't be read ({_line(error)}); export it uncompressed", path) from error
-    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
-        pixels = pixels.max() + pixels.min() - pixels
-    return pixels
 
 
 def _dataset(path: Path, **options: Any) -> Dataset:

@@ -13,8 +13,8 @@ from monai_ext.data.tiff_slices import natural_key
 from monai_ext.errors import ConfigError, DataError
 
 
-def slice_files(folder: str | Path) -> list[Path]:
-    """All PNG, JPEG and TIFF files below a folder, but hidden ones, in natural order.
+def visible_files(folder: str | Path) -> list[Path]:
+    """Absolute paths of all files below a folder, but hidden ones, in natural order.
 
     Raises:
         DataError: when there is no such folder.
@@ -25,8 +25,13 @@ def slice_files(folder: str | Path) -> list[Path]:
     found = []
     for place, folders, names in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if name.lower().endswith(SLICE_SUFFIXES) and name[0] != "."]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
     return sorted(found, key=lambda path: [natural_key(part) for part in path.relative_to(root).parts])
+
+
+def slice_files(folder: str | Path) -> list[Path]:
+    """The PNG, JPEG and TIFF files among `visible_files`."""
+    return [path for path in visible_files(folder) if path.suffix.lower() in SLICE_SUFFIXES]
 
 
 def patient_of(relative: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from monai_ext.data.checks import Problem
 from monai_ext.data.spine.dicom import DicomSlice, is_dicom, read_dicom, read_header, sort_slices
+from monai_ext.data.spine.folders import visible_files
 from monai_ext.data.spine.image import SeriesImage
 from monai_ext.data.spine.nifti import NIFTI_SUFFIXES, read_nifti
 from monai_ext.data.spine.slices import SLICE_SUFFIXES, read_slices
@@ -23,7 +24,8 @@ class Series:
     """One series of a patient.
 
     Attributes:
-        patient: from the folder; of DICOM files without one a number ("patient_001"), never what the header says.
+        patient: from the folder; of DICOM files without one, or of several patients in one, a number
+            ("patient_001"), never what the header says.
         series: from the folder or the file; unique within the patient.
         kind: ``"dicom"``, ``"nifti"`` or ``"slices"``.
         files: absolute paths in the order of the slices; one of NIfTI.
@@ -62,19 +64,15 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
         DataError: when there is no such folder.
     """
     root = Path(os.path.abspath(folder))
-    if not root.is_dir():
-        raise DataError("is not a folder; give one with DICOM series, NIfTI volumes or slices", folder)
-    dicom: dict[tuple[str, str, str], list[DicomSlice]] = defaultdict(list)
-    slices: dict[tuple[Path, str], list[Path]] = defaultdict(list)
-    volumes: dict[Path, list[Path]] = defaultdict(list)
-    found: list[Series] = []
+    dicom: list[DicomSlice] = []
+    volumes: list[Path] = []
+    slices: list[Path] = []
     problems: list[Problem] = []
-    for path in _files(root):
-        parts = path.relative_to(root).parts
+    for path in visible_files(root):
         if path.name.endswith(NIFTI_SUFFIXES):
-            volumes[path.parent].append(path)
+            volumes.append(path)
         elif path.suffix.lower() in SLICE_SUFFIXES:
-            slices[path.parent, "" if len(parts) > 1 else path.stem.rstrip("0123456789").rstrip("_- .")].append(path)
+            slices.append(path)
         elif is_dicom(path):
             try:
                 header = read_header(path)
@@ -82,48 +80,58 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
                 problems.append(Problem.of(error, path))
                 continue
             if header is not None:
-                dicom[parts[0] if len(parts) > 1 else "", header.patient_id, header.series_uid].append(header)
-    for place, files in volumes.items():
-        folders = place.relative_to(root).parts
-        for path in files:
-            stem = volume_stem(path) or "volume"
-            name = folders[1:] if len(folders) > 1 and len(files) == 1 else (*folders[1:], stem)
-            found.append(Series(folders[0] if folders else stem, _joined(name), "nifti", (path,)))
-    for (place, prefix), files in slices.items():
-        folders = place.relative_to(root).parts or (prefix or "slices",)
-        found.append(Series(folders[0], _joined(folders[1:] or folders), "slices", tuple(files)))
-    found += _dicom_series(root, dicom, problems)
+                dicom.append(header)
+    found = [*_nifti_series(root, volumes), *_slice_series(root, slices), *_dicom_series(root, dicom, problems)]
     return sorted(_numbered(found), key=lambda one: natural_key(one.name)), problems
 
 
-def _dicom_series(
-    root: Path, groups: dict[tuple[str, str, str], list[DicomSlice]], problems: list[Problem]
-) -> list[Series]:
+def _nifti_series(root: Path, volumes: Sequence[Path]) -> list[Series]:
+    """A volume alone in the folder of a series is called as the folder, others as their files."""
+    counts = Counter(path.parent for path in volumes)
     found = []
-    numbers: dict[str, int] = {}
-    for (patient, patient_id, _), slices in groups.items():
-        parts = slices[0].path.relative_to(root).parts
-        if not patient:
-            patient = f"patient_{numbers.setdefault(patient_id, len(numbers) + 1):03d}"
+    for path in volumes:
+        folders = path.relative_to(root).parts[:-1]
+        stem = volume_stem(path) or "volume"
+        name = folders[1:] if len(folders) > 1 and counts[path.parent] == 1 else (*folders[1:], stem)
+        found.append(Series(folders[0] if folders else stem, _joined(name), "nifti", (path,)))
+    return found
+
+
+def _slice_series(root: Path, files: Sequence[Path]) -> list[Series]:
+    groups: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+    for path in files:
+        prefix = path.stem.rstrip("0123456789").rstrip("_- .") or "slices"
+        groups[path.relative_to(root).parts[:-1] or (prefix,)].append(path)
+    return [
+        Series(parts[0], _joined(parts[1:] or parts), "slices", tuple(members)) for parts, members in groups.items()
+    ]
+
+
+def _dicom_series(root: Path, slices: Sequence[DicomSlice], problems: list[Problem]) -> list[Series]:
+    groups: dict[tuple[str, str, str], list[DicomSlice]] = defaultdict(list)
+    patients: dict[str, list[str]] = defaultdict(list)
+    for one in slices:
+        parts = one.path.relative_to(root).parts
+        folder = parts[0] if len(parts) > 1 else ""
+        groups[folder, one.patient_id, one.series_uid].append(one)
+        if one.patient_id not in patients[folder]:
+            patients[folder].append(one.patient_id)
+    found = []
+    for (folder, patient_id, _), members in groups.items():
+        patient = folder
+        if not folder or len(patients[folder]) > 1:
+            patient = f"{folder or 'patient'}_{patients[folder].index(patient_id) + 1:03d}"
             # A folder of that name is somebody else.
             patient += "_flat" if (root / patient).exists() else ""
-        name = _joined(parts[1:-1]) or f"series_{slices[0].series_number:03d}"
+        folders = members[0].path.relative_to(root).parts[1:-1]
+        name = _joined(folders) or f"series_{members[0].series_number:03d}"
         try:
-            files = tuple(one.path for one in sort_slices(slices))
+            files = tuple(one.path for one in sort_slices(members))
         except DataError as error:
             problems.append(Problem.of(error))
             continue
         found.append(Series(patient, name, "dicom", files))
     return found
-
-
-def _files(root: Path) -> list[Path]:
-    """All files below, but hidden ones, in natural order."""
-    found = []
-    for place, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(found, key=lambda path: [natural_key(part) for part in path.relative_to(root).parts])
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -85,16 +85,29 @@ class TestDicom:
         np.testing.assert_allclose(a.spacing, b.spacing, atol=1e-5)
         assert a.voxel_volume == pytest.approx(b.voxel_volume) == pytest.approx(0.7 * 0.8 * 3.0)
 
-    def test_rescales_and_inverts_as_the_header_says(self, dicom, voxels, tmp_path) -> None:
-        for path in dicom():
+    def test_rescales_and_inverts_as_the_header_says(self, dicom, tmp_path) -> None:
+        files = dicom()
+        (series,), _ = find_series(tmp_path / "data")
+        plain = series.read().voxels
+        for path in files:
             edit(path, RescaleSlope=2.0, RescaleIntercept=-5.0)
-        first = find_series(tmp_path / "data")[0][0].read().voxels
-        assert sorted(first.ravel()) == sorted(voxels.ravel() * 2.0 - 5.0)
+        assert np.array_equal(series.read().voxels, plain * 2 - 5)
+        for path in files:
+            edit(path, PhotometricInterpretation="MONOCHROME1", RescaleSlope=1.0, RescaleIntercept=0.0)
+        assert np.array_equal(series.read().voxels, plain.max() - plain)
+
+    def test_one_slice_is_a_series_as_thick_as_its_header_says(self, dicom, tmp_path) -> None:
+        for path in dicom()[1:]:
+            path.unlink()
+        (series,), _ = find_series(tmp_path / "data")
+        image = series.read()
+        assert image.slices().shape == (1, 1, 16, 12)
+        np.testing.assert_allclose(image.spacing, (3.0, 0.8, 0.7), atol=1e-6)
 
     def test_several_series_of_one_folder_and_patients_with_the_same_uids_never_mix(self, dicom, tmp_path) -> None:
         dicom("ann", number=1)
         dicom("bob", number=1)
-        shutil.copytree(tmp_path / "data/ann", tmp_path / "data/bob/more")  # as the series of another
+        shutil.copytree(tmp_path / "data/ann", tmp_path / "data/bob/more")
         for index, path in enumerate(sorted((tmp_path / "data/bob/more").iterdir())):
             path.rename(path.with_name(f"x{index}"))
             edit(path.with_name(f"x{index}"), SeriesInstanceUID="1.2.3")
@@ -118,6 +131,11 @@ class TestDicom:
             path.rename(tmp_path / "data" / path.name)
         assert names(tmp_path / "data") == ["patient_001/series_003", "patient_001_flat/series_003"]
 
+    def test_patients_in_one_folder_are_told_apart(self, dicom, tmp_path) -> None:
+        dicom("dump/a", patient="SECRET1")
+        dicom("dump/b", patient="SECRET2")
+        assert names(tmp_path / "data") == ["dump_001/a", "dump_002/b"]
+
     def test_files_of_a_series_may_lie_in_several_folders_of_a_patient(self, dicom, tmp_path) -> None:
         files = dicom("ann/a")
         (tmp_path / "data/ann/b").mkdir()
@@ -132,12 +150,24 @@ class TestDicom:
             ({"Rows": 8}, "has 8 x 12 pixels, but .* has 16 x 12; split the series by shape"),
             ({"ImagePositionPatient": None}, "has no ImagePositionPatient, so its place is unknown"),
             ({"PixelSpacing": None}, "has no PixelSpacing"),
+            ({"PixelSpacing": [0, 1]}, "has a PixelSpacing that isn't above 0"),
+            ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "isn't two unit vectors at right angles"),
             ({"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}, "has another ImageOrientationPatient than"),
             ({"PixelSpacing": [2, 2]}, "has another PixelSpacing than"),
             ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "is a localizer"),
             ({"NumberOfFrames": 4}, r"holds 4 frames \(multi-frame DICOM\)"),
         ],
-        ids=["shape", "position", "spacing", "orientation", "other-spacing", "localizer", "frames"],
+        ids=[
+            "shape",
+            "position",
+            "spacing",
+            "no-spacing",
+            "no-normal",
+            "orientation",
+            "other-spacing",
+            "localizer",
+            "frames",
+        ],
     )
     def test_a_series_that_is_no_volume_is_a_problem_and_others_go_on(self, dicom, tmp_path, tags, message) -> None:
         dicom("good/t1", patient="SECRET2", number=1)
