@@ -32,7 +32,8 @@ def write_like(image: SeriesImage, slices: np.ndarray, path: str | Path) -> Path
     Of the input's header only what says where it lies is copied: text fields and extensions may name the patient.
 
     Args:
-        slices: (N, Y, X) or (N, 1, Y, X) in the order of `SeriesImage.slices`; booleans become uint8, floats float32.
+        slices: (N, Y, X) or (N, 1, Y, X) in the order of `SeriesImage.slices`; booleans become uint8, floats
+            float32, signed integers int32.
         path: ends in ``.nii.gz`` or ``.nii``.
 
     Raises:
@@ -40,9 +41,8 @@ def write_like(image: SeriesImage, slices: np.ndarray, path: str | Path) -> Path
         WriteError: when the file can't be written.
     """
     voxels = image.restore(np.asarray(slices))
-    voxels = voxels.astype(
-        np.uint8 if voxels.dtype == bool else np.float32 if voxels.dtype.kind == "f" else voxels.dtype
-    )
+    # NIfTI has no booleans, and few programs read 64 bits.
+    voxels = voxels.astype({"b": np.uint8, "f": np.float32, "i": np.int32}.get(voxels.dtype.kind, voxels.dtype))
     volume = nib.Nifti1Image(voxels, None if image.header else image.affine, _header(image.header))
     if not image.header:
         volume.set_sform(image.affine, code="scanner" if image.has_geometry else "aligned")
@@ -79,13 +79,7 @@ def write_dicom_seg(
         raise DataError(f"series {series.name!r} is {series.kind}, not DICOM; write NIfTI by write_like instead")
     # (column, row, slice) to frames (slice, row, column)
     frames = (image.restore(np.asarray(slices)) > 0).astype(np.uint8).transpose(2, 1, 0)
-    sources = read_datasets(series.files)
-    for source in sources:
-        for tag in _MAY_BE_EMPTY:
-            if tag not in source:
-                setattr(source, tag, "")
-        if "SliceThickness" not in source:
-            source.SliceThickness = image.spacing[0]
+    sources = _completed(read_datasets(series.files), thickness=image.spacing[0])
     # What highdicom says of odd tags quotes them, names and dates of birth as well: it must not get into a log.
     try:
         with warnings.catch_warnings():
@@ -107,6 +101,17 @@ def _header(place: Mapping[str, Any]) -> nib.Nifti1Header | None:
     for name, value in place.items():
         header[name] = np.asarray(value)
     return header
+
+
+def _completed(sources: list[Any], thickness: float) -> list[Any]:
+    """The same datasets with the tags that highdicom wants to copy."""
+    for source in sources:
+        for tag in _MAY_BE_EMPTY:
+            if tag not in source:
+                setattr(source, tag, "")
+        if "SliceThickness" not in source:
+            source.SliceThickness = thickness
+    return sources
 
 
 def _segmentation(sources: list[Any], frames: np.ndarray, segment: str) -> Any:

@@ -84,6 +84,20 @@ def test_slices_without_geometry_come_back_as_they_were(tmp_path) -> None:
     assert int(written.header["sform_code"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [(bool, np.uint8), (np.uint8, np.uint8), (np.int64, np.int32), (np.float64, np.float32)],
+    ids=["bool", "uint8", "int64", "float64"],
+)
+def test_types_that_few_programs_read_are_not_written(tmp_path, voxels, given, stored) -> None:
+    write_nifti(tmp_path / "a.nii", voxels, affine_of("RAS"))
+    image = only(tmp_path).read()
+    mask = blob((6, 16, 12))
+    written = nib.load(write_like(image, mask.astype(given), tmp_path / "out.nii"))
+    assert written.get_data_dtype() == stored
+    assert int(np.asarray(written.dataobj).sum()) == int(mask.sum())
+
+
 def test_other_shapes_are_an_error(tmp_path, voxels) -> None:
     write_nifti(tmp_path / "a.nii", voxels, affine_of("RAS"))
     image = only(tmp_path).read()
