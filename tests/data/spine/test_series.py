@@ -7,8 +7,8 @@ import numpy as np
 import pydicom
 import pytest
 import tifffile
-from conftest import affine_of, write_nifti
 from PIL import Image
+from spine_files import affine_of, write_nifti
 
 from monai_ext.data.spine import find_series
 from monai_ext.errors import DataError

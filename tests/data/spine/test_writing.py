@@ -4,8 +4,8 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from conftest import affine_of, write_nifti
 from PIL import Image
+from spine_files import affine_of, write_nifti
 
 from monai_ext.data.spine import Series, find_series, write_dicom_seg, write_like
 from monai_ext.errors import ConfigError, DataError
