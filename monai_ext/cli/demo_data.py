@@ -13,8 +13,9 @@ from monai_ext.errors import ConfigError
 GENERATORS = {
     "brats_resnet50": "brats",
     "nuclei_vgg3d": "nuclei",
-    "surface_unet": "surface",
     "ct_rate_multilabel": "ct_rate",
+    "spinal_cord_cascade": "spine",
+    "surface_unet": "surface",
 }
 
 

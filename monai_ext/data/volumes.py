@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import os
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +24,10 @@ from nibabel.spatialimages import HeaderDataError
 from monai_ext.errors import DataError
 
 SUFFIXES = (".nii.gz", ".nii", ".npy")
+
+# Where pydicom is installed, MONAI says at every file it reads, of whatever kind, that a decoder for GPUs isn't.
+logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 
 
 def volume_stem(path: str | Path) -> str | None:

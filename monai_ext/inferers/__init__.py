@@ -3,6 +3,7 @@
 from monai_ext.inferers.acceleration import prepare_for_inference
 from monai_ext.inferers.flip_ensemble import FlipEnsembleInferer
 from monai_ext.inferers.fold_ensemble import FoldEnsemble
+from monai_ext.inferers.series_vote import Vote, series_vote
 from monai_ext.inferers.streaming.checkpoint import surface_predictor
 from monai_ext.inferers.streaming.dask import predict_on_dask
 from monai_ext.inferers.streaming.inferer import ZarrInferer
@@ -12,10 +13,12 @@ from monai_ext.inferers.streaming.verification import ZarrPrediction
 __all__ = [
     "FlipEnsembleInferer",
     "FoldEnsemble",
+    "Vote",
     "ZarrInferer",
     "ZarrPrediction",
     "ZarrSlidingWindow",
     "predict_on_dask",
     "prepare_for_inference",
+    "series_vote",
     "surface_predictor",
 ]

@@ -9,6 +9,7 @@ from monai_ext.networks.checkpoints import (
     read_checkpoint,
     saved_setting,
 )
+from monai_ext.networks.cord_unet import CordUNet
 from monai_ext.networks.medicalnet import MedicalNetResNet50
 from monai_ext.networks.slice_classifier import SliceClassifier
 from monai_ext.networks.surface_unet import SurfaceUNet
@@ -19,6 +20,7 @@ from monai_ext.networks.weights import LoadReport, load_pretrained
 __all__ = [
     "CBAM",
     "VGG3D",
+    "CordUNet",
     "LoadReport",
     "MedicalNetResNet50",
     "SliceClassifier",

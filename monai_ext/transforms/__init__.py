@@ -6,9 +6,11 @@ from monai_ext.transforms.crops import ClearBackgroundd, LoadCropd, ScaleUnitd
 from monai_ext.transforms.cube import CubePad, CubePadd, is_nonzero
 from monai_ext.transforms.finite import CheckFinited
 from monai_ext.transforms.load import LoadVolumed
+from monai_ext.transforms.load_slice import LoadSliced
 from monai_ext.transforms.mixing import MixedBatches
 from monai_ext.transforms.normalize import NormalizeVolume
 from monai_ext.transforms.slice_augmentation import RandAugmentSlicesd
+from monai_ext.transforms.synthetic_lesions import RandSyntheticLesiond
 from monai_ext.transforms.targets import PrepareTargetsd
 from monai_ext.transforms.vector_field import FlipVectorField, Rotate90VectorField
 from monai_ext.transforms.vector_field_rotation import RandRotateVectorFieldd
@@ -24,6 +26,7 @@ __all__ = [
     "FlipVectorField",
     "LoadChestCTd",
     "LoadCropd",
+    "LoadSliced",
     "LoadVolumed",
     "MixedBatches",
     "NormalizeVolume",
@@ -32,6 +35,7 @@ __all__ = [
     "RandFlipVectorFieldd",
     "RandRotate90VectorFieldd",
     "RandRotateVectorFieldd",
+    "RandSyntheticLesiond",
     "Rotate90VectorField",
     "ScaleUnitd",
     "is_nonzero",

@@ -1,0 +1,89 @@
+"""A series in memory: voxels as they are stored, where they lie in the patient, and slices as networks see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import voxel_sizes
+
+# Directions of (slice, Y, X) as they grow, by the world axis of the slices: what a reader of films is used to. The
+# feet are down and the face is left (sagittal), or the patient's left is on the right (coronal and axial).
+_DIRECTIONS = {"sagittal": "RIP", "coronal": "PIL", "axial": "SPL"}
+# Of files without geometry, axes x, y, slice: rows run down and columns to the right, as in an axial slice.
+UNKNOWN_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class SeriesImage:
+    """One series.
+
+    Attributes:
+        voxels: float32 (I, J, K), in the order of the axes in the file (DICOM and slices: column, row, slice).
+        affine: (4, 4), from voxel numbers to mm, RAS+.
+        slice_axis: axis of ``voxels`` along which the slices were taken.
+        has_geometry: False for plain image files: mm and directions are then unknown, and taken for pixels.
+        header: fields of a NIfTI header that say where it lies; empty for other kinds.
+    """
+
+    voxels: np.ndarray
+    affine: np.ndarray
+    slice_axis: int
+    has_geometry: bool = True
+    header: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def plane(self) -> str:
+        """``"sagittal"``, ``"coronal"``, ``"axial"`` (the nearest, of oblique slices), or ``"unknown"``."""
+        return self._plane() if self.has_geometry else "unknown"
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance of slices and of pixels along Y and X of `slices`, in mm (pixels without geometry)."""
+        sizes = voxel_sizes(self.affine)
+        order = np.argsort(self._to_slices()[:, 0])
+        return float(sizes[order[0]]), float(sizes[order[1]]), float(sizes[order[2]])
+
+    @property
+    def voxel_volume(self) -> float:
+        """Of one voxel, in mm³ (1 without geometry)."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def slices(self) -> np.ndarray:
+        """Slices (N, 1, Y, X), float32, turned the same way whatever the file's axes.
+
+        Sagittal: from the patient's left to the right, head up, face left. Coronal: front to back, head up, the
+        patient's left on the right. Axial: feet to head, face up, the patient's left on the right.
+        """
+        turned = nib.orientations.apply_orientation(self.voxels, self._to_slices())
+        return np.ascontiguousarray(turned)[:, None]
+
+    def restore(self, slices: np.ndarray) -> np.ndarray:
+        """Slices (N, Y, X) or (N, 1, Y, X) back in the shape and axes of ``voxels``; keeps their type.
+
+        Raises:
+            ValueError: when they aren't as many or as large as `slices` gave.
+        """
+        slices = slices[:, 0] if slices.ndim == 4 and slices.shape[1] == 1 else slices
+        forth = self._to_slices()
+        expected = tuple(self.voxels.shape[axis] for axis in np.argsort(forth[:, 0]))
+        if slices.shape != expected:
+            raise ValueError(f"SeriesImage: slices must have the shape {expected} of the series, got {slices.shape}")
+        back = nib.orientations.ornt_transform(_slice_orientation(self._plane()), self._orientation())
+        return np.ascontiguousarray(nib.orientations.apply_orientation(slices, back))
+
+    def _plane(self) -> str:
+        return ("sagittal", "coronal", "axial")[int(self._orientation()[self.slice_axis, 0])]
+
+    def _orientation(self) -> np.ndarray:
+        return nib.orientations.io_orientation(self.affine)
+
+    def _to_slices(self) -> np.ndarray:
+        return nib.orientations.ornt_transform(self._orientation(), _slice_orientation(self._plane()))
+
+
+def _slice_orientation(plane: str) -> np.ndarray:
+    return nib.orientations.axcodes2ornt(_DIRECTIONS[plane])
