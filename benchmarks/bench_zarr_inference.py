@@ -3,10 +3,10 @@
 Run ``python benchmarks/bench_zarr_inference.py [--quick] [--repeats 3]``. Networks of about 10 ms and 350 ms a window
 (layers are added until it takes that long), volumes of 1, 4 and 16 times the size, one thread of torch each. Every side
 runs in a process of its own, in turn, from reading the input to the written output, imports not counted: whole time
-over the network's own (the calls' number times a call's time, measured alone), and by how much the process grows.
-Ours is checked against MONAI's first. ``ZarrAvgMerger`` has no Gaussian weights, and another grid at the ends. Memory
-is the peak of a whole process on volumes that are several blocks long along each axis, so that a block in the middle,
-with windows on all sides, is among them at every size; ``--memory`` for this part alone.
+over the network's own (the calls' number times a call's time, measured alone), and by how much the process grows. Ours,
+with its default blocks, is checked against MONAI's first. ``ZarrAvgMerger`` has no Gaussian weights, and another grid at
+the ends. Memory is the peak of a whole process on volumes that are several blocks long along each axis, so that a block
+in the middle, with windows on all sides, is among them at every size; ``--memory`` for this part alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from torch import nn
 from monai_ext.inferers import ZarrSlidingWindow
 
 ROI, OVERLAP, CHUNK, BATCH = (32, 64, 64), 0.25, 64, 1
-TILE = 192
 # For memory: 1, 4 and 16 times as many voxels, tiles of 128².
 LARGE = {1: (256, 384, 384), 4: (512, 768, 384), 16: (1024, 768, 768)}
 SIZES = {1: (64, 192, 192), 4: (128, 192, 384), 16: (256, 384, 384)}
@@ -77,16 +76,23 @@ def peak() -> float:
     return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
-def ours(network: nn.Module, source: Path, output: Path, tile: int = TILE) -> None:
-    # as many columns as the volume needs, memory that of one
-    ZarrSlidingWindow(
-        network, ROI, OVERLAP, batch_size=BATCH, targets=TARGETS, chunk_size=CHUNK, block_size=(CHUNK, tile, tile),
+def ours(network: nn.Module, source: Path, output: Path, block_size: tuple[int, int, int] | None = None) -> None:
+    predict = ZarrSlidingWindow(
+        network,
+        ROI,
+        OVERLAP,
+        batch_size=BATCH,
+        targets=TARGETS,
+        chunk_size=CHUNK,
+        block_size=block_size,
         progress=False,
-    )(source, output)  # fmt: skip
+    )
+    predict(source, output)
 
 
 def ours_in_small_tiles(network: nn.Module, source: Path, output: Path) -> None:
-    ours(network, source, output, 128)
+    # as many columns as the volume needs, memory that of one
+    ours(network, source, output, (CHUNK, 128, 128))
 
 
 def in_memory(network: nn.Module, source: Path, output: Path) -> None:
