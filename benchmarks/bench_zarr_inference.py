@@ -4,9 +4,9 @@ Run ``python benchmarks/bench_zarr_inference.py [--quick] [--repeats 3]``. Netwo
 (layers are added until it takes that long), volumes of 1, 4 and 16 times the size, one thread of torch each. Every side
 runs in a process of its own, in turn, from reading the input to the written output, imports not counted: whole time
 over the network's own (the calls' number times a call's time, measured alone), and by how much the process grows. Ours,
-with its default blocks, is checked against MONAI's first. ``ZarrAvgMerger`` has no Gaussian weights, and another grid at
-the ends. Memory is the peak of a whole process on volumes that are several blocks long along each axis, so that a block
-in the middle, with windows on all sides, is among them at every size; ``--memory`` for this part alone.
+with its default blocks, is checked against MONAI's first. ``ZarrAvgMerger`` has no Gaussian weights, and another grid
+at the ends. Memory is the peak of a whole process on volumes that are several blocks long along each axis, so that a
+block in the middle, with windows on all sides, is among them at every size; ``--memory`` for this part alone.
 """
 
 from __future__ import annotations
