@@ -118,7 +118,7 @@ class ZarrJob:
                         blend.add(self.predictor(step.batch), step.starts)
                     case EndBlock():
                         logits = blend.finish(step.region, step.following)
-                        writer.write(step.block, step.region, self._values(logits, step.region), step.kept)
+                        writer.write(step.block, step.region, logits, step.kept)
                         bar.update(_voxels(step.region))
                     case EmptyBlock():
                         writer.skip(step.block)
@@ -135,26 +135,14 @@ class ZarrJob:
                 logger.info("%s: another process is finishing it", self.store.folder)
             return alone
 
-    def _values(self, logits: dict[str, torch.Tensor], region: Region) -> dict[str, np.ndarray]:
-        values = {}
-        for name, blended in logits.items():
-            if not torch.isfinite(blended).all():
-                voxels = ", ".join(f"{part.start}:{part.stop}" for part in region)
-                raise DataError(
-                    f"target {name!r}: the network gives NaN or infinite values in [{voxels}]; look for such voxels in "
-                    "the input, or take precision fp32",
-                    self.store.folder,
-                )
-            values[name] = self.store.targets[name].activate(blended).cpu().numpy()
-        return values
-
 
 class _BlockWriter:
-    """Writes blocks in a thread, and records each when it is on the disk."""
+    """Activates and writes blocks in a thread while the network goes on; records each when it is on the disk."""
 
     def __init__(self, store: OutputStore, ledger: Ledger) -> None:
         self._store, self._ledger = store, ledger
-        self._executor = ThreadPoolExecutor(1)
+        # The number of threads is a setting of each thread, and part of what the bytes depend on.
+        self._executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
         self._waiting: deque[Future[None]] = deque()
 
     def __enter__(self) -> _BlockWriter:
@@ -167,9 +155,12 @@ class _BlockWriter:
             for future in self._waiting:
                 future.result()
 
-    def write(self, block: int, region: Region, values: dict[str, np.ndarray], kept: np.ndarray | None) -> None:
-        """Write the activated values (channels, Z, Y, X) of a block, 0 where they aren't kept; waits for a place."""
-        self._submit(self._write, block, region, values, kept)
+    def write(self, block: int, region: Region, logits: dict[str, torch.Tensor], kept: np.ndarray | None) -> None:
+        """Write the blended logits (channels, Z, Y, X) of a block activated, 0 where they aren't kept.
+
+        Waits for a place. They leave the device at once, so that none of its memory waits for the disk.
+        """
+        self._submit(self._write, block, region, {name: each.cpu() for name, each in logits.items()}, kept)
 
     def skip(self, block: int) -> None:
         """Record a block as empty."""
@@ -180,16 +171,29 @@ class _BlockWriter:
             self._waiting.popleft().result()
         self._waiting.append(self._executor.submit(work, *arguments))  # type: ignore[arg-type]
 
-    def _write(self, block: int, region: Region, values: dict[str, np.ndarray], kept: np.ndarray | None) -> None:
+    def _write(self, block: int, region: Region, logits: dict[str, torch.Tensor], kept: np.ndarray | None) -> None:
         if self._ledger.is_finished(block):
             return
         keys = {}
-        for name, activated in values.items():
+        for name, activated in self._values(logits, region).items():
             stored = self._store.targets[name].encode(activated)
             if kept is not None:
                 stored = np.where(kept, stored, stored.dtype.type(0))
             keys[name] = self._store.write(name, region, stored)
         self._ledger.record(block, {"chunks": keys})
+
+    def _values(self, logits: dict[str, torch.Tensor], region: Region) -> dict[str, np.ndarray]:
+        values = {}
+        for name, blended in logits.items():
+            if not torch.isfinite(blended).all():
+                voxels = ", ".join(f"{part.start}:{part.stop}" for part in region)
+                raise DataError(
+                    f"target {name!r}: the network gives NaN or infinite values in [{voxels}]; look for such voxels in "
+                    "the input, or take precision fp32",
+                    self._store.folder,
+                )
+            values[name] = self._store.targets[name].activate(blended).numpy()
+        return values
 
 
 def _same_algorithms(device: torch.device) -> AbstractContextManager[None]:
