@@ -17,8 +17,7 @@ from monai_ext.losses.bce_dice import BCEDiceLoss
 from monai_ext.losses.cross_entropy_dice import CrossEntropyDiceLoss
 from monai_ext.losses.masked_cosine import MaskedCosineLoss
 from monai_ext.losses.masked_smooth_l1 import MaskedSmoothL1Loss
-
-_ACTIVATIONS = ("none", "sigmoid", "softmax")
+from monai_ext.targets import ACTIVATIONS
 
 
 class MultiTargetLoss(nn.Module):
@@ -187,8 +186,8 @@ def _check(name: str, definition: Mapping[str, Any]) -> None:
     weight = definition.get("weight", 1.0)
     if not isinstance(channels, int) or channels < 1:
         raise ConfigError(f"{who} needs channels, an integer of at least 1, got {channels!r}")
-    if activation not in _ACTIVATIONS:
-        raise ConfigError(f"{who}: activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
+    if activation not in ACTIVATIONS:
+        raise ConfigError(f"{who}: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
     if activation == "softmax" and channels == 1:
         raise ConfigError(f"{who}: softmax over one channel is always 1; take 'sigmoid', or two channels")
     if isinstance(weight, str) or not (math.isfinite(weight) and weight >= 0):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_ext.data.tiff_slices import natural_key
 from monai_ext.data.volumes_zarr import array_source, channel_axis, open_volume
 from monai_ext.errors import ConfigError, DataError
 
@@ -74,7 +74,7 @@ def volume_folders(dataset_dir: str | Path) -> list[Path]:
     root = Path(dataset_dir)
     if not root.is_dir():
         raise DataError(f"no such folder; {HOW_TO_GET}", dataset_dir)
-    below = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: _natural(path.name))
+    below = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: natural_key(path.name))
     return [folder for folder in (root, *below) if (folder / f"input{SUFFIX}").exists()]
 
 
@@ -155,7 +155,3 @@ def check_type(dtype: Any, kinds: str, place: str) -> None:
     """Refuse values that are neither integers nor floats, by numpy's letters for kinds of types."""
     if dtype.kind not in kinds:
         raise DataError(f"holds values of type {dtype}; integers or floats are needed", place)
-
-
-def _natural(name: str) -> list[Any]:
-    return [int(part) if part.isdigit() else part.casefold() for part in re.split(r"(\d+)", name)]
