@@ -8,7 +8,7 @@ from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.freeze_backbone import FreezeBackbone
 from monai_ext.handlers.freeze_layers import FreezeLayers
 from monai_ext.handlers.history import History
-from monai_ext.handlers.load_checkpoint import LoadCheckpoint, fold_checkpoints
+from monai_ext.handlers.load_checkpoint import LoadCheckpoint, evaluated_checkpoint, fold_checkpoints
 from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.mlflow_tracker import MLflowTracker
 from monai_ext.handlers.prediction_writer import PredictionWriter
@@ -47,5 +47,6 @@ __all__ = [
     "TargetOutputs",
     "TensorBoard",
     "ValidationDevice",
+    "evaluated_checkpoint",
     "fold_checkpoints",
 ]

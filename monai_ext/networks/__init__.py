@@ -1,6 +1,6 @@
 """Networks that MONAI lacks, and loading of weights."""
 
-from monai_ext.networks.build import initial_network, parameter_groups
+from monai_ext.networks.build import fine_tuning_stages, initial_network, parameter_groups
 from monai_ext.networks.cbam import CBAM
 from monai_ext.networks.checkpoints import (
     compare_settings,
@@ -26,6 +26,7 @@ __all__ = [
     "VGG3DAdapter",
     "VolumeClassifier",
     "compare_settings",
+    "fine_tuning_stages",
     "initial_network",
     "load_model",
     "load_pretrained",
