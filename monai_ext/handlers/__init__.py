@@ -11,6 +11,7 @@ from monai_ext.handlers.history import History
 from monai_ext.handlers.load_checkpoint import LoadCheckpoint, evaluated_checkpoint, fold_checkpoints
 from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.mlflow_tracker import MLflowTracker
+from monai_ext.handlers.multi_label_outputs import MultiLabelOutputs
 from monai_ext.handlers.prediction_writer import PredictionWriter
 from monai_ext.handlers.progressive_unfreeze import ProgressiveUnfreeze
 from monai_ext.handlers.run_records import RunRecords
@@ -38,6 +39,7 @@ __all__ = [
     "LoadCheckpoint",
     "MLflowTracker",
     "MemoryMonitor",
+    "MultiLabelOutputs",
     "PredictionWriter",
     "ProgressiveUnfreeze",
     "RunRecords",

@@ -24,7 +24,7 @@ from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
 from monai_ext.handlers.slice_previews import SlicePreviews
-from monai_ext.io import write_json
+from monai_ext.io import read_json, write_json
 
 logger = logging.getLogger("monai_ext")
 
@@ -225,10 +225,21 @@ class StandardTraining:
                 if _is_main():
                     self.outputs.write(self.run / "predictions")
         if _is_main():
-            assert self.checkpoints is not None
-            for name in (name for name, better in improved.items() if better):
-                self.checkpoints.save_best(name, entry, entry["epoch"])
+            self._save_best([name for name, better in improved.items() if better], entry)
         return improved[main]
+
+    def _save_best(self, names: Sequence[str], entry: Mapping[str, Any]) -> None:
+        assert self.checkpoints is not None
+        if not names:
+            return
+        extras = {}
+        if self.outputs is not None and self.evaluator is not None:
+            extras = self.outputs.for_checkpoint(self.evaluator)
+        for name in names:
+            self.checkpoints.save_best(name, entry, entry["epoch"], extras)
+        metadata = self.run / "config" / "metadata.json"
+        if extras and next(iter(self.monitors)) in names and metadata.exists():
+            write_json(metadata, {**read_json(metadata), **extras})
 
     def _step_scheduler(self, entry: Mapping[str, Any]) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):

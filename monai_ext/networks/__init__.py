@@ -8,6 +8,7 @@ from monai_ext.networks.checkpoints import (
     network_settings,
     read_checkpoint,
     saved_setting,
+    saved_thresholds,
 )
 from monai_ext.networks.medicalnet import MedicalNetResNet50
 from monai_ext.networks.slice_classifier import SliceClassifier
@@ -34,4 +35,5 @@ __all__ = [
     "parameter_groups",
     "read_checkpoint",
     "saved_setting",
+    "saved_thresholds",
 ]
