@@ -12,6 +12,7 @@ from monai_ext.handlers.load_checkpoint import LoadCheckpoint, evaluated_checkpo
 from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.mlflow_tracker import MLflowTracker
 from monai_ext.handlers.multi_label_outputs import MultiLabelOutputs
+from monai_ext.handlers.multi_label_writer import MultiLabelWriter
 from monai_ext.handlers.prediction_writer import PredictionWriter
 from monai_ext.handlers.progressive_unfreeze import ProgressiveUnfreeze
 from monai_ext.handlers.run_records import RunRecords
@@ -40,6 +41,7 @@ __all__ = [
     "MLflowTracker",
     "MemoryMonitor",
     "MultiLabelOutputs",
+    "MultiLabelWriter",
     "PredictionWriter",
     "ProgressiveUnfreeze",
     "RunRecords",
