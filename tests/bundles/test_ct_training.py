@@ -170,7 +170,10 @@ def test_columns_in_another_order_give_the_same_labels(ct_configs, ct_settings, 
             writer = csv.DictWriter(file, list(rows[0])[::-1])
             writer.writeheader()
             writer.writerows(rows)
-    run_folders = [train(ct_configs, tmp_path / name, **ct_settings, **extra) for name, extra in zip("ab", ({}, moved))]
+    run_folders = [
+        train(ct_configs, tmp_path / name, **ct_settings, **extra)
+        for name, extra in zip("ab", ({}, moved), strict=True)
+    ]
     for section in ("train", "val", "test"):
         first, second = (rows_of(run_folder / "splits" / f"fold_1_{section}.csv") for run_folder in run_folders)
         assert first == second
