@@ -8,9 +8,11 @@ from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.freeze_backbone import FreezeBackbone
 from monai_ext.handlers.freeze_layers import FreezeLayers
 from monai_ext.handlers.history import History
-from monai_ext.handlers.load_checkpoint import LoadCheckpoint, fold_checkpoints
+from monai_ext.handlers.load_checkpoint import LoadCheckpoint, evaluated_checkpoint, fold_checkpoints
 from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.mlflow_tracker import MLflowTracker
+from monai_ext.handlers.multi_label_outputs import MultiLabelOutputs
+from monai_ext.handlers.multi_label_writer import MultiLabelWriter
 from monai_ext.handlers.prediction_writer import PredictionWriter
 from monai_ext.handlers.progressive_unfreeze import ProgressiveUnfreeze
 from monai_ext.handlers.run_records import RunRecords
@@ -38,6 +40,8 @@ __all__ = [
     "LoadCheckpoint",
     "MLflowTracker",
     "MemoryMonitor",
+    "MultiLabelOutputs",
+    "MultiLabelWriter",
     "PredictionWriter",
     "ProgressiveUnfreeze",
     "RunRecords",
@@ -47,5 +51,6 @@ __all__ = [
     "TargetOutputs",
     "TensorBoard",
     "ValidationDevice",
+    "evaluated_checkpoint",
     "fold_checkpoints",
 ]

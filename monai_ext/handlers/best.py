@@ -38,7 +38,7 @@ class BestEpoch:
         Raises:
             ConfigError: when a metric doesn't exist.
         """
-        score = [self._score(name, values) for name in self.metrics]
+        score = self.score_of(values)
         if math.isnan(score[0]):
             if not self._warned:
                 logger.warning("epoch %d: %s can't be computed, so the epoch can't be the best", epoch, self.metrics[0])
@@ -49,6 +49,14 @@ class BestEpoch:
             return False
         self.score, self.epoch = score, epoch
         return True
+
+    def score_of(self, values: Mapping[str, Any]) -> list[float]:
+        """An epoch's metrics in order of importance, more is better, NaN where not computable.
+
+        Raises:
+            ConfigError: when a metric doesn't exist.
+        """
+        return [self._score(name, values) for name in self.metrics]
 
     def _beats(self, new: list[float], old: list[float]) -> bool:
         if new[0] != old[0]:

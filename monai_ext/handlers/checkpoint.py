@@ -25,7 +25,7 @@ class Checkpoints:
     """Writes and reads the checkpoints of a run folder.
 
     ``last.pt`` holds everything a resumed run needs, ``last_previous.pt`` the one before, and each best file the
-    network alone with its metrics and settings. All load with ``weights_only=True``.
+    network alone with its metrics, settings and thresholds. All load with ``weights_only=True``.
 
     Args:
         folder: where they lie.
@@ -72,10 +72,13 @@ class Checkpoints:
             if last.exists():
                 os.replace(last, self.folder / PREVIOUS)
 
-    def save_best(self, name: str, metrics: Mapping[str, Any], epoch: int) -> Path:
-        """Write ``<name>.pt`` with the weights, metrics and settings, without the optimizer."""
+    def save_best(
+        self, name: str, metrics: Mapping[str, Any], epoch: int, extras: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Write ``<name>.pt`` with the weights, metrics, settings and plain ``extras``, without the optimizer."""
         path = self.folder / f"{name}.pt"
         content = {
+            **(extras or {}),
             "model": self.network.state_dict(),
             "metrics": {key: value for key, value in metrics.items() if isinstance(value, (int, float))},
             "epoch": epoch,

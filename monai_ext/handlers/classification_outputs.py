@@ -53,6 +53,10 @@ class ClassificationOutputs:
         self.result = details["classification"]
         self.part_result = details["parts"] if self.parts is not None else None
 
+    def for_checkpoint(self, evaluator: Engine) -> dict[str, Any]:
+        """Nothing beside the network."""
+        return {}
+
     def write(self, folder: str | Path) -> None:
         """Write the predictions: ``val_predictions.csv``, with two levels ``predictions_<cases>.csv`` and
         ``predictions_<parts>.csv``; and ``val_{probs,preds,labels}.npy`` of the cases, rows in the same order.
@@ -106,8 +110,7 @@ class ClassificationOutputs:
 
     def formats(self, formats: Mapping[str, Any], image_shape: Sequence[int]) -> dict[str, Any]:
         """One channel a class."""
-        names = {str(index): name for index, name in enumerate(self.class_names)}
-        return {**formats, "pred": {**formats["pred"], "num_channels": len(names), "channel_def": names}}
+        return class_channels(formats, self.class_names)
 
     def state_dict(self) -> dict[str, Any]:
         """Probabilities, labels, case names and columns of the items: of the parts, where there are some."""
@@ -138,6 +141,12 @@ class ClassificationOutputs:
     @property
     def _file(self) -> str:
         return "val_predictions.csv" if self.cases is None else f"predictions_{self.cases}.csv"
+
+
+def class_channels(formats: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
+    """Formats of outputs in which ``pred`` has a channel for each class."""
+    names = {str(index): name for index, name in enumerate(class_names)}
+    return {**formats, "pred": {**formats["pred"], "num_channels": len(names), "channel_def": names}}
 
 
 def check_levels(who: str, cases: str | None, parts: str | None) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from numbers import Number
 from typing import Any
 
+import numpy as np
+
 Data = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
@@ -22,14 +24,22 @@ def fingerprint(data: Data) -> str:
 
 
 def count_labels(data: Data, class_names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Items per class in every section; without class names, items in all."""
+    """Items per class in every section, of several labels the positive ones; without class names, items in all."""
     if not class_names:
         return {section: {"cases": len(items)} for section, items in data.items()}
-    counters = {section: Counter(int(item["label"]) for item in items) for section, items in data.items()}
+    counters = {section: Counter(c for item in items for c in _classes(item)) for section, items in data.items()}
     return {
         section: {name: counter[index] for index, name in enumerate(class_names)}
         for section, counter in counters.items()
     }
+
+
+def label_cells(item: Mapping[str, Any], class_names: Sequence[str], column: str) -> dict[str, Any]:
+    """The label of an item for a table: the name of its class under ``column``, or 0 or 1 under each name."""
+    present = set(_classes(item))
+    if np.ndim(item["label"]):
+        return {name: int(index in present) for index, name in enumerate(class_names)}
+    return {column: class_names[present.pop()]}
 
 
 def unique_cases(data: Data) -> dict[str, list[Mapping[str, Any]]]:
@@ -39,6 +49,12 @@ def unique_cases(data: Data) -> dict[str, list[Mapping[str, Any]]]:
         for number, item in enumerate(items):
             found[section].setdefault(item.get("case", number), item)
     return {section: list(cases.values()) for section, cases in found.items()}
+
+
+def _classes(item: Mapping[str, Any]) -> list[int]:
+    """Numbers of the classes that an item has: its label, or the positive ones of several."""
+    label = item["label"]
+    return np.flatnonzero(np.asarray(label) > 0).tolist() if np.ndim(label) else [int(label)]
 
 
 def _identity(item: Mapping[str, Any]) -> list[Any]:

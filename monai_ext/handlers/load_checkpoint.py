@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
+from monai_ext import runs
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_json
 from monai_ext.networks import load_model
@@ -93,6 +94,14 @@ def fold_checkpoints(cross_validation: Path) -> list[Path]:
     if not paths:
         raise DataError("lists no finished fold", cross_validation)
     return [cross_validation.parent / path for path in paths]
+
+
+def evaluated_checkpoint(output_dir: str | Path, fold: int, default: str | Path) -> str:
+    """The main best checkpoint of the newest finished run of a fold, which its ``run.json`` names; where there is no
+    finished run, ``default``.
+    """
+    finished = runs.finished_runs(output_dir, fold)
+    return str(best_checkpoint(finished[0]) if finished else default)
 
 
 def best_checkpoint(run_dir: Path) -> Path:

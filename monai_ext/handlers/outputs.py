@@ -22,6 +22,11 @@ class Outputs(Protocol):
     def take(self, evaluator: Engine) -> None:
         """Take over the result of the validation that has just ended."""
 
+    def for_checkpoint(self, evaluator: Engine) -> dict[str, Any]:
+        """What a best checkpoint (and the metadata of exports) holds beside the network, such as thresholds: plain
+        values from the validation that has just ended, which another monitor may call the best.
+        """
+
     def write(self, folder: str | Path) -> None:
         """Write the predictions as files."""
 

@@ -34,6 +34,8 @@ class ProgressiveUnfreeze:
             listed (the head) is trained from the start.
         interval: epochs between stages: with 3 the first is trained from epoch 4, the next from 7. 0 trains
             everything from the start, ``None`` never releases a stage.
+        start_epoch: the epoch of the first stage, the others follow in steps of ``interval`` (all at once with 0);
+            default ``interval + 1``.
         lr: learning rate of the stages, before the schedule: the new group begins where the schedule stands. For
             schedulers that go by the optimizer's own groups (cosine, step, plateau); not for those that keep a list
             of rates (LambdaLR, warm restarts).
@@ -52,13 +54,17 @@ class ProgressiveUnfreeze:
         stages: Sequence[str | Sequence[str]],
         interval: int | None = 3,
         lr: float | None = None,
+        start_epoch: int | None = None,
     ) -> None:
         if interval is not None and (isinstance(interval, bool) or not isinstance(interval, int) or interval < 0):
             raise ConfigError(f"ProgressiveUnfreeze: interval must be 0 or more epochs, or None, got {interval!r}")
         if lr is not None and not lr > 0:
             raise ConfigError(f"ProgressiveUnfreeze: lr must be > 0, got {lr!r}")
+        if start_epoch is not None and (not isinstance(start_epoch, int) or start_epoch < 1):
+            raise ConfigError(f"ProgressiveUnfreeze: start_epoch must be an epoch from 1 on, got {start_epoch!r}")
         self.optimizer = optimizer
         self.interval = interval
+        self.start_epoch = (interval or 0) + 1 if start_epoch is None else start_epoch
         self.lr = lr
         self.names = [[stage] if isinstance(stage, str) else list(stage) for stage in stages]
         self.stages = [Frozen(network, inside(network, names, "ProgressiveUnfreeze")) for names in self.names]
@@ -74,11 +80,11 @@ class ProgressiveUnfreeze:
 
     def stages_at(self, epoch: int) -> int:
         """Number of stages that are trained in an epoch (from 1)."""
-        if self.interval is None:
+        if self.interval is None or epoch < self.start_epoch:
             return 0
         if self.interval == 0:
             return len(self.stages)
-        return min(len(self.stages), (epoch - 1) // self.interval)
+        return min(len(self.stages), 1 + (epoch - self.start_epoch) // self.interval)
 
     def attach(self, engine: Engine) -> None:
         """Freeze the stages, take their parameters out of the optimizer, and register with a trainer."""
@@ -86,7 +92,7 @@ class ProgressiveUnfreeze:
         groups = self.optimizer.param_groups
         self._home = {p: index for index, group in enumerate(groups) for p in group["params"] if p in staged}
         self._kept = [[p for p in group["params"] if p not in staged] for group in groups]
-        if self.interval != 0 and not any(self._kept):
+        if self.stages_at(1) < len(self.stages) and not any(self._kept):
             raise ConfigError("ProgressiveUnfreeze: the optimizer has nothing to train before the first stage")
         self._release(self.stages_at(1))
         self.optimizer.register_load_state_dict_pre_hook(self._before_loading)

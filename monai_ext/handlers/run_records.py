@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext import runs
-from monai_ext.handlers.data_summary import Data, count_labels, fingerprint, unique_cases
+from monai_ext.handlers.data_summary import Data, count_labels, fingerprint, label_cells, unique_cases
 from monai_ext.handlers.history import History
 from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
@@ -40,7 +40,8 @@ class RunRecords:
         tracking: arguments of `MLflowTracker` but the names of the run; the word ``none`` as ``tracking_uri``
             switches tracking off.
         run_name: shown in MLflow and the report; default: the folder's.
-        split_columns: header of ``splits/fold_<k>_<section>.csv``, the lists of cases and labels.
+        split_columns: header of ``splits/fold_<k>_<section>.csv``, the lists of cases and labels;
+            of several labels each has a column of its own.
     """
 
     def __init__(
@@ -208,8 +209,9 @@ class RunRecords:
             return
         case, label = self.split_columns
         for section, items in unique_cases(self.data).items():
-            rows = [{case: item["case"], label: self.class_names[int(item["label"])]} for item in items]
-            write_csv(self.run / "splits" / f"fold_{self.run.fold}_{section}.csv", rows, [case, label])
+            rows = [{case: item["case"], **label_cells(item, self.class_names, label)} for item in items]
+            path = self.run / "splits" / f"fold_{self.run.fold}_{section}.csv"
+            write_csv(path, rows, None if rows else [case, label])
 
     def _tracks(self) -> bool:
         if str(self.tracking["tracking_uri"]).lower() == "none":

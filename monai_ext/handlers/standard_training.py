@@ -24,7 +24,8 @@ from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
 from monai_ext.handlers.slice_previews import SlicePreviews
-from monai_ext.io import write_json
+from monai_ext.handlers.top_epochs import TopEpochs
+from monai_ext.io import read_json, write_json
 
 logger = logging.getLogger("monai_ext")
 
@@ -46,6 +47,8 @@ class StandardTraining:
         previews: pictures of predictions, drawn after each validation.
         monitors: name of a best file → metrics that decide (``-`` in front: less is better; later ones break ties).
             The first entry also decides on early stopping and on what ``metrics.json`` tells.
+        keep_best: of how many best epochs to keep the network, by the first entry of ``monitors``: with 2 or more also
+            as ``<name>_epoch_<number>.pt``, the best one included.
         patience, min_epochs: see `EarlyStopping`.
         seed: see `IterationSeeding`.
         settings: what changes the network's function without changing its keys; saved with every checkpoint.
@@ -84,6 +87,7 @@ class StandardTraining:
         checkpoint_every: int | None = None,
         plot_every: int = 1,
         empty_cache_interval: int | None = None,
+        keep_best: int = 1,
     ) -> None:
         self.run = run
         self.network = network
@@ -95,6 +99,7 @@ class StandardTraining:
         self.previews = previews
         self.monitors = {name: BestEpoch(metrics) for name, metrics in (monitors or {"best": ["-train_loss"]}).items()}
         self.main_monitor = next(iter(self.monitors.values()))
+        self.top_epochs = TopEpochs(self.main_monitor, keep_best)
         self.best_metrics: dict[str, Any] = {}
         self.stopping = EarlyStopping(self.main_monitor, patience, min_epochs)
         self.seed = seed
@@ -178,6 +183,7 @@ class StandardTraining:
         self.history.load_state_dict({**handlers["history"], "entries": content["history"]})
         for name, monitor in self.monitors.items():
             monitor.load_state_dict(handlers["monitors"][name])
+        self.top_epochs.load_state_dict(handlers["top_epochs"])
         self.stopping.load_state_dict(handlers["early_stopping"])
         self.best_metrics = dict(handlers["best_metrics"])
         if self.outputs is not None:
@@ -225,10 +231,34 @@ class StandardTraining:
                 if _is_main():
                     self.outputs.write(self.run / "predictions")
         if _is_main():
-            assert self.checkpoints is not None
-            for name in (name for name, better in improved.items() if better):
-                self.checkpoints.save_best(name, entry, entry["epoch"])
+            self._save_best([name for name, better in improved.items() if better], entry)
+            self._save_top(entry)
         return improved[main]
+
+    def _save_best(self, names: Sequence[str], entry: Mapping[str, Any]) -> None:
+        assert self.checkpoints is not None
+        if not names:
+            return
+        extras = {}
+        if self.outputs is not None and self.evaluator is not None:
+            extras = self.outputs.for_checkpoint(self.evaluator)
+        for name in names:
+            self.checkpoints.save_best(name, entry, entry["epoch"], extras)
+        metadata = self.run / "config" / "metadata.json"
+        if extras and next(iter(self.monitors)) in names and metadata.exists():
+            write_json(metadata, {**read_json(metadata), **extras})
+
+    def _save_top(self, entry: Mapping[str, Any]) -> None:
+        assert self.checkpoints is not None
+        dropped = self.top_epochs.update(entry["epoch"], entry)
+        if self.top_epochs.count == 1:
+            return
+        name = next(iter(self.monitors))
+        if entry["epoch"] in self.top_epochs.scores:
+            extras = self.outputs.for_checkpoint(self.evaluator) if self.outputs and self.evaluator else {}
+            self.checkpoints.save_best(f"{name}_epoch_{entry['epoch']:03d}", entry, entry["epoch"], extras)
+        for epoch in dropped:
+            (self.checkpoints.folder / f"{name}_epoch_{epoch:03d}.pt").unlink(missing_ok=True)
 
     def _step_scheduler(self, entry: Mapping[str, Any]) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
@@ -253,6 +283,7 @@ class StandardTraining:
         trainer = {"epoch": epoch, "iteration": engine.state.iteration, "epoch_length": engine.state.epoch_length or 0}
         handlers = {
             "monitors": {name: monitor.state_dict() for name, monitor in self.monitors.items()},
+            "top_epochs": self.top_epochs.state_dict(),
             "early_stopping": self.stopping.state_dict(),
             "best_metrics": self.best_metrics,
             "outputs": self.outputs.state_dict() if self.outputs is not None else {},

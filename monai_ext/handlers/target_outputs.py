@@ -41,6 +41,10 @@ class TargetOutputs:
         """Take over the result of the validation that has just ended."""
         self.result = evaluator.state.metric_details["targets"]
 
+    def for_checkpoint(self, evaluator: Engine) -> dict[str, Any]:
+        """Nothing beside the network."""
+        return {}
+
     def write(self, folder: str | Path) -> None:
         """Write ``val_patches.csv``: a row a patch with its losses and metrics."""
         if self.result is not None:

@@ -4,6 +4,7 @@ from monai_ext.inferers.acceleration import prepare_for_inference
 from monai_ext.inferers.flip_ensemble import FlipEnsembleInferer
 from monai_ext.inferers.fold_ensemble import FoldEnsemble
 from monai_ext.inferers.series_vote import Vote, series_vote
+from monai_ext.inferers.slice_mean import SliceMeanInferer
 from monai_ext.inferers.streaming.checkpoint import surface_predictor
 from monai_ext.inferers.streaming.dask import predict_on_dask
 from monai_ext.inferers.streaming.inferer import ZarrInferer
@@ -13,6 +14,7 @@ from monai_ext.inferers.streaming.verification import ZarrPrediction
 __all__ = [
     "FlipEnsembleInferer",
     "FoldEnsemble",
+    "SliceMeanInferer",
     "Vote",
     "ZarrInferer",
     "ZarrPrediction",

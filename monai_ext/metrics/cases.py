@@ -65,7 +65,7 @@ class CaseMetric(Metric):
             DataError: when there are none, or when two different cases have the same number.
         """
         first: dict[int, Any] = {}
-        for record in _gathered(self._records):
+        for record in gathered(self._records):
             kept = first.setdefault(record.number, record)
             if kept.identity != record.identity:
                 raise DataError(
@@ -101,7 +101,8 @@ def exact_loss(
     return float(loss(torch.from_numpy(logits), torch.from_numpy(labels)))
 
 
-def _gathered(records: list[Any]) -> list[Any]:
+def gathered(records: list[Any]) -> list[Any]:
+    """What all processes have, those of the main one first; a collective call."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return records
     parts: list[list[Any]] = [[] for _ in range(dist.get_world_size())]

@@ -1,6 +1,6 @@
 """Networks that MONAI lacks, and loading of weights."""
 
-from monai_ext.networks.build import initial_network, parameter_groups
+from monai_ext.networks.build import fine_tuning_stages, initial_network, parameter_groups
 from monai_ext.networks.cbam import CBAM
 from monai_ext.networks.checkpoints import (
     compare_settings,
@@ -8,6 +8,7 @@ from monai_ext.networks.checkpoints import (
     network_settings,
     read_checkpoint,
     saved_setting,
+    saved_thresholds,
 )
 from monai_ext.networks.cord_unet import CordUNet
 from monai_ext.networks.medicalnet import MedicalNetResNet50
@@ -28,6 +29,7 @@ __all__ = [
     "VGG3DAdapter",
     "VolumeClassifier",
     "compare_settings",
+    "fine_tuning_stages",
     "initial_network",
     "load_model",
     "load_pretrained",
@@ -35,4 +37,5 @@ __all__ = [
     "parameter_groups",
     "read_checkpoint",
     "saved_setting",
+    "saved_thresholds",
 ]

@@ -62,6 +62,17 @@ def initial_network(
     return network
 
 
+def fine_tuning_stages(network: nn.Module) -> list[Any]:
+    """The parts of a network to unfreeze one after another, from its end to its input, without its head.
+
+    What the network says of itself (``stages``), else all of its children that learn but the last, which is the head.
+    """
+    if hasattr(network, "stages"):
+        return list(network.stages)  # type: ignore[arg-type]
+    learning = [name for name, child in network.named_children() if any(True for _ in child.parameters())]
+    return learning[-2::-1]
+
+
 def channels_last_of(network: nn.Module) -> torch.memory_format:
     """The channels-last order for a network's convolutions, 2-D or 3-D."""
     volumes = any(parameter.ndim == 5 for parameter in network.parameters())

@@ -101,11 +101,7 @@ def network_settings(path: str | Path) -> dict[str, Any] | None:
     Raises:
         WeightsError: when the file can't be read.
     """
-    if _is_torchscript(Path(path)):
-        extra = _extra_files(Path(path))
-        settings = extra.get("settings.json") or extra.get("metadata.json", {}).get("settings")
-    else:
-        settings = read_checkpoint(path).get("settings")
+    settings = _saved(path).get("settings")
     return dict(settings) if isinstance(settings, Mapping) and settings else None
 
 
@@ -121,6 +117,32 @@ def saved_setting(checkpoint: str | Path, name: str, default: Any = None) -> Any
     path = Path(checkpoint)
     settings = (network_settings(path) or {}) if path.is_file() else {}
     return settings.get(name, default)
+
+
+def saved_thresholds(checkpoint: str | Path, level: str | None = None) -> list[float] | None:
+    """Thresholds of several labels that were chosen on validation and saved with a network.
+
+    Args:
+        checkpoint: one of our ``.pt`` files or an exported ``.ts``.
+        level: what decisions are to be about (``"volumes"``); thresholds for something else don't fit.
+
+    Returns:
+        probability of each class from which on it is predicted, in the order of the network's outputs; ``None`` where
+        the file doesn't exist (a bundle without weights can still be inspected), holds none, or those of another level
+        (this with a warning in the log).
+
+    Raises:
+        WeightsError: when the file can't be read.
+    """
+    path = Path(checkpoint)
+    saved = _saved(path) if path.is_file() else {}
+    thresholds = saved.get("thresholds")
+    if thresholds is None:
+        return None
+    if level is not None and saved.get("thresholds_level", level) != level:
+        logger.warning("%s: its thresholds are for %s, not %s", path, saved["thresholds_level"], level)
+        return None
+    return [float(value) for value in thresholds]
 
 
 def load_model(
@@ -227,6 +249,15 @@ def _plain(value: Any) -> Any:
 
 def _is_torchscript(path: Path) -> bool:
     return any(name.endswith("/constants.pkl") for name in _archive_names(path))
+
+
+def _saved(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint or an export says of its network beside the weights."""
+    if not _is_torchscript(Path(path)):
+        return read_checkpoint(path)
+    extra = _extra_files(Path(path))
+    settings = extra.get("settings.json")
+    return {**extra.get("metadata.json", {}), **({"settings": settings} if settings else {})}
 
 
 def _archive_names(path: Path) -> list[str]:

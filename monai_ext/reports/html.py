@@ -10,8 +10,10 @@ from typing import Any
 
 from monai_ext.errors import DataError
 from monai_ext.io import read_csv, write_text
+from monai_ext.metrics import MultiLabelResult
 from monai_ext.reports import plots
 from monai_ext.reports.document import Block, Folded, Section, Table, Text, cell, pairs, picture, picture_file, render
+from monai_ext.reports.label_sections import label_case_table, label_metrics_blocks, label_mistakes_blocks
 from monai_ext.reports.run_folder import (
     RunFolder,
     as_dict,
@@ -49,6 +51,7 @@ _ALT = {
     "roc": "ROC curves, true positive rate over false positive rate",
     "precision_recall": "Precision over recall",
     "calibration": "Observed frequency over predicted probability",
+    "prevalence": "How often each label is given and predicted, in per cent of the cases",
     "class_counts": "Cases by class in each part of the data",
 }
 
@@ -72,7 +75,7 @@ def write_report(run_dir: str | Path, output: str | Path | None = None) -> Path:
     cases = run.cases or "cases"
     sections = [
         Section("Summary", _summary(run, status)),
-        Section(f"Metrics of {cases}" if run.parts else "Metrics", metrics_blocks(run.metrics, cases)),
+        Section(f"Metrics of {cases}" if run.parts else "Metrics", _metrics(run, run.metrics, cases)),
         *_part_sections(run),
         *_example_sections(run, cases),
         Section("Curves", _pictures(run)),
@@ -155,17 +158,24 @@ def _summary(run: RunFolder, status: str) -> list[Block]:
     return [Text(lines)]
 
 
+def _metrics(run: RunFolder, metrics: Mapping[str, Any], unit: str) -> list[Block]:
+    return (label_metrics_blocks if run.several_labels else metrics_blocks)(metrics, unit)
+
+
 def _part_sections(run: RunFolder) -> list[Section]:
     if not run.parts:
         return []
     name, cases = run.parts["name"], run.cases or "cases"
     of_parts = {**run.parts, "class_names": run.metrics.get("class_names")}
-    said = Text([f"The {cases} above have the mean probabilities of their {name}; these numbers count each by itself."])
-    return [Section(f"Metrics of {name}", [said, *metrics_blocks(of_parts, name)])]
+    joined = "merged" if run.several_labels else "mean"
+    told = f"The {cases} above have the {joined} probabilities of their {name}; these numbers count each by itself."
+    return [Section(f"Metrics of {name}", [Text([told]), *_metrics(run, of_parts, name)])]
 
 
 def _example_sections(run: RunFolder, cases: str) -> list[Section]:
     """What went wrong, case by case; for pictures as outputs, some of them."""
+    if isinstance(run.result, MultiLabelResult):
+        return [Section("Mistakes", label_mistakes_blocks(run.result, cases))]
     if not run.targets:
         return [Section("Mistakes", mistakes_blocks(run.result, cases))]
     path = run.path / predictions_file(run.metrics)
@@ -208,7 +218,9 @@ def _parameters(run: RunFolder) -> list[Block]:
 def _data(run: RunFolder) -> list[Block]:
     blocks: list[Block] = [Text([f"Fingerprint: {as_dict(run.info.get('data')).get('fingerprint', 'not recorded')}."])]
     blocks += _count_tables(run)
-    if run.result is not None:
+    if isinstance(run.result, MultiLabelResult):
+        blocks.append(label_case_table(run.result, run.cases or "cases"))
+    elif run.result is not None:
         blocks += case_tables(run.result.rows(), f"Validation {run.cases or 'cases'}", folded=True)
     return blocks
 
@@ -218,9 +230,9 @@ def _count_tables(run: RunFolder) -> list[Block]:
     of_cases, of_items = _counts(run, "cases"), _counts(run, "counts")
     if not of_cases:
         caption = f"Number of {run.cases or 'cases'}" if run.targets else "Cases by class"
-        return [count_table(of_items, caption)] if of_items else []
+        return [count_table(of_items, caption, not run.several_labels)] if of_items else []
     named = [(of_cases, run.cases or "cases"), (of_items, run.parts.get("name", "items"))]
-    return [count_table(counts, f"{name.capitalize()} by class") for counts, name in named]
+    return [count_table(counts, f"{name.capitalize()} by class", not run.several_labels) for counts, name in named]
 
 
 def _environment(info: Mapping[str, Any]) -> list[Block]:

@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from monai_ext.io import atomic_path
-from monai_ext.metrics import ClassificationResult, reliability_curve
+from monai_ext.metrics import ClassificationResult, MultiLabelResult, reliability_curve
+from monai_ext.reports.label_plots import label_figures
 from monai_ext.reports.style import (
     COLOURS,
+    MANY_LINES,
     draw_line,
     dress,
     finish_epochs,
@@ -85,7 +87,8 @@ def learning_curves(
     of_cases = [name for name in names if name not in of_parts]
     title = f"Validation metrics of {cases or 'cases'}" if of_parts else "Validation metrics"
     height, rows = (8.2, 3) if of_parts else (5.2, 2)
-    figure, axes = new_axes(title, "epoch", "value", height=height, rows=rows)
+    width = 6.4 if len(of_cases) < MANY_LINES else 9
+    figure, axes = new_axes(title, "epoch", "value", width, height, rows)
     _draw_metrics(axes, history, dict(zip(of_cases, of_cases, strict=True)), best_epoch)
     if of_parts:
         dress(figure.axes[1], f"Validation metrics of {parts}", ylabel="value")
@@ -202,7 +205,7 @@ def class_counts(counts: Mapping[str, Mapping[str, int]], cases: str | None = No
 
 def figures(
     history: History = (),
-    result: ClassificationResult | None = None,
+    result: ClassificationResult | MultiLabelResult | None = None,
     best_epoch: int | None = None,
     counts: Mapping[str, Mapping[str, int]] | None = None,
     cases: str | None = None,
@@ -226,7 +229,9 @@ def figures(
         drawn["angle_curves"] = angle_curves(history, best_epoch)
     if metric_names(history):
         drawn["learning_curves"] = learning_curves(history, best_epoch, cases, parts)
-    if result is not None and result.confusion_matrix:
+    if isinstance(result, MultiLabelResult):
+        drawn |= label_figures(result, cases)
+    elif result is not None and result.confusion_matrix:
         drawn["confusion_matrix"] = confusion_matrix(result.confusion_matrix, result.class_names)
         if len(result.class_names) > 2:
             shares = confusion_matrix_normalised(result.confusion_matrix_normalised, result.class_names)
@@ -244,7 +249,7 @@ def figures(
 def save_all(
     run_plots_dir: str | Path,
     history: History,
-    result: ClassificationResult | None = None,
+    result: ClassificationResult | MultiLabelResult | None = None,
     best_epoch: int | None = None,
     counts: Mapping[str, Mapping[str, int]] | None = None,
     cases: str | None = None,

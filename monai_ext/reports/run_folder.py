@@ -11,7 +11,7 @@ import numpy as np
 
 from monai_ext.errors import DataError
 from monai_ext.io import read_csv, read_json
-from monai_ext.metrics import ClassificationResult, classification_metrics
+from monai_ext.metrics import ClassificationResult, MultiLabelResult, classification_metrics, multi_label_metrics
 
 PREDICTIONS = "predictions/val_predictions.csv"
 
@@ -33,7 +33,7 @@ class RunFolder:
     info: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
-    result: ClassificationResult | None = None
+    result: ClassificationResult | MultiLabelResult | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -45,6 +45,11 @@ class RunFolder:
     def targets(self) -> dict[str, Any]:
         """Metrics of each target; empty for a classifier."""
         return as_dict(self.metrics.get("per_target"))
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether a case can have several labels."""
+        return self.metrics.get("task") == "multi_label"
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -71,8 +76,11 @@ def read_run(run_dir: str | Path) -> RunFolder:
     for name, file in files.items():
         setattr(run, name, read_object(run.path / file, run.problems))
     names = [str(name) for name in as_list(run.metrics.get("class_names"))]
-    if not run.targets:
-        run.result = read_predictions(run.path / predictions_file(run.metrics), names, run.problems)
+    predictions = run.path / predictions_file(run.metrics)
+    if run.several_labels:
+        run.result = read_label_predictions(predictions, names, run.metrics.get("thresholds"), run.problems)
+    elif not run.targets:
+        run.result = read_predictions(predictions, names, run.problems)
     return run
 
 
@@ -107,13 +115,10 @@ def read_predictions(path: Path, class_names: list[str], problems: list[str]) ->
         class_names: order of the classes; empty: the order of the columns.
         problems: gets a line when the file is missing, damaged or without labels.
     """
-    if not path.is_file():
-        problems.append(f"{path.name}: not there, so there are no curves and no list of mistakes")
+    if _is_missing(path, problems):
         return None
     try:
-        rows = read_csv(path, ["case", "label", *(f"prob_{name}" for name in class_names)])
-        if not rows:
-            raise DataError("has no rows", path)
+        rows = _filled(path, ["case", "label", *(f"prob_{name}" for name in class_names)])
         names = class_names or [column[5:] for column in rows[0] if column.startswith("prob_")]
         probabilities = np.array([[_number(row, f"prob_{name}", path) for name in names] for row in rows])
         unknown = sorted({row["label"] for row in rows} - set(names))
@@ -126,6 +131,30 @@ def read_predictions(path: Path, class_names: list[str], problems: list[str]) ->
         return None
 
 
+def read_label_predictions(
+    path: Path, class_names: list[str], thresholds: object, problems: list[str]
+) -> MultiLabelResult | None:
+    """The result of several labels from a prediction file (case, prob_<class> …, label_<class> …).
+
+    Args:
+        path: CSV file.
+        class_names: names of the classes.
+        thresholds: as ``metrics.json`` has them.
+        problems: gets a line when the file is missing, damaged or without labels.
+    """
+    if _is_missing(path, problems):
+        return None
+    try:
+        kinds = [[f"{kind}_{name}" for name in class_names] for kind in ("prob", "label")]
+        rows = _filled(path, ["case", *kinds[0], *kinds[1]])
+        scores, labels = (np.array([[_number(row, name, path) for name in names] for row in rows]) for names in kinds)
+        cuts = [float(value) for value in as_list(thresholds)] or None
+        return multi_label_metrics(scores, labels, class_names, cuts, [row["case"] for row in rows])
+    except (DataError, OSError, TypeError, ValueError) as error:
+        problems.append(f"{path.name}: {error}")
+        return None
+
+
 def as_dict(value: object) -> dict[str, Any]:
     """The value itself if it is a dictionary, else an empty one: files may be edited or damaged."""
     return value if isinstance(value, dict) else {}
@@ -134,6 +163,19 @@ def as_dict(value: object) -> dict[str, Any]:
 def as_list(value: object) -> list[Any]:
     """The value itself if it is a list, else an empty one."""
     return value if isinstance(value, list) else []
+
+
+def _is_missing(path: Path, problems: list[str]) -> bool:
+    if not path.is_file():
+        problems.append(f"{path.name}: not there, so there are no curves and no list of mistakes")
+    return not path.is_file()
+
+
+def _filled(path: Path, columns: list[str]) -> list[dict[str, str]]:
+    rows = read_csv(path, columns)
+    if not rows:
+        raise DataError("has no rows", path)
+    return rows
 
 
 def _number(row: dict[str, str], column: str, path: Path) -> float:

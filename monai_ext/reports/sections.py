@@ -34,7 +34,7 @@ def metrics_blocks(metrics: Mapping[str, Any], unit: str = "cases") -> list[Bloc
         note = "Precision, recall and F1 are macro averages."
     if intervals:
         header = (*header, "95 % interval")
-        rows = [(name, value, _interval(intervals.get(name))) for name, value in rows]
+        rows = [(name, value, interval_text(intervals.get(name))) for name, value in rows]
         note += f" Intervals: bootstrap over the {unit} within each class; they tell of the {unit}, not of another "
         note += "training."
     blocks: list[Block] = [Table(header, rows, note=note)]
@@ -119,33 +119,41 @@ def _narrow(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def count_table(counts: Mapping[str, Mapping[str, int]], caption: str) -> Table:
-    """How many there are of each class in each part of the data; many classes below each other."""
+def count_table(counts: Mapping[str, Mapping[str, int]], caption: str, add_up: bool = True) -> Table:
+    """How many there are of each class in each part of the data; many classes below each other.
+
+    Args:
+        counts: part → class → number.
+        caption: of the table.
+        add_up: whether they add up to the number of all; several labels don't.
+    """
     classes = list(dict.fromkeys(name for found in counts.values() for name in found))
     if len(classes) == 1:
         return Table(("part", *classes), [(part, *found.values()) for part, found in counts.items()], caption=caption)
-    table = [[found.get(name, 0) for name in classes] + [sum(found.values())] for found in counts.values()]
+    table = [[found.get(name, 0) for name in classes] + [sum(found.values())] * add_up for found in counts.values()]
+    names = [*classes, *(["all"] * add_up)]
     if len(classes) <= MANY_CLASSES:
         rows = [(part, *row) for part, row in zip(counts, table, strict=True)]
-        return Table(("part", *classes, "all"), rows, caption=caption)
-    rows = [(name, *column) for name, column in zip([*classes, "all"], zip(*table, strict=True), strict=True)]
+        return Table(("part", *names), rows, caption=caption)
+    rows = [(name, *column) for name, column in zip(names, zip(*table, strict=True), strict=True)]
     return Table(("class", *counts), rows, caption=caption)
 
 
 def key_metric(metrics: Mapping[str, Any]) -> str | None:
-    """The metric that the summary shows: ``key_metric`` of the file, else AUC, else the first with a value."""
+    """The metric that the summary shows: ``key_metric`` of the file, else AUC (AUROC), else the first with a value."""
     values = as_dict(metrics.get("metrics"))
-    wanted: Iterable[object] = (metrics.get("key_metric"), "auc", *values)
+    wanted: Iterable[object] = (metrics.get("key_metric"), "auc", "auroc", *values)
     return next((str(name) for name in wanted if isinstance(name, str) and values.get(name) is not None), None)
 
 
 def with_interval(metrics: Mapping[str, Any], key: str) -> str:
-    interval = _interval(as_dict(metrics.get("intervals")).get(key))
+    interval = interval_text(as_dict(metrics.get("intervals")).get(key))
     text = f"{key} {cell(as_dict(metrics.get('metrics'))[key])}"
     return f"{text} (95 % interval {interval})" if interval else text
 
 
-def _interval(interval: object) -> str:
+def interval_text(interval: object) -> str:
+    """The ends of an interval, as a file has them, in words; empty where there is none."""
     ends = list(interval) if isinstance(interval, (list, tuple)) else []
     return f"{cell(ends[0])} to {cell(ends[1])}" if len(ends) == 2 else ""
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette for all kinds of colour vision, without its yellow (too faint for lines on white).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# With more of them a legend would hide the lines.
+MANY_LINES = 10
 LINES = ("-", "--", "-.", ":")
 
 
@@ -90,11 +92,14 @@ def draw_line(
 
 
 def finish_epochs(axes: Axes, best_epoch: int | None) -> None:
-    """Whole numbers below, the best epoch as a line, and the legend."""
+    """Whole numbers below, the best epoch as a line, and the legend, beside the axes when it is long."""
     if best_epoch is not None:
         axes.axvline(best_epoch, color="0.4", linewidth=1, linestyle=":", label=f"best epoch ({best_epoch})")
     whole_epochs(axes)
-    axes.legend(ncols=2, fontsize="small")
+    if len(axes.get_legend_handles_labels()[1]) <= MANY_LINES:
+        axes.legend(ncols=2, fontsize="small")
+    else:
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize="small")
 
 
 def whole_epochs(axes: Axes) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_ext.demo import brats, nuclei, surface
+from monai_ext.demo import brats, ct_rate, nuclei, surface
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,5 +100,35 @@ def surface_settings(surface_data, tmp_path_factory):
         "max_val_batches": 2,
         "num_workers": 0,
         "plot_every": 0,
+        "tracking_uri": "none",
+    }
+
+
+@pytest.fixture(scope="session")
+def ct_data(tmp_path_factory):
+    """Volumes of ten patients and three of CT-RATE's validation set."""
+    return ct_rate.make_demo(tmp_path_factory.mktemp("ct") / "data", counts=(10, 3))
+
+
+@pytest.fixture(scope="session")
+def ct_configs():
+    return ROOT / "bundles" / "ct_rate_multilabel" / "configs"
+
+
+@pytest.fixture(scope="session")
+def ct_settings(ct_data, tmp_path_factory):
+    """Overrides of a training on few, small slices in some seconds."""
+    return {
+        "dataset_dir": str(ct_data),
+        "cache_dir": str(tmp_path_factory.mktemp("ct_prepared")),
+        "num_folds": 2,
+        "num_slices": 3,
+        "slice_size": 32,
+        "batch_size": 2,
+        "max_epochs": 1,
+        "max_train_batches": 1,
+        "num_workers": 0,
+        "plot_every": 0,
+        "channels_last": False,
         "tracking_uri": "none",
     }

@@ -1,7 +1,7 @@
 import pytest
-from trainings import BRATS, NUCLEI, SURFACE, Training
+from trainings import BRATS, CT, NUCLEI, SURFACE, Training
 
-from monai_ext.demo import brats, nuclei, surface
+from monai_ext.demo import brats, ct_rate, nuclei, surface
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +31,10 @@ def surface_training(tmp_path_factory):
     folder = tmp_path_factory.mktemp("surface_faults")
     data = surface.make_demo(folder / "data")
     return Training("surface_unet", {**SURFACE, "dataset_dir": data, "index_dir": folder / "index"}, folder)
+
+
+@pytest.fixture(scope="module")
+def ct_training(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ct_faults")
+    data = ct_rate.make_demo(folder / "data", counts=(10, 3))
+    return Training("ct_rate_multilabel", {**CT, "dataset_dir": data, "cache_dir": folder / "cache"}, folder)

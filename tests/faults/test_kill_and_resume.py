@@ -153,3 +153,18 @@ def test_kill_9_with_patches_of_zarr_volumes_and_several_targets_changes_nothing
     again = surface_training.run(output, "--checkpoint_every", "1", "--resume", "auto", *LOADERS[workers])
     assert again.returncode == 0, again.stderr
     assert_same(surface_training.only_run(output), mapped)
+
+
+def test_kill_9_with_several_labels_drawn_and_mixed_changes_nothing(ct_training):
+    assert ct_training.run("undisturbed").returncode == 0
+    process = ct_training.start("killed", "--checkpoint_every", "1")
+    wait_for(process, "epoch 2/4")
+    assert process.poll() is None, "the training was over before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = ct_training.run("killed", "--checkpoint_every", "1", "--resume", "auto")
+    assert again.returncode == 0, again.stderr
+    run, reference = ct_training.only_run("killed"), ct_training.only_run("undisturbed")
+    assert_same(run, reference)
+    checkpoints = [{path.name for path in (folder / "checkpoints").iterdir()} for folder in (run, reference)]
+    assert checkpoints[0] == checkpoints[1]

@@ -42,6 +42,20 @@ SURFACE = {
     "max_train_batches": 3,
     "max_val_batches": 2,
 }
+CT = {
+    "num_folds": 2,
+    "num_slices": 3,
+    "slice_size": 32,
+    "backbone": "efficientnet_b0",
+    "batch_size": 4,
+    "max_epochs": 4,
+    "max_train_batches": 2,
+    "max_val_batches": 2,
+    "unfreeze_epoch": 2,
+    "unfreeze_interval": 2,
+    "cutmix_prob": 0.5,
+    "weighted_sampler": True,
+}
 COMMON = {"plot_every": 0, "channels_last": False, "tracking_uri": "none", "num_workers": 0}
 
 

@@ -138,6 +138,17 @@ def test_vgg3d_s_blocks_come_in_epochs_4_7_10_13():
     assert {id(p) for p in covered} == {id(p) for p in network.features.parameters()}
 
 
+def test_stages_follow_from_a_given_epoch_on():
+    network = small_network()
+    stages = ["body.1", "body.0"]
+    handler = ProgressiveUnfreeze(network, torch.optim.SGD(network.parameters(), 0.1), stages, 2, start_epoch=3)
+    assert [handler.stages_at(epoch) for epoch in range(1, 7)] == [0, 0, 1, 1, 2, 2]
+    handler.interval = 0
+    assert [handler.stages_at(epoch) for epoch in range(1, 5)] == [0, 0, 2, 2]
+    with pytest.raises(ConfigError, match="start_epoch"):
+        ProgressiveUnfreeze(network, handler.optimizer, stages, start_epoch=0)
+
+
 def test_the_scheduler_keeps_its_course():
     def rates(with_unfreezing, lr=None):
         network = small_network()

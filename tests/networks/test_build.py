@@ -5,7 +5,14 @@ import torch
 from torch import nn
 
 from monai_ext.errors import ConfigError, WeightsError
-from monai_ext.networks import VGG3D, SurfaceUNet, initial_network
+from monai_ext.networks import (
+    VGG3D,
+    MedicalNetResNet50,
+    SliceClassifier,
+    SurfaceUNet,
+    fine_tuning_stages,
+    initial_network,
+)
 
 
 @pytest.fixture
@@ -61,3 +68,11 @@ def test_channels_last_fits_the_convolutions(network, layout):
     weight = initial_network(network, "cpu", channels_last=True).weight
     assert weight.is_contiguous(memory_format=layout)
     assert not weight.is_contiguous()
+
+
+def test_stages_are_the_network_s_own_or_its_parts_from_end_to_input():
+    network = SliceClassifier()
+    assert fine_tuning_stages(network) == network.stages
+    expected = ["layer4", "layer3", "layer2", "layer1", "bn1", "conv1"]
+    assert fine_tuning_stages(MedicalNetResNet50()) == expected
+    assert fine_tuning_stages(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))) == ["0"]

@@ -8,7 +8,14 @@ import torch
 from torch import nn
 
 from monai_ext.errors import WeightsError
-from monai_ext.networks import compare_settings, load_model, network_settings, read_checkpoint, saved_setting
+from monai_ext.networks import (
+    compare_settings,
+    load_model,
+    network_settings,
+    read_checkpoint,
+    saved_setting,
+    saved_thresholds,
+)
 
 SETTINGS = {"dilated": False, "modality": "flair", "patch_size": [64, 64, 64]}
 
@@ -146,3 +153,22 @@ def test_a_setting_comes_from_the_checkpoint_where_it_says_so(source, path, tmp_
     assert saved_setting(tmp_path / "absent.pt", "modality", "t1") == "t1"
     torch.save(source.state_dict(), path)
     assert saved_setting(path, "modality", "t1") == "t1"
+
+
+def test_thresholds_come_from_a_checkpoint_or_the_metadata_of_an_export(source, path, tmp_path) -> None:
+    chosen = {"thresholds": [0.25, 0.5], "thresholds_level": "volumes"}
+    torch.save({"model": source.state_dict(), **chosen}, path)
+    assert saved_thresholds(path, "volumes") == [0.25, 0.5]
+    file = exported(source, path, metadata={**chosen, "settings": SETTINGS}, settings={"dilated": True})
+    assert saved_thresholds(file) == [0.25, 0.5]
+    assert network_settings(file) == {"dilated": True}
+    assert saved_thresholds(tmp_path / "absent.pt") is None
+    torch.save(source.state_dict(), path)
+    assert saved_thresholds(path) is None
+
+
+def test_thresholds_for_something_else_are_not_used(source, path, caplog) -> None:
+    torch.save({"model": source.state_dict(), "thresholds": [0.25], "thresholds_level": "slices"}, path)
+    with caplog.at_level(logging.WARNING):
+        assert saved_thresholds(path, "volumes") is None
+    assert "thresholds are for slices, not volumes" in caplog.text

@@ -19,10 +19,12 @@ from monai_ext.data.ct_rate.labels import LABELS, class_names
 from monai_ext.data.ct_rate.positions import slice_positions
 from monai_ext.data.ct_rate.slice_table import extracted_slices
 from monai_ext.data.ct_rate.split import splits
+from monai_ext.data.ct_rate.view import View, levels
 from monai_ext.data.ct_rate.volume import Volume
 
 __all__ = [
     "LABELS",
+    "View",
     "Volume",
     "VolumeIndex",
     "check",
@@ -30,6 +32,7 @@ __all__ = [
     "extract_slices",
     "extracted_slices",
     "inference_items",
+    "levels",
     "slice_items",
     "slice_positions",
     "splits",

@@ -1,0 +1,156 @@
+"""Figures of several labels: a small panel for each class, as 18 curves in one axes can't be told apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from monai_ext.metrics import MultiLabelResult, reliability_curve
+from monai_ext.reports.style import COLOURS, draw_line, dress, new_axes, plain, shorten, text_width
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLUMNS = 5
+_SIZE = 2.35
+_LONGEST = 34
+_LABELLED, _PREDICTED = COLOURS[0], COLOURS[1]
+
+
+def label_figures(result: MultiLabelResult, cases: str | None = None) -> dict[str, Figure]:
+    """All figures of a result, by file name without suffix; none where outputs aren't finite.
+
+    Args:
+        result: of the cases.
+        cases: what they are called.
+    """
+    if not np.isfinite(result.probabilities).all():
+        return {}
+    drawn = {"prevalence": prevalence(result, cases)}
+    if any(_is_scored(result, number) for number in range(len(result.class_names))):
+        drawn |= {"roc": roc(result), "precision_recall": precision_recall(result), "calibration": calibration(result)}
+    return drawn
+
+
+def roc(result: MultiLabelResult) -> Figure:
+    """ROC curve of each class with the area below it; a dot where its threshold is."""
+    from sklearn.metrics import roc_curve
+
+    heads = _heads(result, "auroc", "AUROC")
+    figure, panels = _panels("ROC (dots: at the threshold)", "false positive rate", "true positive rate", heads)
+    for axes, number, truth, scores in _scored(result, panels):
+        axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
+        fpr, tpr, _ = roc_curve(truth, scores)
+        draw_line(axes, fpr, tpr, "", 0, marker="")
+        predicted = result.predictions[:, number]
+        _dot(axes, predicted[~truth].mean(), predicted[truth].mean())
+    return figure
+
+
+def precision_recall(result: MultiLabelResult) -> Figure:
+    """Precision over recall of each class with the average; a dot where its threshold is, dotted a guesser's
+    precision.
+    """
+    from sklearn.metrics import precision_recall_curve
+
+    heads = _heads(result, "average_precision", "average")
+    title = "Precision and recall (dots: at the threshold)"
+    figure, panels = _panels(title, "recall", "precision", heads)
+    for axes, number, truth, scores in _scored(result, panels):
+        axes.axhline(truth.mean(), color="0.6", linewidth=1, linestyle=":")
+        precision, recall, _ = precision_recall_curve(truth, scores)
+        # the last point is none of the data, but scikit-learn's precision of 1 where nothing is predicted
+        draw_line(axes, recall[:-1], precision[:-1], "", 0, marker="", drawstyle="steps-post")
+        predicted = result.predictions[:, number]
+        if predicted.any():
+            _dot(axes, predicted[truth].mean(), truth[predicted].mean())
+    return figure
+
+
+def calibration(result: MultiLabelResult) -> Figure:
+    """Observed frequency over predicted probability: of all classes together, then of each; the Brier score of each."""
+    brier = ((result.probabilities - result.labels) ** 2).mean(axis=0)
+    names = ["all classes", *(shorten(name, _LONGEST) for name in result.class_names)]
+    heads = [(name, f"Brier {score:.3f}") for name, score in zip(names, [brier.mean(), *brier], strict=True)]
+    figure, (pooled, *panels) = _panels("Calibration", "predicted probability", "observed frequency", heads)
+    _reliability(pooled, result.labels.ravel(), result.probabilities.ravel(), len(result.labels))
+    for axes, _, truth, scores in _scored(result, panels):
+        _reliability(axes, truth, scores, len(truth))
+    return figure
+
+
+def prevalence(result: MultiLabelResult, cases: str | None = None) -> Figure:
+    """How many of the cases have each label, and of how many it is predicted."""
+    names = [shorten(name, _LONGEST) for name in result.class_names]
+    figure, axes = new_axes(
+        f"How often each label is given and predicted ({len(result.labels)} {plain(cases or 'cases')})",
+        f"% of the {cases or 'cases'}",
+        "",
+        width=6.2 + text_width(names),
+        height=1.4 + 0.34 * len(names),
+    )
+    places = np.arange(len(names))
+    for offset, values, label, colour in (
+        (-0.2, result.labels, "labelled", _LABELLED),
+        (0.2, result.predictions, "predicted at the threshold", _PREDICTED),
+    ):
+        bars = axes.barh(places + offset, 100 * values.mean(axis=0), 0.38, color=colour, label=label)
+        axes.bar_label(bars, fmt="%.0f", padding=2, fontsize="x-small")
+    axes.set_yticks(places, names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(False, axis="y")
+    axes.margins(x=0.08)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _panels(title: str, xlabel: str, ylabel: str, heads: Sequence[tuple[str, str]]) -> tuple[Figure, list[Axes]]:
+    """Square axes from 0 to 1 under each head, with the names of their axes once."""
+    from matplotlib.figure import Figure
+
+    columns = min(_COLUMNS, len(heads))
+    rows = math.ceil(len(heads) / columns)
+    figure = Figure(figsize=(_SIZE * columns + 0.5, (_SIZE + 0.3) * rows + 0.6), layout="constrained")
+    figure.suptitle(plain(title), x=0.01, ha="left", fontweight="bold")
+    figure.supxlabel(xlabel, fontsize="medium")
+    figure.supylabel(ylabel, fontsize="medium")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (name, value) in zip(grid, heads, strict=False):
+        dress(axes)
+        axes.set_title(f"{name}\n{value}", loc="left", fontsize="small")
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        axes.tick_params(labelsize="x-small")
+    for axes in grid[len(heads) :]:
+        axes.set_axis_off()
+    return figure, list(grid[: len(heads)])
+
+
+def _heads(result: MultiLabelResult, metric: str, told: str) -> list[tuple[str, str]]:
+    values = [result.per_class[name][metric] for name in result.class_names]
+    texts = ["one label value only" if value is None else f"{told} {value:.3f}" for value in values]
+    return [(shorten(name, _LONGEST), text) for name, text in zip(result.class_names, texts, strict=True)]
+
+
+def _scored(result: MultiLabelResult, panels: Sequence[Axes]) -> Iterator[tuple[Axes, int, np.ndarray, np.ndarray]]:
+    """Axes, number, labels and probabilities of each class with both values; the other axes stay empty."""
+    for number, axes in enumerate(panels):
+        if _is_scored(result, number):
+            yield axes, number, result.labels[:, number], result.probabilities[:, number]
+
+
+def _is_scored(result: MultiLabelResult, number: int) -> bool:
+    return bool(0 < result.labels[:, number].sum() < len(result.labels))
+
+
+def _reliability(axes: Axes, truth: np.ndarray, scores: np.ndarray, cases: int) -> None:
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
+    # About ten cases a bin, else the curve is mostly noise.
+    draw_line(axes, *reliability_curve(scores, truth, int(np.clip(cases // 10, 3, 10))), "", 0)
+
+
+def _dot(axes: Axes, x: float, y: float) -> None:
+    axes.plot([x], [y], "o", color=_PREDICTED, markersize=5)

@@ -1,0 +1,271 @@
+"""`ct_rate_multilabel` end to end on small, made-up chests with few steps."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from bundle_helpers import rows_of, user_error
+from monai.bundle import ConfigWorkflow, run
+from monai.bundle.scripts import ckpt_export, onnx_export, verify_net_in_out
+
+from monai_ext.data import ct_rate
+from monai_ext.data.ct_rate import LABELS
+from monai_ext.errors import ConfigError, DataError, WeightsError
+from monai_ext.networks import SliceClassifier, network_settings, saved_thresholds
+
+
+def train(ct_configs, output, overlays=(), **settings):
+    files = [str(ct_configs / name) for name in ("train.json", *overlays)]
+    run(config_file=files, output_dir=str(output), **settings)
+    (folder,) = output.glob("evaluation/fold_1/run_*" if overlays else "fold_1/run_*")
+    return folder
+
+
+def metrics_of(folder):
+    return json.loads((folder / "metrics" / "metrics.json").read_text())
+
+
+def infer(ct_configs, output, checkpoint, inputs, **settings):
+    run(
+        config_file=str(ct_configs / "inference.json"),
+        output_dir=str(output),
+        checkpoint=str(checkpoint),
+        inputs=str(inputs),
+        num_workers=0,
+        **settings,
+    )
+    return output
+
+
+@pytest.fixture(scope="module")
+def trained(ct_configs, ct_settings, tmp_path_factory):
+    """Four epochs of the default recipe."""
+    output = tmp_path_factory.mktemp("trained") / "runs"
+    return train(ct_configs, output, **{**ct_settings, "max_epochs": 4, "attention": "cbam"})
+
+
+@pytest.fixture(scope="module")
+def slices_dir(ct_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slices")
+    assert ct_rate.extract_slices(ct_rate.volumes(ct_data), folder, num_slices=3, size=32, workers=0) == []
+    return folder
+
+
+def test_the_best_three_epochs_and_the_last_are_kept(trained):
+    files = {path.name for path in (trained / "checkpoints").iterdir()}
+    history = metrics_of(trained)["history"]
+    ranked = sorted(history, key=lambda entry: (entry["val_loss"], entry["epoch"]))
+    tops = {f"best_epoch_{entry['epoch']:03d}.pt" for entry in ranked[:3]}
+    assert files == {"best.pt", "last.pt", "last_previous.pt", *tops}
+    best = torch.load(trained / "checkpoints" / "best.pt", weights_only=True)
+    assert best["epoch"] == ranked[0]["epoch"]
+    assert best["settings"]["classes"] == list(LABELS)
+    assert len(best["thresholds"]) == 18
+
+
+def test_no_patient_is_in_two_parts(trained):
+    parts = [
+        {row["volume"].rsplit("_", 2)[0] for row in rows_of(trained / "splits" / f"fold_1_{section}.csv")}
+        for section in ("train", "val", "test")
+    ]
+    assert all(parts)
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 13
+    assert parts[2] == {"valid_1", "valid_2", "valid_3"}
+
+
+def test_labels_of_one_value_are_said_and_not_scored(trained):
+    metrics = metrics_of(trained)
+    assert metrics["per_class"]["Hiatal hernia"]["auroc"] is None
+    assert any("Hiatal hernia" in sentence for sentence in metrics["skipped"])
+
+
+def test_evaluation_takes_the_newest_run_s_best_checkpoint_and_its_thresholds(
+    trained, ct_configs, ct_settings, ct_data
+):
+    settings = {**ct_settings, "attention": "cbam", "section": "val"}
+    folder = train(ct_configs, trained.parents[1], ["evaluate.json"], **settings)
+    found, expected = metrics_of(folder), metrics_of(trained)
+    assert found["metrics"]["auroc"] == pytest.approx(expected["metrics"]["auroc"])
+    assert found["metrics"]["val_loss"] == pytest.approx(expected["metrics"]["val_loss"], rel=1e-5)
+    assert found["thresholds"] == saved_thresholds(trained / "checkpoints" / "best.pt")
+
+
+def test_volumes_get_the_predictions_of_the_validation_with_nothing_but_the_checkpoint(
+    trained, ct_configs, ct_data, tmp_path
+):
+    best = trained / "checkpoints" / "best.pt"
+    infer(ct_configs, tmp_path, best, ct_data)
+    found = {row["case"]: row for row in rows_of(tmp_path / "predictions.csv")}
+    assert set(found) == {volume.name for volume in ct_rate.volumes(ct_data).volumes}
+    for expected in rows_of(trained / "predictions" / "val_predictions.csv"):
+        for name in LABELS:
+            value = float(found[expected["case"]][f"prob_{name}"])
+            assert value == pytest.approx(float(expected[f"prob_{name}"]), abs=1e-5)
+    content = json.loads((tmp_path / "predictions.json").read_text())
+    assert content["class_names"] == list(LABELS)
+
+
+def test_extracted_slices_and_volumes_get_the_same_predictions(trained, ct_configs, ct_data, slices_dir, tmp_path):
+    best = trained / "checkpoints" / "best.pt"
+    volumes, slices = (
+        rows_of(infer(ct_configs, tmp_path / name, best, inputs) / "predictions.csv")
+        for name, inputs in (("volumes", ct_data), ("slices", slices_dir))
+    )
+    assert [row["case"] for row in volumes] == [row["case"] for row in slices]
+    for a, b in zip(volumes, slices, strict=True):
+        assert all(float(a[f"prob_{n}"]) == pytest.approx(float(b[f"prob_{n}"]), abs=1e-5) for n in LABELS)
+
+
+def test_a_slice_network_is_scored_by_slice_and_volume_and_predicts_both(
+    ct_configs, ct_settings, ct_data, slices_dir, tmp_path
+):
+    settings = {**ct_settings, "architecture": "slice", "slices_dir": str(slices_dir), "in_channels": 3}
+    folder = train(ct_configs, tmp_path / "runs", **settings)
+    metrics = metrics_of(folder)
+    assert metrics["parts"]["name"] == "slices"
+    slices = rows_of(folder / "predictions" / "predictions_slices.csv")
+    volumes = rows_of(folder / "predictions" / "predictions_volumes.csv")
+    assert len(slices) == 3 * len(volumes)
+
+    best = folder / "checkpoints" / "best.pt"
+    by_slice = rows_of(infer(ct_configs, tmp_path / "s", best, slices_dir) / "predictions_volumes.csv")
+    by_volume = rows_of(infer(ct_configs, tmp_path / "v", best, ct_data) / "predictions.csv")
+    found = {row["case"]: row for row in by_volume}
+    for row in by_slice:
+        for name in LABELS:
+            assert float(row[f"prob_{name}"]) == pytest.approx(float(found[row["case"]][f"prob_{name}"]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"loss": "focal", "focal_balanced": True, "pooling": "mean", "cutmix_prob": 1.0, "optimizer": "sgd"},
+        {"loss": "bce", "attention": "se", "pooling": "max", "weighted_sampler": True, "scheduler": "cosine"},
+        {"loss": "asl", "multiscale": True, "mixup_prob": 1.0, "class_weights": False, "monitor": "auroc"},
+        {"backbone": "efficientnet_b0", "in_channels": 3, "unfreeze_epoch": 2, "classes": list(LABELS[7:10])},
+        {"architecture": "resnet3d", "volume_size": [32, 32, 32], "spacing": [8, 6, 6], "freeze_backbone": True},
+        {"architecture": "densenet3d", "volume_size": [32, 32, 32], "spacing": [8, 6, 6], "test_set": "random"},
+    ],
+    ids=["focal-mean-cutmix", "bce-se-max", "asl-multiscale-mixup", "efficientnet-3-labels", "resnet3d", "densenet3d"],
+)
+def test_every_choice_trains(ct_configs, ct_settings, tmp_path, changed):
+    folder = train(ct_configs, tmp_path, **{**ct_settings, "max_epochs": 2, "max_val_batches": 1, **changed})
+    history = metrics_of(folder)["history"]
+    assert [entry["epoch"] for entry in history] == [1, 2]
+    assert all(math.isfinite(entry["train_loss"]) for entry in history)
+    trained_parameters = [entry["trained_parameters"] for entry in history]
+    assert (trained_parameters[0] < trained_parameters[1]) == ("unfreeze_epoch" in changed)
+
+
+def test_columns_in_another_order_give_the_same_labels(ct_configs, ct_settings, ct_data, tmp_path):
+    folder = ct_data / "dataset" / "multi_abnormality_labels"
+    moved = {}
+    for split in ("train", "valid"):
+        rows = rows_of(folder / f"{split}_predicted_labels.csv")
+        moved[f"{split}_labels"] = str(tmp_path / f"{split}.csv")
+        with open(tmp_path / f"{split}.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0])[::-1])
+            writer.writeheader()
+            writer.writerows(rows)
+    run_folders = [
+        train(ct_configs, tmp_path / name, **ct_settings, **extra)
+        for name, extra in zip("ab", ({}, moved), strict=True)
+    ]
+    for section in ("train", "val", "test"):
+        first, second = (rows_of(run_folder / "splits" / f"fold_1_{section}.csv") for run_folder in run_folders)
+        assert first == second
+
+
+def test_torchvision_s_weights_are_loaded_and_stay_while_they_are_frozen(ct_configs, ct_settings, tmp_path):
+    reference = SliceClassifier(in_channels=3).backbone.state_dict()
+    torch.save({**reference, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, tmp_path / "r50.pth")
+    settings = {**ct_settings, "pretrained_path": str(tmp_path / "r50.pth"), "freeze_backbone": True}
+    folder = train(ct_configs, tmp_path / "runs", **settings, in_channels=3)
+    model = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["model"]
+    for key, value in reference.items():
+        assert torch.equal(model[f"slice_network.backbone.{key}"], value), key
+
+
+def test_exports_equal_the_eager_network_and_carry_settings_and_thresholds(trained, ct_configs, tmp_path):
+    best = str(trained / "checkpoints" / "best.pt")
+    common = {
+        "net_id": "network_def",
+        "key_in_ckpt": "model",
+        "ckpt_file": best,
+        "checkpoint": best,
+        "config_file": str(ct_configs / "inference.json"),
+        "meta_file": str(trained / "config" / "metadata.json"),
+    }
+    ckpt_export(filepath=str(tmp_path / "model.ts"), **common)
+    onnx_export(filepath=str(tmp_path / "model.onnx"), **common)
+    assert network_settings(tmp_path / "model.ts") == network_settings(best)
+    assert saved_thresholds(tmp_path / "model.ts") == saved_thresholds(best)
+
+    import onnxruntime
+
+    from monai_ext.networks import VolumeClassifier, load_model
+
+    eager = load_model(VolumeClassifier(SliceClassifier(attention="cbam")), best)
+    image = torch.rand(1, 3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected = eager(image).detach().numpy()
+    scripted = torch.jit.load(str(tmp_path / "model.ts")).eval()(image).detach().numpy()
+    np.testing.assert_allclose(scripted, expected, rtol=1e-5, atol=1e-5)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind", "text"),
+    [
+        ({"architecture": "slice"}, ConfigError, "extract-slices"),
+        ({"architecture": "resnet3d", "in_channels": 3}, ConfigError, "--in_channels 3: must be 1"),
+        ({"keep_best": 0}, ConfigError, "--keep_best 0"),
+        ({"classes": ["Nodule"]}, ConfigError, "Nodule"),
+        ({"dataset_dir": "absent"}, DataError, "demo-data ct_rate_multilabel"),
+    ],
+    ids=["slices-missing", "channels", "keep-best", "class", "no-data"],
+)
+def test_a_wrong_setting_is_told_in_one_sentence(ct_configs, ct_settings, tmp_path, changed, kind, text):
+    with pytest.raises(RuntimeError) as caught:
+        train(ct_configs, tmp_path, **{**ct_settings, **changed})
+    error = user_error(caught.value)
+    assert isinstance(error, kind)
+    assert text in str(error)
+
+
+def test_inference_refuses_another_order_of_the_labels(trained, ct_configs, ct_data, tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        infer(ct_configs, tmp_path, trained / "checkpoints" / "best.pt", ct_data, classes=list(LABELS[::-1]))
+    assert isinstance(user_error(caught.value), WeightsError)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [(["train.json"], "train"), (["train.json", "evaluate.json"], "train"), (["inference.json"], "infer")],
+    ids=["train", "evaluate", "inference"],
+)
+def test_monai_finds_all_its_properties_without_weights(ct_configs, ct_settings, names, kind, tmp_path):
+    known = {key for name in names for key in json.loads((ct_configs / name).read_text())}
+    workflow = ConfigWorkflow(
+        config_file=[str(ct_configs / name) for name in names],
+        workflow_type=kind,
+        logging_file=False,
+        output_dir=str(tmp_path / "runs"),
+        **{key: value for key, value in ct_settings.items() if key in known},
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    assert list(tmp_path.rglob("run_*")) == [], "looking at a bundle must not start a run"
+
+
+def test_monai_verifies_the_network_s_shapes_without_weights_or_data(ct_configs):
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(ct_configs / "metadata.json"),
+        config_file=str(ct_configs / "inference.json"),
+        device="cpu",
+    )
