@@ -1,18 +1,20 @@
 """P3, P4: prediction from Zarr to Zarr, against MONAI's sliding window in memory and its ``ZarrAvgMerger``.
 
 Run ``python benchmarks/bench_zarr_inference.py [--quick] [--repeats 3]``. Networks of about 10 ms and 350 ms a window
-(layers are added until it takes that long), volumes of 1, 4 and 16 times the size, one thread of torch each. Every side
-runs in a process of its own, in turn, from reading the input to the written output, imports not counted: whole time
-over the network's own (the calls' number times a call's time, measured alone), and by how much the process grows. Ours,
-with its default blocks, is checked against MONAI's first. ``ZarrAvgMerger`` has no Gaussian weights, and another grid
-at the ends. Memory is the peak of a whole process on volumes that are several blocks long along each axis, so that a
-block in the middle, with windows on all sides, is among them at every size; ``--memory`` for this part alone.
+(layers are added until it takes that long on one thread), volumes of 1, 4 and 16 times the size. One thread of torch
+each, and for 10 ms also one a core: ours then computes so many batches at once. Every side runs in a process of its
+own, in turn, from reading the input to the written output, imports not counted: whole time over the network's own (the
+calls' number times a call's time, measured alone), and by how much the process grows. Ours, with its default blocks,
+is checked against MONAI's first. ``ZarrAvgMerger`` has no Gaussian weights, and another grid at the ends. Memory is the
+peak of a whole process on volumes that are several blocks long along each axis, so that a block in the middle, with
+windows on all sides, is among them at every size; ``--memory`` for this part alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -85,6 +87,7 @@ def ours(network: nn.Module, source: Path, output: Path, block_size: tuple[int, 
         targets=TARGETS,
         chunk_size=CHUNK,
         block_size=block_size,
+        network_threads=torch.get_num_threads(),
         progress=False,
     )
     predict(source, output)
@@ -131,13 +134,14 @@ def measured(side: str, depth: int, source: Path, output: Path) -> dict[str, flo
     return {**found, "network": found["calls"] * call_seconds(network)}
 
 
-def in_a_process(side: str, depth: int, source: Path, output: Path) -> dict[str, float] | str:
-    command = [sys.executable, __file__, "--side", side, "--depth", str(depth), str(source), str(output)]
+def in_a_process(side: str, depth: int, source: Path, output: Path, threads: int = 1) -> dict[str, float] | str:
+    options = ["--side", side, "--depth", str(depth), "--threads", str(threads)]
+    command = [sys.executable, __file__, *options, str(source), str(output)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else done.stderr.splitlines()[-1]
 
 
-def compare(milliseconds: int, size: int, repeats: int, folder: Path) -> None:
+def compare(milliseconds: int, size: int, repeats: int, folder: Path, threads: int = 1) -> None:
     source, depth = folder / f"{size}.zarr", depth_for(milliseconds)
     if not source.exists():
         values = np.random.default_rng(0).integers(1, 255, SIZES[size]).astype(np.uint8)
@@ -145,18 +149,19 @@ def compare(milliseconds: int, size: int, repeats: int, folder: Path) -> None:
     found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     for repeat in range(repeats):
         for side in SIDES:
-            result = in_a_process(side, depth, source, folder / f"{milliseconds} {size} {repeat} {side}")
+            output = folder / f"{milliseconds} {size} {threads} {repeat} {side}"
+            result = in_a_process(side, depth, source, output, threads)
             if isinstance(result, str):
                 print(f"    {side} fails: {result[:150]}")
             else:
                 found[side].append(result)
     first, second = (
-        zarr.open_array(folder / f"{milliseconds} {size} 0 {side}" / "sheet.zarr" / "0", mode="r")[:].astype(int)
+        zarr.open_array(folder / f"{milliseconds} {size} {threads} 0 {side}" / "sheet.zarr" / "0", mode="r")
         for side in ("ours", "MONAI in memory")
     )
-    if np.abs(first - second).max() > 1:
+    if np.abs(first[:].astype(int) - second[:].astype(int)).max() > 1:
         raise SystemExit("the outputs differ")
-    print(f"P3 {milliseconds} ms a window, {size} times the volume {SIZES[size]}:")
+    print(f"P3 {milliseconds} ms a window, {size} times the volume {SIZES[size]}, {threads} threads of torch:")
     for side, results in found.items():
         if results:
             seconds, over = (
@@ -188,18 +193,23 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--side", choices=SIDES)
     parser.add_argument("--depth", type=int)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("paths", type=Path, nargs="*")
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     if options.side:
         print(json.dumps(measured(options.side, options.depth, *options.paths)))
         return
-    cases = [(10, 1), (10, 4)] if options.quick else [(10, 1), (10, 4), (10, 16), (350, 1)]
+    cores = len(os.sched_getaffinity(0))
+    cases = [(10, 1, 1), (10, 4, 1)]
+    if not options.quick:
+        cases += [(10, 16, 1), (10, 4, cores), (10, 16, cores), (350, 1, 1)]
     with tempfile.TemporaryDirectory() as folder:
         if not options.quick:
             compare_memory(Path(folder))
-        for milliseconds, size in cases if not options.memory else []:
-            compare(milliseconds, size, 1 if options.quick or milliseconds > 100 else options.repeats, Path(folder))
+        for milliseconds, size, threads in cases if not options.memory else []:
+            repeats = 1 if options.quick or milliseconds > 100 else options.repeats
+            compare(milliseconds, size, repeats, Path(folder), threads)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,9 @@ def predict_zarr(
     zarr_format: Annotated[int, typer.Option("--zarr_format", help="3 with OME-Zarr 0.5, or 2 with 0.4.")] = 3,
     pyramid_levels: Annotated[int, typer.Option("--pyramid_levels", help="Coarser levels to add at the end.")] = 0,
     device: Annotated[str | None, typer.Option("--device", help="Default this process's GPU, else the CPU.")] = None,
+    network_threads: Annotated[
+        int, typer.Option("--network_threads", help="Batches at the same time; on a CPU more are faster.")
+    ] = 1,
     engine: Annotated[str, typer.Option("--engine", help="eager, compiled or torchscript.")] = "eager",
     precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",
     part: Annotated[int | None, typer.Option("--part", help="Number of this process, from 0.")] = None,
@@ -85,6 +88,7 @@ def predict_zarr(
         output_targets=names or None,
         dtypes=dict(_pair(choice) for choice in dtype or []),
         device=device,
+        network_threads=network_threads,
         engine=engine,
         precision=precision,
         test_time_flips=test_time_flips,

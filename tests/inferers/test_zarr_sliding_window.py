@@ -143,6 +143,20 @@ def test_parts_give_the_same_bytes(undisturbed, tmp_path, parts):
     assert tree(tmp_path / "out") == tree(undisturbed / "out")
 
 
+@pytest.fixture
+def torch_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_batches_at_the_same_time_give_the_same_bytes(undisturbed, tmp_path, torch_threads):
+    for batches, folder in ((1, "alone"), (3, "together")):
+        torch_threads(batches)
+        predictor(network_threads=batches)(undisturbed / "in.zarr", tmp_path / folder)
+    assert tree(tmp_path / "together") == tree(tmp_path / "alone")
+
+
 def test_every_block_alone_gives_the_same_bytes(undisturbed, tmp_path):
     job = predictor(pyramid_levels=2).job(undisturbed / "in.zarr", tmp_path / "out")
     for block in reversed(range(len(job.grid))):
@@ -228,6 +242,7 @@ def test_a_volume_of_another_type_and_layout(tmp_path):
         ({"dtypes": {"sheet": "int32"}}, "holds scores"),
         ({"test_time_flips": "t"}, "test_time_flips"),
         ({"pyramid_levels": -1}, "pyramid_levels"),
+        ({"network_threads": 0}, "network_threads"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from monai_ext.inferers.streaming.geometry import BlockGrid, Region
 from monai_ext.inferers.streaming.ledger import Ledger
 from monai_ext.inferers.streaming.metadata import VoxelSpace
 from monai_ext.inferers.streaming.output import OutputStore
+from monai_ext.inferers.streaming.predicting import predicted, threads_of_each
 from monai_ext.inferers.streaming.predictor import WindowPredictor
 from monai_ext.inferers.streaming.pyramid import finish
 from monai_ext.inferers.streaming.selection import Selection
@@ -58,6 +59,7 @@ class ZarrJob:
         ledger: what is finished.
         space: where the voxels lie.
         pyramid_levels: how many coarser levels to add at the end.
+        network_threads: batches that the network computes at the same time.
         progress: show a bar on a terminal.
     """
 
@@ -70,6 +72,7 @@ class ZarrJob:
     ledger: Ledger
     space: VoxelSpace
     pyramid_levels: int
+    network_threads: int
     progress: bool
 
     @cached_property
@@ -104,21 +107,22 @@ class ZarrJob:
         with (
             torch.inference_mode(),
             _same_algorithms(self.predictor.device),
-            _BlockWriter(self.store, self.ledger) as writer,
+            _BlockWriter(self.store, self.ledger, threads_of_each(self.network_threads)) as writer,
             tqdm(
                 total=voxels, unit="voxel", unit_scale=True, disable=None if self.progress else True, desc="blocks"
             ) as bar,
             Ahead(self.steps.of(blocks), _BATCHES_AHEAD) as steps,
+            closing(predicted(steps, self.predictor, self.network_threads)) as answers,
         ):
-            for step in steps:
+            for step, logits in answers:
                 match step:
                     case BeginBlock():
                         blend.begin(step.region)
                     case Windows():
-                        blend.add(self.predictor(step.batch), step.starts)
+                        blend.add(logits or {}, step.starts)
                     case EndBlock():
-                        logits = blend.finish(step.region, step.following)
-                        writer.write(step.block, step.region, logits, step.kept)
+                        blended = blend.finish(step.region, step.following)
+                        writer.write(step.block, step.region, blended, step.kept)
                         bar.update(_voxels(step.region))
                     case EmptyBlock():
                         writer.skip(step.block)
@@ -139,10 +143,9 @@ class ZarrJob:
 class _BlockWriter:
     """Activates and writes blocks in a thread while the network goes on; records each when it is on the disk."""
 
-    def __init__(self, store: OutputStore, ledger: Ledger) -> None:
+    def __init__(self, store: OutputStore, ledger: Ledger, threads: int) -> None:
         self._store, self._ledger = store, ledger
-        # The number of threads is a setting of each thread, and part of what the bytes depend on.
-        self._executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
+        self._executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
         self._waiting: deque[Future[None]] = deque()
 
     def __enter__(self) -> _BlockWriter:

@@ -27,6 +27,7 @@ from monai_ext.inferers.streaming.launcher import part_of_launcher
 from monai_ext.inferers.streaming.ledger import Ledger
 from monai_ext.inferers.streaming.metadata import voxel_space
 from monai_ext.inferers.streaming.output import OutputStore
+from monai_ext.inferers.streaming.predicting import threads_of_each
 from monai_ext.inferers.streaming.predictor import Normalize, WindowPredictor
 from monai_ext.inferers.streaming.reading import InputVolume
 from monai_ext.inferers.streaming.selection import Box, Selection
@@ -54,8 +55,8 @@ class ZarrSlidingWindow:
     The numbers are those of MONAI's ``SlidingWindowInferer`` (to 1e-5), logits blended before the activation. Every
     finished block is recorded; a call that was killed is repeated as it is, and goes on. Any number of processes share
     the work without locks. The output has the same bytes whoever computed what, and how often it was killed, on the
-    same kind of device, with the same versions and the same number of threads: what the bytes depend on is in
-    ``<output>/ledger/settings.json``, and another call with other settings is refused.
+    same kind of device, with the same versions and the same number of threads for a batch: what the bytes depend on is
+    in ``<output>/ledger/settings.json``, and another call with other settings is refused.
 
     Blocks whose windows read nothing but 0 are skipped; they read as 0.
 
@@ -78,6 +79,8 @@ class ZarrSlidingWindow:
         normalize: of each batch (B, 1, Z, Y, X) float32, window by window, such as
             `monai_ext.transforms.NormalizeVolume`.
         device: of the network; default this process's GPU, else the CPU.
+        network_threads: batches that the network computes at the same time, each with its share of torch's threads. On
+            a CPU and for small windows more than one is faster; the memory of a batch is needed so many times.
         engine, precision: see `prepare_for_inference`. "auto" is refused: each process could choose another one.
         test_time_flips: axes of "zyx"; the logits are the mean over all flips along them.
         chunk_size: voxels of a chunk of the output.
@@ -113,6 +116,7 @@ class ZarrSlidingWindow:
         dtypes: Mapping[str, str] | None = None,
         normalize: Normalize | None = None,
         device: str | torch.device | None = None,
+        network_threads: int = 1,
         engine: str = "eager",
         precision: str = "fp32",
         test_time_flips: Sequence[str] = (),
@@ -132,6 +136,8 @@ class ZarrSlidingWindow:
             raise ConfigError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+        if network_threads < 1:
+            raise ConfigError(f"network_threads must be at least 1, got {network_threads}")
         if pyramid_levels < 0:
             raise ConfigError(f"pyramid_levels must be at least 0, got {pyramid_levels}")
         if "auto" in (engine, precision):
@@ -145,6 +151,7 @@ class ZarrSlidingWindow:
         self.shard_size = None if shard_size is None else _counts("shard_size", shard_size)
         self.block_size = None if block_size is None else _counts("block_size", block_size)
         self.zarr_format, self.pyramid_levels, self.progress = zarr_format, pyramid_levels, progress
+        self.network_threads = network_threads
         self.device = default_device() if device is None else torch.device(device)
         self._settings = {
             "network": {"type": type(network).__name__, "weights": _digest(network), **dict(identity or {})},
@@ -222,7 +229,7 @@ class ZarrSlidingWindow:
                 "mask": None if mask is None else fingerprint(mask),
                 "bbox": None if bbox is None else [list(part) for part in bbox],
                 **self._geometry(volume.shape, block_size),
-                **_surroundings(self.device),
+                **_surroundings(self.device, threads_of_each(self.network_threads)),
             }
         )
         space = voxel_space(input, level)
@@ -230,7 +237,17 @@ class ZarrSlidingWindow:
         weights = compute_importance_map(self.roi_size, self.mode, device=self.device)
         steps = Steps(volume, grid, axes, selection, self.batch_size, pin=self.device.type == "cuda")
         return ZarrJob(
-            grid, selection, steps, self.predictor, weights, store, ledger, space, self.pyramid_levels, self.progress
+            grid,
+            selection,
+            steps,
+            self.predictor,
+            weights,
+            store,
+            ledger,
+            space,
+            self.pyramid_levels,
+            self.network_threads,
+            self.progress,
         )
 
     def _geometry(self, shape: Size, block_size: Size) -> dict[str, Any]:
@@ -248,9 +265,9 @@ class ZarrSlidingWindow:
         }
 
 
-def _surroundings(device: torch.device) -> dict[str, Any]:
+def _surroundings(device: torch.device, threads_of_a_batch: int) -> dict[str, Any]:
     """What else the bytes depend on, but for the models of CPUs and GPUs, which may change the last bits."""
-    threads = {"threads": torch.get_num_threads()} if device.type == "cpu" else {}
+    threads = {"threads": threads_of_a_batch} if device.type == "cpu" else {}
     return {"device": device.type, "torch": torch.__version__, **threads}
 
 
