@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 BUNDLE ?= brats_resnet50
+# Processes that run tests, a file each.
+JOBS ?= 2
 
 .PHONY: help setup demo test test-slow lint bench clean
 
@@ -30,7 +32,7 @@ demo: setup
 	@echo "  pages:  $(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow --timeout 1500
