@@ -99,7 +99,7 @@ class CascadeBatch:
         if counts[REFUSED] or counts[BROKEN] or self.problems or any(record.notes for record in records):
             raise IncompleteError(
                 f"{counts[ADMITTED]} of {len(records)} series admitted, {counts[REFUSED]} refused, {counts[BROKEN]} "
-                f"broken, {len(self.problems)} files with problems; {self.output_dir / 'report.html'} tells why"
+                f"broken, {len(self.problems)} other files with problems; {self.output_dir / 'report.html'} tells why"
             )
         return report
 

@@ -110,7 +110,7 @@ def find_lesions(mask: np.ndarray, image: SeriesImage, min_size: float) -> tuple
     lesions = [
         Lesion(
             int(sizes[index]),
-            float(sizes[index] * image.voxel_volume) if image.has_geometry else None,
+            round(float(sizes[index] * image.voxel_volume), 3) if image.has_geometry else None,
             tuple(sorted(int(numbers[n]) for n in np.flatnonzero((parts == index + 1).any(axis=(1, 2))))),
         )
         for index in np.flatnonzero(large)

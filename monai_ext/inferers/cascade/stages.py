@@ -118,4 +118,11 @@ class CascadeStages:
 
 
 def _classes(saved: Mapping[str, Any], file: Path) -> list[str]:
-    return list(saved.get("classes") or load_class_map(file.with_name("class_map.json")))
+    names = list(saved.get("classes") or [])
+    beside = file.with_name("class_map.json")
+    if beside.is_file() and load_class_map(beside) != names:
+        raise WeightsError(
+            f"{beside}: has the classes {', '.join(load_class_map(beside))}, but {file.name} beside it "
+            f"{', '.join(names)}; copy both from one training"
+        )
+    return names
