@@ -132,7 +132,6 @@ def test_exports_of_checkpoints_give_what_the_checkpoints_give(series, trained, 
             key_in_ckpt="model",
             stage=stage,
             models_dir=str(trained),
-            bundle_root=str(tmp_path),
         )
     infer(series, tmp_path / "eager", trained, **OPEN, intermediate=True)
     infer(series, tmp_path / "exported", models, **OPEN, intermediate=True, weights="model.ts")

@@ -24,7 +24,8 @@ def test_masks_come_back_where_the_slices_were(shape, size):
     y, x = np.mgrid[: shape[0], : shape[1]] / (np.reshape(shape, (2, 1, 1)) - 1)
     centres = [(0.3, 0.6), (0.7, 0.25)]
     slices = np.stack([np.exp(-((y - a) ** 2 + (x - b) ** 2) / 0.01) for a, b in centres])[:, None]
-    found = SliceStage(Same(), preparation(size)).mask_probabilities(slices.astype(np.float32))
+    stage = SliceStage(Same(), preparation(size))
+    found = stage.mask_probabilities(stage.prepare(slices.astype(np.float32)), shape)
     assert found.shape == (2, *shape)
     for one, (a, b) in zip(found, centres, strict=True):
         middle = np.array([(one * y).sum(), (one * x).sum()]) / one.sum()
@@ -35,26 +36,36 @@ def test_slices_of_the_network_s_size_come_back_exactly():
     slices = np.random.default_rng(0).random((3, 1, 48, 32), dtype=np.float32)
     stage = SliceStage(Same(), preparation(48), batch_size=2)
     expected = [preparation(48)({"image": one})["image"][0, :, 8:40] for one in slices]
-    np.testing.assert_allclose(stage.mask_probabilities(slices), np.stack(expected), atol=2e-6)
+    found = stage.mask_probabilities(stage.prepare(slices), (48, 32))
+    np.testing.assert_allclose(found, np.stack(expected), atol=2e-6)
 
 
 def test_class_probabilities_do_not_depend_on_the_batch_size():
     slices = spine("T1w")[0].slices()
-    few, many = (
-        SliceStage(RULES["sequence"], preparation(SIZE), ("a", "b"), batch_size=size).class_probabilities(slices)
-        for size in (1, 16)
-    )
+    stages = [SliceStage(RULES["sequence"], preparation(SIZE), ("a", "b"), batch_size=size) for size in (1, 16)]
+    few, many = (stage.class_probabilities(stage.prepare(slices)) for stage in stages)
     np.testing.assert_allclose(few, many)
     np.testing.assert_allclose(few.sum(axis=1), 1)
 
 
 def test_a_network_of_another_kind_is_refused():
-    slices = spine()[0].slices()
-    mask, classifier = Same(), RULES["sequence"]
+    mask = SliceStage(Same(), preparation(SIZE), ("a", "b"), name="anatomy")
+    classifier = SliceStage(RULES["sequence"], preparation(SIZE), name="cord")
+    prepared = mask.prepare(spine()[0].slices())
     with pytest.raises(WeightsError, match=r"stage 'anatomy'.*class map has 2 names"):
-        SliceStage(mask, preparation(SIZE), ("a", "b"), name="anatomy").class_probabilities(slices)
+        mask.class_probabilities(prepared)
     with pytest.raises(WeightsError, match=r"stage 'cord'.*a mask of one channel"):
-        SliceStage(classifier, preparation(SIZE), name="cord").mask_probabilities(slices)
+        classifier.mask_probabilities(prepared, (40, 48))
+
+
+def test_outputs_that_are_no_numbers_are_an_error_and_no_empty_mask():
+    class Broken(torch.nn.Module):
+        def forward(self, x):
+            return x * float("nan")
+
+    stage = SliceStage(Broken(), preparation(SIZE), name="lesion")
+    with pytest.raises(WeightsError, match="stage 'lesion': its network gives values that are no numbers"):
+        stage.mask_probabilities(stage.prepare(spine()[0].slices()), (40, 48))
 
 
 @pytest.mark.parametrize("oblique", [0.0, 9.0], ids=["straight", "oblique"])
