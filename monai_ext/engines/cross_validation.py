@@ -21,7 +21,7 @@ from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTr
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
 from monai_ext.metrics import best_threshold, bootstrap_intervals, classification_metrics, fit_platt
 from monai_ext.networks import network_settings
-from monai_ext.overrides import check_overrides, knobs
+from monai_ext.overrides import apply_dataset_settings, check_overrides, knobs
 
 logger = logging.getLogger("monai_ext")
 
@@ -99,6 +99,7 @@ class CrossValidation:
         parser = ConfigParser()
         parser.read_config(f=self.config_file)
         parser.update({"bundle_root": self.root, **self.overrides, "fold": fold})
+        apply_dataset_settings(parser, self.overrides)
         parser.parse()
         return parser
 
