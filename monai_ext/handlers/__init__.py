@@ -18,6 +18,7 @@ from monai_ext.handlers.prediction_writer import PredictionWriter
 from monai_ext.handlers.progressive_unfreeze import ProgressiveUnfreeze
 from monai_ext.handlers.run_records import RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
+from monai_ext.handlers.segmentation_outputs import SegmentationOutputs
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
 from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.handlers.standard_evaluation import StandardEvaluation
@@ -47,6 +48,7 @@ __all__ = [
     "ProgressiveUnfreeze",
     "RunRecords",
     "SaveClassMap",
+    "SegmentationOutputs",
     "SlicePreviews",
     "StandardEvaluation",
     "StandardTraining",
