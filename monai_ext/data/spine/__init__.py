@@ -15,6 +15,7 @@ from monai_ext.data.spine.class_folders import class_items, class_names, load_cl
 from monai_ext.data.spine.folders import split_by_patient
 from monai_ext.data.spine.image import SeriesImage
 from monai_ext.data.spine.image_mask import image_mask_items
+from monai_ext.data.spine.inference import inference_series
 from monai_ext.data.spine.series import Series, find_series
 from monai_ext.data.spine.slices import read_slice
 from monai_ext.data.spine.stage import check_stage, stage_classes, stage_items
@@ -30,6 +31,7 @@ __all__ = [
     "class_weights",
     "find_series",
     "image_mask_items",
+    "inference_series",
     "load_class_map",
     "read_slice",
     "sample_weights",
