@@ -70,7 +70,7 @@ def apply_dataset_settings(parser: Any, overrides: Iterable[str] = ()) -> None:
         return
     settings = read_json(file)
     if not isinstance(settings, dict):
-        raise ConfigError(f"--dataset_settings {file}: must hold settings by name, as in {{\"image_size\": 224}}")
+        raise ConfigError(f'--dataset_settings {file}: must hold settings by name, as in {{"image_size": 224}}')
     allowed = parser.get("dataset_knobs")
     for key in settings:
         if key not in allowed:

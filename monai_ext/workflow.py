@@ -19,8 +19,8 @@ from typing import Any
 
 from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
 from monai_ext.errors import ConfigError
-from monai_ext.overrides import check_choices, check_overrides
 from monai_ext.overrides import apply_dataset_settings as _apply_dataset_settings
+from monai_ext.overrides import check_choices, check_overrides
 
 _WORKFLOW_ARGUMENTS = {
     "meta_file",

@@ -67,8 +67,9 @@ class CascadeTraining:
         for stage in stages:
             if stage not in STAGES:
                 raise ConfigError(f"--stages {stage}: unknown (choices: {', '.join(STAGES)})")
-        self.files = [config_file] if isinstance(config_file, str) else list(config_file)
-        self.configs = Path(self.files[0]).absolute().parent
+        files = [config_file] if isinstance(config_file, str) else config_file
+        self.files = [str(Path(file).absolute()) for file in files]
+        self.configs = Path(self.files[0]).parent
         self.stages = [stage for stage in STAGES if stage in stages]
         self.output_dir = Path(output_dir).absolute()
         self.settings = {stage: _of_stage(overrides or {}, stage) for stage in self.stages}

@@ -16,7 +16,7 @@ from monai_ext.networks.slice_backbones import SliceResNet
 
 
 class BackboneUNet(FlexibleUNet):
-    """Logits of a mask from a slice.
+    """Logits of a mask from a slice. It can be traced at one size (320 x 320, say), not scripted.
 
     Args:
         backbone: ``"resnet18"`` or ``"resnet50"``.

@@ -27,7 +27,7 @@ LABELS = {
 }
 # By how much the U-Nets divide an edge of their input.
 _DIVISORS = {"cord_unet": 16, "attention_unet": 16, "flexible_unet": 32}
-_CLASSIFIERS = ("resnet18", "resnet50", "efficientnet_b0")
+_CLASSIFIERS: tuple[str, ...] = ("resnet18", "resnet50", "efficientnet_b0")
 
 
 def check_stage(task: str, labels: str, network: str, loss: str, image_size: int) -> None:
@@ -41,13 +41,14 @@ def check_stage(task: str, labels: str, network: str, loss: str, image_size: int
         raise ConfigError(f"--labels {labels}: must be one of {', '.join(LABELS)}")
     if LABELS[labels] != task:
         raise ConfigError(f"--labels {labels}: is for --task {LABELS[labels]}, not {task}")
-    others = _DIVISORS if task == "classification" else _CLASSIFIERS
+    fitting, others = _CLASSIFIERS, tuple(_DIVISORS)
+    if task == "segmentation":
+        fitting, others = others, fitting
     if network in others:
-        fitting = _CLASSIFIERS if task == "classification" else _DIVISORS
         raise ConfigError(f"--network {network}: isn't for --task {task}; choose {', '.join(fitting)}")
     if (loss == "cross_entropy") != (task == "classification"):
-        fitting = "cross_entropy" if task == "classification" else "dice or dice_ce"
-        raise ConfigError(f"--loss {loss}: isn't for --task {task}; choose {fitting}")
+        choice = "cross_entropy" if task == "classification" else "dice or dice_ce"
+        raise ConfigError(f"--loss {loss}: isn't for --task {task}; choose {choice}")
     divisor = _DIVISORS.get(network, 1)
     if image_size % divisor:
         raise ConfigError(f"--image_size {image_size}: must be a multiple of {divisor} for --network {network}")
