@@ -2,6 +2,7 @@
 
 from monai_ext.handlers.best import BestEpoch
 from monai_ext.handlers.checkpoint import Checkpoints
+from monai_ext.handlers.class_map import SaveClassMap
 from monai_ext.handlers.classification_outputs import ClassificationOutputs
 from monai_ext.handlers.deferred_reweighting import DeferredReweighting
 from monai_ext.handlers.early_stopping import EarlyStopping
@@ -17,6 +18,7 @@ from monai_ext.handlers.prediction_writer import PredictionWriter
 from monai_ext.handlers.progressive_unfreeze import ProgressiveUnfreeze
 from monai_ext.handlers.run_records import RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
+from monai_ext.handlers.segmentation_outputs import SegmentationOutputs
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
 from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.handlers.standard_evaluation import StandardEvaluation
@@ -45,6 +47,8 @@ __all__ = [
     "PredictionWriter",
     "ProgressiveUnfreeze",
     "RunRecords",
+    "SaveClassMap",
+    "SegmentationOutputs",
     "SlicePreviews",
     "StandardEvaluation",
     "StandardTraining",

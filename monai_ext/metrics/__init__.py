@@ -1,6 +1,11 @@
 """What scikit-learn and MONAI don't give: metrics over all cases of all processes, intervals, calibration."""
 
-from monai_ext.metrics.bootstrap import bootstrap_interval, bootstrap_intervals, multi_label_intervals
+from monai_ext.metrics.bootstrap import (
+    bootstrap_interval,
+    bootstrap_intervals,
+    multi_label_intervals,
+    segmentation_intervals,
+)
 from monai_ext.metrics.calibration import apply_platt, best_threshold, fit_platt, reliability_curve
 from monai_ext.metrics.case_metric import ClassificationCases
 from monai_ext.metrics.classification import ClassificationResult, Mistakes, classification_metrics
@@ -9,6 +14,8 @@ from monai_ext.metrics.multi_label import MultiLabelResult, choose_thresholds, m
 from monai_ext.metrics.multi_target import MultiTargetResult, PatchRecord
 from monai_ext.metrics.parts import merge_label_parts, merge_parts
 from monai_ext.metrics.patch_metric import MultiTargetPatches
+from monai_ext.metrics.segmentation import SegmentationResult, SliceRecord
+from monai_ext.metrics.slice_metric import SegmentationCases
 
 __all__ = [
     "ClassificationCases",
@@ -19,6 +26,9 @@ __all__ = [
     "MultiTargetPatches",
     "MultiTargetResult",
     "PatchRecord",
+    "SegmentationCases",
+    "SegmentationResult",
+    "SliceRecord",
     "apply_platt",
     "best_threshold",
     "bootstrap_interval",
@@ -31,4 +41,5 @@ __all__ = [
     "multi_label_intervals",
     "multi_label_metrics",
     "reliability_curve",
+    "segmentation_intervals",
 ]

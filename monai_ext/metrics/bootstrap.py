@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from monai_ext.metrics.classification import ClassificationResult, FloatArray, IntArray, scalar_metrics
 from monai_ext.metrics.multi_label import MultiLabelResult
 from monai_ext.metrics.multi_label_scores import LabelScores
+from monai_ext.metrics.segmentation import SegmentationResult
 
 # Numbers of all resamples that are looked at together, so that some 100 MB are enough.
 _ENTRIES = 4_000_000
@@ -91,13 +92,39 @@ def multi_label_intervals(
         }
         for metric, column in {**overall, **columns}.items():
             values.setdefault(metric, []).append(column)
-    tails = [(1 - level) / 2, (1 + level) / 2]
+    return _percentiles({metric: np.concatenate(parts) for metric, parts in values.items()}, level)
+
+
+def segmentation_intervals(
+    result: SegmentationResult, level: float = 0.95, n: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals by a bootstrap over patients, of every metric in 0..1: slices of a patient are alike.
+
+    Args:
+        result: of `monai_ext.metrics.SegmentationCases`.
+        level: coverage, 0..1.
+        n: number of resamples.
+        seed: of the resampling.
+
+    Returns:
+        metric → ``(low, high)``, without what can't be computed in more than one resample of twenty; nothing for
+        fewer than two patients.
+    """
+    _check_arguments(level, n)
+    total = len(result.patients)
+    if total < 2:
+        return {}
+    counts = np.random.default_rng(seed).multinomial(total, np.full(total, 1 / total), size=n)
+    return _percentiles(result.scores(counts.astype(np.float64)), level)
+
+
+def _percentiles(values: dict[str, FloatArray], level: float) -> dict[str, tuple[float, float]]:
+    """Ends of the intervals of what is computable in 19 of 20 resamples at least."""
     intervals = {}
-    for metric, parts in values.items():
-        found = np.concatenate(parts)
-        found = found[np.isfinite(found)]
-        if len(found) >= 0.95 * n:
-            low, high = np.quantile(found, tails)
+    for metric, found in values.items():
+        finite = found[np.isfinite(found)]
+        if len(finite) >= 0.95 * len(found):
+            low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
             intervals[metric] = (float(low), float(high))
     return intervals
 

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from monai_ext.io import atomic_path
-from monai_ext.metrics import ClassificationResult, MultiLabelResult, reliability_curve
+from monai_ext.metrics import ClassificationResult, MultiLabelResult, SegmentationResult, reliability_curve
 from monai_ext.reports.label_plots import label_figures
+from monai_ext.reports.segmentation_plots import segmentation_figures
 from monai_ext.reports.style import (
     COLOURS,
     MANY_LINES,
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 History = Sequence[Mapping[str, Any]]
+Result = ClassificationResult | MultiLabelResult | SegmentationResult
 # Ends of the names of entries that may happen to lie in 0..1.
-_NO_SHARE = ("_angle", "_mae", "seconds")
+_NO_SHARE = ("_angle", "_mae", "_slices", "seconds")
 
 
 def loss_curves(history: History, best_epoch: int | None = None) -> Figure:
@@ -205,7 +207,7 @@ def class_counts(counts: Mapping[str, Mapping[str, int]], cases: str | None = No
 
 def figures(
     history: History = (),
-    result: ClassificationResult | MultiLabelResult | None = None,
+    result: Result | None = None,
     best_epoch: int | None = None,
     counts: Mapping[str, Mapping[str, int]] | None = None,
     cases: str | None = None,
@@ -231,6 +233,8 @@ def figures(
         drawn["learning_curves"] = learning_curves(history, best_epoch, cases, parts)
     if isinstance(result, MultiLabelResult):
         drawn |= label_figures(result, cases)
+    elif isinstance(result, SegmentationResult):
+        drawn |= segmentation_figures(result)
     elif result is not None and result.confusion_matrix:
         drawn["confusion_matrix"] = confusion_matrix(result.confusion_matrix, result.class_names)
         if len(result.class_names) > 2:
@@ -249,7 +253,7 @@ def figures(
 def save_all(
     run_plots_dir: str | Path,
     history: History,
-    result: ClassificationResult | MultiLabelResult | None = None,
+    result: Result | None = None,
     best_epoch: int | None = None,
     counts: Mapping[str, Mapping[str, int]] | None = None,
     cases: str | None = None,

@@ -1,0 +1,177 @@
+"""Slices with one mask through everything that writes results."""
+
+import csv
+import json
+
+import pytest
+import torch
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import ValidationHandler
+from monai.losses import DiceLoss
+
+from monai_ext import runs
+from monai_ext.engines import TrainingStep
+from monai_ext.handlers import SegmentationOutputs, StandardEvaluation, StandardTraining
+from monai_ext.metrics import SegmentationCases
+from monai_ext.networks import read_checkpoint
+
+LOSS = DiceLoss(sigmoid=True, smooth_nr=1, smooth_dr=1)
+
+
+def slices(count=8):
+    """Bright squares are the lesions; every fourth slice has none. Three patients."""
+    items = []
+    for index in range(count):
+        label = torch.zeros(1, 16, 16)
+        if index % 4 != 3:
+            label[:, 3 : 7 + index, 4:10] = 1
+        noise = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(index))
+        patient = f"p{index % 3}"
+        item = {"image": 2 * label - 1 + 0.8 * noise, "label": label, "patient": patient}
+        items.append({**item, "case": f"{patient}/{index}", "index": index})
+    return items
+
+
+def make_evaluator(network, handlers=()):
+    return SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(Dataset(slices()), batch_size=3),
+        network=network,
+        key_val_metric={"dice": SegmentationCases(LOSS)},
+        val_handlers=list(handlers),
+    )
+
+
+def make_network():
+    torch.manual_seed(0)
+    return torch.nn.Conv2d(1, 1, 3, padding=1)
+
+
+def rows(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def taken():
+    """Outputs that hold the result of a validation."""
+    engine = make_evaluator(torch.nn.Identity())
+    engine.run()
+    outputs = SegmentationOutputs()
+    outputs.take(engine)
+    return outputs
+
+
+def test_metrics_are_plain_and_have_intervals_when_asked(taken):
+    content = json.loads(json.dumps(taken.metrics(intervals=True), allow_nan=False))
+    assert (content["task"], content["target"], content["cases"]) == ("segmentation", "lesion", "slices")
+    assert content["metrics"]["empty_slices"] == 2
+    assert content["metrics"]["val_loss"] == taken.result.metrics["loss"]
+    low, high = content["intervals"]["dice"]
+    assert low <= content["metrics"]["dice"] <= high
+    assert low < high
+    assert "iou" in content["intervals"]
+    assert taken.metrics()["intervals"] == {}
+
+
+def test_files_have_a_row_a_slice_and_a_row_a_patient(taken, tmp_path):
+    taken.write(tmp_path)
+    found = rows(tmp_path / "val_slices.csv")
+    columns = ["case", "patient", "dice", "iou", "loss", "true_pixels", "predicted_pixels", "overlap_pixels"]
+    assert list(found[0]) == columns
+    assert [row["case"] for row in found] == [item["case"] for item in slices()]
+    of_patients = rows(tmp_path / "val_patients.csv")
+    assert [row["patient"] for row in of_patients] == ["p0", "p1", "p2"]
+    assert sum(int(row["true_pixels"]) for row in of_patients) == sum(int(row["true_pixels"]) for row in found)
+
+
+def test_before_the_first_validation_there_is_nothing(tmp_path):
+    outputs = SegmentationOutputs()
+    outputs.load_state_dict(SegmentationOutputs().state_dict())
+    outputs.write(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    assert outputs.metrics()["skipped"] == ["no validation"]
+    assert outputs.plots()["result"] is outputs.report() is None
+
+
+def test_the_state_survives_a_checkpoint(taken, tmp_path):
+    torch.save(taken.state_dict(), tmp_path / "state.pt")
+    again = SegmentationOutputs()
+    again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert again.result == taken.result
+
+
+def test_metadata_have_one_channel_of_the_size_of_the_run():
+    formats = SegmentationOutputs("cord").formats({"pred": {"type": "image", "num_channels": 9}, "x": {}}, (1, 48, 64))
+    expected = {"type": "image", "num_channels": 1, "spatial_shape": [48, 64], "channel_def": {"0": "cord"}}
+    assert formats == {"pred": expected, "x": {}}
+
+
+def train(folder, epochs):
+    """A short training."""
+    run = runs.RunFolder(folder)
+    network = make_network()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.1)
+    validation = make_evaluator(network)
+    step = TrainingStep(amp=False)
+    training = StandardTraining(
+        run,
+        network,
+        optimizer,
+        step,
+        evaluator=validation,
+        outputs=SegmentationOutputs(),
+        monitors={"best": ["dice", "-val_loss"]},
+        keep_best=2,
+        data={"train": slices(), "val": slices()},
+        plot_every=0,
+    )
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=epochs,
+        train_data_loader=DataLoader(Dataset(slices()), batch_size=4),
+        network=network,
+        optimizer=optimizer,
+        loss_function=LOSS,
+        iteration_update=step,
+        train_handlers=[ValidationHandler(interval=1, validator=validation), training],
+    )
+    trainer.run()
+    return run.path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("run"), epochs=4)
+
+
+def test_a_training_keeps_the_epochs_with_the_best_dice(trained):
+    content = json.loads((trained / "metrics" / "metrics.json").read_text())
+    history = content["history"]
+    ranked = sorted(history, key=lambda entry: (-entry["dice"], entry["val_loss"]))
+    assert content["best_epoch"] == ranked[0]["epoch"]
+    assert content["key_metric"] == "dice"
+    assert content["metrics"]["dice"] == ranked[0]["dice"]
+    kept = {path.name for path in (trained / "checkpoints").glob("best_epoch_*.pt")}
+    assert kept == {f"best_epoch_{entry['epoch']:03d}.pt" for entry in ranked[:2]}
+    assert read_checkpoint(trained / "checkpoints" / "best.pt")["epoch"] == content["best_epoch"]
+
+
+def test_a_training_leaves_predictions_of_its_best_epoch(trained):
+    content = json.loads((trained / "metrics" / "metrics.json").read_text())
+    found = rows(trained / content["predictions"])
+    of_masks = [float(row["dice"]) for row in found if float(row["true_pixels"])]
+    assert sum(of_masks) / len(of_masks) == pytest.approx(content["metrics"]["dice"])
+    assert set(content["intervals"]) >= {"dice", "iou"}
+
+
+def test_an_evaluation_reports_the_same_as_the_training(trained, tmp_path):
+    network = make_network()
+    network.load_state_dict(read_checkpoint(trained / "checkpoints" / "best.pt")["model"])
+    run = runs.RunFolder(tmp_path)
+    make_evaluator(network, [StandardEvaluation(run, SegmentationOutputs(), {"val": slices()})]).run()
+    found, expected = (json.loads((folder / "metrics" / "metrics.json").read_text()) for folder in (run.path, trained))
+    for name in ("dice", "iou", "precision", "recall", "patient_dice", "val_loss"):
+        assert found["metrics"][name] == pytest.approx(expected["metrics"][name])
+    assert found["intervals"] == expected["intervals"]
