@@ -124,7 +124,9 @@ def test_the_report_names_every_series_and_every_bad_file_with_its_reason(done):
 def test_the_run_ends_with_one_sentence_when_something_was_not_admitted(data, tmp_path):
     series, problems = inference_series(data)
     batch = CascadeBatch(cascade(), series[:4], problems, data, tmp_path / "out", previews=False)
-    with pytest.raises(IncompleteError, match="1 of 4 series admitted, 3 refused, 0 broken, 1 other files with probl"):
+    with pytest.raises(
+        IncompleteError, match=r"^1 of 4 series admitted, 3 refused, 1 other files with problems; .*report.html"
+    ):
         batch.run()
 
 
@@ -162,12 +164,35 @@ def test_a_series_that_no_segmentation_can_refer_to_keeps_its_other_results(tmp_
         dataset = pydicom.dcmread(path)
         del dataset.FrameOfReferenceUID
         dataset.save_as(path)
-    report = predict(tmp_path / "data", tmp_path / "out")
-    assert report["counts"]["admitted"] == 1
+    series, problems = inference_series(tmp_path / "data")
+    with pytest.raises(IncompleteError, match="1 of 1 series admitted, 1 without DICOM segmentation"):
+        CascadeBatch(cascade(), series, problems, tmp_path / "data", tmp_path / "out").run()
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
     notes = report["series"][0]["notes"]
     assert [note.split()[0] for note in notes] == ["lesion.dcm", "cord.dcm"]
     assert "has no FrameOfReferenceUID" in notes[0]
     assert (tmp_path / "out" / "ann" / "t2" / "lesion.nii.gz").exists()
+
+
+@pytest.mark.parametrize("kind", ["dicom", "slices"])
+def test_a_series_of_mixed_shapes_is_named_and_the_others_go_on(kind, tmp_path):
+    import pydicom
+    from PIL import Image
+
+    write_series(tmp_path / "data" / "ann" / "good.nii.gz", "nifti")
+    odd = sorted(write_series(tmp_path / "data" / "ann" / "mixed", kind).iterdir())[2]
+    if kind == "dicom":
+        dataset = pydicom.dcmread(odd)
+        dataset.Rows -= 1
+        dataset.PixelData = dataset.PixelData[: -2 * dataset.Columns]
+        dataset.save_as(odd)
+    else:
+        Image.new("L", (10, 10)).save(odd)
+    report = predict(tmp_path / "data", tmp_path / "out")
+    assert report["counts"]["admitted"] == 1
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "ann/mixed/" in page
+    assert "of the same series has" in page
 
 
 def test_patients_with_equally_named_series_stay_apart(tmp_path):

@@ -94,12 +94,7 @@ class CascadeBatch:
         report |= self._outcome(records)
         write_json(self.output_dir / REPORT, report)
         self._write_html(report)
-        counts = report["counts"]
-        if counts[REFUSED] or counts[BROKEN] or self.problems or any(record.notes for record in records):
-            raise IncompleteError(
-                f"{counts[ADMITTED]} of {len(records)} series admitted, {counts[REFUSED]} refused, {counts[BROKEN]} "
-                f"broken, {len(self.problems)} other files with problems; {self.output_dir / 'report.html'} tells why"
-            )
+        self._complain(report)
         return report
 
     def _predict(self, series: Series) -> SeriesRecord:
@@ -135,6 +130,21 @@ class CascadeBatch:
             ],
             "problems": [asdict(problem) | {"path": self._shown(problem.path)} for problem in self.problems],
         }
+
+    def _complain(self, report: dict[str, Any]) -> None:
+        counts = report["counts"]
+        wrong = {
+            "refused": counts[REFUSED],
+            "broken": counts[BROKEN],
+            "other files with problems": counts["problems"],
+            "without DICOM segmentation": sum("notes" in one for one in report["series"]),
+        }
+        if any(wrong.values()):
+            found = ", ".join(f"{count} {what}" for what, count in wrong.items() if count)
+            raise IncompleteError(
+                f"{counts[ADMITTED]} of {counts['series']} series admitted, {found}; "
+                f"{self.output_dir / 'report.html'} tells why"
+            )
 
     def _write_html(self, report: dict[str, Any]) -> None:
         from monai_ext.reports import write_batch_report
