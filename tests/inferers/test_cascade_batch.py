@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import re
 
 import nibabel as nib
@@ -252,6 +254,23 @@ def test_a_series_whose_results_can_not_be_written_keeps_the_old_ones(tmp_path, 
         predict(tmp_path / "data", tmp_path / "out")
     assert files(tmp_path / "out") == before
     assert json.loads((tmp_path / "out" / "report.json").read_text())["status"] == "running"
+
+
+def test_results_that_can_not_be_put_in_their_place_leave_the_old_ones_there(tmp_path, monkeypatch):
+    write_series(tmp_path / "data" / "ann" / "t2.nii.gz", "nifti")
+    predict(tmp_path / "data", tmp_path / "out")
+    before = files(tmp_path / "out")
+    replace = os.replace
+
+    def failing(source, target):
+        if source.name == ".t2.new.partial":
+            raise OSError(errno.EIO, "input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(output_module.os, "replace", failing)
+    with pytest.raises(WriteError, match="ann/t2: input/output error"):
+        predict(tmp_path / "data", tmp_path / "out")
+    assert files(tmp_path / "out") == before
 
 
 def test_what_is_left_of_a_killed_run_is_taken_away(tmp_path):
