@@ -112,8 +112,8 @@ def scalar_names(classes: int) -> list[str]:
     """The single numbers of `classification_metrics` for so many classes.
 
     Top-2 accuracy, the share of cases whose true class is among the two most probable, is 1 for two classes and left
-    out there. ``precision``, ``recall`` and ``f1`` are means over the classes (macro), ``f1_weighted`` counts each class
-    by its cases; the micro average of all three is the accuracy.
+    out there. ``precision``, ``recall`` and ``f1`` are means over the classes (macro), ``f1_weighted`` counts each
+    class by its cases; the micro average of all three is the accuracy.
     """
     return [
         "accuracy",

@@ -17,12 +17,9 @@ def demo(spine_configs, tmp_path_factory):
     """Folder of runs and networks."""
     root = tmp_path_factory.mktemp("demo")
     files = str([str(spine_configs / name) for name in ("train.json", "demo.json")])
-    commands = [
-        ["demo-data", "spinal_cord_cascade", "--output", root / "data"],
-        ["train-cascade", "--dataset_dir", root / "data", "--output_dir", root / "runs", "--config_file", files]
-        + ["--tracking_uri", "none", "--plot_every", "0"],
-    ]
-    for words in commands:
+    training = ["train-cascade", "--dataset_dir", root / "data", "--output_dir", root / "runs"]
+    training += ["--config_file", files, "--tracking_uri", "none", "--plot_every", "0"]
+    for words in (["demo-data", "spinal_cord_cascade", "--output", root / "data"], training):
         done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
         assert done.exit_code == 0
     return root / "runs"
