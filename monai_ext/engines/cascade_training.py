@@ -33,6 +33,8 @@ STAGES = (
 # What each stage begins with: the best network of another one.
 _BEGINS_WITH = {
     **dict.fromkeys(("anatomy", "location_view", "sequence", "cord_visible"), "foundation"),
+    # the cord is where lesions are: from random weights, a network on few small blobs may settle for finding none
+    "lesion_synthetic": "cord",
     "lesion": "lesion_synthetic",
 }
 _ONLY_FOR_TRAINING = ("foundation", "lesion_synthetic")

@@ -16,11 +16,17 @@ _ACTIVATE = {"none": lambda x: x, "sigmoid": torch.sigmoid, "softmax": lambda x:
 
 
 class SlicePreviews:
-    """Keeps some patches of a validation, from its beginning to its end, and draws slices of them.
+    """Keeps some patches or 2-D slices of a validation, from its beginning to its end, and draws them.
+
+    Of a batch the first item with any label is kept, else its first.
 
     Args:
-        targets: definition of each target by name.
-        count: number of patches, at most one a batch.
+        targets: definition of each target by name. With one target predictions and labels may be plain tensors;
+            with several they are dicts of target → tensor.
+        count: number of items, at most one a batch.
+
+    Example:
+        >>> SlicePreviews({"lesion": {"channels": 1, "activation": "sigmoid"}})
     """
 
     def __init__(self, targets: Mapping[str, Definition], count: int = 3) -> None:
@@ -46,16 +52,26 @@ class SlicePreviews:
         chosen = np.linspace(1, length, min(self.count, length)).round().astype(int)
         if (engine.state.iteration - 1) % length + 1 not in chosen:
             return
-        output, batch = engine.state.output[0], engine.state.batch[0]
+        found = [(self._by_target(output["label"]), output) for output in engine.state.output]
+        number = next((n for n, (labels, _) in enumerate(found) if any(bool(v.any()) for v in labels.values())), 0)
+        (label, output), batch = found[number], engine.state.batch[number]
+        pred = self._by_target(output["pred"])
         activations = {name: _ACTIVATE[each.get("activation", "none")] for name, each in self.targets.items()}
         self.samples.append(
             {
                 "image": _array(output["image"]),
-                "label": {name: _array(output["label"][name]) for name in self.targets},
-                "pred": {name: _array(activate(output["pred"][name])) for name, activate in activations.items()},
+                "label": {name: _array(label[name]) for name in self.targets},
+                "pred": {name: _array(activate(pred[name])) for name, activate in activations.items()},
                 "case": str(batch["case"]),
             }
         )
+
+    def _by_target(self, tensors: torch.Tensor | Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        if not torch.is_tensor(tensors):
+            return tensors
+        if len(self.targets) > 1:
+            raise ConfigError(f"SlicePreviews: one tensor for the targets {', '.join(self.targets)}; name one target")
+        return {name: tensors for name in self.targets}
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

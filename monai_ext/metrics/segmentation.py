@@ -72,8 +72,8 @@ class SegmentationResult:
         if losses:
             found = {"loss": sum(losses) / len(losses), **found}
         self.metrics = {name: number_or_none(value) for name, value in found.items()}
-        self.metrics["empty_slices"] = float(sum(each.true == 0 for each in self.slices))
-        self.metrics["false_positive_slices"] = float(sum(each.is_false_alarm for each in self.slices))
+        self.metrics["empty_slices"] = sum(each.true == 0 for each in self.slices)
+        self.metrics["false_positive_slices"] = sum(each.is_false_alarm for each in self.slices)
         self.skipped = self._explain()
 
     @property

@@ -30,12 +30,16 @@ class CordUNet(nn.Module):
     Shapes: input (B, in_channels, Y, X), Y and X multiples of ``2 ** depth``; output logits (B, out_channels, Y, X).
     With ``visible_head`` a dict: ``cord`` these logits, ``visible`` logits (B, 1).
 
+    Attributes:
+        stages: names of the parts in front of the heads, the last first (see `monai_ext.networks.fine_tuning_stages`).
+
     Raises:
         ConfigError: when an argument is out of range.
         ValueError: in the call, for an input of another size.
     """
 
     head_prefixes: ClassVar[tuple[str, ...]] = ("output_layer.", "visible_head.")
+    stages: ClassVar[tuple[str, ...]] = ("ups", "bottleneck", "downs", "input_layer")
 
     def __init__(
         self,

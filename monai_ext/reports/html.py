@@ -10,7 +10,7 @@ from typing import Any
 
 from monai_ext.errors import DataError
 from monai_ext.io import read_csv, write_text
-from monai_ext.metrics import MultiLabelResult
+from monai_ext.metrics import ClassificationResult, MultiLabelResult, SegmentationResult
 from monai_ext.reports import plots
 from monai_ext.reports.document import Block, Folded, Section, Table, Text, cell, pairs, picture, picture_file, render
 from monai_ext.reports.label_sections import label_case_table, label_metrics_blocks, label_mistakes_blocks
@@ -33,6 +33,7 @@ from monai_ext.reports.sections import (
     patches_blocks,
     with_interval,
 )
+from monai_ext.reports.segmentation_sections import patients_blocks, segmentation_metrics_blocks, slices_blocks
 
 _STATUS = {
     "finished": "The run finished.",
@@ -52,6 +53,9 @@ _ALT = {
     "precision_recall": "Precision over recall",
     "calibration": "Observed frequency over predicted probability",
     "prevalence": "How often each label is given and predicted, in per cent of the cases",
+    "dice_of_slices": "Histogram of the Dice of the slices with a mask",
+    "dice_by_size": "Dice of each slice over the size of its mask",
+    "dice_of_patients": "Dice of each patient and of their slices, the lowest first",
     "class_counts": "Cases by class in each part of the data",
 }
 
@@ -159,6 +163,8 @@ def _summary(run: RunFolder, status: str) -> list[Block]:
 
 
 def _metrics(run: RunFolder, metrics: Mapping[str, Any], unit: str) -> list[Block]:
+    if run.is_segmentation:
+        return segmentation_metrics_blocks(metrics)
     return (label_metrics_blocks if run.several_labels else metrics_blocks)(metrics, unit)
 
 
@@ -176,18 +182,27 @@ def _example_sections(run: RunFolder, cases: str) -> list[Section]:
     """What went wrong, case by case; for pictures as outputs, some of them."""
     if isinstance(run.result, MultiLabelResult):
         return [Section("Mistakes", label_mistakes_blocks(run.result, cases))]
+    if run.is_segmentation:
+        masks = run.result if isinstance(run.result, SegmentationResult) else None
+        return [_previews(run), Section("Patients and slices", [*patients_blocks(masks), *slices_blocks(masks)])]
     if not run.targets:
-        return [Section("Mistakes", mistakes_blocks(run.result, cases))]
+        result = run.result if isinstance(run.result, ClassificationResult) else None
+        return [Section("Mistakes", mistakes_blocks(result, cases))]
     path = run.path / predictions_file(run.metrics)
     try:
         rows = read_csv(path, ["case"])
     except (DataError, OSError) as error:
         rows = []
         run.problems.append(f"{path.name}: {error}")
+    return [_previews(run), Section("Patches", patches_blocks(rows))]
+
+
+def _previews(run: RunFolder) -> Section:
+    """Pictures of the best epoch, else of the last one."""
     previews = sorted((run.path / "previews").glob("epoch_*.png"))
     best = run.path / "previews" / f"epoch_{run.metrics.get('best_epoch') or 0:04d}.png"
     shown: list[Block] = [picture_file(path) for path in ([best] if best in previews else previews[-1:])]
-    return [Section("Previews", shown or [Text(["There are none."])]), Section("Patches", patches_blocks(rows))]
+    return Section("Previews", shown or [Text(["There are none."])])
 
 
 def _pictures(run: RunFolder) -> list[Block]:
@@ -197,7 +212,7 @@ def _pictures(run: RunFolder) -> list[Block]:
         run.history,
         run.result,
         best if isinstance(best, int) else None,
-        None if run.targets else _counts(run, "cases") or _counts(run, "counts"),
+        None if run.targets or run.is_segmentation else _counts(run, "cases") or _counts(run, "counts"),
         run.cases,
         run.parts.get("name"),
     )
@@ -220,7 +235,7 @@ def _data(run: RunFolder) -> list[Block]:
     blocks += _count_tables(run)
     if isinstance(run.result, MultiLabelResult):
         blocks.append(label_case_table(run.result, run.cases or "cases"))
-    elif run.result is not None:
+    elif isinstance(run.result, ClassificationResult):
         blocks += case_tables(run.result.rows(), f"Validation {run.cases or 'cases'}", folded=True)
     return blocks
 
@@ -229,7 +244,7 @@ def _count_tables(run: RunFolder) -> list[Block]:
     """Cases by class; parts too, where the run counted both."""
     of_cases, of_items = _counts(run, "cases"), _counts(run, "counts")
     if not of_cases:
-        caption = f"Number of {run.cases or 'cases'}" if run.targets else "Cases by class"
+        caption = f"Number of {run.cases or 'cases'}" if run.targets or run.is_segmentation else "Cases by class"
         return [count_table(of_items, caption, not run.several_labels)] if of_items else []
     named = [(of_cases, run.cases or "cases"), (of_items, run.parts.get("name", "items"))]
     return [count_table(counts, f"{name.capitalize()} by class", not run.several_labels) for counts, name in named]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,14 @@ import numpy as np
 
 from monai_ext.errors import DataError
 from monai_ext.io import read_csv, read_json
-from monai_ext.metrics import ClassificationResult, MultiLabelResult, classification_metrics, multi_label_metrics
+from monai_ext.metrics import (
+    ClassificationResult,
+    MultiLabelResult,
+    SegmentationResult,
+    SliceRecord,
+    classification_metrics,
+    multi_label_metrics,
+)
 
 PREDICTIONS = "predictions/val_predictions.csv"
 
@@ -33,7 +41,7 @@ class RunFolder:
     info: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
-    result: ClassificationResult | MultiLabelResult | None = None
+    result: ClassificationResult | MultiLabelResult | SegmentationResult | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -50,6 +58,11 @@ class RunFolder:
     def several_labels(self) -> bool:
         """Whether a case can have several labels."""
         return self.metrics.get("task") == "multi_label"
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether slices have one mask each."""
+        return self.metrics.get("task") == "segmentation"
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -79,6 +92,8 @@ def read_run(run_dir: str | Path) -> RunFolder:
     predictions = run.path / predictions_file(run.metrics)
     if run.several_labels:
         run.result = read_label_predictions(predictions, names, run.metrics.get("thresholds"), run.problems)
+    elif run.is_segmentation:
+        run.result = read_slices(predictions, run.problems)
     elif not run.targets:
         run.result = read_predictions(predictions, names, run.problems)
     return run
@@ -153,6 +168,34 @@ def read_label_predictions(
     except (DataError, OSError, TypeError, ValueError) as error:
         problems.append(f"{path.name}: {error}")
         return None
+
+
+def read_slices(path: Path, problems: list[str]) -> SegmentationResult | None:
+    """The result of masks from a file with a row a slice, as `SegmentationResult.rows` makes them.
+
+    Args:
+        path: CSV file.
+        problems: gets a line when the file is missing or damaged.
+    """
+    if _is_missing(path, problems):
+        return None
+    pixels = ["overlap_pixels", "predicted_pixels", "true_pixels"]
+    try:
+        records = [
+            SliceRecord(
+                number,
+                row["case"],
+                row["patient"],
+                _number(row, "loss", path) if row.get("loss") else None,
+                # empty where the network's output isn't finite
+                *(_number(row, name, path) if row.get(name) else math.nan for name in pixels),
+            )
+            for number, row in enumerate(_filled(path, ["case", "patient", "true_pixels"]))
+        ]
+    except (DataError, OSError) as error:
+        problems.append(f"{path.name}: {error}")
+        return None
+    return SegmentationResult(records)
 
 
 def as_dict(value: object) -> dict[str, Any]:

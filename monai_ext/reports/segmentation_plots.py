@@ -58,7 +58,7 @@ def dice_of_patients(result: SegmentationResult) -> Figure:
     named = len(found) <= _MANY_PATIENTS
     names = [shorten(name) for _, name in found]
     figure, axes = new_axes(
-        "Dice of patients, and of their slices",
+        "Dice by patient",
         "" if named else f"{len(found)} patients",
         "Dice",
         width=max(6.4, 0.2 * len(found) + 1) if named else 9,

@@ -1,4 +1,4 @@
-"""Slices of volumes with their labels and predictions side by side, to see what a network does."""
+"""Slices, of volumes too, with their labels and predictions side by side, to see what a network does."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ import numpy as np
 
 from monai_ext.errors import ConfigError
 from monai_ext.reports.style import COLOURS, shorten, text_width
-from monai_ext.targets import vector_targets
+from monai_ext.targets import target_kind, vector_targets
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Targets = Mapping[str, Mapping[str, Any]]
 # of voxels whose label is none of the target's, which the loss ignores
 IGNORED = (0.34, 0.71, 0.91)
+OUTLINE = COLOURS[4]
 
 
 def slice_figure(samples: Sequence[Mapping[str, Any]], targets: Targets) -> Figure:
-    """One row a sample: the image, then label and prediction of each target, on the Z slice with most labelled voxels.
+    """One row a sample: the image, then label and prediction of each target; of a volume the Z slice with most labels.
 
     One channel is drawn in grey from 0 to 1; a vector n of length 1 as the colour (n + 1) / 2, black where the label is
     the zero vector or, in a prediction, where the first "sigmoid" target is below 0.5; "softmax" in a colour a class,
     class 0 black. Of several channels that are none of these the first is drawn. Light blue are labels beyond their
-    range, such as the ignored one.
+    range, such as the ignored one. 2-D labels of one "sigmoid" channel are drawn as an outline, on the image and on the
+    prediction, where a few pixels are still seen.
 
     Args:
         samples: ``{"image": (1, Z, Y, X), "label": {target: (C, Z, Y, X)}, "pred": {target: (C, Z, Y, X)}, "case":
-            str}``, numpy arrays; predictions after their activation, labels of "softmax" as one channel of class
-            numbers. A label or prediction that isn't there leaves its place empty.
+            str}``, numpy arrays, of 2-D images without Z; predictions after their activation, labels of "softmax" as
+            one channel of class numbers. A label or prediction that isn't there leaves its place empty.
         targets: definition of each target by name, see `monai_ext.losses.MultiTargetLoss`.
 
     Returns:
@@ -43,9 +46,14 @@ def slice_figure(samples: Sequence[Mapping[str, Any]], targets: Targets) -> Figu
 
     if not samples:
         raise ConfigError("slice_figure: there are no samples to draw; give one at least")
+    flat = [np.ndim(sample["image"]) == 3 for sample in samples]
+    samples = [_as_volume(sample) if is_flat else sample for sample, is_flat in zip(samples, flat, strict=True)]
     slices = [_labelled_slice(sample, targets) for sample in samples]
     heads = ["input", *(f"{shorten(name, 18)} {part}" for name in targets for part in ("label", "prediction"))]
-    names = [f"{shorten(sample['case'])}, z = {z}" for sample, z in zip(samples, slices, strict=True)]
+    names = [
+        shorten(sample["case"]) if is_flat else f"{shorten(sample['case'])}, z = {z}"
+        for sample, z, is_flat in zip(samples, slices, flat, strict=True)
+    ]
     height, width = np.max([np.shape(sample["image"])[2:] for sample in samples], axis=0)
     # as wide as the longest head or name needs, as high as the slices then are with the name below
     cell = max(2.0, text_width([*heads, *names]) + 0.2)
@@ -54,14 +62,36 @@ def slice_figure(samples: Sequence[Mapping[str, Any]], targets: Targets) -> Figu
     grid = figure.subplots(len(samples), len(heads), squeeze=False)
     for axes, head in zip(grid[0], heads, strict=True):
         axes.set_title(head, fontsize="medium", fontweight="bold")
-    for row, sample, z, name in zip(grid, samples, slices, names, strict=True):
+    for row, sample, z, name, is_flat in zip(grid, samples, slices, names, flat, strict=True):
         row[0].set_xlabel(name, fontsize="small")
         for axes, picture in zip(row, _pictures(sample, targets, z), strict=True):
             axes.set(xticks=[], yticks=[], anchor="N")
             axes.spines[:].set_visible(False)
             if picture is not None:
                 axes.imshow(picture, interpolation="nearest")
+        if is_flat:
+            _outline_masks(row, sample, targets)
     return figure
+
+
+def _as_volume(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """A 2-D sample as a volume of one slice."""
+    lifted = {part: {name: np.asarray(v)[:, None] for name, v in sample[part].items()} for part in ("label", "pred")}
+    return {**sample, **lifted, "image": np.asarray(sample["image"])[:, None]}
+
+
+def _outline_masks(row: Sequence[Axes], sample: Mapping[str, Any], targets: Targets) -> None:
+    """The edge of each mask around the image, in place of the mask, and around the prediction."""
+    for number, (name, definition) in enumerate(targets.items()):
+        label = sample["label"].get(name)
+        if label is None or target_kind(definition) != "labels" or len(label) > 1:
+            continue
+        drawn, predicted = row[1 + 2 * number : 3 + 2 * number]
+        drawn.images[0].set_data(row[0].images[0].get_array())
+        mask = (label[0, 0] > 0.5) & ~_ignored(label, definition)[0, 0]
+        for axes in (drawn, predicted):
+            if mask.any() and not mask.all():
+                axes.contour(mask, levels=[0.5], colors=[OUTLINE], linewidths=1)
 
 
 def _labelled_slice(sample: Mapping[str, Any], targets: Targets) -> int:

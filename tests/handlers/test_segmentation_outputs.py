@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
@@ -12,10 +13,14 @@ from monai.losses import DiceLoss
 
 from monai_ext import runs
 from monai_ext.engines import TrainingStep
-from monai_ext.handlers import SegmentationOutputs, StandardEvaluation, StandardTraining
-from monai_ext.metrics import SegmentationCases
+from monai_ext.errors import ConfigError
+from monai_ext.handlers import SegmentationOutputs, SlicePreviews, StandardEvaluation, StandardTraining
+from monai_ext.metrics import SegmentationCases, SegmentationResult
 from monai_ext.networks import read_checkpoint
+from monai_ext.reports import write_report
+from monai_ext.reports.run_folder import read_run, read_slices
 
+TARGETS = {"lesion": {"channels": 1, "activation": "sigmoid"}}
 LOSS = DiceLoss(sigmoid=True, smooth_nr=1, smooth_dr=1)
 
 
@@ -122,6 +127,7 @@ def train(folder, epochs):
         step,
         evaluator=validation,
         outputs=SegmentationOutputs(),
+        previews=SlicePreviews(TARGETS, count=2),
         monitors={"best": ["dice", "-val_loss"]},
         keep_best=2,
         data={"train": slices(), "val": slices()},
@@ -175,3 +181,94 @@ def test_an_evaluation_reports_the_same_as_the_training(trained, tmp_path):
     for name in ("dice", "iou", "precision", "recall", "patient_dice", "val_loss"):
         assert found["metrics"][name] == pytest.approx(expected["metrics"][name])
     assert found["intervals"] == expected["intervals"]
+
+
+def test_a_training_draws_previews_of_each_epoch(trained):
+    assert [path.name for path in sorted((trained / "previews").iterdir())] == [
+        f"epoch_000{n}.png" for n in range(1, 5)
+    ]
+
+
+def test_previews_are_of_slices_with_a_mask_where_a_batch_has_one():
+    previews = SlicePreviews(TARGETS)
+    evaluator = make_evaluator(torch.nn.Identity())
+    evaluator.data_loader = DataLoader(Dataset(slices()[3:] + slices()[3:4]), batch_size=2)
+    previews.attach(evaluator)
+    evaluator.run()
+    assert [sample["case"] for sample in previews.samples] == ["p1/4", "p2/5", "p1/7"]
+    sample = previews.samples[0]
+    assert sample["image"].shape == sample["label"]["lesion"].shape == sample["pred"]["lesion"].shape == (1, 16, 16)
+    assert 0 < sample["pred"]["lesion"].min() < sample["pred"]["lesion"].max() < 1
+
+
+def test_one_tensor_for_several_targets_is_an_error():
+    evaluator = make_evaluator(torch.nn.Identity())
+    SlicePreviews({**TARGETS, "cord": {"channels": 1}}).attach(evaluator)
+    with pytest.raises(ConfigError, match="one tensor for the targets lesion, cord"):
+        evaluator.run()
+
+
+@pytest.fixture(scope="module")
+def page(trained):
+    return (trained / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Validation dice",
+        "mean over the slices with a mask",
+        "bootstrap over the patients",
+        "2 of 8 slices have no mask",
+        "Dice of each slice over the size of its mask",
+        "p2/5",
+        "Previews",
+    ],
+)
+def test_the_report_of_a_training_tells_of_its_masks(page, words):
+    assert words in page
+
+
+def test_the_report_reads_the_predictions_back(page, trained):
+    assert "val_slices.csv:" not in page
+    result = read_run(trained).result
+    content = json.loads((trained / "metrics" / "metrics.json").read_text())
+    for name in ("dice", "iou", "patient_dice", "empty_slices"):
+        assert result.metrics[name] == pytest.approx(content["metrics"][name])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("case,patient\ns1,a\n", "'true_pixels' is missing"),
+        ("case,patient,true_pixels,overlap_pixels\ns1,a,9,many\n", "case 's1', column 'overlap_pixels': 'many'"),
+        ("case,patient,true_pixels\n", "has no rows"),
+        (None, "not there"),
+    ],
+    ids=["column", "number", "empty", "missing"],
+)
+def test_damaged_predictions_become_a_sentence(trained, tmp_path, text, told):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    path = folder / "predictions" / "val_slices.csv"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    run = read_run(folder)
+    assert run.result is None
+    assert [line for line in run.problems if line.startswith("val_slices.csv: ") and told in line]
+    assert "There are no numbers of single slices." in write_report(folder).read_text(encoding="utf-8")
+
+
+def test_slices_without_loss_or_finite_output_are_read_back(tmp_path):
+    metric = SegmentationCases()
+    items = [{**item, "pred": item["image"].clone()} for item in slices(3)]
+    items[1]["pred"][0, 0, 0] = float("nan")
+    outputs = SegmentationOutputs()
+    outputs.result = SegmentationResult([metric.record(item) for item in items])
+    outputs.write(tmp_path)
+    problems = []
+    again = read_slices(tmp_path / "val_slices.csv", problems)
+    assert again.rows() == outputs.result.rows()
+    assert again.skipped == outputs.result.skipped
+    assert not problems

@@ -8,7 +8,7 @@ import torch
 from network_contract import GOLDEN, NetworkContract, filled, relative_error
 
 from monai_ext.errors import ConfigError, WeightsError
-from monai_ext.networks import CordUNet, load_pretrained
+from monai_ext.networks import CordUNet, fine_tuning_stages, initial_network, load_pretrained
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +96,21 @@ def test_another_size_than_a_multiple_is_an_error() -> None:
 def test_bad_arguments(name, value) -> None:
     with pytest.raises(ConfigError, match=f"CordUNet: {name} must be an integer of at least 1, got {value!r}"):
         CordUNet(**{name: value})
+
+
+@pytest.mark.parametrize("visible_head", [False, True], ids=["mask", "mask and answer"])
+def test_stages_are_all_parts_but_the_heads_from_end_to_input(visible_head) -> None:
+    network = CordUNet(depth=2, features=2, visible_head=visible_head)
+    stages = fine_tuning_stages(network)
+    assert stages == ["ups", "bottleneck", "downs", "input_layer"]
+    inside = tuple(f"{stage}." for stage in stages)
+    assert all(name.startswith(inside) != name.startswith(network.head_prefixes) for name in network.state_dict())
+
+
+def test_a_training_starts_from_another_segmentation_s_weights(tmp_path) -> None:
+    pretrained = CordUNet(depth=2, features=2)
+    torch.save({"model": pretrained.state_dict()}, tmp_path / "best.pt")
+    network = initial_network(CordUNet(depth=2, features=2), "cpu", tmp_path / "best.pt", channels_last=True)
+    assert all(torch.equal(value, pretrained.state_dict()[name]) for name, value in network.state_dict().items())
+    # an input channel alone would say nothing of the order
+    assert network.bottleneck._conv_1.weight.is_contiguous(memory_format=torch.channels_last)

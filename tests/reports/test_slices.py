@@ -139,6 +139,27 @@ def test_the_input_spans_the_greys_whatever_its_range() -> None:
     assert np.isfinite(pictures(slice_figure([flat], SHEET))[0]).all()
 
 
+def flat(label: np.ndarray, pred: np.ndarray) -> dict[str, Any]:
+    """A 2-D sample of a mask and a probability map (Y, X)."""
+    image = np.linspace(0, 1, num=label.size).reshape(1, *label.shape)
+    return {"image": image, "label": {"sheet": label[None]}, "pred": {"sheet": pred[None]}, "case": "p1/slice_7"}
+
+
+def test_of_two_dimensional_images_masks_are_outlines_on_image_and_prediction() -> None:
+    mask = np.zeros((8, 9))
+    mask[2:5, 3:7] = 1
+    figure = slice_figure([flat(mask, 0.3 * mask), flat(0 * mask, 0.3 * mask)], SHEET)
+    assert [axes.get_xlabel() for axes in figure.axes[::3]] == ["p1/slice_7"] * 2
+    image, drawn, predicted = pictures(figure)[:3]
+    assert np.array_equal(drawn, image)
+    np.testing.assert_allclose(predicted[..., 0], 0.3 * mask)
+    # no outline on the input, and none of a mask without a pixel
+    assert [len(axes.collections) for axes in figure.axes] == [0, 1, 1, 0, 0, 0]
+    around = figure.axes[1].collections[0].get_paths()[0].vertices
+    assert around.min(axis=0).tolist() == [2.5, 1.5]
+    assert around.max(axis=0).tolist() == [6.5, 4.5]
+
+
 def test_what_is_not_there_leaves_its_place_empty() -> None:
     given = sample(sheet=(sheet(), sheet()))
     given["pred"] = {}
