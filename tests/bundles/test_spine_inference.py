@@ -227,7 +227,6 @@ def test_the_network_of_each_stage_can_be_verified(trained, stage, tmp_path):
 def test_monai_finds_all_its_properties_without_weights(series, tmp_path):
     workflow = ConfigWorkflow(
         config_file=str(CONFIG),
-        meta_file=str(ROOT / "bundles" / "surface_unet" / "configs" / "metadata.json"),
         workflow_type="infer",
         logging_file=False,
         dataset_dir=str(series),
