@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from types import TracebackType
 
-from monai_ext.errors import UserError
+from monai_ext.errors import IncompleteError, UserError
 
 WRONG_INPUT = 2
 FAILED = 1
@@ -46,6 +46,8 @@ def describe(error: BaseException) -> tuple[str, int]:
     for link in reversed(links):
         if isinstance(link, UserError):
             return _one_line(str(link)), WRONG_INPUT
+        if isinstance(link, IncompleteError):
+            return _one_line(str(link)), FAILED
     root = links[-1]
     sentence = f"{type(root).__name__}: {_one_line(str(root)) or 'no message'}"
     where = traceback.extract_tb(root.__traceback__)

@@ -1,4 +1,4 @@
-"""Errors that a user can cause. Each inherits ``ValueError`` and carries one complete, actionable sentence."""
+"""Errors that a user can cause: ``ValueError`` with one complete, actionable sentence; and work not done in full."""
 
 from __future__ import annotations
 
@@ -46,3 +46,10 @@ class ConfigError(UserError):
 
 class RunLockedError(UserError):
     """Another living process writes to this run folder."""
+
+
+class IncompleteError(RuntimeError):
+    """Work that was done as far as it could be: some of the input was refused or broken, and said so.
+
+    The command line prints its message and exits with 1, as for a failed check.
+    """

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from monai_ext.errors import ConfigError
+from monai_ext.io import read_json
 
 _CHOICE = re.compile(r"^\$@(?P<table>\w+)\[@(?P<knob>\w+)\]")
 
@@ -51,6 +52,31 @@ def _check_override(config: Mapping[str, Any], key: str) -> None:
 def _nearest(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(sorted(known))}" if known else ""
+
+
+def apply_dataset_settings(parser: Any, overrides: Iterable[str] = ()) -> None:
+    """Put the settings of a data set into a config: those in the JSON file that its ``dataset_settings`` names.
+
+    Args:
+        parser: a `monai.bundle.ConfigParser`; its ``dataset_knobs`` lists what may stand in the file.
+        overrides: keys that were given by hand, which count more than the file.
+
+    Raises:
+        ConfigError: naming the file, and the key that isn't one of ``dataset_knobs``.
+        DataError: for a file that is missing or no JSON.
+    """
+    file = parser.get("dataset_settings")
+    if file is None:
+        return
+    settings = read_json(file)
+    if not isinstance(settings, dict):
+        raise ConfigError(f'--dataset_settings {file}: must hold settings by name, as in {{"image_size": 224}}')
+    allowed = parser.get("dataset_knobs")
+    for key in settings:
+        if key not in allowed:
+            raise ConfigError(f"--dataset_settings {file}: {key!r} isn't a setting of data{_nearest(key, allowed)}")
+    by_hand = {key.removeprefix("+") for key in overrides}
+    parser.update({key: value for key, value in settings.items() if key not in by_hand})
 
 
 def check_choices(config: Any) -> None:

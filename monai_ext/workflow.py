@@ -12,13 +12,14 @@ import logging
 import os
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
 from monai_ext.errors import ConfigError
+from monai_ext.overrides import apply_dataset_settings as _apply_dataset_settings
 from monai_ext.overrides import check_choices, check_overrides
 
 _WORKFLOW_ARGUMENTS = {
@@ -168,16 +169,28 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def apply_dataset_settings() -> None:
+    """Step of ``initialize``: see `monai_ext.overrides.apply_dataset_settings`; the command line counts more."""
+    workflow = find_workflow()
+    if workflow is not None:
+        _apply_dataset_settings(workflow.parser, _command_line()[1])
+
+
 def _check_command_line() -> None:
+    config_file, arguments = _command_line()
+    if "debug" in arguments:
+        os.environ[DEBUG_VARIABLE] = "1" if arguments["debug"] else "0"
+    if config_file is not None:
+        check_overrides(config_file, [key for key in arguments if key != "debug"])
+
+
+def _command_line() -> tuple[str | Sequence[str] | None, dict[str, Any]]:
+    """Config files and overrides of the running ``monai.bundle`` command; ``None`` and nothing outside one."""
     for frame in _frames():
         if frame.f_code.co_name == "create_workflow" and "config_file" in frame.f_locals:
             arguments = frame.f_locals.get("_args", {})
-            overrides = [key for key in arguments if key not in _WORKFLOW_ARGUMENTS]
-            if "debug" in overrides:
-                os.environ[DEBUG_VARIABLE] = "1" if arguments["debug"] else "0"
-                overrides.remove("debug")
-            check_overrides(frame.f_locals["config_file"], overrides)
-            return
+            return frame.f_locals["config_file"], {k: v for k, v in arguments.items() if k not in _WORKFLOW_ARGUMENTS}
+    return None, {}
 
 
 def check_device(device: Any) -> None:

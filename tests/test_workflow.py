@@ -139,3 +139,37 @@ def test_blocking_launches_are_asked_for_by_a_knob(monkeypatch, knob, expected):
     monkeypatch.delenv("CUDA_LAUNCH_BLOCKING")
     workflow.default_device(cuda_launch_blocking=knob)
     assert os.environ.get("CUDA_LAUNCH_BLOCKING") == expected
+
+
+@pytest.fixture
+def parser(tmp_path):
+    parsed = ConfigParser({"lr": 1.0, "image_size": 320, "crop": 0.1, "dataset_knobs": ["image_size", "crop"]})
+    parsed["dataset_settings"] = str(tmp_path / "mine.json")
+    return parsed
+
+
+def test_settings_of_a_data_set_replace_the_config_s_but_not_those_given_by_hand(parser, tmp_path):
+    (tmp_path / "mine.json").write_text('{"image_size": 224, "crop": 0.5}')
+    overrides.apply_dataset_settings(parser, {"crop": 0.1})
+    assert (parser["image_size"], parser["crop"], parser["lr"]) == (224, 0.1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"image_sise": 224}', r"mine.json: 'image_sise' isn't a setting of data; did you mean 'image_size'"),
+        ('{"lr": 1}', r"mine.json: 'lr' isn't a setting of data; it has crop, image_size"),
+        ("[1]", "must hold settings by name"),
+    ],
+    ids=["misspelt", "not-of-data", "list"],
+)
+def test_a_file_with_other_settings_is_refused(parser, tmp_path, text, message):
+    (tmp_path / "mine.json").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        overrides.apply_dataset_settings(parser)
+
+
+def test_configs_without_such_settings_stay_as_they_are():
+    parsed = ConfigParser({"lr": 1.0})
+    overrides.apply_dataset_settings(parsed)
+    assert parsed.get() == {"lr": 1.0}

@@ -14,6 +14,7 @@ from monai_ext.cli.find_patches import find_patches
 from monai_ext.cli.predict_zarr import predict_zarr
 from monai_ext.cli.prepare import prepare
 from monai_ext.cli.report import report
+from monai_ext.cli.train_cascade import train_cascade
 
 app = typer.Typer(
     name="python -m monai_ext",
@@ -33,5 +34,6 @@ app.command("extract-slices")(extract_slices)
 app.command("find-patches")(find_patches)
 app.command("predict-zarr", context_settings={"allow_extra_args": True})(predict_zarr)
 app.command("cross-validate", context_settings=OVERRIDES)(cross_validate)
+app.command("train-cascade", context_settings=OVERRIDES)(train_cascade)
 app.command("compare")(compare)
 app.command("report")(report)

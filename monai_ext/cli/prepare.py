@@ -30,7 +30,7 @@ def prepare(
     from monai_ext.cli.overrides import parse_files, parse_overrides
     from monai_ext.data import PreparedDataset
     from monai_ext.data import prepare as fill
-    from monai_ext.overrides import check_overrides
+    from monai_ext.overrides import apply_dataset_settings, check_overrides
 
     root = bundle_root or find_bundle(bundle)
     files = parse_files(config_file) if config_file else str(root / "configs" / "train.json")
@@ -39,13 +39,16 @@ def prepare(
     parser = ConfigParser()
     parser.read_config(f=files)
     parser.update({"bundle_root": str(root), "dataset_dir": str(dataset_dir), **overrides})
+    apply_dataset_settings(parser, overrides)
     parser.parse()
     if "train#dataset#data" not in parser:
         raise ConfigError(f"prepare: {bundle} reads its data as they are, there is nothing to prepare; just train")
     # Both sides of one fold are all cases of the data.
     sections = ("train", "validate")
     cases = [case for section in sections for case in parser.get_parsed_content(f"{section}#dataset#data")]
-    dataset = PreparedDataset(cases, parser.get_parsed_content("preparation"), output)
+    names = [name for name in ("loading", "preparation") if name in parser]
+    steps = [step for name in names for step in parser.get_parsed_content(name)]
+    dataset = PreparedDataset(cases, steps, output)
     done = fill(dataset, workers)
     typer.echo(f"{done} cases prepared, {len(dataset) - done} were ready")
     typer.echo(str(output))

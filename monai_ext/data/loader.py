@@ -20,7 +20,7 @@ UNKNOWN = -1
 
 
 class EpochSampler(DistributedSampler):
-    """Yields ``(epoch, index)``; one epoch is exactly one pass.
+    """Yields ``(epoch, index)``, without shuffling always of epoch 0; one epoch is exactly one pass.
 
     It is a `DistributedSampler` because MONAI's engines announce the epoch to no other kind. Unlike that class it
     never repeats a sample to make the ranks' shares equal, except when a rank would have none: in training the
@@ -85,15 +85,18 @@ class EpochSampler(DistributedSampler):
             else:
                 order = rng.choice(self.size, self.size, p=self.shares)
         skip, self.skip = self.skip, 0
+        epoch = self.epoch if self.shuffle else 0
         keys, seen = [], Counter[int]()
         for index in self._share(order).tolist():
-            keys.append((self.epoch, index, seen[index]) if seen[index] else (self.epoch, index))
+            keys.append((epoch, index, seen[index]) if seen[index] else (epoch, index))
             seen[index] += 1
         return iter(keys[skip:])
 
 
 class SeededLoader(DataLoader):
     """MONAI's `DataLoader` with order and random transforms decided by seed and epoch alone.
+
+    Without shuffling random transforms are the same in every epoch, so that validations can be compared.
 
     In a batch of which some items have a ``label`` and others don't, these get `UNKNOWN`.
 

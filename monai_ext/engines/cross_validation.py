@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from monai_ext import runs
+from monai_ext.engines.kept_runs import newest_same, what_counts
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import fingerprint
 from monai_ext.handlers.load_checkpoint import best_checkpoint
@@ -21,28 +22,9 @@ from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTr
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
 from monai_ext.metrics import best_threshold, bootstrap_intervals, classification_metrics, fit_platt
 from monai_ext.networks import network_settings
-from monai_ext.overrides import check_overrides, knobs
+from monai_ext.overrides import apply_dataset_settings, check_overrides, knobs
 
 logger = logging.getLogger("monai_ext")
-
-# Settings that don't belong to what is being validated.
-_ASIDE = {
-    "fold",
-    "resume",
-    "run_name",
-    "parent_run_id",
-    "tracking_uri",
-    "experiment_name",
-    "num_workers",
-    "device",
-    "plot_every",
-    "checkpoint_every",
-    "save_execute_config",
-    "bundle_root",
-    "dataset_dir",  # the data's fingerprint counts, not the way to them
-    "output_dir",
-    "cache_dir",
-}
 
 
 class CrossValidation:
@@ -69,7 +51,7 @@ class CrossValidation:
                 f"cross-validate: {Path(self.root).name} has no classes, whose probabilities over the folds could be "
                 "put together; train it with several values of --fold and compare the runs"
             )
-        self.settings = self._settings(knobs(parser))
+        self.settings = what_counts(knobs(parser))
         self.class_names: list[str] = parser.get_parsed_content("class_names")
         self.output_dir = Path(parser.get_parsed_content("output_dir")).absolute()
         self.tracking = {
@@ -99,11 +81,9 @@ class CrossValidation:
         parser = ConfigParser()
         parser.read_config(f=self.config_file)
         parser.update({"bundle_root": self.root, **self.overrides, "fold": fold})
+        apply_dataset_settings(parser, self.overrides)
         parser.parse()
         return parser
-
-    def _settings(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in parameters.items() if key not in _ASIDE}
 
     def _open_tracker(self) -> MLflowTracker | None:
         if str(self.tracking["tracking_uri"]).lower() == "none":
@@ -143,16 +123,7 @@ class CrossValidation:
         return result
 
     def _same(self, candidates: Sequence[Path], data_fingerprint: str) -> Path | None:
-        """The newest run that was made with these settings and data."""
-        for candidate in candidates:
-            try:
-                record = read_json(candidate / "run.json")
-            except DataError:
-                continue
-            same = self._settings(record.get("parameters", {})) == json.loads(json.dumps(self.settings))
-            if same and record.get("data", {}).get("fingerprint") == data_fingerprint:
-                return candidate
-        return None
+        return newest_same(candidates, self.settings, data_fingerprint)
 
     def _summarise(self, finished: Sequence[Path], tracker: MLflowTracker | None) -> Path:
         from monai_ext.reports import write_cross_validation_report

@@ -2,6 +2,7 @@
 
 from monai_ext.handlers.best import BestEpoch
 from monai_ext.handlers.checkpoint import Checkpoints
+from monai_ext.handlers.class_map import SaveClassMap
 from monai_ext.handlers.classification_outputs import ClassificationOutputs
 from monai_ext.handlers.deferred_reweighting import DeferredReweighting
 from monai_ext.handlers.early_stopping import EarlyStopping
@@ -46,6 +47,7 @@ __all__ = [
     "PredictionWriter",
     "ProgressiveUnfreeze",
     "RunRecords",
+    "SaveClassMap",
     "SegmentationOutputs",
     "SlicePreviews",
     "StandardEvaluation",

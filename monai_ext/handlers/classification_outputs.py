@@ -146,7 +146,8 @@ class ClassificationOutputs:
 def class_channels(formats: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
     """Formats of outputs in which ``pred`` has a channel for each class."""
     names = {str(index): name for index, name in enumerate(class_names)}
-    return {**formats, "pred": {**formats["pred"], "num_channels": len(names), "channel_def": names}}
+    kind = {"type": "probabilities", "format": "classification", "spatial_shape": [1]}
+    return {**formats, "pred": {**formats["pred"], **kind, "num_channels": len(names), "channel_def": names}}
 
 
 def check_levels(who: str, cases: str | None, parts: str | None) -> None:

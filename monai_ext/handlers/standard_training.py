@@ -183,7 +183,7 @@ class StandardTraining:
         self.history.load_state_dict({**handlers["history"], "entries": content["history"]})
         for name, monitor in self.monitors.items():
             monitor.load_state_dict(handlers["monitors"][name])
-        self.top_epochs.load_state_dict(handlers["top_epochs"])
+        self.top_epochs.load_state_dict(handlers.get("top_epochs", {}))
         self.stopping.load_state_dict(handlers["early_stopping"])
         self.best_metrics = dict(handlers["best_metrics"])
         if self.outputs is not None:

@@ -49,5 +49,5 @@ class TopEpochs:
         return {"scores": {str(epoch): score for epoch, score in self.scores.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over `state_dict`."""
-        self.scores = {int(epoch): list(score) for epoch, score in state["scores"].items()}
+        """Take over `state_dict`; that of a run from before epochs were ranked is empty."""
+        self.scores = {int(epoch): list(score) for epoch, score in state.get("scores", {}).items()}

@@ -1,6 +1,11 @@
 """Inference that MONAI lacks."""
 
 from monai_ext.inferers.acceleration import prepare_for_inference
+from monai_ext.inferers.cascade.batch import CascadeBatch
+from monai_ext.inferers.cascade.cascade import SpineCascade
+from monai_ext.inferers.cascade.result import CascadeResult
+from monai_ext.inferers.cascade.stage import SliceStage
+from monai_ext.inferers.cascade.stages import CascadeStages
 from monai_ext.inferers.flip_ensemble import FlipEnsembleInferer
 from monai_ext.inferers.fold_ensemble import FoldEnsemble
 from monai_ext.inferers.series_vote import Vote, series_vote
@@ -12,9 +17,14 @@ from monai_ext.inferers.streaming.sliding_window import ZarrSlidingWindow
 from monai_ext.inferers.streaming.verification import ZarrPrediction
 
 __all__ = [
+    "CascadeBatch",
+    "CascadeResult",
+    "CascadeStages",
     "FlipEnsembleInferer",
     "FoldEnsemble",
     "SliceMeanInferer",
+    "SliceStage",
+    "SpineCascade",
     "Vote",
     "ZarrInferer",
     "ZarrPrediction",

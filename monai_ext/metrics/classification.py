@@ -112,9 +112,18 @@ def scalar_names(classes: int) -> list[str]:
     """The single numbers of `classification_metrics` for so many classes.
 
     Top-2 accuracy, the share of cases whose true class is among the two most probable, is 1 for two classes and left
-    out there.
+    out there. ``precision``, ``recall`` and ``f1`` are means over the classes (macro), ``f1_weighted`` counts each
+    class by its cases; the micro average of all three is the accuracy.
     """
-    return ["accuracy", *(["top2_accuracy"] if classes > 2 else []), "precision", "recall", "f1", "auc"]
+    return [
+        "accuracy",
+        *(["top2_accuracy"] if classes > 2 else []),
+        "precision",
+        "recall",
+        "f1",
+        "f1_weighted",
+        "auc",
+    ]
 
 
 def classification_metrics(
@@ -210,8 +219,8 @@ def scalar_metrics(probabilities: FloatArray, labels: IntArray) -> dict[str, flo
     """The single numbers of `classification_metrics` for arrays that are known to be valid."""
     classes = np.unique(labels)
     predictions = probabilities.argmax(axis=1)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        labels, predictions, labels=classes, average="macro", zero_division=0
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predictions, labels=classes, zero_division=0
     )
     # With two classes the area of one against the rest is that of the other.
     columns = [1] if probabilities.shape[1] == 2 else [int(index) for index in classes]
@@ -222,9 +231,10 @@ def scalar_metrics(probabilities: FloatArray, labels: IntArray) -> dict[str, flo
     values = {
         "accuracy": float(np.mean(predictions == labels)),
         "top2_accuracy": float(np.mean((two_best == labels[:, None]).any(axis=1))),
-        "precision": float(precision),
-        "recall": float(recall),
-        "f1": float(f1),
+        "precision": float(precision.mean()),
+        "recall": float(recall.mean()),
+        "f1": float(f1.mean()),
+        "f1_weighted": float(np.average(f1, weights=support)),
         "auc": float(np.mean(known)) if known else None,
     }
     return {name: values[name] for name in scalar_names(probabilities.shape[1])}

@@ -1,5 +1,6 @@
 """Networks that MONAI lacks, and loading of weights."""
 
+from monai_ext.networks.backbone_unet import BackboneUNet
 from monai_ext.networks.build import fine_tuning_stages, initial_network, parameter_groups
 from monai_ext.networks.cbam import CBAM
 from monai_ext.networks.checkpoints import (
@@ -21,6 +22,7 @@ from monai_ext.networks.weights import LoadReport, load_pretrained
 __all__ = [
     "CBAM",
     "VGG3D",
+    "BackboneUNet",
     "CordUNet",
     "LoadReport",
     "MedicalNetResNet50",

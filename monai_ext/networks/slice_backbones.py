@@ -19,13 +19,14 @@ from torch import nn
 
 
 class SliceResNet(ResNet):
-    """ResNet with bottlenecks; the keys are torchvision's.
+    """ResNet; the keys are torchvision's.
 
     Args:
-        layers: number of bottlenecks in each of the four stages.
+        layers: number of blocks in each of the four stages.
         in_channels: channels of an input.
+        block: ``"bottleneck"``, or ``"basic"`` for the shallow ones.
 
-    Shapes: input (B, in_channels, Y, X); last feature map (B, 2048, Y/32, X/32).
+    Shapes: input (B, in_channels, Y, X); last feature map (B, 2048, Y/32, X/32), with basic blocks (B, 512, ...).
 
     Attributes:
         scales: channels at strides 8, 16 and 32.
@@ -33,12 +34,11 @@ class SliceResNet(ResNet):
     """
 
     ignored_prefixes: ClassVar[tuple[str, ...]] = ("fc.",)
-    scales = (512, 1024, 2048)
     stages = (("layer4",), ("layer3",), ("layer2",), ("layer1",), ("conv1", "bn1"))
 
-    def __init__(self, layers: list[int], in_channels: int = 3) -> None:
+    def __init__(self, layers: list[int], in_channels: int = 3, block: str = "bottleneck") -> None:
         super().__init__(
-            block="bottleneck",
+            block=block,
             layers=layers,
             block_inplanes=[64, 128, 256, 512],
             spatial_dims=2,
@@ -47,6 +47,7 @@ class SliceResNet(ResNet):
             feed_forward=False,
             bias_downsample=False,
         )
+        self.scales = (128, 256, 512) if block == "basic" else (512, 1024, 2048)
 
     def forward_scales(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps at strides 8, 16 and 32."""
@@ -148,6 +149,7 @@ class SliceEfficientNet(EfficientNetBN):
 
 
 BACKBONES: dict[str, Callable[[int], SliceResNet | SliceEfficientNet]] = {
+    "resnet18": lambda channels: SliceResNet([2, 2, 2, 2], channels, "basic"),
     "resnet50": lambda channels: SliceResNet([3, 4, 6, 3], channels),
     "resnet101": lambda channels: SliceResNet([3, 4, 23, 3], channels),
     "efficientnet_b0": SliceEfficientNet,

@@ -25,7 +25,7 @@ class SliceClassifier(nn.Module):
     dropout, a hidden layer of 512, ReLU, half the dropout, and a linear layer.
 
     Args:
-        backbone: ``"resnet50"``, ``"resnet101"`` or ``"efficientnet_b0"``.
+        backbone: ``"resnet18"``, ``"resnet50"``, ``"resnet101"`` or ``"efficientnet_b0"``.
         num_classes: number of labels.
         in_channels: 1 for a slice, 3 for three neighbours.
         attention: ``"none"``, ``"se"`` (squeeze and excitation, arXiv:1709.01507) or ``"cbam"`` on the last feature

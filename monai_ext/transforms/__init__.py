@@ -8,6 +8,7 @@ from monai_ext.transforms.finite import CheckFinited
 from monai_ext.transforms.load import LoadVolumed
 from monai_ext.transforms.load_slice import LoadSliced
 from monai_ext.transforms.mixing import MixedBatches
+from monai_ext.transforms.multiplicative_noise import RandMultiplicativeNoised
 from monai_ext.transforms.normalize import NormalizeVolume
 from monai_ext.transforms.slice_augmentation import RandAugmentSlicesd
 from monai_ext.transforms.synthetic_lesions import RandSyntheticLesiond
@@ -33,6 +34,7 @@ __all__ = [
     "PrepareTargetsd",
     "RandAugmentSlicesd",
     "RandFlipVectorFieldd",
+    "RandMultiplicativeNoised",
     "RandRotate90VectorFieldd",
     "RandRotateVectorFieldd",
     "RandSyntheticLesiond",

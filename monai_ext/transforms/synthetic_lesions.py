@@ -25,16 +25,17 @@ class RandSyntheticLesiond(RandomizableTransform, MapTransform):
     A blob is an ellipse (an ellipsoid in a volume) of random direction and width that lies wholly within the mask,
     apart from the others and from the lesions that are there. It is brighter than the cord by 2 to 4 standard
     deviations of the cord, less so towards its edge. Where there is no room for a blob it is left out; without any the
-    item stays as it is. Nothing changes outside the blobs.
+    image stays as it is. Nothing changes outside the blobs.
 
     Args:
         keys: images (C, Y, X) or (C, Z, Y, X); all get the same blobs.
         mask_key: mask of the cord (1, ...), inside where > 0.
-        label_key: mask of the lesions (1, ...), which gets the value 1 in the blobs; made from zeros if absent.
+        label_key: mask of the lesions (1, ...), which gets the value 1 in the blobs; made from zeros if absent, also
+            where no blob comes.
         num_lesions: fewest and most blobs.
         size: least and largest diameter of a blob along its longest axis, in pixels.
         prob: probability that an item gets any.
-        allow_missing_keys: keys that an item lacks are left out.
+        allow_missing_keys: keys that an item lacks are left out; without a cord it stays as it is.
 
     Raises:
         ConfigError: for a range that is none.
@@ -66,10 +67,14 @@ class RandSyntheticLesiond(RandomizableTransform, MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         self.randomize(None)
+        if self.allow_missing_keys and self.mask_key not in result:
+            return result
+        if self.label_key not in result:
+            result[self.label_key] = result[self.mask_key] * 0
         if not self._do_transform:
             return result
         cord = self._mask(result, self.mask_key)
-        lesions = self._mask(result, self.label_key) if self.label_key in result else np.zeros_like(cord)
+        lesions = self._mask(result, self.label_key)
         brightness = self._blobs(cord & ~_grown(lesions))
         if not brightness.any():
             return result
@@ -78,9 +83,8 @@ class RandSyntheticLesiond(RandomizableTransform, MapTransform):
             self._compare(key, image.shape, cord.shape)
             spread = _spread(image, cord & ~lesions).reshape(-1, *(1,) * cord.ndim)
             result[key] = convert_to_dst_type(image + spread * brightness, result[key])[0]
-        like = result[self.label_key] if self.label_key in result else result[self.mask_key]
-        old = convert_to_numpy(like) if self.label_key in result else np.zeros((1, *cord.shape))
-        result[self.label_key] = convert_to_dst_type(np.where(brightness > 0, 1, old), like)[0]
+        old = result[self.label_key]
+        result[self.label_key] = convert_to_dst_type(np.where(brightness > 0, 1, convert_to_numpy(old)), old)[0]
         return result
 
     def _blobs(self, room: np.ndarray) -> np.ndarray:

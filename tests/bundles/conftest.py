@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_ext.demo import brats, ct_rate, nuclei, surface
+from monai_ext.demo import brats, ct_rate, nuclei, spine, surface
 
 ROOT = Path(__file__).parents[2]
 
@@ -127,6 +127,38 @@ def ct_settings(ct_data, tmp_path_factory):
         "batch_size": 2,
         "max_epochs": 1,
         "max_train_batches": 1,
+        "num_workers": 0,
+        "plot_every": 0,
+        "channels_last": False,
+        "tracking_uri": "none",
+    }
+
+
+@pytest.fixture(scope="session")
+def spine_data(tmp_path_factory):
+    """Training folders of all stages, of five patients."""
+    return spine.make_demo(tmp_path_factory.mktemp("spine") / "data", patients=5)
+
+
+@pytest.fixture(scope="session")
+def spine_configs():
+    return ROOT / "bundles" / "spinal_cord_cascade" / "configs"
+
+
+@pytest.fixture(scope="session")
+def spine_settings(spine_data, tmp_path_factory):
+    """Overrides of a training on few, small slices in some seconds."""
+    return {
+        "dataset_dir": str(spine_data),
+        "cache_dir": str(tmp_path_factory.mktemp("spine_prepared")),
+        "num_folds": 2,
+        "image_size": 32,
+        "synthetic_size": [3, 5],
+        "features": 4,
+        "batch_size": 8,
+        "max_epochs": 1,
+        "max_train_batches": 1,
+        "max_val_batches": 2,
         "num_workers": 0,
         "plot_every": 0,
         "channels_last": False,

@@ -122,10 +122,10 @@ def default_of(setting):
 
 
 def plain_default(key, setting):
-    """A setting of training as a checkpoint keeps it; measured ones have no default."""
+    """A setting of training as a checkpoint keeps it; those found in the data have no default."""
     if key == "targets":
         return network_targets(setting)
-    return None if key == "intensity" else setting
+    return None if isinstance(setting, dict) else setting
 
 
 @pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])

@@ -45,6 +45,11 @@ def test_epochs_differ_and_repeat_by_number():
     assert same(first, epoch(loader, 1))
 
 
+def test_an_evaluation_is_the_same_in_every_epoch():
+    loader = SeededLoader(dataset(), 3, seed=1)
+    assert same(epoch(loader, 1), epoch(loader, 2))
+
+
 def test_skipped_batches_are_left_out_once():
     loader = SeededLoader(dataset(), 2, shuffle=True, seed=1)
     whole = epoch(loader, 1)

@@ -1,7 +1,7 @@
 import pytest
-from trainings import BRATS, CT, NUCLEI, SURFACE, Training
+from trainings import BRATS, CT, NUCLEI, SPINE, SURFACE, Training
 
-from monai_ext.demo import brats, ct_rate, nuclei, surface
+from monai_ext.demo import brats, ct_rate, nuclei, spine, surface
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +38,10 @@ def ct_training(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ct_faults")
     data = ct_rate.make_demo(folder / "data", counts=(10, 3))
     return Training("ct_rate_multilabel", {**CT, "dataset_dir": data, "cache_dir": folder / "cache"}, folder)
+
+
+@pytest.fixture(scope="module")
+def spine_training(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("spine_faults")
+    data = spine.make_demo(folder / "data", patients=5)
+    return Training("spinal_cord_cascade", {**SPINE, "dataset_dir": data, "cache_dir": folder / "cache"}, folder)

@@ -168,3 +168,22 @@ def test_kill_9_with_several_labels_drawn_and_mixed_changes_nothing(ct_training)
     assert_same(run, reference)
     checkpoints = [{path.name for path in (folder / "checkpoints").iterdir()} for folder in (run, reference)]
     assert checkpoints[0] == checkpoints[1]
+
+
+@pytest.mark.parametrize(
+    "overlays", [(), ("stage_sequence.json",)], ids=["masks-with-synthetic-lesions", "classes-drawn-by-weight"]
+)
+def test_kill_9_in_a_stage_of_the_cascade_changes_nothing(spine_training, overlays):
+    names = [f"{name}_{len(overlays)}" for name in ("undisturbed", "killed")]
+    assert spine_training.run(names[0], overlays=overlays).returncode == 0
+    process = spine_training.start(names[1], "--checkpoint_every", "1", overlays=overlays)
+    wait_for(process, "epoch 2/4")
+    assert process.poll() is None, "the training was over before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = spine_training.run(names[1], "--checkpoint_every", "1", "--resume", "auto", overlays=overlays)
+    assert again.returncode == 0, again.stderr
+    run, reference = (spine_training.only_run(name) for name in names[::-1])
+    assert_same(run, reference)
+    checkpoints = [{path.name for path in (folder / "checkpoints").iterdir()} for folder in (run, reference)]
+    assert checkpoints[0] == checkpoints[1]

@@ -56,6 +56,18 @@ CT = {
     "cutmix_prob": 0.5,
     "weighted_sampler": True,
 }
+SPINE = {
+    "num_folds": 2,
+    "image_size": 32,
+    "features": 4,
+    "batch_size": 4,
+    "max_epochs": 4,
+    "max_train_batches": 3,
+    "max_val_batches": 2,
+    "synthetic_prob": 0.9,
+    "synthetic_size": [3, 5],
+    "synthetic_val": True,
+}
 COMMON = {"plot_every": 0, "channels_last": False, "tracking_uri": "none", "num_workers": 0}
 
 

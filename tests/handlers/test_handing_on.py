@@ -43,7 +43,10 @@ def test_metadata_are_those_of_the_bundle_made_true_for_the_run(bundle):
     assert found["version"] == "1"
     assert found["network_data_format"]["inputs"]["image"] == {"num_channels": 4, "spatial_shape": [8, 16, 32]}
     assert found["network_data_format"]["outputs"]["pred"] == {
+        "type": "probabilities",
+        "format": "classification",
         "num_channels": 3,
+        "spatial_shape": [1],
         "channel_def": {"0": "x", "1": "y", "2": "z"},
     }
     assert found["settings"] == {"size": 8}

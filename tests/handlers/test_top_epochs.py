@@ -32,6 +32,12 @@ def test_its_state_goes_on_as_if_nothing_had_happened():
     assert second.update(3, {"val_loss": 0.25}) == first.update(3, {"val_loss": 0.25}) == [1]
 
 
+def test_the_state_of_a_run_that_ranked_no_epochs_is_taken():
+    epochs = top()
+    epochs.load_state_dict({})
+    assert epochs.update(1, {"val_loss": 0.3}) == []
+
+
 @pytest.mark.parametrize("count", [0, -1, True, 1.5])
 def test_an_impossible_count_is_refused(count):
     with pytest.raises(ConfigError, match="--keep_best"):

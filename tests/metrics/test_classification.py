@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score
 
 from monai_ext.errors import DataError
 from monai_ext.metrics import bootstrap_interval, bootstrap_intervals, classification_metrics
@@ -20,7 +20,8 @@ def test_binary_metrics_equal_those_counted_by_hand() -> None:
     result = classification_metrics(PROBABILITIES, LABELS, ["LGG", "HGG"], cases=CASES)
     assert result.confusion_matrix == [[2, 1], [1, 2]]
     # 6 of 9 pairs are in the right order.
-    assert result.metrics == pytest.approx(dict.fromkeys(("accuracy", "precision", "recall", "f1", "auc"), 2 / 3))
+    names = ("accuracy", "precision", "recall", "f1", "f1_weighted", "auc")
+    assert result.metrics == pytest.approx(dict.fromkeys(names, 2 / 3))
     assert result.per_class["HGG"] == pytest.approx(
         {"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "support": 3, "auroc": 2 / 3}
     )
@@ -62,10 +63,21 @@ def test_multi_class_auc_is_macro_one_against_rest() -> None:
     assert result.false_negatives is None
 
 
+def test_averages_are_scikit_learn_s() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.choice(3, 40, p=[0.7, 0.2, 0.1])
+    scores = rng.dirichlet(np.ones(3), 40) + 0.4 * np.eye(3)[labels]
+    found = classification_metrics(scores / scores.sum(1, keepdims=True), labels, ["a", "b", "c"]).metrics
+    predictions = scores.argmax(1)
+    for name, average in (("f1", "macro"), ("f1_weighted", "weighted"), ("accuracy", "micro")):
+        assert found[name] == pytest.approx(f1_score(labels, predictions, average=average)), name
+
+
 def test_absent_class_is_left_out_of_the_averages_and_named() -> None:
     scores = np.eye(3)[[0, 1, 0, 1]]
     result = classification_metrics(scores, [0, 1, 0, 1], ["a", "b", "c"])
-    assert result.metrics == dict.fromkeys(("accuracy", "top2_accuracy", "precision", "recall", "f1", "auc"), 1.0)
+    names = ("accuracy", "top2_accuracy", "precision", "recall", "f1", "f1_weighted", "auc")
+    assert result.metrics == dict.fromkeys(names, 1.0)
     assert result.skipped == ["precision, recall, f1 and auroc of class c: no case of it; averages leave it out"]
 
 

@@ -12,7 +12,7 @@ from monai_ext.errors import WeightsError
 from monai_ext.networks import CBAM, SliceClassifier, load_pretrained
 
 REFERENCE = json.loads((GOLDEN / "nets_2d.json").read_text())
-FEATURES = {"resnet50": 2048, "resnet101": 2048, "efficientnet_b0": 1280}
+FEATURES = {"resnet18": 512, "resnet50": 2048, "resnet101": 2048, "efficientnet_b0": 1280}
 
 
 class TestResNet(NetworkContract):
@@ -80,7 +80,7 @@ def test_parameters_equal_torchvision_s(name) -> None:
     assert sum(parameter.numel() for parameter in backbone.parameters()) + classifier == REFERENCE[name]["params"]
 
 
-@pytest.mark.parametrize("name", ["resnet50", "resnet101"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet101"])
 def test_resnet_keys_are_torchvision_s(name) -> None:
     with torch.device("meta"):
         own = SliceClassifier(name, in_channels=3).backbone.state_dict()
@@ -130,7 +130,12 @@ def test_weights_of_another_backbone_are_refused(files) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "joined"), [("resnet50", 512 + 1024 + 2048), ("efficientnet_b0", 40 + 112 + 1280)]
+    ("backbone", "joined"),
+    [
+        ("resnet18", 128 + 256 + 512),
+        ("resnet50", 512 + 1024 + 2048),
+        ("efficientnet_b0", 40 + 112 + 1280),
+    ],
 )
 def test_multiscale_joins_three_depths(backbone, joined) -> None:
     network = SliceClassifier(backbone, multiscale=True).eval()
@@ -183,7 +188,7 @@ def test_attention_depends_on_the_place() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"backbone": "vgg16"}, "backbone must be one of resnet50, resnet101, efficientnet_b0, got 'vgg16'"),
+        ({"backbone": "vgg16"}, "backbone must be one of resnet18, resnet50, resnet101, efficientnet_b0, got 'vgg16'"),
         ({"attention": "eca"}, "attention must be one of none, se, cbam, got 'eca'"),
         ({"num_classes": 0}, "num_classes must be an integer of at least 1, got 0"),
         ({"in_channels": 1.0}, "in_channels must be an integer of at least 1, got 1.0"),

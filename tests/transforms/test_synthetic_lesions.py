@@ -153,3 +153,17 @@ def test_other_shapes_are_an_error_that_names_the_key() -> None:
 def test_bad_arguments(arguments, message) -> None:
     with pytest.raises(ConfigError, match=f"RandSyntheticLesiond: {message}"):
         transform(**arguments)
+
+
+@pytest.mark.parametrize("prob", [0.0, 1.0])
+def test_a_missing_label_is_made_whether_a_blob_comes_or_not(prob) -> None:
+    before = item(SHAPES["slice"])
+    del before["lesion"]
+    after = transform(prob=prob)(before)
+    assert after["lesion"].shape == before["cord"].shape
+    assert bool(after["lesion"].any()) == (prob == 1)
+
+
+def test_an_item_without_a_cord_can_be_left_as_it_is() -> None:
+    before = {"image": torch.rand(1, 16, 16)}
+    assert transform(allow_missing_keys=True)(before) == before

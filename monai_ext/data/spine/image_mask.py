@@ -42,6 +42,15 @@ def image_mask_items(folder: str | Path) -> list[dict[str, Any]]:
     ]
 
 
+def mask_files(folder: str | Path) -> dict[str, str]:
+    """Case → path of its mask, of all masks below ``masks``.
+
+    Raises:
+        DataError: for two files of one name.
+    """
+    return {case: str(path) for case, path in _by_case(Path(folder) / "masks").items()}
+
+
 def _by_case(folder: Path) -> dict[str, Path]:
     root = folder.absolute()
     found: dict[str, Path] = {}

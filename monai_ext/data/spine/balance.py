@@ -1,0 +1,43 @@
+"""Classes of different size, made to count alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from monai_ext.data.splits import class_counts
+from monai_ext.errors import ConfigError
+
+
+def class_weights(items: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> torch.Tensor:
+    """Weight of each class for `torch.nn.CrossEntropyLoss`: N / (classes · samples of the class), mean over samples 1.
+
+    Args:
+        items: the training set, with ``label``.
+
+    Returns:
+        Tensor (C,), float32, on the CPU.
+
+    Raises:
+        ConfigError: when there are no classes (a segmentation).
+        DataError: when a class has no sample.
+    """
+    return torch.tensor(_weights("class_weights", items, class_names))
+
+
+def sample_weights(items: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> list[float]:
+    """How often to draw each sample so that all classes come alike, for ``weights`` of `monai_ext.data.SeededLoader`.
+
+    Args, Raises: as `class_weights`.
+    """
+    weights = _weights("weighted_sampler", items, class_names)
+    return [weights[item["label"]] for item in items]
+
+
+def _weights(option: str, items: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> list[float]:
+    if not class_names:
+        raise ConfigError(f"--{option}: is for classifiers; a segmentation has no classes")
+    counts = class_counts(items, len(class_names))
+    return [len(items) / (len(counts) * count) for count in counts]

@@ -1,0 +1,1 @@
+"""`spinal_cord_cascade`: from mixed series of spine MRI to lesion masks, stage by stage."""

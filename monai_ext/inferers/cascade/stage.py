@@ -1,0 +1,118 @@
+"""One stage of the cascade: a network, and how slices become its input and its output theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose
+from monai.transforms.utils import convert_applied_interp_mode
+from torch import nn
+
+from monai_ext.errors import WeightsError
+
+_KEY = "image"
+
+
+class SliceStage:
+    """Probabilities of slices, whatever size the network works in.
+
+    Stages with the same ``preparation`` can share what `prepare` gives.
+
+    Args:
+        network: of prepared slices (B, 1, S, S) to logits: (B, classes), or (B, 1, S, S) of a mask; of a dict (see
+            `monai_ext.networks.CordUNet`) the mask is taken. A `torch.jit.ScriptModule` does as well.
+        preparation: what a slice (1, Y, X) under the key "image" goes through, as in training.
+        classes: names of the outputs of a classifier; none for a mask.
+        batch_size: slices at once.
+        device: where the network is.
+        name: for messages.
+        source: file that it was made from, for reports.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preparation: Compose,
+        classes: Sequence[str] = (),
+        batch_size: int = 16,
+        device: str | torch.device = "cpu",
+        name: str = "stage",
+        source: str = "",
+    ) -> None:
+        self.network = network
+        self.preparation = preparation
+        self.classes = tuple(classes)
+        self.batch_size = batch_size
+        self.device = torch.device(device)
+        self.name = name
+        self.source = source
+
+    def prepare(self, slices: np.ndarray) -> list[MetaTensor]:
+        """Slices (N, 1, Y, X), float32, as the network wants them, each (1, S, S)."""
+        return [self.preparation({_KEY: MetaTensor(torch.from_numpy(one))})[_KEY] for one in slices]
+
+    def class_probabilities(self, prepared: Sequence[MetaTensor]) -> np.ndarray:
+        """Of each prepared slice over the classes: (N, classes), float64, each row with the sum 1.
+
+        Raises:
+            WeightsError: when the network has another number of outputs than there are names, or gives NaN.
+        """
+        logits = self._logits(prepared)
+        if logits.shape[1:] != (len(self.classes),):
+            raise WeightsError(
+                f"stage {self.name!r}: its network gives {tuple(logits.shape[1:])} values a slice, but its class map "
+                f"has {len(self.classes)} names; give the weights and the class map of one training"
+            )
+        return torch.softmax(logits.double(), dim=1).numpy()
+
+    def mask_probabilities(self, prepared: Sequence[MetaTensor], size: Sequence[int]) -> np.ndarray:
+        """Of each pixel to lie inside the mask, where it was before the preparation.
+
+        Args:
+            prepared: slices of one series.
+            size: (Y, X) before.
+
+        Returns:
+            (N, Y, X), float32; 0 where the preparation cut the slices off.
+
+        Raises:
+            WeightsError: when the network doesn't give a mask, or gives NaN.
+        """
+        logits = self._logits(prepared)
+        if logits.shape[1:] != prepared[0].shape:
+            raise WeightsError(
+                f"stage {self.name!r}: its network gives {tuple(logits.shape[1:])} values for a slice of "
+                f"{tuple(prepared[0].shape)}; a mask of one channel is needed"
+            )
+        return self._in_place(torch.sigmoid(logits[:, 0]), prepared[0], size)
+
+    def _logits(self, prepared: Sequence[MetaTensor]) -> torch.Tensor:
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(prepared), self.batch_size):
+                batch = torch.stack([one.as_tensor() for one in prepared[start : start + self.batch_size]])
+                output = self.network(batch.to(self.device))
+                output = output["cord"] if isinstance(output, Mapping) else output
+                found.append(output.float().cpu())
+        logits = torch.cat(found)
+        if not logits.isfinite().all():
+            raise WeightsError(
+                f"stage {self.name!r}: its network gives values that are no numbers; train it again, or run it with "
+                "--precision fp32"
+            )
+        return logits
+
+    def _in_place(self, masks: torch.Tensor, like: MetaTensor, size: Sequence[int]) -> np.ndarray:
+        """Masks (N, S, S) where the pixels of their slices were, by undoing the preparation.
+
+        All slices of a series went the same way, so that they can go back together, as channels of one image.
+        """
+        # What was resized with "area" would come back in steps; going down, every pixel counts.
+        mode = "area" if max(masks.shape[1:]) > max(size) else "bilinear"
+        steps = convert_applied_interp_mode(like.applied_operations, mode=mode)
+        image = MetaTensor(masks, affine=like.affine, applied_operations=steps)
+        restored = self.preparation.inverse({_KEY: image})[_KEY]
+        return np.clip(restored.numpy(), 0, 1).astype(np.float32)
