@@ -8,10 +8,12 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data.torchscript_utils import save_net_with_metadata
+from monai.transforms import Compose, Resized, ResizeWithPadOrCropd, ScaleIntensityRangePercentilesd
 from torch import nn
 
 from monai_ext.data.spine import SeriesImage
 from monai_ext.demo.dicom import write_dicom_series
+from monai_ext.inferers import SliceStage, SpineCascade
 
 SIZE = 48
 CLASSES = {
@@ -93,11 +95,11 @@ def write_stages(folder: Path, leave_out: tuple[str, ...] = ("cord_visible",), *
 
 
 def spine(shows: str = "cervical", directions: str = "PIR", oblique: float = 0.0) -> tuple[SeriesImage, np.ndarray]:
-    """A sagittal series (column, row, slice) = (48, 40, 6), int16, and where its two lesions are.
+    """A sagittal series (column, row, slice) = (48, 40, 6), and where its two lesions are.
 
     The cord runs through slices 1 to 4. A bright corner keeps the grey values of all slices alike.
     """
-    voxels = np.zeros((48, 40, 6), np.int16)
+    voxels = np.zeros((48, 40, 6), np.float32)
     voxels[:, : int(40 * FILLED[shows])] = 300
     voxels[20:28, 4:36, 1:5] = 500
     lesion = np.zeros(voxels.shape, bool)
@@ -112,10 +114,10 @@ def write_series(path: Path, kind: str, shows: str = "cervical", patient: str = 
     """The same series as files of one kind: ``path`` is a folder, or a NIfTI file."""
     image, _ = spine(shows)
     if kind == "dicom":
-        write_dicom_series(path, image.voxels, image.affine, patient, number)
+        write_dicom_series(path, image.voxels.astype(np.int16), image.affine, patient, number)
     elif kind == "nifti":
         path.parent.mkdir(parents=True, exist_ok=True)
-        nib.save(nib.as_closest_canonical(nib.Nifti1Image(image.voxels, image.affine)), path)
+        nib.save(nib.as_closest_canonical(nib.Nifti1Image(image.voxels.astype(np.int16), image.affine)), path)
     else:
         from PIL import Image
 
@@ -134,3 +136,32 @@ def _geometry(directions: str, oblique: float) -> np.ndarray:
     affine[:3, :3] = turn @ np.linalg.inv(axes) @ np.diag([0.8, 1.25, 3.0])
     affine[:3, 3] = (-20.5, 31.25, 12.125)
     return affine
+
+
+ADMIT = {
+    "anatomy": ["spine"],
+    "location_view": ["cervical_sagittal"],
+    "sequence": ["T2w"],
+    "cord_visible": ["cord"],
+}
+
+
+def preparation(size: int) -> Compose:
+    """That of the bundle."""
+    return Compose(
+        [
+            ScaleIntensityRangePercentilesd("image", lower=1, upper=99, b_min=0, b_max=1, clip=True),
+            Resized(["image", "mask"], size, "longest", mode=["bilinear", "nearest"], allow_missing_keys=True),
+            ResizeWithPadOrCropd(["image", "mask"], [size, size], allow_missing_keys=True),
+        ]
+    )
+
+
+def cascade(*leave_out: str, admit: dict | None = None, **options) -> SpineCascade:
+    """The rules as a cascade, without files."""
+    stages = {
+        name: SliceStage(rule, preparation(SIZE), CLASSES[name], name=name)
+        for name, rule in RULES.items()
+        if name not in leave_out
+    }
+    return SpineCascade(stages, {**ADMIT, **(admit or {})}, **options)

@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 from monai_ext.error_report import describe
-from monai_ext.errors import DataError
+from monai_ext.errors import DataError, IncompleteError
 
 SCRIPT = """
 from monai_ext.error_report import install_error_report
@@ -55,3 +55,9 @@ def test_the_innermost_user_error_is_described():
     error.__cause__ = DataError("is\nempty", "a.csv")
     error.__cause__.__context__ = KeyError("further in")
     assert describe(error) == ("a.csv: is empty", 2)
+
+
+def test_work_that_could_not_be_done_in_full_is_one_sentence_and_exit_code_1():
+    error = RuntimeError("wrapped")
+    error.__cause__ = IncompleteError("1 of 2 series admitted")
+    assert describe(error) == ("1 of 2 series admitted", 1)

@@ -25,7 +25,7 @@ def write_batch_report(output_dir: str | Path, report: Mapping[str, Any]) -> Pat
         Section("Summary", [Text(_summary(report["counts"]))]),
         Section("Series", [_series_table(report)]),
         Section(
-            "Files that could not be used",
+            "Other files that could not be used",
             [Table(("file", "problem"), problems) if problems else Text(["There are none."])],
         ),
         Section("Previews", _previews(folder, report)),
@@ -42,7 +42,7 @@ def _summary(counts: Mapping[str, int]) -> list[str]:
         "Not for clinical use: a research tool, not a medical device. Every mask has to be looked at by an expert.",
         f"{counts['admitted']} of {counts['series']} series were admitted, {counts['refused']} refused by a stage, "
         f"{counts['broken']} broken.",
-        f"{counts['problems']} files could not be used.",
+        f"Other files that could not be used: {counts['problems']}.",
     ]
 
 

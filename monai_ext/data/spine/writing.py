@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +82,8 @@ def write_dicom_seg(
     # (column, row, slice) to frames (slice, row, column)
     frames = (image.restore(np.asarray(slices)) > 0).astype(np.uint8).transpose(2, 1, 0)
     sources = _completed(read_datasets(series.files), thickness=image.spacing[0])
-    # What highdicom says of odd tags quotes them, names and dates of birth as well: it must not get into a log.
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _unheard():
             segmentation = _segmentation(sources, np.ascontiguousarray(frames), segment)
     except (AttributeError, TypeError, ValueError):
         missing = [tag for tag in _REQUIRED if tag not in sources[0]]
@@ -92,6 +92,20 @@ def write_dicom_seg(
     with atomic_path(path) as temporary:
         segmentation.save_as(temporary)
     return Path(path)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """What highdicom says quotes tags, of odd ones names and dates of birth as well: it must not get into a log."""
+    logger = logging.getLogger("highdicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _header(place: Mapping[str, Any]) -> nib.Nifti1Header | None:

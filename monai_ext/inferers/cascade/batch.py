@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -30,9 +29,8 @@ class CascadeBatch:
     """Predicts all series of a folder, one after the other; one that is refused or broken doesn't stop the others.
 
     ``<output_dir>/<patient>/<series>`` holds what is known of a series (see `CascadeOutput`), and beside it
-    ``summary.json`` the lesions of the patient;
-    ``report.json`` and ``report.html`` tell of all of them. A folder belongs to one ``dataset_dir``:
-    a second run replaces everything in it.
+    ``summary.json`` the lesions of the patient; ``report.json`` and ``report.html`` tell of all of them. A folder
+    belongs to one ``dataset_dir``: a second run replaces everything in it.
 
     Args:
         cascade: what predicts; its stages are loaded before any series is read.
@@ -86,21 +84,17 @@ class CascadeBatch:
             "stages": {name: stage.source for name, stage in stages.items()},
         }
         write_json(self.output_dir / REPORT, report)
-        # A dataset of MONAI ends by IndexError, as a list does, but can't be iterated over by type.
+        # MONAI's Dataset has a length and items, but says nothing of being iterable.
         records = [self._predict(self.series[number]) for number in range(len(self.series))]
-        for patient, group in itertools.groupby(records, key=lambda record: record.patient):
-            write_json(self.output_dir / patient / "summary.json", patient_summary(patient, list(group)))
+        for patient in dict.fromkeys(record.patient for record in records):
+            own = [record for record in records if record.patient == patient]
+            write_json(self.output_dir / patient / "summary.json", patient_summary(patient, own))
         for folder in prune(self.output_dir, {self.output_dir / record.name for record in records}):
             logger.info("%s: of an earlier run, removed", folder.relative_to(self.output_dir))
         report |= self._outcome(records)
         write_json(self.output_dir / REPORT, report)
         self._write_html(report)
-        counts = report["counts"]
-        if counts[REFUSED] or counts[BROKEN] or self.problems or any(record.notes for record in records):
-            raise IncompleteError(
-                f"{counts[ADMITTED]} of {len(records)} series admitted, {counts[REFUSED]} refused, {counts[BROKEN]} "
-                f"broken, {len(self.problems)} files with problems; {self.output_dir / 'report.html'} tells why"
-            )
+        self._complain(report)
         return report
 
     def _predict(self, series: Series) -> SeriesRecord:
@@ -136,6 +130,21 @@ class CascadeBatch:
             ],
             "problems": [asdict(problem) | {"path": self._shown(problem.path)} for problem in self.problems],
         }
+
+    def _complain(self, report: dict[str, Any]) -> None:
+        counts = report["counts"]
+        wrong = {
+            "refused": counts[REFUSED],
+            "broken": counts[BROKEN],
+            "other files with problems": counts["problems"],
+            "without DICOM segmentation": sum("notes" in one for one in report["series"]),
+        }
+        if any(wrong.values()):
+            found = ", ".join(f"{count} {what}" for what, count in wrong.items() if count)
+            raise IncompleteError(
+                f"{counts[ADMITTED]} of {counts['series']} series admitted, {found}; "
+                f"{self.output_dir / 'report.html'} tells why"
+            )
 
     def _write_html(self, report: dict[str, Any]) -> None:
         from monai_ext.reports import write_batch_report

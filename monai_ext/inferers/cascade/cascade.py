@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
+from monai.data import MetaTensor
 
 from monai_ext.data.spine import SeriesImage
 from monai_ext.errors import ConfigError, DataError
@@ -143,7 +145,7 @@ class SpineCascade:
 
     def _vote(self, name: str, passage: _Passage) -> StageDecision:
         stage, gate = self.stages[name], self.gates[name]
-        probabilities = stage.class_probabilities(passage.slices)
+        probabilities = stage.class_probabilities(passage.prepared(stage))
         vote = series_vote(probabilities, stage.classes, self.min_slices, gate.threshold, self.vote, gate.admit)
         details = {
             "label": vote.label,
@@ -161,7 +163,7 @@ class SpineCascade:
 
     def _see(self, passage: _Passage) -> StageDecision:
         stage, gate = self.stages[VISIBLE], self.gates[VISIBLE]
-        probabilities = stage.class_probabilities(passage.slices)
+        probabilities = stage.class_probabilities(passage.prepared(stage))
         visible = probabilities[:, [stage.classes.index(name) for name in gate.admit]].sum(axis=1)
         passage.looked_at = visible >= gate.threshold
         return StageDecision(
@@ -221,11 +223,21 @@ class _Passage:
         self.masks: dict[str, np.ndarray] = {}
         self.probabilities: dict[str, np.ndarray] = {}
         self.lesions: tuple[Lesion, ...] = ()
+        self._prepared: defaultdict[int, dict[int, MetaTensor]] = defaultdict(dict)
+
+    def prepared(self, stage: SliceStage) -> list[MetaTensor]:
+        """The slices that are looked at, prepared once for all stages that want them the same way."""
+        known = self._prepared[id(stage.preparation)]
+        numbers = np.flatnonzero(self.looked_at).tolist()
+        new = [n for n in numbers if n not in known]
+        known.update(zip(new, stage.prepare(self.slices[new]), strict=True))
+        return [known[n] for n in numbers]
 
     def segment(self, name: str, stage: SliceStage, threshold: float) -> np.ndarray:
         """Mask of the slices that are looked at; the others stay empty."""
-        found = np.zeros((len(self.slices), *self.slices.shape[2:]), np.float32)
-        found[self.looked_at] = stage.mask_probabilities(self.slices[self.looked_at])
+        size = self.slices.shape[2:]
+        found = np.zeros((len(self.slices), *size), np.float32)
+        found[self.looked_at] = stage.mask_probabilities(self.prepared(stage), size)
         self.probabilities[name], self.masks[name] = found, found > threshold
         return self.masks[name]
 

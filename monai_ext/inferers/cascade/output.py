@@ -108,6 +108,8 @@ def _replaced(final: Path) -> Iterator[Path]:
             raise
         raise WriteError(f"could not write {final}: {error.strerror}") from error
     finally:
+        if old.exists() and not final.exists():
+            os.replace(old, final)
         for path in (partial, old):
             shutil.rmtree(path, ignore_errors=True)
 

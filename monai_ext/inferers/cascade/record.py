@@ -78,7 +78,7 @@ class SeriesRecord:
     def volume_mm3(self) -> float | None:
         """Of all lesions; None without geometry, and for a series that wasn't admitted."""
         known = self.status == ADMITTED and self.image.get("spacing_mm") is not None
-        return sum((lesion["volume_mm3"] for lesion in self.lesions), 0.0) if known else None
+        return round(sum((lesion["volume_mm3"] for lesion in self.lesions), 0.0), 3) if known else None
 
     @property
     def lesion_slices(self) -> list[int]:

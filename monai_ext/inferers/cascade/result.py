@@ -106,12 +106,13 @@ def find_lesions(mask: np.ndarray, image: SeriesImage, min_size: float) -> tuple
     parts, count = ndimage.label(mask, _TOUCHING)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
     large = sizes * image.voxel_volume >= min_size
-    numbers = file_slices(image)
+    numbers, boxes = file_slices(image), ndimage.find_objects(parts)
     lesions = [
         Lesion(
             int(sizes[index]),
-            float(sizes[index] * image.voxel_volume) if image.has_geometry else None,
-            tuple(sorted(int(numbers[n]) for n in np.flatnonzero((parts == index + 1).any(axis=(1, 2))))),
+            round(float(sizes[index] * image.voxel_volume), 3) if image.has_geometry else None,
+            # A connected part has voxels in all slices from its first to its last.
+            tuple(sorted(int(number) for number in numbers[boxes[index][0]])),
         )
         for index in np.flatnonzero(large)
     ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,12 +13,13 @@ from torch import nn
 
 from monai_ext.errors import WeightsError
 
-Preparation = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 _KEY = "image"
 
 
 class SliceStage:
     """Probabilities of slices, whatever size the network works in.
+
+    Stages with the same ``preparation`` can share what `prepare` gives.
 
     Args:
         network: of prepared slices (B, 1, S, S) to logits: (B, classes), or (B, 1, S, S) of a mask; of a dict (see
@@ -50,19 +50,17 @@ class SliceStage:
         self.name = name
         self.source = source
 
-    def class_probabilities(self, slices: np.ndarray) -> np.ndarray:
-        """Of each slice over the classes.
+    def prepare(self, slices: np.ndarray) -> list[MetaTensor]:
+        """Slices (N, 1, Y, X), float32, as the network wants them, each (1, S, S)."""
+        return [self.preparation({_KEY: MetaTensor(torch.from_numpy(one))})[_KEY] for one in slices]
 
-        Args:
-            slices: (N, 1, Y, X), float32.
-
-        Returns:
-            (N, classes), float64, each row with the sum 1.
+    def class_probabilities(self, prepared: Sequence[MetaTensor]) -> np.ndarray:
+        """Of each prepared slice over the classes: (N, classes), float64, each row with the sum 1.
 
         Raises:
-            WeightsError: when the network has another number of outputs than there are names.
+            WeightsError: when the network has another number of outputs than there are names, or gives NaN.
         """
-        logits = self._logits(self._prepared(slices))
+        logits = self._logits(prepared)
         if logits.shape[1:] != (len(self.classes),):
             raise WeightsError(
                 f"stage {self.name!r}: its network gives {tuple(logits.shape[1:])} values a slice, but its class map "
@@ -70,29 +68,26 @@ class SliceStage:
             )
         return torch.softmax(logits.double(), dim=1).numpy()
 
-    def mask_probabilities(self, slices: np.ndarray) -> np.ndarray:
-        """Of each pixel to lie inside the mask.
+    def mask_probabilities(self, prepared: Sequence[MetaTensor], size: Sequence[int]) -> np.ndarray:
+        """Of each pixel to lie inside the mask, where it was before the preparation.
 
         Args:
-            slices: (N, 1, Y, X), float32.
+            prepared: slices of one series.
+            size: (Y, X) before.
 
         Returns:
-            (N, Y, X), float32; 0 where the preparation cut the slice off.
+            (N, Y, X), float32; 0 where the preparation cut the slices off.
 
         Raises:
-            WeightsError: when the network doesn't give a mask.
+            WeightsError: when the network doesn't give a mask, or gives NaN.
         """
-        prepared = self._prepared(slices)
         logits = self._logits(prepared)
         if logits.shape[1:] != prepared[0].shape:
             raise WeightsError(
                 f"stage {self.name!r}: its network gives {tuple(logits.shape[1:])} values for a slice of "
                 f"{tuple(prepared[0].shape)}; a mask of one channel is needed"
             )
-        return self._in_place(torch.sigmoid(logits[:, 0]), prepared[0], slices.shape[2:])
-
-    def _prepared(self, slices: np.ndarray) -> list[MetaTensor]:
-        return [self.preparation({_KEY: MetaTensor(torch.from_numpy(one))})[_KEY] for one in slices]
+        return self._in_place(torch.sigmoid(logits[:, 0]), prepared[0], size)
 
     def _logits(self, prepared: Sequence[MetaTensor]) -> torch.Tensor:
         found = []
@@ -102,9 +97,15 @@ class SliceStage:
                 output = self.network(batch.to(self.device))
                 output = output["cord"] if isinstance(output, Mapping) else output
                 found.append(output.float().cpu())
-        return torch.cat(found)
+        logits = torch.cat(found)
+        if not logits.isfinite().all():
+            raise WeightsError(
+                f"stage {self.name!r}: its network gives values that are no numbers; train it again, or run it with "
+                "--precision fp32"
+            )
+        return logits
 
-    def _in_place(self, masks: torch.Tensor, like: MetaTensor, size: tuple[int, ...]) -> np.ndarray:
+    def _in_place(self, masks: torch.Tensor, like: MetaTensor, size: Sequence[int]) -> np.ndarray:
         """Masks (N, S, S) where the pixels of their slices were, by undoing the preparation.
 
         All slices of a series went the same way, so that they can go back together, as channels of one image.

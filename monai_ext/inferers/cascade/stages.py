@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
+from monai.transforms import Compose
 from torch import nn
 
 from monai_ext.data.spine import load_class_map
@@ -87,9 +88,10 @@ class CascadeStages:
                 logger.warning("stage %s: left out, because it was given no weights; everything passes it", stage)
             elif not self.files[stage].exists():
                 logger.info("stage %s: has no weights at %s; every slice passes it", stage, self.files[stage])
-        return {stage: self._load(stage, file) for stage, file in self.files.items() if file.exists()}
+        preparations: dict[int, Compose] = {}
+        return {stage: self._load(stage, file, preparations) for stage, file in self.files.items() if file.exists()}
 
-    def _load(self, stage: str, file: Path) -> SliceStage:
+    def _load(self, stage: str, file: Path, preparations: dict[int, Compose]) -> SliceStage:
         saved = network_settings(file)
         if not saved or "image_size" not in saved:
             raise WeightsError(f"{file}: doesn't say its settings (image_size, classes); export or train it again")
@@ -100,10 +102,12 @@ class CascadeStages:
         network = load_model(network, file, config.get_parsed_content("network_settings"), self.device)
         size = int(saved["image_size"])
         example = torch.rand((1, 1, size, size), generator=torch.Generator().manual_seed(0))
+        if size not in preparations:
+            preparations[size] = config.get_parsed_content("slice_preparation")
         logger.info("stage %s: %s", stage, file)
         return SliceStage(
             prepare_for_inference(network, self.device, self.engine, self.precision, example),
-            config.get_parsed_content("slice_preparation"),
+            preparations[size],
             () if stage in SEGMENTATIONS else _classes(saved, file),
             self.batch_size,
             self.device,
@@ -118,4 +122,11 @@ class CascadeStages:
 
 
 def _classes(saved: Mapping[str, Any], file: Path) -> list[str]:
-    return list(saved.get("classes") or load_class_map(file.with_name("class_map.json")))
+    names = list(saved.get("classes") or [])
+    beside = file.with_name("class_map.json")
+    if beside.is_file() and load_class_map(beside) != names:
+        raise WeightsError(
+            f"{beside}: has the classes {', '.join(load_class_map(beside))}, but {file.name} beside it "
+            f"{', '.join(names)}; copy both from one training"
+        )
+    return names
