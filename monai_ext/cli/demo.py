@@ -20,12 +20,14 @@ def demo(
     """Make data, train, evaluate the best checkpoint, predict, and export to TorchScript and ONNX.
 
     A bundle that fine-tunes (it has a demo_pretrain.json) is first trained on other made-up data, whose best checkpoint
-    stands in for the published weights. Any override of the training config can follow: --max_epochs 3 --lr 1e-4.
+    stands in for the published weights; of spinal_cord_cascade all stages are trained. Any override of the training
+    config can follow: --max_epochs 3 --lr 1e-4.
     """
     from monai.bundle import ConfigParser, run
     from monai.bundle.scripts import ckpt_export, onnx_export
 
     from monai_ext import runs
+    from monai_ext.cli.demo_cascade import demo_cascade
     from monai_ext.cli.demo_data import demo_data
     from monai_ext.cli.overrides import parse_overrides
     from monai_ext.cli.prepare import find_bundle
@@ -39,6 +41,9 @@ def demo(
     training = [str(configs / "train.json"), str(configs / "demo.json")]
     inference, pretraining = str(configs / "inference.json"), configs / "demo_pretrain.json"
     overrides = parse_overrides(context.args)
+    if bundle == "spinal_cord_cascade":
+        demo_cascade(configs, dataset_dir, output_dir, overrides)
+        return
     check_overrides(training, overrides)
 
     def train(files: list[str], data: Path, output: Path, seed: int, **settings: Any) -> Path:
