@@ -206,3 +206,12 @@ def test_counts_of_several_labels_do_not_add_up() -> None:
     assert list(count_table(counts, "", add_up=False).header) == ["part", "a", "b"]
     many = {"train": {name: 1 for name in NAMES}}
     assert [row[0] for row in count_table(many, "", add_up=False).rows] == NAMES
+
+
+def test_the_report_of_an_evaluation_tells_of_no_epochs(run: Path) -> None:
+    content = read_json(run / "metrics/metrics.json")
+    write_json(run / "metrics/metrics.json", {**content, "history": [], "best_epoch": 0})
+    text = write_report(run).read_text(encoding="utf-8")
+    assert f"Evaluation auroc {content['metrics']['auroc']:.4f} (95 % interval" in text
+    assert "epochs were run" not in text
+    assert "Best epoch" not in text
