@@ -48,7 +48,7 @@ def infer(ct_configs, output, checkpoint, inputs, **settings):
 
 @pytest.fixture(scope="module")
 def trained(ct_configs, ct_settings, tmp_path_factory):
-    """Four epochs of the default recipe."""
+    """Four epochs of the default recipe, with CBAM."""
     output = tmp_path_factory.mktemp("trained") / "runs"
     return train(ct_configs, output, **{**ct_settings, "max_epochs": 4, "attention": "cbam"})
 
@@ -148,20 +148,20 @@ def test_a_slice_network_is_scored_by_slice_and_volume_and_predicts_both(
 @pytest.mark.parametrize(
     "changed",
     [
-        {"loss": "focal", "focal_balanced": True, "pooling": "mean", "cutmix_prob": 1.0, "optimizer": "sgd"},
+        {"backbone": "resnet50", "focal_balanced": True, "pooling": "mean", "cutmix_prob": 1.0, "optimizer": "sgd"},
         {"loss": "bce", "attention": "se", "pooling": "max", "weighted_sampler": True, "scheduler": "cosine"},
         {"loss": "asl", "multiscale": True, "mixup_prob": 1.0, "class_weights": False, "monitor": "auroc"},
         {"backbone": "efficientnet_b0", "in_channels": 3, "unfreeze_epoch": 2, "classes": list(LABELS[7:10])},
-        {"backbone": "resnet18", "attention": "cbam", "freeze_backbone": True, "unfreeze_epoch": 2},
+        {"attention": "cbam", "freeze_backbone": True, "unfreeze_epoch": 2},
         {"architecture": "resnet3d", "volume_size": [32, 32, 32], "spacing": [8, 6, 6], "freeze_backbone": True},
         {"architecture": "densenet3d", "volume_size": [32, 32, 32], "spacing": [8, 6, 6], "test_set": "random"},
     ],
     ids=[
-        "focal-mean-cutmix",
+        "resnet50-focal-mean-cutmix",
         "bce-se-max",
         "asl-multiscale-mixup",
         "efficientnet-3-labels",
-        "resnet18-unfrozen",
+        "cbam-unfrozen",
         "resnet3d",
         "densenet3d",
     ],
@@ -220,8 +220,8 @@ def test_columns_in_another_order_give_the_same_labels(ct_configs, ct_settings, 
 def test_torchvision_s_weights_are_loaded_and_stay_while_they_are_frozen(ct_configs, ct_settings, tmp_path):
     reference = SliceClassifier(in_channels=3).backbone.state_dict()
     torch.save({**reference, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, tmp_path / "r50.pth")
-    settings = {**ct_settings, "pretrained_path": str(tmp_path / "r50.pth"), "freeze_backbone": True}
-    folder = train(ct_configs, tmp_path / "runs", **settings, in_channels=3)
+    settings = {**ct_settings, "backbone": "resnet50", "pretrained_path": str(tmp_path / "r50.pth")}
+    folder = train(ct_configs, tmp_path / "runs", **settings, in_channels=3, freeze_backbone=True)
     model = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["model"]
     for key, value in reference.items():
         assert torch.equal(model[f"slice_network.backbone.{key}"], value), key
@@ -246,7 +246,7 @@ def test_exports_equal_the_eager_network_and_carry_settings_and_thresholds(train
 
     from monai_ext.networks import VolumeClassifier, load_model
 
-    eager = load_model(VolumeClassifier(SliceClassifier(attention="cbam")), best)
+    eager = load_model(VolumeClassifier(SliceClassifier("resnet18", attention="cbam")), best)
     image = torch.rand(1, 3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     expected = eager(image).detach().numpy()
     scripted = torch.jit.load(str(tmp_path / "model.ts")).eval()(image).detach().numpy()
@@ -310,12 +310,11 @@ def test_monai_verifies_the_network_s_shapes_without_weights_or_data(ct_configs)
 
 
 def test_a_run_from_before_best_epochs_were_ranked_can_be_resumed(ct_configs, ct_settings, tmp_path):
-    settings = {**ct_settings, "backbone": "resnet18"}
-    folder = train(ct_configs, tmp_path, **settings)
+    folder = train(ct_configs, tmp_path, **ct_settings)
     last = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
     del last["handlers"]["top_epochs"]
     torch.save(last, folder / "checkpoints" / "last.pt")
-    train(ct_configs, tmp_path, **{**settings, "resume": str(folder), "max_epochs": 2})
+    train(ct_configs, tmp_path, **{**ct_settings, "resume": str(folder), "max_epochs": 2})
     assert [entry["epoch"] for entry in metrics_of(folder)["history"]] == [1, 2]
 
 
