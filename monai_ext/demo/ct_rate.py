@@ -24,7 +24,7 @@ from monai_ext.io import write_csv
 FOLDER = "dataset"
 AIR, FAT, TISSUE, BLOOD, LUNG, BONE, METAL, FLUID, LIME = -1000, -100, 40, 50, -780, 450, 3000, 10, 900
 POSITIVE_SHARE = 0.4
-AORTA = (0.22, 0.08)  # y, x
+AORTA = (0.17, 0.1)  # y, x
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _emphysema(volume: np.ndarray, at: Anatomy) -> None:
 
 def _nodule(volume: np.ndarray, at: Anatomy) -> None:
     for side, (x, y, z) in zip(at.sides, at.nodules, strict=True):
-        volume[at.inside((z, y, side + x), (0.06, 0.11, 0.11))] = TISSUE
+        volume[at.inside((z, y, side + x), (0.07, 0.13, 0.13))] = TISSUE
 
 
 def _effusion(volume: np.ndarray, at: Anatomy) -> None:
@@ -93,12 +93,12 @@ def _effusion(volume: np.ndarray, at: Anatomy) -> None:
 def _arterial_calcification(volume: np.ndarray, at: Anatomy) -> None:
     for angle, z in zip(*at.lime, strict=True):
         y, x = AORTA[0] + 0.08 * np.sin(angle), AORTA[1] + 0.08 * np.cos(angle)
-        volume[at.inside((z, y, x), (0.06, 0.05, 0.05))] = LIME
+        volume[at.inside((z, y, x), (0.07, 0.09, 0.09))] = LIME
 
 
 def _medical_material(volume: np.ndarray, at: Anatomy) -> None:
-    volume[at.inside((0.6, -0.22, 0.02), (0.45, 0.06, 0.06))] = METAL  # a lead
-    volume[at.inside((0.7, -0.46, 0.4), (0.2, 0.06, 0.14))] = METAL  # its generator
+    volume[at.inside((0.6, -0.22, 0.02), (0.45, 0.1, 0.1))] = METAL  # a lead
+    volume[at.inside((0.7, -0.46, 0.4), (0.25, 0.08, 0.2))] = METAL  # its generator
 
 
 # What each visible label adds. A large heart is drawn with the anatomy, which makes way for it.
@@ -124,7 +124,7 @@ def make_volume(rng: np.random.Generator, labels: set[str], size: Size) -> np.nd
     volume[at.inside((0.5, 0, 0), (9, 0.54, 0.8))] = TISSUE
     volume[at.lungs] = LUNG + 30 * at.texture[at.lungs]
     volume[at.inside((0.5, 0.44, 0), (9, 0.1, 0.1))] = BONE
-    heart = 1.5 if CARDIOMEGALY in labels else 1.0
+    heart = 1.6 if CARDIOMEGALY in labels else 1.0
     volume[at.inside((0.42, -0.12, 0.06), (0.24 * heart, 0.2 * heart, 0.25 * heart))] = BLOOD
     volume[at.aorta] = BLOOD
     for name, draw in STRUCTURES.items():
@@ -134,7 +134,7 @@ def make_volume(rng: np.random.Generator, labels: set[str], size: Size) -> np.nd
     return volume
 
 
-def make_demo(output: str | Path, seed: int = 0, size: str = "small", counts: tuple[int, int] = (48, 16)) -> Path:
+def make_demo(output: str | Path, seed: int = 0, size: str = "small", counts: tuple[int, int] = (72, 16)) -> Path:
     """Write a CT-RATE-like dataset below ``output``; the whole of it appears at once, or nothing.
 
     ``<output>/dataset/{train,valid}/train_1/train_1_a/train_1_a_1.nii.gz`` with label and metadata tables. Every third

@@ -36,7 +36,7 @@ class CrossValidation:
         overrides: other settings, by key.
 
     Raises:
-        ConfigError: for an override that matches no key.
+        ConfigError: for an override that matches no key, or a bundle without classes or with several labels a case.
     """
 
     def __init__(self, config_file: str | Sequence[str], folds: int, overrides: Mapping[str, Any]) -> None:
@@ -50,6 +50,11 @@ class CrossValidation:
             raise ConfigError(
                 f"cross-validate: {Path(self.root).name} has no classes, whose probabilities over the folds could be "
                 "put together; train it with several values of --fold and compare the runs"
+            )
+        if any(np.ndim(case["label"]) for case in parser.get_parsed_content("train#dataset#data")[:1]):
+            raise ConfigError(
+                f"cross-validate: {Path(self.root).name} has several labels a case, which it can't put together yet; "
+                "train it with several values of --fold and compare the runs"
             )
         self.settings = what_counts(knobs(parser))
         self.class_names: list[str] = parser.get_parsed_content("class_names")

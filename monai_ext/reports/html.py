@@ -150,15 +150,18 @@ _NO_CURVES = Text(["There is nothing to draw: no epoch had ended and there are n
 def _summary(run: RunFolder, status: str) -> list[Block]:
     lines = [_STATUS.get(status, "How the run ended is not recorded.")]
     done = len(run.history)
+    evaluation = status == "finished" and not done
     planned = as_dict(run.info.get("parameters")).get("max_epochs")
-    lines.append(f"{done} of {planned} epochs were run." if planned else f"{done} epochs were run.")
+    if not evaluation:
+        lines.append(f"{done} of {planned} epochs were run." if planned else f"{done} epochs were run.")
     fold = run.metrics.get("fold", as_dict(run.info.get("parameters")).get("fold"))
     if fold is not None:
         lines.append(f"Fold {fold}.")
     key = key_metric(run.metrics)
-    if run.metrics.get("best_epoch") is not None:
+    if run.metrics.get("best_epoch") is not None and not evaluation:
         lines.append(f"Best epoch: {run.metrics['best_epoch']}.")
-    lines.append(f"Validation {with_interval(run.metrics, key)}." if key else "No metric could be computed.")
+    told = "Evaluation" if evaluation else "Validation"
+    lines.append(f"{told} {with_interval(run.metrics, key)}." if key else "No metric could be computed.")
     return [Text(lines)]
 
 

@@ -1,9 +1,12 @@
-"""Figures of several labels: a small panel for each class, as 18 curves in one axes can't be told apart."""
+"""Figures of several labels: a small panel for each class, as 18 curves in one axes can't be told apart.
+
+Classes of which all cases have the same label have no curves, and no panel.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +34,7 @@ def label_figures(result: MultiLabelResult, cases: str | None = None) -> dict[st
     if not np.isfinite(result.probabilities).all():
         return {}
     drawn = {"prevalence": prevalence(result, cases)}
-    if any(_is_scored(result, number) for number in range(len(result.class_names))):
+    if _scored(result):
         drawn |= {"roc": roc(result), "precision_recall": precision_recall(result), "calibration": calibration(result)}
     return drawn
 
@@ -41,8 +44,9 @@ def roc(result: MultiLabelResult) -> Figure:
     from sklearn.metrics import roc_curve
 
     heads = _heads(result, "auroc", "AUROC")
-    figure, panels = _panels("ROC (dots: at the threshold)", "false positive rate", "true positive rate", heads)
-    for axes, number, truth, scores in _scored(result, panels):
+    title = "ROC (dots: at the threshold)"
+    figure, panels = _panels(result, title, "false positive rate", "true positive rate", heads)
+    for axes, (number, truth, scores) in zip(panels, _scored(result), strict=True):
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
         fpr, tpr, _ = roc_curve(truth, scores)
         draw_line(axes, fpr, tpr, "", 0, marker="")
@@ -59,8 +63,8 @@ def precision_recall(result: MultiLabelResult) -> Figure:
 
     heads = _heads(result, "average_precision", "average")
     title = "Precision and recall (dots: at the threshold)"
-    figure, panels = _panels(title, "recall", "precision", heads)
-    for axes, number, truth, scores in _scored(result, panels):
+    figure, panels = _panels(result, title, "recall", "precision", heads)
+    for axes, (number, truth, scores) in zip(panels, _scored(result), strict=True):
         axes.axhline(truth.mean(), color="0.6", linewidth=1, linestyle=":")
         precision, recall, _ = precision_recall_curve(truth, scores)
         # the last point is none of the data, but scikit-learn's precision of 1 where nothing is predicted
@@ -74,11 +78,14 @@ def precision_recall(result: MultiLabelResult) -> Figure:
 def calibration(result: MultiLabelResult) -> Figure:
     """Observed frequency over predicted probability: of all classes together, then of each; the Brier score of each."""
     brier = ((result.probabilities - result.labels) ** 2).mean(axis=0)
-    names = ["all classes", *(shorten(name, _LONGEST) for name in result.class_names)]
-    heads = [(name, f"Brier {score:.3f}") for name, score in zip(names, [brier.mean(), *brier], strict=True)]
-    figure, (pooled, *panels) = _panels("Calibration", "predicted probability", "observed frequency", heads)
+    heads = [("all classes", f"Brier {brier.mean():.3f}")]
+    heads += [
+        (shorten(result.class_names[number], _LONGEST), f"Brier {brier[number]:.3f}")
+        for number, _, _ in _scored(result)
+    ]
+    figure, (pooled, *panels) = _panels(result, "Calibration", "predicted probability", "observed frequency", heads)
     _reliability(pooled, result.labels.ravel(), result.probabilities.ravel(), len(result.labels))
-    for axes, _, truth, scores in _scored(result, panels):
+    for axes, (_, truth, scores) in zip(panels, _scored(result), strict=True):
         _reliability(axes, truth, scores, len(truth))
     return figure
 
@@ -108,15 +115,19 @@ def prevalence(result: MultiLabelResult, cases: str | None = None) -> Figure:
     return figure
 
 
-def _panels(title: str, xlabel: str, ylabel: str, heads: Sequence[tuple[str, str]]) -> tuple[Figure, list[Axes]]:
-    """Square axes from 0 to 1 under each head, with the names of their axes once."""
+def _panels(
+    result: MultiLabelResult, title: str, xlabel: str, ylabel: str, heads: Sequence[tuple[str, str]]
+) -> tuple[Figure, list[Axes]]:
+    """Square axes from 0 to 1 under each head, with the names of their axes and the number of missing classes once."""
     from matplotlib.figure import Figure
 
     columns = min(_COLUMNS, len(heads))
     rows = math.ceil(len(heads) / columns)
     figure = Figure(figsize=(_SIZE * columns + 0.5, (_SIZE + 0.3) * rows + 0.6), layout="constrained")
     figure.suptitle(plain(title), x=0.01, ha="left", fontweight="bold")
-    figure.supxlabel(xlabel, fontsize="medium")
+    missing = len(result.class_names) - len(_scored(result))
+    note = f"\nnot drawn: {missing} with one label value only" if missing else ""
+    figure.supxlabel(xlabel + note, fontsize="medium")
     figure.supylabel(ylabel, fontsize="medium")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (name, value) in zip(grid, heads, strict=False):
@@ -130,20 +141,17 @@ def _panels(title: str, xlabel: str, ylabel: str, heads: Sequence[tuple[str, str
 
 
 def _heads(result: MultiLabelResult, metric: str, told: str) -> list[tuple[str, str]]:
-    values = [result.per_class[name][metric] for name in result.class_names]
-    texts = ["one label value only" if value is None else f"{told} {value:.3f}" for value in values]
-    return [(shorten(name, _LONGEST), text) for name, text in zip(result.class_names, texts, strict=True)]
+    names = [result.class_names[number] for number, _, _ in _scored(result)]
+    return [(shorten(name, _LONGEST), f"{told} {result.per_class[name][metric]:.3f}") for name in names]
 
 
-def _scored(result: MultiLabelResult, panels: Sequence[Axes]) -> Iterator[tuple[Axes, int, np.ndarray, np.ndarray]]:
-    """Axes, number, labels and probabilities of each class with both values; the other axes stay empty."""
-    for number, axes in enumerate(panels):
-        if _is_scored(result, number):
-            yield axes, number, result.labels[:, number], result.probabilities[:, number]
-
-
-def _is_scored(result: MultiLabelResult, number: int) -> bool:
-    return bool(0 < result.labels[:, number].sum() < len(result.labels))
+def _scored(result: MultiLabelResult) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """Number, labels and probabilities of each class with both values."""
+    return [
+        (number, truth, scores)
+        for number, (truth, scores) in enumerate(zip(result.labels.T, result.probabilities.T, strict=True))
+        if 0 < truth.sum() < len(truth)
+    ]
 
 
 def _reliability(axes: Axes, truth: np.ndarray, scores: np.ndarray, cases: int) -> None:

@@ -117,10 +117,11 @@ def ct_configs():
 
 @pytest.fixture(scope="session")
 def ct_settings(ct_data, tmp_path_factory):
-    """Overrides of a training on few, small slices in some seconds."""
+    """Overrides of a training with a small backbone on few, small slices in some seconds."""
     return {
         "dataset_dir": str(ct_data),
         "cache_dir": str(tmp_path_factory.mktemp("ct_prepared")),
+        "backbone": "resnet18",
         "num_folds": 2,
         "num_slices": 3,
         "slice_size": 32,

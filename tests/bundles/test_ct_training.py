@@ -3,18 +3,24 @@
 import csv
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from bundle_helpers import rows_of, user_error
-from monai.bundle import ConfigWorkflow, run
+from monai.bundle import ConfigParser, ConfigWorkflow, run
 from monai.bundle.scripts import ckpt_export, onnx_export, verify_net_in_out
+from typer.testing import CliRunner
 
+from monai_ext.cli.app import app
 from monai_ext.data import ct_rate
 from monai_ext.data.ct_rate import LABELS
+from monai_ext.engines.cross_validation import CrossValidation
 from monai_ext.errors import ConfigError, DataError, WeightsError
 from monai_ext.networks import SliceClassifier, network_settings, saved_thresholds
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def train(ct_configs, output, overlays=(), **settings):
@@ -42,7 +48,7 @@ def infer(ct_configs, output, checkpoint, inputs, **settings):
 
 @pytest.fixture(scope="module")
 def trained(ct_configs, ct_settings, tmp_path_factory):
-    """Four epochs of the default recipe."""
+    """Four epochs of the default recipe, with CBAM."""
     output = tmp_path_factory.mktemp("trained") / "runs"
     return train(ct_configs, output, **{**ct_settings, "max_epochs": 4, "attention": "cbam"})
 
@@ -142,14 +148,23 @@ def test_a_slice_network_is_scored_by_slice_and_volume_and_predicts_both(
 @pytest.mark.parametrize(
     "changed",
     [
-        {"loss": "focal", "focal_balanced": True, "pooling": "mean", "cutmix_prob": 1.0, "optimizer": "sgd"},
+        {"backbone": "resnet50", "focal_balanced": True, "pooling": "mean", "cutmix_prob": 1.0, "optimizer": "sgd"},
         {"loss": "bce", "attention": "se", "pooling": "max", "weighted_sampler": True, "scheduler": "cosine"},
         {"loss": "asl", "multiscale": True, "mixup_prob": 1.0, "class_weights": False, "monitor": "auroc"},
         {"backbone": "efficientnet_b0", "in_channels": 3, "unfreeze_epoch": 2, "classes": list(LABELS[7:10])},
+        {"attention": "cbam", "freeze_backbone": True, "unfreeze_epoch": 2},
         {"architecture": "resnet3d", "volume_size": [32, 32, 32], "spacing": [8, 6, 6], "freeze_backbone": True},
         {"architecture": "densenet3d", "volume_size": [32, 32, 32], "spacing": [8, 6, 6], "test_set": "random"},
     ],
-    ids=["focal-mean-cutmix", "bce-se-max", "asl-multiscale-mixup", "efficientnet-3-labels", "resnet3d", "densenet3d"],
+    ids=[
+        "resnet50-focal-mean-cutmix",
+        "bce-se-max",
+        "asl-multiscale-mixup",
+        "efficientnet-3-labels",
+        "cbam-unfrozen",
+        "resnet3d",
+        "densenet3d",
+    ],
 )
 def test_every_choice_trains(ct_configs, ct_settings, tmp_path, changed):
     folder = train(ct_configs, tmp_path, **{**ct_settings, "max_epochs": 2, "max_val_batches": 1, **changed})
@@ -158,6 +173,29 @@ def test_every_choice_trains(ct_configs, ct_settings, tmp_path, changed):
     assert all(math.isfinite(entry["train_loss"]) for entry in history)
     trained_parameters = [entry["trained_parameters"] for entry in history]
     assert (trained_parameters[0] < trained_parameters[1]) == ("unfreeze_epoch" in changed)
+
+
+@pytest.mark.parametrize(
+    ("loss", "weighted", "family", "name"),
+    [
+        ("focal", False, "focal", "constant_alpha_0.85_gamma_4"),
+        ("focal", True, "focal", "constant_alpha_0.85_gamma_4_weighted"),
+        ("bce", False, "cross_entropy", "plain"),
+        ("bce", True, "cross_entropy", "pos_weight"),
+        ("asl", True, "asymmetric", "asl_gn6_gp1_clip0.05_nograd1"),
+    ],
+    ids=["focal", "focal-weighted", "bce", "bce-weighted", "asl"],
+)
+def test_the_config_s_losses_equal_the_reference(ct_configs, loss, weighted, family, name):
+    golden = json.loads((GOLDEN / "multi_label_losses.json").read_text())
+    parser = ConfigParser()
+    parser.read_config(f=str(ct_configs / "train.json"))
+    weights = torch.tensor(golden["class_weight"], dtype=torch.float64) if weighted else None
+    parser.update({"loss": loss, "class_weight": weights})
+    logits, targets = (torch.tensor(golden[key], dtype=torch.float32) for key in ("logits", "targets"))
+    value = parser.get_parsed_content("train#loss_function")(logits, targets)
+    expected = golden[family][name]
+    assert float(value) == pytest.approx(expected["mean"] if isinstance(expected, dict) else expected, rel=1e-5)
 
 
 def test_columns_in_another_order_give_the_same_labels(ct_configs, ct_settings, ct_data, tmp_path):
@@ -182,8 +220,8 @@ def test_columns_in_another_order_give_the_same_labels(ct_configs, ct_settings, 
 def test_torchvision_s_weights_are_loaded_and_stay_while_they_are_frozen(ct_configs, ct_settings, tmp_path):
     reference = SliceClassifier(in_channels=3).backbone.state_dict()
     torch.save({**reference, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, tmp_path / "r50.pth")
-    settings = {**ct_settings, "pretrained_path": str(tmp_path / "r50.pth"), "freeze_backbone": True}
-    folder = train(ct_configs, tmp_path / "runs", **settings, in_channels=3)
+    settings = {**ct_settings, "backbone": "resnet50", "pretrained_path": str(tmp_path / "r50.pth")}
+    folder = train(ct_configs, tmp_path / "runs", **settings, in_channels=3, freeze_backbone=True)
     model = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["model"]
     for key, value in reference.items():
         assert torch.equal(model[f"slice_network.backbone.{key}"], value), key
@@ -208,7 +246,7 @@ def test_exports_equal_the_eager_network_and_carry_settings_and_thresholds(train
 
     from monai_ext.networks import VolumeClassifier, load_model
 
-    eager = load_model(VolumeClassifier(SliceClassifier(attention="cbam")), best)
+    eager = load_model(VolumeClassifier(SliceClassifier("resnet18", attention="cbam")), best)
     image = torch.rand(1, 3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     expected = eager(image).detach().numpy()
     scripted = torch.jit.load(str(tmp_path / "model.ts")).eval()(image).detach().numpy()
@@ -269,3 +307,28 @@ def test_monai_verifies_the_network_s_shapes_without_weights_or_data(ct_configs)
         config_file=str(ct_configs / "inference.json"),
         device="cpu",
     )
+
+
+def test_a_run_from_before_best_epochs_were_ranked_can_be_resumed(ct_configs, ct_settings, tmp_path):
+    folder = train(ct_configs, tmp_path, **ct_settings)
+    last = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
+    del last["handlers"]["top_epochs"]
+    torch.save(last, folder / "checkpoints" / "last.pt")
+    train(ct_configs, tmp_path, **{**ct_settings, "resume": str(folder), "max_epochs": 2})
+    assert [entry["epoch"] for entry in metrics_of(folder)["history"]] == [1, 2]
+
+
+def test_prepare_fills_the_cache_that_training_reads(ct_data, ct_configs, ct_settings, tmp_path):
+    words = ["prepare", "ct_rate_multilabel", "--dataset_dir", ct_data, "--output", tmp_path / "cache", "--workers", 1]
+    words += ["--num_slices", 3, "--slice_size", 32]
+    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+    assert f"{len(files)} cases prepared" in done.output
+    train(ct_configs, tmp_path / "runs", **{**ct_settings, "cache_dir": str(tmp_path / "cache")})
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == files
+
+
+def test_cross_validation_refuses_several_labels_before_it_trains(ct_configs, ct_settings, tmp_path):
+    with pytest.raises(ConfigError, match="ct_rate_multilabel has several labels a case"):
+        CrossValidation(str(ct_configs / "train.json"), 2, {**ct_settings, "output_dir": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []

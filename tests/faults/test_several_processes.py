@@ -72,6 +72,19 @@ def test_two_processes_unfreeze_together(nuclei_training):
     assert len({line.split(",")[0] for line in nuclei}) == len(nuclei) == 6
 
 
+def test_two_processes_learn_several_labels_and_score_each_volume_once(ct_training):
+    done = ct_training.run("two", "--max_epochs", "2", launcher=torchrun(2), overlays=("multi_gpu_train.json",))
+    assert done.returncode == 0, done.stderr
+    run = ct_training.only_run("two")
+    history = json.loads((run / "metrics" / "metrics.json").read_text())["history"]
+    assert [entry["epoch"] for entry in history] == [1, 2]
+    scored, held_out = (
+        [line.split(",")[0] for line in (run / path).read_text().splitlines()[1:]]
+        for path in ("predictions/val_predictions.csv", "splits/fold_1_val.csv")
+    )
+    assert sorted(scored) == sorted(held_out)
+
+
 def test_several_processes_without_the_multi_process_config_are_refused(training):
     done = training.run("lonely", launcher=torchrun(2))
     assert done.returncode != 0

@@ -64,12 +64,17 @@ def test_every_figure_is_written_as_png(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("draw", [label_plots.roc, label_plots.precision_recall, label_plots.calibration])
 @pytest.mark.parametrize("count", [2, 18])
-def test_each_class_has_a_panel_whose_head_meets_no_other(draw: Callable[..., Figure], count: int) -> None:
-    figure = draw(made(names=NAMES[:count]))
+def test_a_class_with_both_values_has_a_panel_whose_head_meets_no_other(
+    draw: Callable[..., Figure], count: int
+) -> None:
+    found = made(names=NAMES[:count])
+    figure = draw(found)
     figure.draw_without_rendering()
     panels = [axes for axes in figure.axes if axes.get_title(loc="left")]
     heads = [axes.get_title(loc="left").splitlines()[0] for axes in panels]
-    assert heads[-count:] == NAMES[:count]
+    both = [name for name in NAMES[:count] if found.per_class[name]["auroc"] is not None]
+    assert len(both) == count - 1
+    assert [head for head in heads if head != "all classes"] == both
     boxes = [axes._left_title.get_window_extent() for axes in panels]
     assert all(box.x1 <= figure.bbox.x1 for box in boxes)
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
@@ -83,9 +88,9 @@ def test_the_dot_is_where_the_threshold_is() -> None:
 
 
 def test_a_class_with_one_value_is_said_and_not_drawn() -> None:
-    axes = label_plots.roc(made()).axes[EMPTY]
-    assert axes.get_title(loc="left") == "Mosaic attenuation pattern\none label value only"
-    assert not axes.lines
+    figure = label_plots.roc(made())
+    assert not any("Mosaic attenuation pattern" in axes.get_title(loc="left") for axes in figure.axes)
+    assert "not drawn: 1 with one label value only" in figure.get_supxlabel()
 
 
 def test_calibration_of_all_classes_comes_first() -> None:
@@ -201,3 +206,12 @@ def test_counts_of_several_labels_do_not_add_up() -> None:
     assert list(count_table(counts, "", add_up=False).header) == ["part", "a", "b"]
     many = {"train": {name: 1 for name in NAMES}}
     assert [row[0] for row in count_table(many, "", add_up=False).rows] == NAMES
+
+
+def test_the_report_of_an_evaluation_tells_of_no_epochs(run: Path) -> None:
+    content = read_json(run / "metrics/metrics.json")
+    write_json(run / "metrics/metrics.json", {**content, "history": [], "best_epoch": 0})
+    text = write_report(run).read_text(encoding="utf-8")
+    assert f"Evaluation auroc {content['metrics']['auroc']:.4f} (95 % interval" in text
+    assert "epochs were run" not in text
+    assert "Best epoch" not in text
