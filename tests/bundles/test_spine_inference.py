@@ -12,7 +12,7 @@ import pytest
 import torch
 from bundle_helpers import user_error
 from cascade_files import CLASSES, settings_of, write_series, write_stages
-from monai.bundle import ConfigWorkflow, run
+from monai.bundle import ConfigParser, ConfigWorkflow, run
 from monai.bundle.scripts import ckpt_export, verify_net_in_out
 
 from monai_ext.data.spine import save_class_map
@@ -83,6 +83,20 @@ def error_of(*arguments, **changed):
     with pytest.raises((RuntimeError, ValueError)) as caught:
         infer(*arguments, **changed)
     return user_error(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bright", "expected"),
+    [pytest.param(30, (0.0, 1.0), id="almost nothing"), pytest.param(0, (0.0, 0.0), id="nothing")],
+)
+def test_a_slice_with_almost_nothing_in_it_stays_within_0_and_1(bright, expected):
+    config = ConfigParser(json.loads(CONFIG.read_text()))
+    config.update({"image_size": 64, "bundle_root": "nowhere"})
+    prepare = config.get_parsed_content("slice_preparation")
+    image = torch.zeros(1, 64, 64)
+    image.view(-1)[:bright] = 900.0
+    prepared = prepare({"image": image})["image"]
+    assert (float(prepared.min()), float(prepared.max())) == expected
 
 
 def test_the_command_line_predicts_all_and_its_exit_code_tells_of_the_rest(series, exported, tmp_path):
