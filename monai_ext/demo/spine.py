@@ -165,8 +165,8 @@ def _write_training(root: Path, name: str, rng: np.random.Generator, size: Size)
     for stage, label, kind in _classes(rng):
         image, _ = make_series(rng, patient, kind, size)
         series = "_".join(part for part in kind if part)
-        middle = size.slices // 2
-        for index in (middle - 1, middle):
+        # From all over the series: prediction asks about every slice.
+        for index in (size.slices // 4, size.slices // 2, 3 * size.slices // 4):
             _write_png(root / stage / label / f"{name}_{series}_{index:03d}.png", image.slices()[index, 0])
     image, found = make_series(rng, patient, BATCH[LOOKED_FOR], size)
     labels = SeriesImage(found, image.affine, 2).slices()[:, 0]
