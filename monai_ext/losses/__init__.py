@@ -3,6 +3,7 @@
 from monai_ext.losses.asymmetric import AsymmetricLoss
 from monai_ext.losses.bce_dice import BCEDiceLoss
 from monai_ext.losses.cl_dice import BCEDiceClDiceLoss
+from monai_ext.losses.cord import CordLoss
 from monai_ext.losses.cross_entropy_dice import CrossEntropyDiceLoss
 from monai_ext.losses.focal import MultiClassFocalLoss
 from monai_ext.losses.head_cross_entropy import HeadCrossEntropy
@@ -17,6 +18,7 @@ __all__ = [
     "AsymmetricLoss",
     "BCEDiceClDiceLoss",
     "BCEDiceLoss",
+    "CordLoss",
     "CrossEntropyDiceLoss",
     "HeadCrossEntropy",
     "LDAMLoss",

@@ -1,4 +1,4 @@
-"""Options of `spinal_cord_cascade`: classifiers with one backbone."""
+"""Options of `spinal_cord_cascade`: classifiers with one backbone, a cord that says where it is visible."""
 
 import math
 
@@ -6,12 +6,13 @@ import pytest
 import torch
 from bundle_helpers import rows_of, user_error
 from monai.bundle import ConfigParser
+from monai.bundle.scripts import ckpt_export
 from spine_runs import checkpoint_of, metrics_of, parsed, train
 
 from monai_ext.data import spine
 from monai_ext.engines.split_heads import split_heads
 from monai_ext.errors import DataError
-from monai_ext.networks import load_model, network_settings
+from monai_ext.networks import CordUNet, load_model, network_settings
 
 SHARING = ("anatomy", "location_view", "sequence")
 
@@ -96,3 +97,62 @@ def test_a_stage_without_folder_is_named(spine_configs, spine_settings, spine_da
     error = user_error(caught.value)
     assert isinstance(error, DataError)
     assert "sequence: is not a folder" in str(error)
+
+
+@pytest.fixture(scope="module")
+def visible(spine_configs, spine_settings, tmp_path_factory):
+    """Run folder of the cord's network with a visible head."""
+    output = tmp_path_factory.mktemp("visible")
+    return train(spine_configs, "cord", output, **{**spine_settings, "network": "cord_unet_visible", "previews": 1})
+
+
+def test_a_cord_network_learns_both_the_mask_and_whether_it_is_visible(visible, spine_configs, spine_settings):
+    checkpoint = checkpoint_of(visible)
+    assert checkpoint["settings"]["network"] == "cord_unet_visible"
+    config = parsed(spine_configs, spine_settings, "cord", network="cord_unet_visible", seed=1)
+    network, loss = config.get_parsed_content("network_def"), config.get_parsed_content("train#loss_function")
+    network.load_state_dict(checkpoint["model"])
+    batch = next(iter(config.get_parsed_content("validate#dataloader")))
+    loss(network(batch["image"]), batch["label"]).backward()
+    assert network.visible_head.weight.grad.abs().sum() > 0
+    assert network.output_layer.weight.grad.abs().sum() > 0
+
+
+def test_its_validation_counts_both_and_draws_the_mask(visible, spine_configs, spine_settings):
+    metrics = metrics_of(visible)["metrics"]
+    assert math.isfinite(metrics["val_loss"])
+    assert (visible / "previews" / "epoch_0001.png").exists()
+    settings = {**spine_settings, "network": "cord_unet_visible"}
+    found = metrics_of(train(spine_configs, "cord", visible.parents[1], ["evaluate.json"], **settings))["metrics"]
+    assert found["val_loss"] == pytest.approx(metrics["val_loss"], rel=1e-5)
+
+
+def test_the_next_stage_begins_with_its_mask(visible, spine_configs, spine_settings, tmp_path):
+    settings = {**spine_settings, "pretrained_path": str(visible / "checkpoints" / "best.pt"), "lr": 0.0}
+    folder = train(spine_configs, "lesion_synthetic", tmp_path, **settings)
+    before, after = checkpoint_of(visible)["model"], checkpoint_of(folder)["model"]
+    assert set(before) - set(after) == {"visible_head.weight", "visible_head.bias"}
+    assert all(torch.equal(after[key], before[key]) for key in after if "_bn_" not in key)
+
+
+def test_its_export_gives_mask_and_answer(visible, spine_configs, tmp_path):
+    file, target = visible / "checkpoints" / "best.pt", tmp_path / "model.ts"
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(target),
+        ckpt_file=str(file),
+        config_file=str(spine_configs / "inference.json"),
+        meta_file=str(visible / "config" / "metadata.json"),
+        key_in_ckpt="model",
+        stage="cord",
+        cord_checkpoint=str(file),
+    )
+    assert network_settings(target) == network_settings(file)
+    network = CordUNet(features=4, visible_head=True)
+    network.load_state_dict(checkpoint_of(visible)["model"])
+    slices = torch.rand((2, 1, 32, 32), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected, found = network.eval()(slices), load_model(torch.nn.Identity(), target)(slices)
+    assert set(found) == {"cord", "visible"}
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)

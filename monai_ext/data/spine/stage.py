@@ -28,7 +28,7 @@ LABELS = {
     "synthetic": "segmentation",
 }
 # By how much the U-Nets divide an edge of their input.
-_DIVISORS = {"cord_unet": 16, "attention_unet": 16, "flexible_unet": 32}
+_DIVISORS = {"cord_unet": 16, "cord_unet_visible": 16, "attention_unet": 16, "flexible_unet": 32}
 _CLASSIFIERS: tuple[str, ...] = ("resnet18", "resnet50", "efficientnet_b0")
 
 
