@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext import runs
+from monai_ext.data.spine.heads import SHARING
 from monai_ext.engines.kept_runs import newest_same
+from monai_ext.engines.split_heads import split_heads
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.class_map import FILE as CLASS_MAP
 from monai_ext.handlers.data_summary import fingerprint
@@ -30,9 +32,12 @@ STAGES = (
     "lesion_synthetic",
     "lesion",
 )
+# Trained together, as one network; instead of the three.
+SHARED = "classifiers"
+_CHOICES = (STAGES[0], SHARED, *STAGES[1:])
 # What each stage begins with: the best network of another one.
 _BEGINS_WITH = {
-    **dict.fromkeys(("anatomy", "location_view", "sequence", "cord_visible"), "foundation"),
+    **dict.fromkeys((*SHARING, SHARED, "cord_visible"), "foundation"),
     # the cord is where lesions are: from random weights, a network on few small blobs may settle for finding none
     "lesion_synthetic": "cord",
     "lesion": "lesion_synthetic",
@@ -45,7 +50,8 @@ class CascadeTraining:
 
     Runs lie in ``<output_dir>/<stage>``, results in ``<output_dir>/models/<stage>``: ``model.pt``, ``metadata.json``
     and, of classifiers, ``class_map.json``. A stage that has finished with the same settings and data is kept, one that
-    was interrupted goes on.
+    was interrupted goes on. The stage "classifiers" trains anatomy, location_view and sequence as one network with a
+    shared backbone; its results are those of the three.
 
     Args:
         config_file: the bundle's ``train.json``, alone or with overlays, which count more than those of the stages.
@@ -55,7 +61,7 @@ class CascadeTraining:
         overrides: other settings, by key; ``<stage>.<key>`` for one stage alone.
 
     Raises:
-        ConfigError: for an unknown stage, or an override that matches no key.
+        ConfigError: for an unknown stage, one that is trained twice, or an override that matches no key.
     """
 
     def __init__(
@@ -67,12 +73,14 @@ class CascadeTraining:
         overrides: Mapping[str, Any] | None = None,
     ) -> None:
         for stage in stages:
-            if stage not in STAGES:
-                raise ConfigError(f"--stages {stage}: unknown (choices: {', '.join(STAGES)})")
+            if stage not in _CHOICES:
+                raise ConfigError(f"--stages {stage}: unknown (choices: {', '.join(_CHOICES)})")
+            if SHARED in stages and stage in SHARING:
+                raise ConfigError(f"--stages {stage}: is trained within the stage {SHARED}; name one of the two")
         files = [config_file] if isinstance(config_file, str) else config_file
         self.files = [str(Path(file).absolute()) for file in files]
         self.configs = Path(self.files[0]).parent
-        self.stages = [stage for stage in STAGES if stage in stages]
+        self.stages = [stage for stage in _CHOICES if stage in stages]
         self.output_dir = Path(output_dir).absolute()
         self.settings = {stage: _of_stage(overrides or {}, stage) for stage in self.stages}
         for stage, settings in self.settings.items():
@@ -83,7 +91,9 @@ class CascadeTraining:
         """Train what is missing; returns the folder of the networks."""
         for stage in self.stages:
             run = self._train(stage)
-            if stage not in _ONLY_FOR_TRAINING:
+            if stage == SHARED:
+                split_heads(run, self.output_dir / "models")
+            elif stage not in _ONLY_FOR_TRAINING:
                 self._deliver(stage, run)
         return self.output_dir / "models"
 
@@ -150,7 +160,7 @@ class CascadeTraining:
 
 def _of_stage(overrides: Mapping[str, Any], stage: str) -> dict[str, Any]:
     """The settings of one stage: common ones, and over them those with its name in front."""
-    common = {key: value for key, value in overrides.items() if key.partition(".")[0] not in STAGES}
+    common = {key: value for key, value in overrides.items() if key.partition(".")[0] not in _CHOICES}
     return common | {
         key.removeprefix(f"{stage}."): value for key, value in overrides.items() if key.startswith(f"{stage}.")
     }

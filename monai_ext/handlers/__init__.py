@@ -8,6 +8,7 @@ from monai_ext.handlers.deferred_reweighting import DeferredReweighting
 from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.freeze_backbone import FreezeBackbone
 from monai_ext.handlers.freeze_layers import FreezeLayers
+from monai_ext.handlers.head_outputs import HeadOutputs
 from monai_ext.handlers.history import History
 from monai_ext.handlers.load_checkpoint import LoadCheckpoint, evaluated_checkpoint, fold_checkpoints
 from monai_ext.handlers.memory_monitor import MemoryMonitor
@@ -36,6 +37,7 @@ __all__ = [
     "FreezeBackbone",
     "FreezeLayers",
     "GracefulSignals",
+    "HeadOutputs",
     "History",
     "Interrupted",
     "IterationSeeding",

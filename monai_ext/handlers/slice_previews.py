@@ -22,7 +22,8 @@ class SlicePreviews:
 
     Args:
         targets: definition of each target by name. With one target predictions and labels may be plain tensors;
-            with several they are dicts of target → tensor.
+            with several they are dicts of target → tensor. Of a `monai_ext.networks.CordUNet` with ``visible_head`` the
+            mask is drawn.
         count: number of items, at most one a batch.
 
     Example:
@@ -68,7 +69,7 @@ class SlicePreviews:
 
     def _by_target(self, tensors: torch.Tensor | Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         if not torch.is_tensor(tensors):
-            return tensors
+            return tensors if self.targets.keys() <= tensors.keys() else self._by_target(tensors["cord"])
         if len(self.targets) > 1:
             raise ConfigError(f"SlicePreviews: one tensor for the targets {', '.join(self.targets)}; name one target")
         return {name: tensors for name in self.targets}

@@ -3,8 +3,10 @@
 from monai_ext.losses.asymmetric import AsymmetricLoss
 from monai_ext.losses.bce_dice import BCEDiceLoss
 from monai_ext.losses.cl_dice import BCEDiceClDiceLoss
+from monai_ext.losses.cord import CordLoss
 from monai_ext.losses.cross_entropy_dice import CrossEntropyDiceLoss
 from monai_ext.losses.focal import MultiClassFocalLoss
+from monai_ext.losses.head_cross_entropy import HeadCrossEntropy
 from monai_ext.losses.ldam import LDAMLoss
 from monai_ext.losses.masked_cosine import MaskedCosineLoss
 from monai_ext.losses.masked_smooth_l1 import MaskedSmoothL1Loss
@@ -16,7 +18,9 @@ __all__ = [
     "AsymmetricLoss",
     "BCEDiceClDiceLoss",
     "BCEDiceLoss",
+    "CordLoss",
     "CrossEntropyDiceLoss",
+    "HeadCrossEntropy",
     "LDAMLoss",
     "MaskedCosineLoss",
     "MaskedSmoothL1Loss",

@@ -9,6 +9,7 @@ from monai_ext.metrics.bootstrap import (
 from monai_ext.metrics.calibration import apply_platt, best_threshold, fit_platt, reliability_curve
 from monai_ext.metrics.case_metric import ClassificationCases
 from monai_ext.metrics.classification import ClassificationResult, Mistakes, classification_metrics
+from monai_ext.metrics.head_metric import HeadCases, head_metrics, head_results
 from monai_ext.metrics.label_metric import MultiLabelCases
 from monai_ext.metrics.multi_label import MultiLabelResult, choose_thresholds, multi_label_metrics
 from monai_ext.metrics.multi_target import MultiTargetResult, PatchRecord
@@ -20,6 +21,7 @@ from monai_ext.metrics.slice_metric import SegmentationCases
 __all__ = [
     "ClassificationCases",
     "ClassificationResult",
+    "HeadCases",
     "Mistakes",
     "MultiLabelCases",
     "MultiLabelResult",
@@ -36,6 +38,8 @@ __all__ = [
     "choose_thresholds",
     "classification_metrics",
     "fit_platt",
+    "head_metrics",
+    "head_results",
     "merge_label_parts",
     "merge_parts",
     "multi_label_intervals",

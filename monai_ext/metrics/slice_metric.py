@@ -18,16 +18,17 @@ class SegmentationCases(CaseMetric):
     """Compare the predicted mask of every slice with the true one, then say once what all of them together give.
 
     Use it as the ``key_val_metric`` of a `monai.engines.SupervisedEvaluator` (with ``decollate=True``, its default)
-    whose output holds logits (1, Y, X) in ``pred`` and a mask (1, Y, X) of 0 and 1 in ``label``. The batch must also
-    hold ``case``, ``patient`` and ``index`` (the slice's number in the whole data set, the same in every process).
+    whose output holds logits (1, Y, X) in ``pred`` (or a dict with them as ``cord``, see
+    `monai_ext.networks.CordUNet`) and a mask (1, Y, X) of 0 and 1 in ``label``. The batch must also hold ``case``,
+    ``patient`` and ``index`` (the slice's number in the whole data set, the same in every process).
 
     At the end of the epoch ``engine.state.metrics`` has the scalars of `SegmentationResult`, NaN where not computable,
     and ``engine.state.metric_details["segmentation"]`` the whole result. Neither the batch size nor the number of
     processes changes them. ``dice`` is the mean over the slices with a mask; those without are counted.
 
     Args:
-        loss: called as ``loss(logits (1, 1, Y, X), mask (1, 1, Y, X))`` for each slice by itself; ``loss`` is the mean
-            over the slices.
+        loss: called as ``loss(logits (1, 1, Y, X), mask (1, 1, Y, X))`` for each slice by itself, with the whole dict
+            where the output is one; ``loss`` is the mean over the slices.
         key: the scalar that goes under the name this metric is attached with.
         threshold: probability from which a pixel is predicted to be in the mask, within 0..1.
 
@@ -39,7 +40,7 @@ class SegmentationCases(CaseMetric):
 
     def __init__(
         self,
-        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        loss: Callable[[Any, torch.Tensor], torch.Tensor] | None = None,
         key: str = "dice",
         threshold: float = 0.5,
     ) -> None:
@@ -59,7 +60,8 @@ class SegmentationCases(CaseMetric):
         Raises:
             DataError: when prediction and mask aren't tensors of the same shape (1, Y, X).
         """
-        logits, mask = item["pred"], item["label"]
+        pred, mask = item["pred"], item["label"]
+        logits = pred["cord"] if isinstance(pred, Mapping) else pred
         shapes = [list(each.shape) if torch.is_tensor(each) else type(each).__name__ for each in (logits, mask)]
         if shapes[0] != shapes[1] or len(shapes[0]) != 3 or shapes[0][0] != 1:
             raise DataError(
@@ -68,6 +70,7 @@ class SegmentationCases(CaseMetric):
             )
         # a batch of one; half precision would round probabilities to the threshold
         logits, mask = logits[None].float(), mask[None].float()
+        whole = {name: each[None].float() for name, each in pred.items()} if isinstance(pred, Mapping) else logits
         predicted, true = torch.sigmoid(logits) >= self.threshold, mask > 0.5
         hits, alarms, _, misses = get_confusion_matrix(predicted.float(), true.float()).flatten().tolist()
         unknown = 0.0 if torch.isfinite(logits).all() else float("nan")
@@ -75,7 +78,7 @@ class SegmentationCases(CaseMetric):
             number=int(item["index"]),
             name=str(item["case"]),
             patient=str(item["patient"]),
-            loss=None if self.loss is None else float(self.loss(logits, mask)),
+            loss=None if self.loss is None else float(self.loss(whole, mask)),
             overlap=hits + unknown,
             predicted=hits + alarms + unknown,
             true=hits + misses,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from monai_ext.networks.slice_backbones import BACKBONES
 from monai_ext.networks.weights import load_pretrained
 
 _HIDDEN = 512
+_LAST_LAYER = "head.4."
 _REDUCTION = 16
 _ATTENTIONS = ("none", "se", "cbam")
 
@@ -95,6 +97,12 @@ class SliceClassifier(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.forward_features(x))
+
+    @staticmethod
+    def with_classes(state: Mapping[str, torch.Tensor], positions: range) -> dict[str, torch.Tensor]:
+        """Weights of the same network with some of its classes alone: of its last layer only their rows are kept."""
+        chosen = slice(positions.start, positions.stop)
+        return {key: value[chosen].clone() if key.startswith(_LAST_LAYER) else value for key, value in state.items()}
 
     def adapt_state_dict(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Put a file of the backbone alone in its place (called by `load_pretrained`)."""

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 from bundle_helpers import rows_of, user_error
-from monai.bundle import ConfigParser, ConfigWorkflow, run
+from monai.bundle import ConfigWorkflow
+from spine_runs import checkpoint_of, files_of, metrics_of, parsed, train
 
 from monai_ext.data import spine
 from monai_ext.errors import ConfigError, DataError
@@ -16,32 +17,6 @@ from monai_ext.overrides import apply_dataset_settings
 FOLDERS = ("foundation", "anatomy", "location_view", "sequence")
 CLASSIFIERS = (*FOLDERS, "cord_visible")
 MASKS = ("cord", "lesion_synthetic", "lesion")
-
-
-def files_of(spine_configs, stage, *overlays):
-    names = ["train.json", *([f"stage_{stage}.json"] if stage != "lesion" else []), *overlays]
-    return [str(spine_configs / name) for name in names]
-
-
-def train(spine_configs, stage, output, overlays=(), **settings):
-    run(config_file=files_of(spine_configs, stage, *overlays), output_dir=str(output), **settings)
-    (folder,) = output.glob("evaluation/fold_1/run_*" if overlays else "fold_1/run_*")
-    return folder
-
-
-def parsed(spine_configs, settings, stage, **overrides):
-    parser = ConfigParser()
-    parser.read_config(f=files_of(spine_configs, stage))
-    parser.update({"bundle_root": str(spine_configs.parent), **settings, **overrides})
-    return parser
-
-
-def metrics_of(folder):
-    return json.loads((folder / "metrics" / "metrics.json").read_text())
-
-
-def checkpoint_of(folder, name="best"):
-    return torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True)
 
 
 @pytest.fixture(scope="module")

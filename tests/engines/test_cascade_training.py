@@ -113,14 +113,39 @@ def test_a_classifier_begins_with_the_foundation_and_brings_its_class_map(data, 
     assert torch.equal(mine["backbone.conv1.weight"], source["backbone.conv1.weight"])
 
 
+def test_three_classifiers_with_one_backbone_are_delivered_as_three_networks(data, tmp_path):
+    output = tmp_path / "output"
+    words = ("--stages", "foundation classifiers")
+    shared, foundation = train(data, output, *words, max_val_batches="None", freeze_backbone=True)
+    models = output / "models"
+    names = ("anatomy", "location_view", "sequence")
+    files = {f"{stage}/{file}" for stage in names for file in ("model.pt", "class_map.json", "metadata.json")}
+    assert {str(path.relative_to(models)) for path in models.rglob("*.*")} == files
+    source = torch.load(foundation / "checkpoints" / "best.pt", weights_only=True)["model"]
+    backbone = [key for key in source if key.startswith("backbone.")]
+    for stage in names:
+        metadata = json.loads((models / stage / "metadata.json").read_text())
+        classes = json.loads((models / stage / "class_map.json").read_text())["classes"]
+        channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+        saved = torch.load(models / stage / "model.pt", weights_only=True)
+        assert list(channels.values()) == classes == saved["settings"]["classes"] == metadata["settings"]["classes"]
+        assert list(saved["metrics"]) == [f"f1_{stage}"]
+        assert len(saved["model"]["head.4.bias"]) == len(classes)
+        assert all(torch.equal(saved["model"][key], source[key]) for key in backbone)
+    stamps = {path: path.stat().st_mtime_ns for path in shared.rglob("*.pt")}
+    assert train(data, output, *words, max_val_batches="None", freeze_backbone=True) == [shared, foundation]
+    assert stamps == {path: path.stat().st_mtime_ns for path in shared.rglob("*.pt")}, "finished, so kept"
+
+
 @pytest.mark.parametrize(
     ("stages", "overrides", "text"),
     [
         (["lesions"], {}, "--stages lesions: unknown"),
+        (["classifiers", "anatomy"], {}, "--stages anatomy: is trained within the stage classifiers"),
         (["lesion"], {"max_epoch": 3}, "--max_epoch: .*did you mean 'max_epochs'"),
         (["lesion"], {"lesion.max_epoch": 3}, "--max_epoch: .*did you mean 'max_epochs'"),
     ],
-    ids=["stage", "override", "override-of-a-stage"],
+    ids=["stage", "twice", "override", "override-of-a-stage"],
 )
 def test_what_can_t_be_understood_is_told_before_anything_runs(tmp_path, stages, overrides, text):
     from monai_ext.cli.prepare import find_bundle

@@ -25,8 +25,9 @@ def test_masks_come_back_where_the_slices_were(shape, size):
     centres = [(0.3, 0.6), (0.7, 0.25)]
     slices = np.stack([np.exp(-((y - a) ** 2 + (x - b) ** 2) / 0.01) for a, b in centres])[:, None]
     stage = SliceStage(Same(), preparation(size))
-    found = stage.mask_probabilities(stage.prepare(slices.astype(np.float32)), shape)
+    found, visible = stage.mask_probabilities(stage.prepare(slices.astype(np.float32)), shape)
     assert found.shape == (2, *shape)
+    assert visible is None
     for one, (a, b) in zip(found, centres, strict=True):
         middle = np.array([(one * y).sum(), (one * x).sum()]) / one.sum()
         assert np.abs(middle - (a, b)).max() * max(shape) < 0.1, "more than a tenth of a pixel off"
@@ -36,7 +37,7 @@ def test_slices_of_the_network_s_size_come_back_exactly():
     slices = np.random.default_rng(0).random((3, 1, 48, 32), dtype=np.float32)
     stage = SliceStage(Same(), preparation(48), batch_size=2)
     expected = [preparation(48)({"image": one})["image"][0, :, 8:40] for one in slices]
-    found = stage.mask_probabilities(stage.prepare(slices), (48, 32))
+    found, _ = stage.mask_probabilities(stage.prepare(slices), (48, 32))
     np.testing.assert_allclose(found, np.stack(expected), atol=2e-6)
 
 
@@ -148,6 +149,42 @@ def test_slices_without_visible_cord_are_not_segmented():
     assert by_stage["cord_visible"].details["slices"] == [1, 2, 3, 4]
     assert list(by_stage) == ["anatomy", "location_view", "sequence", "cord_visible", "cord", "lesion"]
     assert all(one.seconds > 0 for one in result.decisions)
+
+
+class WithAnswer(torch.nn.Module):
+    """The cord as by the rule, and that it is visible where it covers more than some pixels."""
+
+    def __init__(self, pixels):
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, x):
+        cord = RULES["cord"](x)
+        return {"cord": cord, "visible": (cord > 0).flatten(1).sum(1, keepdim=True) - self.pixels + 0.0}
+
+
+@pytest.mark.parametrize(
+    ("threshold", "left_out", "unseen"),
+    [(0.5, ("cord_visible",), [0, 5]), (0.0, ("cord_visible",), []), (0.5, (), None)],
+    ids=["answers", "anything-goes", "other-stage-answers"],
+)
+def test_a_cord_network_that_says_where_the_cord_is_visible_decides_if_no_other_does(threshold, left_out, unseen):
+    options = {"thresholds": {"cord_visible": threshold}}
+    asked = cascade(*left_out, **options)
+    asked.stages["cord"].network = WithAnswer(20)
+    found, expected = (one(spine()[0]) for one in (asked, cascade(*left_out, **options)))
+    (decision,) = [one for one in found.decisions if one.stage == "cord"]
+    assert decision.details.get("not_visible") == unseen
+    assert decision.details["slices"] == [1, 2, 3, 4]
+    np.testing.assert_array_equal(found.findings.lesion, expected.findings.lesion)
+
+
+def test_slices_whose_cord_the_network_itself_calls_invisible_go_no_further():
+    blind = cascade("cord_visible")
+    blind.stages["cord"].network = WithAnswer(10_000)
+    result = blind(spine()[0])
+    assert result.reason == "cord: no slice shows 20 mm2 of cord (most: 0.0)"
+    assert result.decisions[-1].details["not_visible"] == list(range(6))
 
 
 @pytest.mark.parametrize(("size", "count"), [(26, 2), (28, 1), (121, 0)])

@@ -13,6 +13,7 @@ from monai_ext.data.spine.balance import class_weights, sample_weights
 from monai_ext.data.spine.checking import check
 from monai_ext.data.spine.class_folders import class_items, class_names, load_class_map, save_class_map
 from monai_ext.data.spine.folders import split_by_patient
+from monai_ext.data.spine.heads import shared_classes, shared_items
 from monai_ext.data.spine.image import SeriesImage
 from monai_ext.data.spine.image_mask import image_mask_items
 from monai_ext.data.spine.inference import inference_series
@@ -36,6 +37,8 @@ __all__ = [
     "read_slice",
     "sample_weights",
     "save_class_map",
+    "shared_classes",
+    "shared_items",
     "split_by_patient",
     "stage_classes",
     "stage_items",

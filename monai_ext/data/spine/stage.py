@@ -12,6 +12,7 @@ import numpy as np
 from monai_ext.data.spine.checking import HOW_TO_GET
 from monai_ext.data.spine.class_folders import class_items, class_names
 from monai_ext.data.spine.folders import split_by_patient
+from monai_ext.data.spine.heads import shared_items
 from monai_ext.data.spine.image_mask import image_mask_items, mask_files
 from monai_ext.data.spine.slices import read_slice
 from monai_ext.errors import ConfigError, DataError
@@ -21,12 +22,13 @@ logger = logging.getLogger("monai_ext")
 # What a folder's labels are, and the task that follows.
 LABELS = {
     "folders": "classification",
+    "stages": "classification",
     "visible": "classification",
     "masks": "segmentation",
     "synthetic": "segmentation",
 }
 # By how much the U-Nets divide an edge of their input.
-_DIVISORS = {"cord_unet": 16, "attention_unet": 16, "flexible_unet": 32}
+_DIVISORS = {"cord_unet": 16, "cord_unet_visible": 16, "attention_unet": 16, "flexible_unet": 32}
 _CLASSIFIERS: tuple[str, ...] = ("resnet18", "resnet50", "efficientnet_b0")
 
 
@@ -77,9 +79,9 @@ def stage_items(
 
     Args:
         folder: of the stage.
-        labels: ``"folders"``: a class is a sub-folder; ``"visible"``: of image-mask pairs, the second class where the
-            mask covers enough; ``"masks"``: masks as they are; ``"synthetic"``: masks are the cord, lesions in it are
-            made up in training.
+        labels: ``"folders"``: a class is a sub-folder; ``"stages"``: the classes of several stages together, see
+            `shared_items`; ``"visible"``: of image-mask pairs, the second class where the mask covers enough;
+            ``"masks"``: masks as they are; ``"synthetic"``: masks are the cord, lesions in it are made up in training.
         classes: in the order of the labels; none for masks.
         fold: from 1 to ``num_folds``.
         cord_dir: for ``"masks"``, a folder with ``masks`` of the cord; items whose case has one get it as ``cord``.
@@ -93,6 +95,8 @@ def stage_items(
     root = _existing(folder)
     if labels == "folders":
         items = class_items(root, classes)
+    elif labels == "stages":
+        items = shared_items(root, classes)
     elif labels == "visible":
         items = _visible(root, classes, visible_area)
     elif labels == "synthetic":

@@ -31,13 +31,14 @@ class SpineCascade:
 
     The classifiers vote over all slices of a series (see `monai_ext.inferers.series_vote`); the first that doesn't
     admit it ends the cascade. Then the cord is segmented in each slice (where "cord_visible" sees it, if there is that
-    stage), and lesions in the slices that show enough of it.
+    stage; else where the network of "cord" itself does, if it answers that), and lesions in the slices that show enough
+    of it.
 
     Args:
         stages: by name, or what loads them.
         admit: names of the classes that go on, by classifier.
-        thresholds: smallest probability by classifier, and above which a pixel belongs to ``cord`` and ``lesion``;
-            0.5 where nothing else is said.
+        thresholds: smallest probability by classifier ("cord_visible" also without that stage), and above which a pixel
+            belongs to ``cord`` and ``lesion``; 0.5 where nothing else is said.
         vote: ``"mean"`` or ``"majority"``.
         min_slices: series with fewer aren't admitted.
         min_cord_area: of a slice that goes on to the lesions, in mm² (pixels, for a series without geometry).
@@ -73,7 +74,7 @@ class SpineCascade:
             for stage in (*CLASSIFIERS, VISIBLE)
         }
         self.thresholds = {stage: float(thresholds.get(stage, 0.5)) for stage in SEGMENTATIONS}
-        for stage, threshold in self.thresholds.items():
+        for stage, threshold in {**self.thresholds, VISIBLE: self.gates[VISIBLE].threshold}.items():
             if not 0 <= threshold <= 1:
                 raise ConfigError(f"--{stage}_threshold: must be from 0 to 1, got {threshold!r}")
         self.vote = vote
@@ -175,7 +176,8 @@ class SpineCascade:
         )
 
     def _find_cord(self, passage: _Passage) -> StageDecision:
-        cord = passage.segment("cord", self.stages["cord"], self.thresholds["cord"])
+        own = None if VISIBLE in self.stages else self.gates[VISIBLE].threshold
+        cord = passage.segment("cord", self.stages["cord"], self.thresholds["cord"], own)
         image = passage.image
         areas = cord.sum(axis=(1, 2)) * image.spacing[1] * image.spacing[2]
         passage.looked_at = (areas > 0) & (areas >= self.min_cord_area)
@@ -190,6 +192,7 @@ class SpineCascade:
                 "area_unit": unit,
                 "threshold": self.thresholds["cord"],
                 "min_cord_area": self.min_cord_area,
+                **({} if passage.unseen is None else {"visible_threshold": own, "not_visible": passage.unseen}),
             },
             table=passage.table([f"area_{unit}"], areas[:, None], prefix="cord_"),
         )
@@ -223,6 +226,7 @@ class _Passage:
         self.masks: dict[str, np.ndarray] = {}
         self.probabilities: dict[str, np.ndarray] = {}
         self.lesions: tuple[Lesion, ...] = ()
+        self.unseen: list[int] | None = None
         self._prepared: defaultdict[int, dict[int, MetaTensor]] = defaultdict(dict)
 
     def prepared(self, stage: SliceStage) -> list[MetaTensor]:
@@ -233,11 +237,19 @@ class _Passage:
         known.update(zip(new, stage.prepare(self.slices[new]), strict=True))
         return [known[n] for n in numbers]
 
-    def segment(self, name: str, stage: SliceStage, threshold: float) -> np.ndarray:
-        """Mask of the slices that are looked at; the others stay empty."""
+    def segment(
+        self, name: str, stage: SliceStage, threshold: float, visible_threshold: float | None = None
+    ) -> np.ndarray:
+        """Mask of the slices that are looked at; the others stay empty, and with ``visible_threshold`` those in which
+        the network itself says that there is nothing (``unseen``).
+        """
         size = self.slices.shape[2:]
         found = np.zeros((len(self.slices), *size), np.float32)
-        found[self.looked_at] = stage.mask_probabilities(self.prepared(stage), size)
+        found[self.looked_at], visible = stage.mask_probabilities(self.prepared(stage), size)
+        if visible is not None and visible_threshold is not None:
+            unseen = np.flatnonzero(self.looked_at)[visible < visible_threshold]
+            found[unseen] = 0
+            self.unseen = sorted(int(number) for number in self.numbers[unseen])
         self.probabilities[name], self.masks[name] = found, found > threshold
         return self.masks[name]
 

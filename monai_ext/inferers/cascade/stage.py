@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from torch import nn
 from monai_ext.errors import WeightsError
 
 _KEY = "image"
+# What a network gives besides, comes with it in a dict.
+_LOGITS = "cord"
 
 
 class SliceStage:
@@ -22,8 +25,9 @@ class SliceStage:
     Stages with the same ``preparation`` can share what `prepare` gives.
 
     Args:
-        network: of prepared slices (B, 1, S, S) to logits: (B, classes), or (B, 1, S, S) of a mask; of a dict (see
-            `monai_ext.networks.CordUNet`) the mask is taken. A `torch.jit.ScriptModule` does as well.
+        network: of prepared slices (B, 1, S, S) to logits: (B, classes), or (B, 1, S, S) of a mask, or both a mask
+            and whether it is visible, as `monai_ext.networks.CordUNet` gives them. A `torch.jit.ScriptModule` does as
+            well.
         preparation: what a slice (1, Y, X) under the key "image" goes through, as in training.
         classes: names of the outputs of a classifier; none for a mask.
         batch_size: slices at once.
@@ -60,7 +64,7 @@ class SliceStage:
         Raises:
             WeightsError: when the network has another number of outputs than there are names, or gives NaN.
         """
-        logits = self._logits(prepared)
+        logits = self._outputs(prepared)[_LOGITS]
         if logits.shape[1:] != (len(self.classes),):
             raise WeightsError(
                 f"stage {self.name!r}: its network gives {tuple(logits.shape[1:])} values a slice, but its class map "
@@ -68,42 +72,47 @@ class SliceStage:
             )
         return torch.softmax(logits.double(), dim=1).numpy()
 
-    def mask_probabilities(self, prepared: Sequence[MetaTensor], size: Sequence[int]) -> np.ndarray:
-        """Of each pixel to lie inside the mask, where it was before the preparation.
+    def mask_probabilities(
+        self, prepared: Sequence[MetaTensor], size: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Of each pixel to lie inside the mask, where it was before the preparation; of each slice to show any of it.
 
         Args:
             prepared: slices of one series.
             size: (Y, X) before.
 
         Returns:
-            (N, Y, X), float32; 0 where the preparation cut the slices off.
+            (N, Y, X), float32; 0 where the preparation cut the slices off. Then (N,), float32, or None of a network
+            that gives the mask alone.
 
         Raises:
             WeightsError: when the network doesn't give a mask, or gives NaN.
         """
-        logits = self._logits(prepared)
+        outputs = self._outputs(prepared)
+        logits, visible = outputs[_LOGITS], outputs.get("visible")
         if logits.shape[1:] != prepared[0].shape:
             raise WeightsError(
                 f"stage {self.name!r}: its network gives {tuple(logits.shape[1:])} values for a slice of "
                 f"{tuple(prepared[0].shape)}; a mask of one channel is needed"
             )
-        return self._in_place(torch.sigmoid(logits[:, 0]), prepared[0], size)
+        masks = self._in_place(torch.sigmoid(logits[:, 0]), prepared[0], size)
+        return masks, None if visible is None else torch.sigmoid(visible[:, 0]).numpy()
 
-    def _logits(self, prepared: Sequence[MetaTensor]) -> torch.Tensor:
-        found = []
+    def _outputs(self, prepared: Sequence[MetaTensor]) -> dict[str, torch.Tensor]:
+        found = defaultdict(list)
         with torch.inference_mode():
             for start in range(0, len(prepared), self.batch_size):
                 batch = torch.stack([one.as_tensor() for one in prepared[start : start + self.batch_size]])
                 output = self.network(batch.to(self.device))
-                output = output["cord"] if isinstance(output, Mapping) else output
-                found.append(output.float().cpu())
-        logits = torch.cat(found)
-        if not logits.isfinite().all():
+                for name, value in (output if isinstance(output, Mapping) else {_LOGITS: output}).items():
+                    found[name].append(value.float().cpu())
+        outputs = {name: torch.cat(values) for name, values in found.items()}
+        if not all(values.isfinite().all() for values in outputs.values()):
             raise WeightsError(
                 f"stage {self.name!r}: its network gives values that are no numbers; train it again, or run it with "
                 "--precision fp32"
             )
-        return logits
+        return outputs
 
     def _in_place(self, masks: torch.Tensor, like: MetaTensor, size: Sequence[int]) -> np.ndarray:
         """Masks (N, S, S) where the pixels of their slices were, by undoing the preparation.

@@ -39,6 +39,22 @@ def test_the_cord_is_visible_from_a_share_of_the_slice_on(pairs, area, labels) -
     assert all("mask" not in item for item in items)
 
 
+def test_stages_together_count_their_classes_through_and_keep_a_patient_on_one_side(tmp_path) -> None:
+    folders = {"anatomy": ("knee", "spine"), "sequence": ("T1w", "T2w")}
+    for stage, names in folders.items():
+        for name in names:
+            for patient in "abcd":
+                write(tmp_path / stage / name / f"{patient}_0.png", 50)
+    classes = spine.shared_classes(tmp_path, tuple(folders))
+    assert classes == ["anatomy/knee", "anatomy/spine", "sequence/T1w", "sequence/T2w"]
+    parts = spine.stage_items(tmp_path, "stages", classes, num_folds=2)
+    assert all(item["case"] == f"{classes[item['label']]}/{item['patient']}_0" for item in both(parts))
+    assert [len(items) for items in parts.values()] == [8, 8]
+    assert not {item["patient"] for item in parts["train"]} & {item["patient"] for item in parts["val"]}
+    with pytest.raises(DataError, match="location_view: is not a folder"):
+        spine.shared_classes(tmp_path)
+
+
 def test_masks_of_the_cord_are_lent_to_the_slices_that_have_one(pairs, tmp_path) -> None:
     for patient in "abcd":
         for kind in ("images", "masks"):
