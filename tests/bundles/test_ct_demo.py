@@ -1,16 +1,13 @@
 """The whole demo of `ct_rate_multilabel`, and the same with shuffled labels as a control."""
 
 import csv
-import json
 import random
 import shutil
 
 import pytest
-from bundle_helpers import rows_of
+from bundle_helpers import evaluation, only_run, rows_of, run_demo
 from monai.bundle import run
-from typer.testing import CliRunner
 
-from monai_ext.cli.app import app
 from monai_ext.data import ct_rate
 from monai_ext.demo.ct_rate import VISIBLE
 from monai_ext.networks import network_settings
@@ -21,22 +18,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """One command from made-up data to exports; data and runs."""
-    root = tmp_path_factory.mktemp("demo")
-    words = ["demo", "ct_rate_multilabel", "--dataset_dir", root / "data", "--output_dir", root / "runs"]
-    words += ["--tracking_uri", "none", "--plot_every", "0"]
-    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert done.exit_code == 0
-    return root / "data", root / "runs"
-
-
-def evaluation(folder):
-    (path,) = folder.glob("evaluation/fold_1/run_*/metrics/metrics.json")
-    return json.loads(path.read_text())
-
-
-def only_run(folder):
-    (run_folder,) = folder.glob("fold_1/run_*")
-    return run_folder
+    return run_demo("ct_rate_multilabel", tmp_path_factory.mktemp("demo"))
 
 
 def test_the_visible_labels_are_found_in_patients_that_were_held_out(demo):

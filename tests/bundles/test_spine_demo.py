@@ -5,9 +5,8 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from bundle_helpers import run_demo
 
-from monai_ext.cli.app import app
 from monai_ext.demo.spine import BATCH, LOOKED_FOR
 from monai_ext.networks import network_settings
 
@@ -19,10 +18,7 @@ PATIENTS = ("patient_01", "patient_02", "patient_03")
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo")
-    command = ["demo", "spinal_cord_cascade", "--dataset_dir", root / "data", "--output_dir", root / "runs"]
-    command += ["--tracking_uri", "none", "--plot_every", "0"]
-    done = CliRunner().invoke(app, [str(word) for word in command], catch_exceptions=False)
-    assert done.exit_code == 0
+    run_demo("spinal_cord_cascade", root)
     return root
 
 

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 import zarr
-from typer.testing import CliRunner
+from bundle_helpers import evaluation, only_run, run_demo
 
-from monai_ext.cli.app import app
 from monai_ext.inferers import ZarrPrediction
 from monai_ext.networks import network_settings
 
@@ -17,17 +16,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """One command from made-up data to exports; data and runs."""
-    root = tmp_path_factory.mktemp("demo")
-    words = ["demo", "surface_unet", "--dataset_dir", root / "data", "--output_dir", root / "runs"]
-    words += ["--tracking_uri", "none", "--plot_every", "0"]
-    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert done.exit_code == 0
-    return root / "data", root / "runs"
+    return run_demo("surface_unet", tmp_path_factory.mktemp("demo"))
 
 
 def test_sheets_and_normals_are_found_in_a_region_that_was_held_out(demo):
-    (path,) = demo[1].glob("evaluation/fold_1/run_*/metrics/metrics.json")
-    metrics = json.loads(path.read_text())["metrics"]
+    metrics = evaluation(demo[1])["metrics"]
     print({name: round(metrics[name], 3) for name in ("sheet_dice", "normals_angle")})
     assert metrics["sheet_dice"] >= 0.8
     assert metrics["normals_angle"] <= 15
@@ -45,6 +38,6 @@ def test_the_whole_volume_is_predicted_and_the_network_exported(demo):
         regions[tuple(slice(s, s + e) for s, e in zip(patch["start_pos"], (32, 48, 48), strict=True))] = True
     overlap = 2 * (label & found & regions).sum() / (label[regions].sum() + found[regions].sum())
     assert overlap >= 0.8
-    (run,) = runs.glob("fold_1/run_*")
+    run = only_run(runs)
     assert network_settings(run / "model.ts") == network_settings(run / "checkpoints" / "best.pt")
     assert (run / "model.onnx").stat().st_size > 0
