@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from monai_ext.data.spine.dicom import require_dicom
+
 
 def write_dicom_series(
     folder: str | Path, voxels: np.ndarray, affine: np.ndarray, patient_id: str, series_number: int = 1
@@ -19,7 +21,11 @@ def write_dicom_series(
 
     Returns:
         The files in the order of the slices.
+
+    Raises:
+        ConfigError: when the packages for DICOM aren't installed.
     """
+    require_dicom()
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 

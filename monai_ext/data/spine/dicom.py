@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from monai_ext.data.spine.image import SeriesImage
-from monai_ext.errors import DataError
+from monai_ext.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -47,6 +48,17 @@ class DicomSlice:
     orientation: tuple[float, ...]
     position: tuple[float, ...]
     thickness: float
+
+
+def require_dicom() -> None:
+    """See that the packages for DICOM are there.
+
+    Raises:
+        ConfigError: when they aren't.
+    """
+    for package in ("pydicom", "highdicom"):
+        if find_spec(package) is None:
+            raise ConfigError(f"DICOM needs {package}, which isn't installed: pip install 'monai-ext[dicom]'")
 
 
 def is_dicom(path: Path) -> bool:
@@ -217,6 +229,7 @@ def _pixels(dataset: Dataset, path: Path) -> np.ndarray:
 
 
 def _dataset(path: Path, **options: Any) -> Dataset:
+    require_dicom()
     import pydicom
 
     try:

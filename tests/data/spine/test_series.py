@@ -11,7 +11,7 @@ from PIL import Image
 from spine_files import affine_of, write_nifti
 
 from monai_ext.data.spine import find_series
-from monai_ext.errors import DataError
+from monai_ext.errors import ConfigError, DataError
 
 ORIENTATIONS = ["RAS", "LPS", "PIL", "ASR", "RIP"]
 
@@ -84,6 +84,12 @@ class TestDicom:
         assert a.plane == b.plane
         np.testing.assert_allclose(a.spacing, b.spacing, atol=1e-5)
         assert a.voxel_volume == pytest.approx(b.voxel_volume) == pytest.approx(0.7 * 0.8 * 3.0)
+
+    def test_without_the_packages_for_it_says_what_to_install(self, dicom, tmp_path, monkeypatch) -> None:
+        dicom()
+        monkeypatch.setattr("monai_ext.data.spine.dicom.find_spec", lambda package: None)
+        with pytest.raises(ConfigError, match=r"pip install 'monai-ext\[dicom\]'"):
+            find_series(tmp_path)
 
     def test_rescales_and_inverts_as_the_header_says(self, dicom, tmp_path) -> None:
         files = dicom()
