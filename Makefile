@@ -12,7 +12,7 @@ help:
 	@echo "make demo       set up, make demo data; train, evaluate, predict and export brats_resnet50 on it"
 	@echo "make demo BUNDLE=nuclei_vgg3d      the same for another bundle"
 	@echo "make test       set up, run the tests (under 10 minutes)"
-	@echo "make test-slow  kills, several processes, whole demos (under 30 minutes)"
+	@echo "make test-slow  kills, several processes, whole demos (about 45 minutes)"
 	@echo "make setup lint bench clean"
 
 setup: $(VENV)/.installed
