@@ -239,9 +239,7 @@ class StandardTraining:
         assert self.checkpoints is not None
         if not names:
             return
-        extras = {}
-        if self.outputs is not None and self.evaluator is not None:
-            extras = self.outputs.for_checkpoint(self.evaluator)
+        extras = self._extras()
         for name in names:
             self.checkpoints.save_best(name, entry, entry["epoch"], extras)
         metadata = self.run / "config" / "metadata.json"
@@ -255,10 +253,15 @@ class StandardTraining:
             return
         name = next(iter(self.monitors))
         if entry["epoch"] in self.top_epochs.scores:
-            extras = self.outputs.for_checkpoint(self.evaluator) if self.outputs and self.evaluator else {}
-            self.checkpoints.save_best(f"{name}_epoch_{entry['epoch']:03d}", entry, entry["epoch"], extras)
+            self.checkpoints.save_best(f"{name}_epoch_{entry['epoch']:03d}", entry, entry["epoch"], self._extras())
         for epoch in dropped:
             (self.checkpoints.folder / f"{name}_epoch_{epoch:03d}.pt").unlink(missing_ok=True)
+
+    def _extras(self) -> dict[str, Any]:
+        """What a best file holds beside the network."""
+        if self.outputs is None or self.evaluator is None:
+            return {}
+        return self.outputs.for_checkpoint(self.evaluator)
 
     def _step_scheduler(self, entry: Mapping[str, Any]) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
