@@ -206,7 +206,9 @@ def test_validation_of_several_targets_is_joined():
 
     evaluator = SupervisedEvaluator(
         device="cpu",
-        val_data_loader=[{"image": torch.arange(12.0).reshape(4, 3), "sheet": torch.zeros(4), "normals": torch.ones(4)}],
+        val_data_loader=[
+            {"image": torch.arange(12.0).reshape(4, 3), "sheet": torch.zeros(4), "normals": torch.ones(4)}
+        ],
         network=Heads(Budget(1)),
         prepare_batch=ImageAndTargets(["sheet", "normals"]),
         iteration_update=EvaluationStep(),
@@ -219,7 +221,11 @@ def test_validation_of_several_targets_is_joined():
 def test_validation_uses_the_number_format_of_the_training_on_a_cpu_too():
     net = network()
     evaluator = SupervisedEvaluator(
-        device="cpu", val_data_loader=batches(1), network=net, iteration_update=EvaluationStep(amp=True), decollate=False
+        device="cpu",
+        val_data_loader=batches(1),
+        network=net,
+        iteration_update=EvaluationStep(amp=True),
+        decollate=False,
     )
     evaluator.run()
     assert evaluator.state.output["pred"].dtype == torch.bfloat16
