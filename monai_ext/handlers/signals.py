@@ -26,8 +26,8 @@ class Interrupted(SystemExit):
 class GracefulSignals:
     """On SIGTERM and SIGINT lets the running batch end, then raises `Interrupted` out of the engine.
 
-    Several processes end after the same batch, whichever of them got the signal: one that left alone would keep the
-    others waiting for it. A second signal of the same kind acts at once, as if this handler weren't there.
+    Several processes end after the same training batch, whichever of them got the signal (one that left alone would
+    keep the others waiting for it), or after a whole validation, of which their parts differ in length. A second signal of the same kind acts at once, as if this handler weren't there.
     """
 
     numbers = (signal.SIGTERM, signal.SIGINT)
@@ -41,8 +41,10 @@ class GracefulSignals:
         """Register with the trainer (first) and with the engines that run inside it."""
         engines[0].add_event_handler(Events.STARTED, self.install)
         engines[0].add_event_handler(Events.COMPLETED, self.remove)
-        for engine in engines:
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self.raise_if_received)
+        engines[0].add_event_handler(Events.ITERATION_COMPLETED, self.raise_if_received)
+        inside = Events.ITERATION_COMPLETED if idist.get_world_size() == 1 else Events.EPOCH_COMPLETED
+        for engine in engines[1:]:
+            engine.add_event_handler(inside, self.raise_if_received)
 
     def install(self) -> None:
         """Catch the signals (possible in the main thread only)."""
