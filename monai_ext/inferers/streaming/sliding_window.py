@@ -271,7 +271,8 @@ class ZarrSlidingWindow:
 
 def _surroundings(device: torch.device, threads_of_a_batch: int, tf32: bool) -> dict[str, Any]:
     """What else the bytes depend on, but for the models of CPUs and GPUs, which may change the last bits."""
-    own = {"cpu": {"threads": threads_of_a_batch}, "cuda": {"tf32": tf32}}.get(device.type, {})
+    of_kind: dict[str, dict[str, Any]] = {"cpu": {"threads": threads_of_a_batch}, "cuda": {"tf32": tf32}}
+    own = of_kind.get(device.type, {})
     return {"device": device.type, "torch": torch.__version__, **own}
 
 
