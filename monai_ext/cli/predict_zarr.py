@@ -46,12 +46,18 @@ def predict_zarr(
     ] = None,
     zarr_format: Annotated[int, typer.Option("--zarr_format", help="3 with OME-Zarr 0.5, or 2 with 0.4.")] = 3,
     pyramid_levels: Annotated[int, typer.Option("--pyramid_levels", help="Coarser levels to add at the end.")] = 0,
-    device: Annotated[str | None, typer.Option("--device", help="Default this process's GPU, else the CPU.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="cpu, cuda (this process's GPU), cuda:1; default the GPU, else the CPU."),
+    ] = None,
     network_threads: Annotated[
         int, typer.Option("--network_threads", help="Batches at the same time; on a CPU more are faster.")
     ] = 1,
     engine: Annotated[str, typer.Option("--engine", help="eager, compiled or torchscript.")] = "eager",
     precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",
+    tf32: Annotated[
+        bool, typer.Option("--tf32/--no-tf32", help="Whether a GPU may compute fp32 in TF32, which is less exact.")
+    ] = True,
     part: Annotated[int | None, typer.Option("--part", help="Number of this process, from 0.")] = None,
     parts: Annotated[int | None, typer.Option("--parts", help="Processes that share the work.")] = None,
     dask: Annotated[str | None, typer.Option("--dask", help="Address of a Dask scheduler, tcp://...")] = None,
@@ -65,6 +71,7 @@ def predict_zarr(
     """
     from functools import partial
 
+    from monai_ext.devices import user_device
     from monai_ext.inferers import ZarrPrediction, predict_on_dask, surface_predictor
 
     # `--output_targets a b`: what follows the first name comes as an argument of its own.
@@ -73,6 +80,8 @@ def predict_zarr(
         raise ConfigError(f"predict-zarr: got the unexpected argument {context.args[0]!r}")
     if (part is None) != (parts is None):
         raise ConfigError("predict-zarr: give --part and --parts together")
+    if device is not None and dask is None:  # of Dask's workers this machine knows nothing
+        user_device(device)
     call: dict[str, Any] = {"level": level, "mask": mask}
     call["bbox"] = None if bbox is None else (bbox[:2], bbox[2:4], bbox[4:])
     if verify and (output / "ledger" / "settings.json").exists():
@@ -91,6 +100,7 @@ def predict_zarr(
         network_threads=network_threads,
         engine=engine,
         precision=precision,
+        tf32=tf32,
         test_time_flips=test_time_flips,
         chunk_size=chunk_size,
         shard_size=shard_size,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from monai_ext.data.spine import save_class_map
 from monai_ext.handlers.class_map import FILE as CLASS_MAP
 from monai_ext.handlers.classification_outputs import class_channels
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.heads import head_class_names, heads_of
 from monai_ext.io import atomic_path, read_json, write_json
-from monai_ext.networks import SliceClassifier, read_checkpoint
+from monai_ext.networks import SliceClassifier, read_checkpoint, save_checkpoint
 
 
 def split_heads(run: Path, models: Path) -> None:
@@ -42,7 +40,7 @@ def split_heads(run: Path, models: Path) -> None:
             "settings": settings,
         }
         with atomic_path(models / head / "model.pt") as temporary:
-            torch.save(content, temporary)
+            save_checkpoint(content, temporary)
         save_class_map(models / head / CLASS_MAP, classes[head])
         own = {**formats, "outputs": class_channels(formats["outputs"], classes[head])}
         write_json(models / head / "metadata.json", {**metadata, "network_data_format": own, "settings": settings})

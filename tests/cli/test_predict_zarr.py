@@ -80,3 +80,46 @@ def test_a_checkpoint_without_settings_is_refused(tmp_path):
     torch.save({"model": {"weight": torch.zeros(1)}}, tmp_path / "model.pt")
     with pytest.raises(WeightsError, match="doesn't say its network's targets and f_maps"):
         surface_predictor(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("gpu", "--device gpu: not a device name"), ("cuda:0", "--device cuda:0: all 4 processes of a machine")],
+)
+def test_a_device_that_can_t_be_used_is_refused(trained, tmp_path, monkeypatch, device, message):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("SLURM_LOCALID", "2")
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "4")
+    done = run(trained, tmp_path / "out", "--device", device)
+    assert isinstance(done.exception, ConfigError)
+    assert message in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [((), (None, True)), (("--device", "cuda", "--no-tf32"), ("cuda", False))]
+)
+def test_device_and_tf32_reach_the_predictor(trained, tmp_path, monkeypatch, options, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    seen = []
+
+    def stop(*args, device, tf32, **others):
+        seen.append((device, tf32))
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr("monai_ext.inferers.surface_predictor", stop)
+    run(trained, tmp_path / "out", *options)
+    assert seen == [expected]
+
+
+def test_a_task_of_srun_takes_its_own_gpu(trained, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("SLURM_LOCALID", "2")
+    moved = []
+    monkeypatch.setattr(
+        "monai_ext.inferers.streaming.sliding_window.prepare_for_inference",
+        lambda network, device, *others: moved.append(device) or network,
+    )
+    for device in (None, "cuda"):
+        assert surface_predictor(trained / "model.pt", (8, 12, 12), device=device).device == torch.device("cuda:2")
+    assert moved == [torch.device("cuda:2")] * 2
