@@ -27,7 +27,8 @@ class GracefulSignals:
     """On SIGTERM and SIGINT lets the running batch end, then raises `Interrupted` out of the engine.
 
     Several processes end after the same training batch, whichever of them got the signal (one that left alone would
-    keep the others waiting for it), or after a whole validation, of which their parts differ in length. A second signal of the same kind acts at once, as if this handler weren't there.
+    keep the others waiting for it), or after a whole validation, of which their parts differ in length. A second
+    signal of the same kind acts at once, as if this handler weren't there.
     """
 
     numbers = (signal.SIGTERM, signal.SIGINT)

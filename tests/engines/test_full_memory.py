@@ -66,7 +66,7 @@ def test_a_retry_finds_the_memory_of_the_failed_graph_free(capacity, extra):
 
 
 def test_in_backward_one_sample_that_does_not_fit_ends_the_run():
-    with pytest.raises(TrainingError, match="one sample does not fit"):
+    with pytest.raises(TrainingError, match=r"one sample does not fit"):
         train(network(Budget(1, extra=1)), batches(1), TrainingStep())
 
 
@@ -146,7 +146,7 @@ def test_a_state_that_never_fits_ends_with_a_sentence():
         failures = 99
 
     net = network()
-    with pytest.raises(TrainingError, match="its state does not fit beside the network.*--optimizer sgd"):
+    with pytest.raises(TrainingError, match=r"its state does not fit beside the network.*--optimizer sgd"):
         train(net, batches(1), TrainingStep(), Never(groups(net)))
 
 
@@ -191,7 +191,7 @@ def test_validation_moves_in_halves_what_does_not_fit():
 
 
 def test_one_sample_too_many_ends_validation_with_a_sentence():
-    with pytest.raises(UserError, match="one sample.*--val_device cpu"):
+    with pytest.raises(UserError, match=r"one sample.*--val_device cpu"):
         evaluate(network(Budget(0)), batches())
 
 
