@@ -54,7 +54,7 @@ def brats_settings(brats_data, brats_cache):
         "batch_size": 4,
         "max_epochs": 1,
         "max_train_batches": 1,
-        "drw_start_epoch": None,  # an evaluation's loss has the weights of the later epochs
+        "drw_start_epoch": 1,  # an evaluation's loss has the weights of the later epochs
         "num_workers": 0,
         "channels_last": False,
         "tracking_uri": "none",
