@@ -9,7 +9,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 
 
-def to_numpy(value: Any, dtype: DTypeLike = None) -> NDArray[Any]:
+def to_numpy(value: Any, dtype: DTypeLike | None = None) -> NDArray[Any]:
     """A tensor of any device, an array, a number, or a list of these as a numpy array.
 
     ``np.asarray`` of a tensor works on the CPU alone: whatever leaves a device for numpy, PIL, JSON or CSV goes this
