@@ -6,13 +6,14 @@ BUNDLE ?= brats_resnet50
 # Processes that run tests, a file each.
 JOBS ?= 2
 
-.PHONY: help setup demo test test-slow lint bench clean
+.PHONY: help setup demo test test-slow test-gpu lint bench clean
 
 help:
 	@echo "make demo       set up, make demo data; train, evaluate, predict and export brats_resnet50 on it"
 	@echo "make demo BUNDLE=nuclei_vgg3d      the same for another bundle"
 	@echo "make test       set up, run the tests (under 10 minutes)"
 	@echo "make test-slow  kills, several processes, whole demos (about 45 minutes)"
+	@echo "make test-gpu   every bundle on a GPU; ends with a table to send us"
 	@echo "make setup lint bench clean"
 
 setup: $(VENV)/.installed
@@ -32,10 +33,13 @@ demo: setup
 	@echo "  pages:  $(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow --timeout 1500
+	$(BIN)/python -m pytest -m "slow and not gpu" --timeout 1500
+
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu --timeout 1800 tests/gpu
 
 lint: setup
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 
+from monai_ext.arrays import to_numpy
 from monai_ext.errors import ConfigError
 from monai_ext.io import atomic_path, write_csv
 from monai_ext.metrics import ClassificationResult, bootstrap_intervals, classification_metrics, merge_parts
@@ -129,8 +130,8 @@ class ClassificationOutputs:
         if not state:
             return
         items = classification_metrics(
-            state["probabilities"].numpy(),
-            state["labels"].numpy(),
+            to_numpy(state["probabilities"]),
+            to_numpy(state["labels"]),
             self.class_names,
             cases=state["cases"],
             columns=state.get("columns"),

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from monai_ext.arrays import to_numpy
+
 Data = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
@@ -54,7 +56,7 @@ def unique_cases(data: Data) -> dict[str, list[Mapping[str, Any]]]:
 def _classes(item: Mapping[str, Any]) -> list[int]:
     """Numbers of the classes that an item has: its label, or the positive ones of several."""
     label = item["label"]
-    return np.flatnonzero(np.asarray(label) > 0).tolist() if np.ndim(label) else [int(label)]
+    return np.flatnonzero(to_numpy(label) > 0).tolist() if np.ndim(label) else [int(label)]
 
 
 def _identity(item: Mapping[str, Any]) -> list[Any]:

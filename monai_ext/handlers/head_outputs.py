@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from monai_ext.arrays import to_numpy
 from monai_ext.handlers.classification_outputs import ClassificationOutputs
 from monai_ext.metrics import bootstrap_intervals, head_metrics, head_results
 
@@ -26,5 +27,5 @@ class HeadOutputs(ClassificationOutputs):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if state:
-            probabilities, labels = state["probabilities"].numpy(), state["labels"].numpy()
+            probabilities, labels = to_numpy(state["probabilities"]), to_numpy(state["labels"])
             self.result = head_metrics(probabilities, labels, self.class_names, state["cases"], state.get("columns"))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 
+from monai_ext.arrays import to_numpy
 from monai_ext.errors import ConfigError
 from monai_ext.handlers.classification_outputs import check_levels, class_channels
 from monai_ext.io import write_csv
@@ -153,8 +154,8 @@ def _state(result: MultiLabelResult) -> dict[str, Any]:
 
 def _restored(state: Mapping[str, Any], class_names: Sequence[str]) -> MultiLabelResult:
     return multi_label_metrics(
-        state["probabilities"].numpy(),
-        state["labels"].numpy(),
+        to_numpy(state["probabilities"]),
+        to_numpy(state["labels"]),
         class_names,
         state["thresholds"],
         state["cases"] or None,

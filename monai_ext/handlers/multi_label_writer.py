@@ -12,6 +12,7 @@ import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 
+from monai_ext.arrays import to_numpy
 from monai_ext.data.loader import UNKNOWN
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.classification_outputs import check_levels
@@ -192,7 +193,7 @@ class MultiLabelWriter:
         return tuple(name for name, value in zip(self.class_names, values, strict=True) if value > 0)
 
     def _checked(self, given: Any, what: str, case: str) -> np.ndarray:
-        values = np.asarray(given, dtype=np.float64).ravel()
+        values = to_numpy(given, np.float64).ravel()
         if len(values) != len(self.class_names):
             raise DataError(f"expected {len(self.class_names)} {what}, one a class, got {len(values)}", case)
         if not np.isfinite(values).all():

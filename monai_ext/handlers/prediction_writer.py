@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine, Events
 
+from monai_ext.arrays import to_numpy
 from monai_ext.data.loader import UNKNOWN
 from monai_ext.errors import ConfigError
 from monai_ext.handlers.classification_outputs import check_levels
@@ -81,7 +82,7 @@ class PredictionWriter:
             row = {
                 "case": str(item["case"]),
                 "columns": part_values(item, self.part_columns),
-                "probabilities": np.asarray(output["pred"], dtype=np.float64).ravel(),
+                "probabilities": to_numpy(output["pred"], np.float64).ravel(),
             }
             label = int(item.get("label", UNKNOWN))
             if label != UNKNOWN:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from monai_ext.arrays import to_numpy
 from monai_ext.errors import ConfigError
 from monai_ext.targets import Definition
 
@@ -60,9 +61,9 @@ class SlicePreviews:
         activations = {name: _ACTIVATE[each.get("activation", "none")] for name, each in self.targets.items()}
         self.samples.append(
             {
-                "image": _array(output["image"]),
-                "label": {name: _array(label[name]) for name in self.targets},
-                "pred": {name: _array(activate(pred[name])) for name, activate in activations.items()},
+                "image": to_numpy(output["image"], np.float32),
+                "label": {name: to_numpy(label[name], np.float32) for name in self.targets},
+                "pred": {name: to_numpy(activate(pred[name]), np.float32) for name, activate in activations.items()},
                 "case": str(batch["case"]),
             }
         )
@@ -73,7 +74,3 @@ class SlicePreviews:
         if len(self.targets) > 1:
             raise ConfigError(f"SlicePreviews: one tensor for the targets {', '.join(self.targets)}; name one target")
         return {name: tensors for name in self.targets}
-
-
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().float().cpu().numpy()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from monai_ext.arrays import to_numpy
 from monai_ext.errors import ConfigError
 
 METHODS = ("mean", "majority")
@@ -60,7 +61,7 @@ def series_vote(
         ConfigError: for an unknown method, a threshold out of range, and a name in ``admit`` that is no class.
         ValueError: for probabilities of another shape, or out of range.
     """
-    values = np.asarray(probabilities, dtype=np.float64)
+    values = to_numpy(probabilities, np.float64)
     _check(values, class_names, threshold, method, admit)
     if len(values) == 0:
         return Vote(None, 0.0, dict.fromkeys(class_names, 0), False, "has no slices")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from monai_ext.arrays import to_numpy
 from monai_ext.metrics.classification import ClassificationResult, FloatArray, IntArray, scalar_metrics
 from monai_ext.metrics.multi_label import MultiLabelResult
 from monai_ext.metrics.multi_label_scores import LabelScores
@@ -138,7 +139,7 @@ def _bootstrap(
     seed: int,
 ) -> dict[str, tuple[float, float]]:
     _check_arguments(level, n)
-    scores, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(labels).astype(np.int64)
+    scores, truth = to_numpy(probabilities, np.float64), to_numpy(labels).astype(np.int64)
     rng = np.random.default_rng(seed)
     strata = [np.flatnonzero(truth == value) for value in np.unique(truth)]
     values: dict[str, list[float]] = {}

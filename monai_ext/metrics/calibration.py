@@ -12,6 +12,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 
+from monai_ext.arrays import to_numpy
 from monai_ext.errors import DataError
 
 FloatArray = NDArray[np.float64]
@@ -60,7 +61,7 @@ def fit_platt(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
 
 def apply_platt(p: ArrayLike, a: float, b: float) -> FloatArray:
     """Calibrated probabilities sigmoid(a · logit(p) + b), float64, of any shape."""
-    return expit(a * logit(np.clip(np.asarray(p, dtype=np.float64), _EPS, 1 - _EPS)) + b)
+    return expit(a * logit(np.clip(to_numpy(p, np.float64), _EPS, 1 - _EPS)) + b)
 
 
 def best_threshold(p: ArrayLike, labels: ArrayLike, criterion: str = "balanced_accuracy") -> float:
@@ -104,7 +105,7 @@ def reliability_curve(p: ArrayLike, labels: ArrayLike, bins: int = 10) -> tuple[
 
 
 def _checked(scores: ArrayLike, labels: ArrayLike, who: str) -> tuple[FloatArray, NDArray[np.int64]]:
-    p, y = np.asarray(scores, dtype=np.float64), np.asarray(labels).astype(np.int64)
+    p, y = to_numpy(scores, np.float64), to_numpy(labels).astype(np.int64)
     if p.ndim != 1 or p.shape != y.shape:
         raise DataError(f"{who}: expected scores (N,) and labels (N,), got {p.shape} and {y.shape}")
     # The comparison is false for NaN.

@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine
 from scipy.special import softmax
 
+from monai_ext.arrays import to_numpy
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.cases import CaseMetric, exact_loss
 from monai_ext.metrics.classification import (
@@ -94,7 +95,7 @@ class ClassificationCases(CaseMetric):
         Raises:
             DataError: for logits of another length than the number of classes.
         """
-        logits = torch.as_tensor(item["pred"]).detach().to("cpu", torch.float64).numpy().reshape(-1)
+        logits = to_numpy(item["pred"], np.float64).reshape(-1)
         name = str(item["case"])
         if len(logits) != len(self.class_names):
             raise DataError(

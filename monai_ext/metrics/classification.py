@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 from sklearn.metrics import classification_report, confusion_matrix, precision_recall_fscore_support
 
+from monai_ext.arrays import to_numpy
 from monai_ext.errors import DataError
 
 FloatArray = NDArray[np.float64]
@@ -241,7 +242,7 @@ def scalar_metrics(probabilities: FloatArray, labels: IntArray) -> dict[str, flo
 
 
 def _checked(probabilities: ArrayLike, labels: ArrayLike, count: int) -> tuple[FloatArray, IntArray]:
-    scores, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
+    scores, truth = to_numpy(probabilities, np.float64), to_numpy(labels)
     if scores.ndim != 2 or scores.shape[1] != count or truth.shape != scores.shape[:1] or count < 2:
         raise DataError(
             f"classification_metrics: expected probabilities (N, {count}) for {count} class names (2 or more) and "

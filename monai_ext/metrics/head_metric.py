@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 
+from monai_ext.arrays import to_numpy
 from monai_ext.heads import head_class_names, head_numbers, heads_of
 from monai_ext.metrics.case_metric import ClassificationCases
 from monai_ext.metrics.cases import exact_loss
@@ -37,7 +38,7 @@ def head_results(
     probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str]
 ) -> dict[str, ClassificationResult]:
     """`classification_metrics` of each head by itself; a head without cases is left out. Arguments: `head_metrics`."""
-    scores, truth, names = np.asarray(probabilities), np.asarray(labels), head_class_names(class_names)
+    scores, truth, names = to_numpy(probabilities), to_numpy(labels), head_class_names(class_names)
     found = {}
     for head, positions in heads_of(class_names).items():
         rows, columns = np.isin(truth, positions), slice(positions.start, positions.stop)

@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine
 from scipy.special import expit
 
+from monai_ext.arrays import to_numpy
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.cases import CaseMetric, exact_loss
 from monai_ext.metrics.multi_label import MultiLabelResult, multi_label_metrics
@@ -88,10 +89,7 @@ class MultiLabelCases(CaseMetric):
         Raises:
             DataError: for logits or labels of another length than the number of classes.
         """
-        logits, labels = (
-            torch.as_tensor(item[key]).detach().to("cpu", torch.float64).numpy().reshape(-1)
-            for key in ("pred", "label")
-        )
+        logits, labels = (to_numpy(item[key], np.float64).reshape(-1) for key in ("pred", "label"))
         name = str(item["case"])
         for what, values in (("logits", logits), ("labels", labels)):
             if len(values) != len(self.class_names):

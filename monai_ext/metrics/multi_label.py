@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from monai_ext.arrays import to_numpy
 from monai_ext.errors import DataError
 from monai_ext.metrics.calibration import best_threshold
 from monai_ext.metrics.multi_label_scores import (
@@ -163,7 +164,7 @@ def choose_thresholds(probabilities: ArrayLike, labels: ArrayLike) -> list[float
 
 
 def _checked(probabilities: ArrayLike, labels: ArrayLike, count: int) -> tuple[FloatArray, BoolArray]:
-    scores, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
+    scores, truth = to_numpy(probabilities, np.float64), to_numpy(labels)
     if scores.ndim != 2 or scores.shape[1] != count or truth.shape != scores.shape or not count:
         raise DataError(
             f"several labels: expected probabilities and labels (N, {count}), one column a class, got {scores.shape} "

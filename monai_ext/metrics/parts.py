@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from monai_ext.arrays import to_numpy
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.classification import ClassificationResult, FloatArray, classification_metrics
 from monai_ext.metrics.multi_label import MultiLabelResult, multi_label_metrics
@@ -76,7 +77,7 @@ def mean_by_case(cases: Sequence[str], probabilities: ArrayLike) -> tuple[list[s
         M names and (M, C) float64.
     """
     names, case_of = _numbered(cases)
-    scores = np.asarray(probabilities, dtype=np.float64)
+    scores = to_numpy(probabilities, np.float64)
     sums = np.zeros((len(names), scores.shape[1]))
     np.add.at(sums, case_of, scores)
     return names, sums / np.bincount(case_of)[:, None]
@@ -85,7 +86,7 @@ def mean_by_case(cases: Sequence[str], probabilities: ArrayLike) -> tuple[list[s
 def max_by_case(cases: Sequence[str], probabilities: ArrayLike) -> tuple[list[str], FloatArray]:
     """As `mean_by_case`, with the largest probability of each class."""
     names, case_of = _numbered(cases)
-    scores = np.asarray(probabilities, dtype=np.float64)
+    scores = to_numpy(probabilities, np.float64)
     largest = np.full((len(names), scores.shape[1]), -np.inf)
     np.maximum.at(largest, case_of, scores)
     return names, largest

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from monai_ext.arrays import to_numpy
 from monai_ext.io import atomic_path
 from monai_ext.metrics import ClassificationResult, MultiLabelResult, SegmentationResult, reliability_curve
 from monai_ext.reports.label_plots import label_figures
@@ -336,7 +337,7 @@ def _matrix_figure(title: str, share: np.ndarray, texts: Sequence[Sequence[str]]
 def _one_against_rest(
     probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str]
 ) -> Iterable[tuple[str, np.ndarray, np.ndarray]]:
-    scores, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
+    scores, truth = to_numpy(probabilities, np.float64), to_numpy(labels)
     for index in range(len(class_names)) if len(class_names) > 2 else [1]:
         hits = (truth == index).astype(np.int64)
         if 0 < hits.sum() < hits.size:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from monai_ext.arrays import to_numpy
 from monai_ext.errors import ConfigError
 from monai_ext.reports.style import COLOURS, shorten, text_width
 from monai_ext.targets import target_kind, vector_targets
@@ -32,8 +33,8 @@ def slice_figure(samples: Sequence[Mapping[str, Any]], targets: Targets) -> Figu
 
     Args:
         samples: ``{"image": (1, Z, Y, X), "label": {target: (C, Z, Y, X)}, "pred": {target: (C, Z, Y, X)}, "case":
-            str}``, numpy arrays, of 2-D images without Z; predictions after their activation, labels of "softmax" as
-            one channel of class numbers. A label or prediction that isn't there leaves its place empty.
+            str}``, arrays or tensors, of 2-D images without Z; predictions after their activation, labels of "softmax"
+            as one channel of class numbers. A label or prediction that isn't there leaves its place empty.
         targets: definition of each target by name, see `monai_ext.losses.MultiTargetLoss`.
 
     Returns:
@@ -47,7 +48,7 @@ def slice_figure(samples: Sequence[Mapping[str, Any]], targets: Targets) -> Figu
     if not samples:
         raise ConfigError("slice_figure: there are no samples to draw; give one at least")
     flat = [np.ndim(sample["image"]) == 3 for sample in samples]
-    samples = [_as_volume(sample) if is_flat else sample for sample, is_flat in zip(samples, flat, strict=True)]
+    samples = [_volume(sample, is_flat) for sample, is_flat in zip(samples, flat, strict=True)]
     slices = [_labelled_slice(sample, targets) for sample in samples]
     heads = ["input", *(f"{shorten(name, 18)} {part}" for name in targets for part in ("label", "prediction"))]
     names = [
@@ -74,10 +75,14 @@ def slice_figure(samples: Sequence[Mapping[str, Any]], targets: Targets) -> Figu
     return figure
 
 
-def _as_volume(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """A 2-D sample as a volume of one slice."""
-    lifted = {part: {name: np.asarray(v)[:, None] for name, v in sample[part].items()} for part in ("label", "pred")}
-    return {**sample, **lifted, "image": np.asarray(sample["image"])[:, None]}
+def _volume(sample: Mapping[str, Any], is_flat: bool) -> dict[str, Any]:
+    """A sample in numpy, a 2-D one as a volume of one slice."""
+
+    def array(values: Any) -> np.ndarray:
+        return to_numpy(values)[:, None] if is_flat else to_numpy(values)
+
+    parts = {part: {name: array(values) for name, values in sample[part].items()} for part in ("label", "pred")}
+    return {**sample, **parts, "image": array(sample["image"])}
 
 
 def _outline_masks(row: Sequence[Axes], sample: Mapping[str, Any], targets: Targets) -> None:
@@ -100,7 +105,7 @@ def _labelled_slice(sample: Mapping[str, Any], targets: Targets) -> int:
     counts = np.zeros(length, np.int64)
     for name, definition in targets.items():
         if name in sample["label"]:
-            label = np.asarray(sample["label"][name])
+            label = sample["label"][name]
             labelled = (label != 0) & ~_ignored(label, definition)
             counts += labelled.any(axis=0).sum(axis=(1, 2))
     return int(counts.argmax()) if counts.any() else length // 2
@@ -108,12 +113,10 @@ def _labelled_slice(sample: Mapping[str, Any], targets: Targets) -> int:
 
 def _pictures(sample: Mapping[str, Any], targets: Targets, z: int) -> list[np.ndarray | None]:
     """Colours (Y, X, 3) from 0 to 1 of each column, None where there is nothing to draw."""
-    image = np.asarray(sample["image"], dtype=np.float32)[0, z]
+    image = sample["image"][0, z].astype(np.float32)
     low, high = np.percentile(image, (0.5, 99.5))
     pictures: list[np.ndarray | None] = [_grey((image - low) / max(high - low, 1e-6))]
-    labels, predictions = (
-        {name: np.asarray(values)[:, z] for name, values in sample[part].items()} for part in ("label", "pred")
-    )
+    labels, predictions = ({name: values[:, z] for name, values in sample[part].items()} for part in ("label", "pred"))
     found = [name for name, of in targets.items() if of.get("activation") == "sigmoid" and name in predictions]
     foreground = predictions[found[0]][0] >= 0.5 if found else np.True_
     vectors = vector_targets(targets)

@@ -12,6 +12,8 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_dst_type
 from scipy.ndimage import affine_transform, distance_transform_edt
 
+from monai_ext.arrays import to_numpy
+
 
 class CorrectBiasField(Transform):
     """Remove slow brightness drifts of the scanner, estimated within the non-zero voxels.
@@ -36,7 +38,7 @@ class CorrectBiasField(Transform):
         """Correct an image (C, X, Y, Z), each channel by itself; values must not be negative."""
         if not self.enabled:
             return img
-        channels = np.asarray(img.detach().cpu(), dtype=np.float32)
+        channels = to_numpy(img, np.float32)
         corrected = np.stack([channel / self._field(channel) for channel in channels])
         return convert_to_dst_type(corrected, img)[0]
 

@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch.nn.functional import max_pool3d
 
+from monai_ext.arrays import to_numpy
 from monai_ext.data.normals import decode_normals
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.targets import Definition, target_kind
@@ -63,7 +64,7 @@ class PrepareTargetsd(MapTransform):
         result = dict(data)
         for name in self.key_iterator(result):
             stored = result[name]
-            prepared = self._prepared(str(name), np.asarray(stored))
+            prepared = self._prepared(str(name), to_numpy(stored))
             result[name] = MetaTensor(prepared, meta=stored.meta) if isinstance(stored, MetaTensor) else prepared
         return result
 

@@ -1,0 +1,126 @@
+"""What the GPU tests measure, on any device: a CPU has no figures for memory and synchronisations."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import subprocess
+import time
+import warnings
+
+import torch
+from ignite.engine import Events
+
+COLUMNS = {
+    "bundle": "{}",
+    "check": "{}",
+    "state": "{}",
+    "seconds": "{:.1f}",
+    "peak_mib": "{:.0f}",
+    "difference": "{:.1e}",
+    "waiting": "{:.0%}",
+    "note": "{}",
+}
+
+
+class Measured:
+    """Seconds and, on a GPU, the largest memory that tensors took and that was reserved, in MiB."""
+
+    seconds = 0.0
+    peak_mib: float | None = None
+    reserved_mib: float | None = None
+
+    def __init__(self, device):
+        self.device = device
+
+    def __enter__(self):
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.synchronize(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *_):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            self.peak_mib = torch.cuda.max_memory_allocated(self.device) / 2**20
+            self.reserved_mib = torch.cuda.max_memory_reserved(self.device) / 2**20
+        self.seconds = time.perf_counter() - self._start
+
+
+@contextlib.contextmanager
+def limited_memory(device, mib, samples):
+    """Within, a GPU has ``mib`` MiB for torch; on a CPU a network in training runs out with more than ``samples``."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        total = torch.cuda.get_device_properties(device).total_memory / 2**20
+        torch.cuda.set_per_process_memory_fraction(mib / total, device)
+        try:
+            yield
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0, device)
+        return
+
+    def forward(module, args):
+        own = module.training and next(module.parameters(), None) is not None
+        if own and any(isinstance(each, torch.Tensor) and len(each) > samples for each in args):
+            raise torch.OutOfMemoryError("a rehearsal on the CPU")
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(forward)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class Synchronisations:
+    """Counts how often the host waits for the GPU between the beginning and the end of training iterations."""
+
+    def __init__(self, device):
+        self.device, self.iterations, self.sentences = device, 0, []
+
+    def attach(self, trainer):
+        """Register last: what other handlers do at an iteration's end is counted, too."""
+        trainer.add_event_handler(Events.ITERATION_STARTED, self._begin)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._end)
+
+    def _begin(self):
+        self._caught = warnings.catch_warnings(record=True)
+        self._found = self._caught.__enter__()
+        warnings.simplefilter("always")
+        self._mode("warn")
+
+    def _end(self):
+        self._mode("default")
+        self._caught.__exit__(None, None, None)
+        self.iterations += 1
+        self.sentences += [f"{w.filename}:{w.lineno}" for w in self._found if "synchronizing" in str(w.message)]
+
+    def _mode(self, mode):
+        if self.device.type == "cuda":
+            torch.cuda.set_sync_debug_mode(mode)
+
+
+def surroundings(name):
+    """One line about the machine: GPU, driver, versions."""
+    gpu = "no GPU: a rehearsal on the CPU"
+    if name != "cpu":
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        try:
+            driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[0]
+        except (OSError, subprocess.CalledProcessError):
+            driver = "unknown"
+        gpu = f"{torch.cuda.get_device_name(torch.device(name))}, driver {driver}"
+    versions = {"torch": torch.__version__, "CUDA": torch.version.cuda, "cuDNN": torch.backends.cudnn.version()}
+    versions["Python"] = platform.python_version()
+    return f"{gpu}; " + ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def table(rows):
+    """A Markdown table of rows with the keys of `COLUMNS`, by bundle and check."""
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    for row in sorted(rows, key=lambda row: (row["bundle"], row["check"])):
+        cells = ["" if row.get(name) is None else form.format(row[name]) for name, form in COLUMNS.items()]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
