@@ -146,7 +146,7 @@ def test_a_state_that_never_fits_ends_with_a_sentence():
         failures = 99
 
     net = network()
-    with pytest.raises(TrainingError, match="its state does not fit beside the network.*--optimizer sgd"):
+    with pytest.raises(TrainingError, match=r"its state does not fit beside the network.*--optimizer sgd"):
         train(net, batches(1), TrainingStep(), Never(groups(net)))
 
 
@@ -191,7 +191,7 @@ def test_validation_moves_in_halves_what_does_not_fit():
 
 
 def test_one_sample_too_many_ends_validation_with_a_sentence():
-    with pytest.raises(UserError, match="one sample.*--val_device cpu"):
+    with pytest.raises(UserError, match=r"one sample.*--val_device cpu"):
         evaluate(network(Budget(0)), batches())
 
 

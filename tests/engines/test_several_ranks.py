@@ -1,4 +1,4 @@
-"""Two processes over gloo: they train what one would train, skip together, end together, and notice when they differ."""
+"""Two processes over gloo train what one would, skip together, end together, and notice when they differ."""
 
 import json
 
