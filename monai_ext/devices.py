@@ -42,7 +42,7 @@ def local_processes(environment: Mapping[str, str] = os.environ) -> int:
 
 
 def started_processes(environment: Mapping[str, str] = os.environ) -> int:
-    """How many processes the launcher has started in all: ``WORLD_SIZE``, else that of a step of ``srun``; 1 without."""
+    """How many processes the launcher started: ``WORLD_SIZE``, else the tasks of a step of ``srun``; 1 without."""
     name = "WORLD_SIZE" if "WORLD_SIZE" in environment else "SLURM_STEP_NUM_TASKS"
     return launcher_number(environment, name, 1)
 
