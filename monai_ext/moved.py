@@ -40,8 +40,8 @@ NAMES = {
         "CascadeStages": "monai_ext.spine.cascade.stages",
         "SliceStage": "monai_ext.spine.cascade.stage",
         "SpineCascade": "monai_ext.spine.cascade.cascade",
-        "Vote": "monai_ext.spine.series_vote",
-        "series_vote": "monai_ext.spine.series_vote",
+        "Vote": "monai_ext.spine.voting",
+        "series_vote": "monai_ext.spine.voting",
         "surface_predictor": "monai_ext.surface.predictor",
     },
     "monai_ext.reports": {
