@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monai_ext.cli.chosen_workers import DASK, chosen_workers
 from monai_ext.cli.demo_data import unknown_bundle
 from monai_ext.errors import ConfigError
 
@@ -32,6 +33,7 @@ def check(
         Path | None, typer.Option("--class_csv", help="nuclei_vgg3d: the class table; default the one in the data.")
     ] = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Threads; default one a CPU, at most 8.")] = None,
+    dask: Annotated[str | None, DASK] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Write the list as JSON, too.")] = None,
     bundle_root: Annotated[
         Path | None, typer.Option("--bundle_root", help="List the code in this bundle's configs, too.")
@@ -51,7 +53,8 @@ def check(
     for name in options:
         if name not in inspect.signature(module.check).parameters:
             raise ConfigError(f"check: --{name} is no option for the data of {bundle}")
-    problems = module.check(dataset_dir, workers=workers, **options)
+    with chosen_workers(workers, dask) as chosen:
+        problems = module.check(dataset_dir, workers=chosen, **options)
     for problem in problems:
         typer.echo(f"{problem.severity:<8} {problem.path}\n         {problem.message}")
     code = list(code_in_configs(bundle_root)) if bundle_root is not None else []
