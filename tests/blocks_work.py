@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from monai_ext.blocks import run_blocks
@@ -18,8 +19,9 @@ def square(number):
 def die(number, ends, number_of_signal=signal.SIGKILL):
     """The square, but block ``ends`` takes its process with it."""
     if number == ends:
+        time.sleep(0.1)  # so that the one before, which takes long, is with it in the pool
         os.kill(os.getpid(), number_of_signal)
-    time.sleep(0.01)
+    time.sleep(1 if number == ends - 1 else 0.01)
     return number * number
 
 
@@ -45,7 +47,8 @@ def refuse():
 def wait_for_go(number, folder):
     (Path(folder) / f"{number}.begun").touch()
     while not (Path(folder) / "go").exists():
-        time.sleep(0.01)
+        with suppress(KeyboardInterrupt):  # as compiled code, which doesn't look for signals
+            time.sleep(0.01)
     (Path(folder) / f"{number}.done").touch()
 
 

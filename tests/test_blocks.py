@@ -94,24 +94,46 @@ def test_no_more_blocks_are_submitted_than_the_place_takes(at_once):
     assert place.most == at_once
 
 
-def test_nothing_begins_after_a_failure_or_a_break():
-    begun = []
+class Held(Place):
+    """Two threads, whose blocks but the first go on when the place is left; two more blocks lie ready."""
+
+    at_once = 4
+
+    def __init__(self):
+        self.left = threading.Event()
+
+    def open(self):
+        place = self
+
+        class Holding(ThreadPoolExecutor):
+            def shutdown(self):
+                place.left.set()
+                super().shutdown()
+
+        return Holding(2)
+
+
+@pytest.mark.parametrize("raises", [True, False], ids=["failure", "break"])
+def test_nothing_begins_after_a_failure_or_a_break(raises):
+    place, begun = Held(), set()
 
     def work(number):
-        begun.append(number)
-        if number == 1:
-            raise ZeroDivisionError
-        time.sleep(0.01)
-        return number
+        begun.add(number)
+        if number == 0:
+            if raises:
+                raise ZeroDivisionError
+            return
+        assert place.left.wait(60)
 
-    with pytest.raises(ZeroDivisionError):
-        run_in_order(work, range(1000), Threads(2), "blocks")
-    assert len(begun) < 20
-    begun.clear()
-    results = run_blocks(work, range(2, 1000), Threads(2), "blocks")
-    next(results)
-    results.close()
-    assert len(begun) < 20
+    results = run_blocks(work, range(9), place, "blocks")
+    if raises:
+        with pytest.raises(ZeroDivisionError):
+            next(results)
+    else:
+        next(results)
+        results.close()
+    # The thread of the first block had taken another one.
+    assert begun <= {0, 1, 2}
 
 
 @pytest.mark.parametrize("number_of_signal", [signal.SIGKILL, signal.SIGSEGV], ids=["kill", "crash"])
@@ -142,8 +164,8 @@ def test_workers_that_cannot_start_are_one_error():
 def test_a_number_of_workers_makes_a_local_place(workers, expected, monkeypatch):
     monkeypatch.setattr("monai_ext.places.default_workers", lambda: "default")
     place = Threads(1)
-    assert place_of(workers, lambda number: number) == expected
-    assert place_of(place, lambda number: number) is place
+    assert place_of(workers, lambda number: ("local", number)) == ("local", expected)
+    assert place_of(place, lambda number: ("local", number)) is place
 
 
 @pytest.fixture
@@ -178,7 +200,7 @@ def test_an_interruption_lets_blocks_end_that_have_begun_and_begins_no_others(wa
     process, below = waiting
     process.send_signal(signal.SIGINT)
     (tmp_path / "go").touch()
-    assert process.wait() == 130
+    assert process.wait(timeout=60) == 130
     assert names(tmp_path, "begun") == names(tmp_path, "done") == {"0", "1"}
     assert left_of(below) == []
 
@@ -186,7 +208,7 @@ def test_an_interruption_lets_blocks_end_that_have_begun_and_begins_no_others(wa
 def test_ctrl_c_at_a_terminal_ends_the_workers_at_once_and_without_tracebacks(waiting, tmp_path):
     process, below = waiting
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait() == 130
+    assert process.wait(timeout=60) == 130
     assert process.stderr.read() == "error: interrupted\n"
     assert names(tmp_path, "begun") == {"0", "1"}
     assert names(tmp_path, "done") == set()
