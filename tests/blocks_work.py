@@ -17,11 +17,11 @@ def square(number):
 
 
 def die(number, ends, number_of_signal=signal.SIGKILL):
-    """The square, but block ``ends`` takes its process with it."""
+    """The square, but block ``ends`` takes its process with it; those before take long enough to be with it."""
     if number == ends:
-        time.sleep(0.1)  # so that the one before, which takes long, is with it in the pool
+        time.sleep(0.1)
         os.kill(os.getpid(), number_of_signal)
-    time.sleep(1 if number == ends - 1 else 0.01)
+    time.sleep(0.3 * max(0, ends - number))
     return number * number
 
 

@@ -139,7 +139,7 @@ def test_nothing_begins_after_a_failure_or_a_break(raises):
 @pytest.mark.parametrize("number_of_signal", [signal.SIGKILL, signal.SIGSEGV], ids=["kill", "crash"])
 def test_a_killed_worker_costs_its_own_block_only(number_of_signal):
     work = partial(blocks_work.die, ends=3, number_of_signal=number_of_signal)
-    results = run_in_order(work, range(12), Processes(2), "squares", failed=error_of)
+    results = run_in_order(work, range(12), Processes(4), "squares", failed=error_of)
     assert results == [*SQUARES[:3], (WorkerLost, 3), *SQUARES[4:]]
 
 
