@@ -45,6 +45,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/format_configs.py --check
 
 bench: setup
 	$(BIN)/python benchmarks/run.py

@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 from monai.transforms import CropForegroundd, LoadImage, NormalizeIntensityd, Orientationd, Resized
 
-from monai_ext.data import PreparedDataset, brats, prepare
+from monai_ext.brats import data as brats
+from monai_ext.brats.demo import make_demo
+from monai_ext.data import PreparedDataset, prepare
 from monai_ext.data.volumes import read_volume
-from monai_ext.demo import make_demo
 from monai_ext.transforms import CheckFinited, LoadVolumed, is_nonzero
 
 RAS = (("L", "R"), ("P", "A"), ("I", "S"))

@@ -3,4 +3,11 @@
 Importing this package is cheap on purpose: the sub-packages import torch and MONAI, this file does not.
 """
 
+import sys
+
+from monai_ext.moved import MovedModules
+
+# In front: the ordinary finder would load a second copy of a module below a package's old name.
+sys.meta_path.insert(0, MovedModules())
+
 __version__ = "0.1.0"

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from monai_ext.devices import local_rank, own_device, started_processes, user_device
 from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
 from monai_ext.errors import ConfigError
 from monai_ext.overrides import apply_dataset_settings as _apply_dataset_settings
@@ -82,17 +83,13 @@ def default_dataset_dir(bundle_root: str) -> str:
 
 
 def default_device(cuda_launch_blocking: bool = False) -> Any:
-    """This process's GPU (by ``LOCAL_RANK`` under ``torchrun``) or, without one, the CPU, as `torch.device`.
+    """This process's GPU or, without one, the CPU, see `monai_ext.devices.own_device`.
 
     Args:
         cuda_launch_blocking: see `start`; asking for GPUs may already be too late to set it.
     """
-    import torch
-
     _block_launches(cuda_launch_blocking)
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
+    return own_device()
 
 
 def default_workers() -> int:
@@ -121,22 +118,25 @@ def start(
     distributed: bool = False,
     cuda_launch_blocking: bool = False,
     independent: bool = False,
+    tf32: bool = True,
 ) -> None:
     """First step of every config's ``initialize``: refuse what can't work, then make the run reproducible.
 
     Installs the one-sentence error report, checks the command line's overrides and every choice by name, checks the
-    device, joins the process group under ``torchrun``, and seeds Python, NumPy and torch.
+    device, joins the process group under ``torchrun``, and seeds Python, NumPy and torch. In the settings ``device``
+    and ``val_device``, ``cuda`` becomes the process's own GPU, such as ``cuda:1``.
 
     Args:
         seed: any non-negative integer; ``None`` leaves the generators alone.
-        device: name or `torch.device` to check.
+        device: name or `torch.device`; a GPU becomes torch's current one.
         distributed: whether the config is the multi-process one (``multi_gpu_train.json`` says so).
         cuda_launch_blocking: wait for every GPU kernel, so that an error is reported where it happens; slow.
         independent: whether several processes are fine without a group: they share files, not tensors.
+        tf32: whether a GPU may compute float32 convolutions and matrix products in TF32 (10 bits of mantissa).
 
     Raises:
-        ConfigError: for an override that matches no key, an unknown choice, a device that isn't there, or several
-            processes without the multi-process config.
+        ConfigError: for an override that matches no key, an unknown choice, a device that isn't there or is one GPU for
+            several processes, or several processes without the multi-process config.
     """
     install_error_report()
     _block_launches(cuda_launch_blocking)
@@ -145,11 +145,14 @@ def start(
         _check_command_line()
         check_choices(workflow.parser.get())
         _keep_tracking_artifact(workflow.parser)
-    if device is not None:
-        check_device(device)
+        _settle_devices(workflow.parser)
+    chosen = user_device("cpu" if device is None else device)
+    if not isinstance(tf32, bool):
+        raise ConfigError(f"--tf32 {tf32}: must be True or False")
+    if chosen.type == "cuda":
+        _prepare_gpu(chosen, tf32)
     if not independent:
-        _join_process_group(device, distributed)
-    _tune_gpu()
+        _join_process_group(chosen, distributed)
     if seed is not None:
         seed_everything(seed)
 
@@ -193,35 +196,34 @@ def _command_line() -> tuple[str | Sequence[str] | None, dict[str, Any]]:
     return None, {}
 
 
-def check_device(device: Any) -> None:
-    """Check that a device can be used.
+def _settle_devices(parser: Any) -> None:
+    """Put the process's own GPU in the place of ``cuda``: ``cuda`` and ``cuda:0`` are unequal to torch."""
+    for setting in ("device", "val_device"):
+        raw = parser.get(setting)
+        if isinstance(raw, (str, int)) and not str(raw).startswith(("@", "$")):
+            settled = str(user_device(raw, setting))
+            if settled != raw:
+                parser[setting] = settled
 
-    Raises:
-        ConfigError: naming the device and what this machine has.
-    """
+
+def _prepare_gpu(device: Any, tf32: bool) -> None:
     import torch
 
-    available = ["cpu"] + [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        available.append("mps")
-    try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ConfigError(f"--device {device}: not a device name; this machine has {', '.join(available)}") from error
-    name = str(chosen) if chosen.type != "cuda" or chosen.index is not None else f"cuda:{0}"
-    if name not in available:
-        raise ConfigError(f"--device {device}: not on this machine, which has {', '.join(available)}")
+    torch.cuda.set_device(device)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 def _join_process_group(device: Any, distributed: bool) -> None:
     import torch
     import torch.distributed as dist
 
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     if not distributed:
-        if processes > 1:
+        if started_processes() > 1:
             raise ConfigError(
-                f"{processes} processes were started with a config for one; add configs/multi_gpu_train.json: "
+                f"{started_processes()} processes were started with a config for one, and each would do the same; "
+                "start one, or train with torchrun and configs/multi_gpu_train.json: "
                 "--config_file \"['.../train.json','.../multi_gpu_train.json']\""
             )
         return
@@ -229,21 +231,18 @@ def _join_process_group(device: Any, distributed: bool) -> None:
         return
     if "RANK" not in os.environ:
         raise ConfigError("multi_gpu_train.json needs a launcher: torchrun --nproc_per_node=N -m monai.bundle run ...")
-    chosen = torch.device(device if device is not None else "cpu")
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    if device.type == "cuda":
+        gpus = torch.cuda.device_count()
+        if "LOCAL_RANK" in os.environ and local_rank() >= gpus:
+            raise ConfigError(
+                f"process {local_rank()} of this machine has no GPU of its own, as there are {gpus}; start at most "
+                f"--nproc_per_node={gpus}, or add --device cpu"
+            )
+        dist.init_process_group("nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
     if dist.get_rank() > 0:
         logging.getLogger().setLevel(logging.WARNING)  # the main process tells what all of them do
-
-
-def _tune_gpu() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cuda.matmul.allow_tf32 = True
 
 
 def finish() -> None:

@@ -11,9 +11,8 @@ from monai.data.torchscript_utils import save_net_with_metadata
 from monai.transforms import Compose, Resized, ResizeWithPadOrCropd, ScaleIntensityRangePercentilesd
 from torch import nn
 
-from monai_ext.data.spine import SeriesImage
-from monai_ext.demo.dicom import write_dicom_series
-from monai_ext.inferers import SliceStage, SpineCascade
+from monai_ext.spine import SeriesImage, SliceStage, SpineCascade
+from monai_ext.spine.demo_dicom import write_dicom_series
 
 SIZE = 48
 CLASSES = {

@@ -9,12 +9,9 @@ from monai_ext.cli.compare import compare
 from monai_ext.cli.cross_validate import cross_validate
 from monai_ext.cli.demo import demo
 from monai_ext.cli.demo_data import demo_data
-from monai_ext.cli.extract_slices import extract_slices
-from monai_ext.cli.find_patches import find_patches
-from monai_ext.cli.predict_zarr import predict_zarr
 from monai_ext.cli.prepare import prepare
 from monai_ext.cli.report import report
-from monai_ext.cli.train_cascade import train_cascade
+from monai_ext.task import commands_of, find_tasks
 
 app = typer.Typer(
     name="python -m monai_ext",
@@ -28,12 +25,12 @@ OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app.command("demo-data")(demo_data)
 app.command("demo", context_settings=OVERRIDES)(demo)
-app.command("check")(check)
+app.command("check", context_settings=OVERRIDES)(check)
 app.command("prepare", context_settings=OVERRIDES)(prepare)
-app.command("extract-slices")(extract_slices)
-app.command("find-patches")(find_patches)
-app.command("predict-zarr", context_settings={"allow_extra_args": True})(predict_zarr)
 app.command("cross-validate", context_settings=OVERRIDES)(cross_validate)
-app.command("train-cascade", context_settings=OVERRIDES)(train_cascade)
 app.command("compare")(compare)
 app.command("report")(report)
+for task in find_tasks().values():
+    for name, command in commands_of(task).items():
+        context = OVERRIDES if command.overrides else {"allow_extra_args": command.words}
+        app.command(name, context_settings=context)(command.function)

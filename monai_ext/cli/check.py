@@ -8,50 +8,39 @@ from typing import Annotated, Any
 
 import typer
 
-from monai_ext.cli.demo_data import unknown_bundle
 from monai_ext.errors import ConfigError
+from monai_ext.task import find_task
 
-# bundle -> module of monai_ext.data with `check(dataset_dir, workers=...)`
-CHECKERS = {
-    "brats_resnet50": "brats",
-    "nuclei_vgg3d": "nuclei",
-    "ct_rate_multilabel": "ct_rate",
-    "spinal_cord_cascade": "spine",
-    "surface_unet": "surface",
-}
 TRUSTED = ("monai", "torch", "ignite", "monai_ext")
 
 
 def check(
-    bundle: Annotated[str, typer.Argument(help="Bundle that the data are for, e.g. brats_resnet50.")],
+    context: typer.Context,
+    bundle: Annotated[str, typer.Argument(help="Bundle that the data are for, such as one of bundles/.")],
     dataset_dir: Annotated[Path, typer.Option("--dataset_dir", help="The data, as in training.")],
-    modality: Annotated[
-        str | None, typer.Option("--modality", help="brats_resnet50: one modality; default all.")
-    ] = None,
-    class_csv: Annotated[
-        Path | None, typer.Option("--class_csv", help="nuclei_vgg3d: the class table; default the one in the data.")
-    ] = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Threads; default one a CPU, at most 8.")] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Write the list as JSON, too.")] = None,
     bundle_root: Annotated[
         Path | None, typer.Option("--bundle_root", help="List the code in this bundle's configs, too.")
     ] = None,
 ) -> None:
-    """Open every file and list all problems at once; exit code 1 when a run would fail."""
-    import importlib
+    """Open every file and list all problems at once; exit code 1 when a run would fail.
+
+    Settings of training that say which files are read can follow: --modality t1ce, --class_csv FILE.
+    """
     import inspect
     from dataclasses import asdict
 
     from monai_ext.io import write_json
+    from monai_ext.overrides import parse_overrides
 
-    if bundle not in CHECKERS:
-        raise ConfigError(unknown_bundle("check", bundle, list(CHECKERS)))
-    module = importlib.import_module(f"monai_ext.data.{CHECKERS[bundle]}")
-    options = {name: value for name, value in (("modality", modality), ("class_csv", class_csv)) if value is not None}
+    task = find_task(bundle, "check")
+    options = parse_overrides(context.args)
+    known = [name for name in inspect.signature(task.check).parameters if name not in ("dataset_dir", "workers")]
     for name in options:
-        if name not in inspect.signature(module.check).parameters:
-            raise ConfigError(f"check: --{name} is no option for the data of {bundle}")
-    problems = module.check(dataset_dir, workers=workers, **options)
+        if name not in known:
+            raise ConfigError(f"check: --{name} is no option for the data of {bundle}; it has {known or 'none'}")
+    problems = task.check(dataset_dir, workers=workers, **options)
     for problem in problems:
         typer.echo(f"{problem.severity:<8} {problem.path}\n         {problem.message}")
     code = list(code_in_configs(bundle_root)) if bundle_root is not None else []

@@ -10,7 +10,7 @@ import typer
 
 def demo(
     context: typer.Context,
-    bundle: Annotated[str, typer.Argument(help="Bundle to show, e.g. brats_resnet50.")],
+    bundle: Annotated[str, typer.Argument(help="Bundle to show, such as one of bundles/.")],
     dataset_dir: Annotated[
         Path | None, typer.Option("--dataset_dir", help="Where the made-up data go; default data/demo/BUNDLE.")
     ] = None,
@@ -20,36 +20,35 @@ def demo(
     """Make data, train, evaluate the best checkpoint, predict, and export to TorchScript and ONNX.
 
     A bundle that fine-tunes (it has a demo_pretrain.json) is first trained on other made-up data, whose best checkpoint
-    stands in for the published weights; of spinal_cord_cascade all stages are trained. Any override of the training
-    config can follow: --max_epochs 3 --lr 1e-4.
+    stands in for the published weights; of a cascade all stages are trained. Any override of the training config can
+    follow: --max_epochs 3 --lr 1e-4.
     """
     from monai.bundle import ConfigParser, run
     from monai.bundle.scripts import ckpt_export, onnx_export
 
     from monai_ext import runs
-    from monai_ext.cli.demo_cascade import demo_cascade
-    from monai_ext.cli.demo_data import demo_data
-    from monai_ext.cli.overrides import parse_overrides
-    from monai_ext.cli.prepare import find_bundle
     from monai_ext.handlers.load_checkpoint import best_checkpoint
     from monai_ext.io import read_json
-    from monai_ext.overrides import check_overrides
+    from monai_ext.overrides import check_overrides, find_bundle, parse_overrides
+    from monai_ext.task import find_task
 
+    task = find_task(bundle, "demo")
     configs = (bundle_root or find_bundle(bundle)) / "configs"
     dataset_dir = dataset_dir or Path("data", "demo", bundle)
     output_dir = output_dir or Path("runs", bundle)
     training = [str(configs / "train.json"), str(configs / "demo.json")]
     inference, pretraining = str(configs / "inference.json"), configs / "demo_pretrain.json"
     overrides = parse_overrides(context.args)
-    if bundle == "spinal_cord_cascade":
-        demo_cascade(configs, dataset_dir, output_dir, overrides)
+    own = getattr(task, "demo", None)
+    if own is not None:
+        own(configs, dataset_dir, output_dir, overrides)
         return
     check_overrides(training, overrides)
 
     def train(files: list[str], data: Path, output: Path, seed: int, **settings: Any) -> Path:
         """Train on new data; the run folder."""
         _say("made-up data", data)
-        demo_data(bundle, data, seed=seed)
+        typer.echo(str(task.demo_data(data, seed=seed)))
         _say("training", output)
         settings = {**overrides, **settings}
         run(config_file=files, dataset_dir=str(data), output_dir=str(output), **settings)

@@ -12,7 +12,7 @@ from monai_ext.errors import ConfigError
 
 def prepare(
     context: typer.Context,
-    bundle: Annotated[str, typer.Argument(help="Bundle whose preparation to run, e.g. brats_resnet50.")],
+    bundle: Annotated[str, typer.Argument(help="Bundle whose preparation to run, such as one of bundles/.")],
     dataset_dir: Annotated[Path, typer.Option("--dataset_dir", help="The data, as in training.")],
     output: Annotated[Path, typer.Option("--output", help="Folder of the cache; give it to training as --cache_dir.")],
     workers: Annotated[int | None, typer.Option("--workers", help="Processes; default one a CPU, at most 8.")] = None,
@@ -27,10 +27,15 @@ def prepare(
     """
     from monai.bundle import ConfigParser
 
-    from monai_ext.cli.overrides import parse_files, parse_overrides
     from monai_ext.data import PreparedDataset
     from monai_ext.data import prepare as fill
-    from monai_ext.overrides import apply_dataset_settings, check_overrides
+    from monai_ext.overrides import (
+        apply_dataset_settings,
+        check_overrides,
+        find_bundle,
+        parse_files,
+        parse_overrides,
+    )
 
     root = bundle_root or find_bundle(bundle)
     files = parse_files(config_file) if config_file else str(root / "configs" / "train.json")
@@ -52,19 +57,3 @@ def prepare(
     done = fill(dataset, workers)
     typer.echo(f"{done} cases prepared, {len(dataset) - done} were ready")
     typer.echo(str(output))
-
-
-def find_bundle(bundle: str) -> Path:
-    """The bundle's folder below the current one, or beside this package in a source checkout.
-
-    Raises:
-        ConfigError: naming the nearest bundle there is.
-    """
-    from monai_ext.cli.demo_data import unknown_bundle
-
-    places = [Path("bundles"), Path(__file__).resolve().parents[2] / "bundles"]
-    found = next((place / bundle for place in places if (place / bundle / "configs").is_dir()), None)
-    if found is None:
-        known = sorted({path.name for place in places if place.is_dir() for path in place.iterdir()})
-        raise ConfigError(unknown_bundle("prepare", bundle, known) + "; or give its folder by --bundle_root")
-    return found

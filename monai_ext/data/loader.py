@@ -13,6 +13,7 @@ from monai.data import DataLoader, list_data_collate
 from torch.utils.data.distributed import DistributedSampler
 
 from monai_ext.data.seeded import SeededDataset
+from monai_ext.devices import own_device
 from monai_ext.errors import DataError
 
 # Stands for an unknown label among known ones.
@@ -106,11 +107,12 @@ class SeededLoader(DataLoader):
         shuffle: whether this is training: shuffled, equal shares per process, the last incomplete batch dropped
             (kept when it is the only one).
         seed: of the run.
-        num_workers: loader processes; they persist, and pin memory where there is a GPU.
+        num_workers: loader processes; they persist.
         max_batches: limit on the batches of an epoch.
         prefetch_factor: batches that each loader process has ready; large items need fewer.
         weights: how often to draw each sample of a shuffled epoch, such as `monai_ext.data.sample_weights`; ``None``
             for each once.
+        device: where the batches go; for a GPU they lie in page-locked memory. Default a GPU where there is one.
         kwargs: other arguments of `torch.utils.data.DataLoader`.
     """
 
@@ -124,6 +126,7 @@ class SeededLoader(DataLoader):
         max_batches: int | None = None,
         prefetch_factor: int = 4,
         weights: Sequence[float] | None = None,
+        device: str | torch.device | None = None,
         **kwargs: Any,
     ) -> None:
         limit = max_batches * batch_size * idist.get_world_size() if max_batches else None
@@ -132,7 +135,7 @@ class SeededLoader(DataLoader):
             kwargs.setdefault("persistent_workers", True)
             kwargs["prefetch_factor"] = prefetch_factor
         kwargs.setdefault("collate_fn", collate)
-        kwargs.setdefault("pin_memory", torch.cuda.is_available())
+        kwargs.setdefault("pin_memory", own_device(device).type == "cuda")
         kwargs.setdefault("drop_last", shuffle and len(sampler) >= batch_size)
         super().__init__(
             SeededDataset(dataset, seed), batch_size=batch_size, sampler=sampler, num_workers=num_workers, **kwargs

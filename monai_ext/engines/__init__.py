@@ -2,10 +2,13 @@
 
 from monai_ext.engines.batches import ImageAndTargets, image_only, items_only
 from monai_ext.engines.distributed import distribute
-from monai_ext.engines.precision import autocast_dtype, use_cuda_amp
-from monai_ext.engines.training_step import TrainingError, TrainingStep, is_out_of_memory
+from monai_ext.engines.evaluation_step import EvaluationStep
+from monai_ext.engines.memory import is_out_of_memory
+from monai_ext.engines.precision import autocast_dtype
+from monai_ext.engines.training_step import TrainingError, TrainingStep
 
 __all__ = [
+    "EvaluationStep",
     "ImageAndTargets",
     "TrainingError",
     "TrainingStep",
@@ -14,5 +17,4 @@ __all__ = [
     "image_only",
     "is_out_of_memory",
     "items_only",
-    "use_cuda_amp",
 ]

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from monai_ext.engines.memory import is_out_of_memory
+
 # Predictions and labels of one batch: a tensor, or one for each target.
 Tensors = torch.Tensor | Mapping[str, torch.Tensor]
 
@@ -44,6 +46,28 @@ class ImageAndTargets:
         return move("image"), {name: move(name) for name in self.targets}
 
 
+def prepared_where_it_fits(engine: Any, batch: dict[str, Any]) -> tuple[Any, Any, bool]:
+    """Images and labels of a batch by the engine's ``prepare_batch``, and whether they are on its device: where its
+    memory is full they stay on the host, to be moved in parts.
+    """
+    for device, fits in ((engine.state.device, True), (torch.device("cpu"), False)):
+        try:
+            images, labels, *_ = engine.prepare_batch(batch, device, engine.non_blocking, **engine.to_kwargs)
+        except (RuntimeError, MemoryError) as error:
+            if not fits or not is_out_of_memory(error):
+                raise
+            continue
+        break
+    return images, labels, fits
+
+
+def moved(tensors: Tensors, device: Any, non_blocking: bool = False) -> Any:
+    """The same on a device; what is there already isn't copied."""
+    if isinstance(tensors, torch.Tensor):
+        return tensors.to(device, non_blocking=non_blocking)
+    return {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in tensors.items()}
+
+
 def split(tensors: Tensors, size: int) -> Iterator[Any]:
     """Parts of ``size`` samples each; the last one may be smaller."""
     if isinstance(tensors, torch.Tensor):
@@ -68,3 +92,14 @@ def joined(parts: Sequence[Tensors]) -> Any:
     if isinstance(first, torch.Tensor):
         return torch.cat(list(parts))  # type: ignore[arg-type]
     return {name: torch.cat([part[name] for part in parts]) for name in first}  # type: ignore[index]
+
+
+def samples(output: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A dictionary for each sample of an engine's output: views, with scalars repeated, nothing read from a device."""
+
+    def one(value: Any, number: int) -> Any:
+        if isinstance(value, Mapping):
+            return {name: one(each, number) for name, each in value.items()}
+        return value[number] if isinstance(value, torch.Tensor) and value.ndim else value
+
+    return [{name: one(value, number) for name, value in output.items()} for number in range(len(output["image"]))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -10,13 +11,15 @@ from torch.nn.parallel import DistributedDataParallel
 from monai_ext.errors import ConfigError
 
 
-def distribute(network: torch.nn.Module, device: Any, unused_parameters: bool = False) -> torch.nn.Module:
+def distribute(network: torch.nn.Module, device: Any) -> torch.nn.Module:
     """Wrap a network for training under ``torchrun``: averaged gradients and, on GPUs, synchronised batch norm.
+
+    Which parameters get a gradient may change from step to step: handlers freeze and release layers after the network
+    has been wrapped. So the wrapper looks for those without one in every step, which costs it a walk over the graph.
 
     Args:
         network: on its device; torch has synchronised batch norm for GPUs only.
         device: this process's device.
-        unused_parameters: whether some parameters may get no gradient (while a backbone is frozen).
 
     Raises:
         ConfigError: outside a process group.
@@ -26,8 +29,8 @@ def distribute(network: torch.nn.Module, device: Any, unused_parameters: bool = 
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    # Said by torch whenever nothing is frozen; a user can't do anything about it.
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     return DistributedDataParallel(
-        network,
-        device_ids=[torch.device(device)] if on_gpu else None,
-        find_unused_parameters=unused_parameters,
+        network, device_ids=[torch.device(device)] if on_gpu else None, find_unused_parameters=True
     )

@@ -20,6 +20,7 @@ _ASIDE = {
     "experiment_name",
     "num_workers",
     "device",
+    "val_device",
     "plot_every",
     "checkpoint_every",
     "save_execute_config",

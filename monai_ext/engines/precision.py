@@ -36,8 +36,3 @@ def autocast_dtype(device: Any, amp: bool | str = "auto", precision: str = "auto
     if precision == "fp16" and kind == "cpu":
         raise ConfigError("--precision fp16: not on a CPU; bf16 is the mixed precision there")
     return PRECISIONS[precision]
-
-
-def use_cuda_amp(device: Any, amp: bool | str = "auto", precision: str = "auto") -> bool:
-    """Whether MONAI's own engines, whose autocast is for CUDA only, should switch it on."""
-    return torch.device(device).type == "cuda" and autocast_dtype(device, amp, precision) is not None

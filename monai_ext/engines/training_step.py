@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import ignite.distributed as idist
 import torch
-import torch.distributed as dist
+from monai.data import decollate_batch
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 
-from monai_ext.engines.batches import Tensors, detached, joined, split
+from monai_ext.engines.batches import Tensors, detached, joined, moved, prepared_where_it_fits, samples, split
+from monai_ext.engines.first_steps import FirstSteps
+from monai_ext.engines.memory import is_out_of_memory, release_cached_memory
 from monai_ext.engines.precision import autocast_dtype
+from monai_ext.engines.ranks import average_gradients, highest_on_all_ranks
 from monai_ext.errors import ConfigError, UserError
 
 logger = logging.getLogger(__name__)
 
 
 class TrainingError(UserError):
-    """Training can't go on: too many non-finite losses, or a batch that doesn't fit the memory."""
+    """Training can't go on: too many non-finite losses or gradients, or a batch that doesn't fit the memory."""
 
 
 class _Skipped(Exception):
@@ -32,12 +36,22 @@ class _Skipped(Exception):
         self.nonfinite = nonfinite
 
 
+class _Window(NamedTuple):
+    """Where a batch stands among those of one optimizer step."""
+
+    size: int
+    first: bool
+    last: bool
+
+
 class TrainingStep:
     """``iteration_update`` of MONAI's `SupervisedTrainer`, with guards.
 
     Beyond MONAI's own iteration: autocast on CPUs too; gradients clipped after unscaling; the last, incomplete
     accumulation of an epoch weighted by its own length; a batch with a non-finite loss or gradient skipped without a
-    trace, batch-norm buffers included; a batch that doesn't fit the memory retried in halves.
+    trace, batch-norm buffers included; fp16 steps that the scaler leaves out counted; a batch that doesn't fit the
+    memory retried in halves. A GPU is waited for once an iteration, when the finite flag is read (once more at the
+    end of an accumulation); with several processes this flag is theirs together, and so are all decisions.
 
     The output is MONAI's (image, label, pred, loss); a skipped batch has ``loss`` NaN, and neither ``pred`` nor
     ``label`` when it did not fit the memory. Labels and predictions are tensors, or dicts of target → tensor. A loss
@@ -48,10 +62,18 @@ class TrainingStep:
         grad_clip: largest norm of the gradient over all parameters; ``None`` for no limit.
         accumulate: batches per optimizer step.
         nonfinite_limit: number of skipped batches in a run after which training stops with an error.
+        overflow_limit: number of fp16 steps in a row that may be left out because gradients overflowed; training
+            stops as well when the scaler's scale falls below 1, where nothing is left to lower.
         on_oom: ``"halve"`` retries a batch in two halves (and these again), weighting their losses by size: batch
             statistics and losses normalised over the batch then see the halves; ``"skip"`` leaves the batch out;
             ``"stop"`` ends with the batch size to try. With several processes it is always ``"stop"``: one rank's
             retry would desert the others in the middle of their common reduction.
+        decollate: give the output as a list with a dictionary for each sample, as MONAI's trainer does, which reads
+            every label and the loss from the GPU for it; for a trainer with ``decollate=False``.
+
+    Attributes:
+        pending_signal: number of the signal that this process has received, or 0. The largest of all processes is put
+            into ``engine.state.signal`` in each iteration.
 
     Raises:
         TrainingError: while training, as said above.
@@ -65,6 +87,8 @@ class TrainingStep:
         accumulate: int = 1,
         nonfinite_limit: int = 10,
         on_oom: str = "halve",
+        overflow_limit: int = 20,
+        decollate: bool = False,
     ) -> None:
         if accumulate < 1:
             raise ConfigError(f"--accumulate {accumulate}: must be at least 1")
@@ -75,20 +99,35 @@ class TrainingStep:
         self.grad_clip = grad_clip
         self.accumulate = accumulate
         self.nonfinite_limit = nonfinite_limit
+        self.overflow_limit = overflow_limit
         self.on_oom = on_oom
-        self.events: list[str] = []
-        self.nonfinite = 0
+        self.decollate = decollate
+        self.pending_signal: Callable[[], int] = lambda: 0
+        self.nonfinite = self.overflows = self.overflows_in_a_row = 0
         self.scaler = torch.amp.GradScaler(enabled=False)
+        self._events: list[str] = []
         self._dtype: torch.dtype | None = None
         self._buffers: _Buffers | None = None
+        self._first_steps = FirstSteps()
+
+    @property
+    def events(self) -> list[str]:
+        """What happened beside plain training, a sentence each."""
+        if not self.overflows:
+            return list(self._events)
+        left_out = f"fp16: {self.overflows} optimizer steps left out because their gradients overflowed"
+        return [*self._events, f"{left_out} (a few are normal: they find the scale)"]
 
     def state_dict(self) -> dict[str, Any]:
         """Counts and messages of the skipped batches; the scaler's state lies in ``scaler``."""
-        return {"nonfinite": self.nonfinite, "events": list(self.events)}
+        counts = {name: getattr(self, name) for name in ("nonfinite", "overflows", "overflows_in_a_row")}
+        return {**counts, "events": list(self._events)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over `state_dict` of another step."""
-        self.nonfinite, self.events = state["nonfinite"], list(state["events"])
+        self.nonfinite, self._events = state["nonfinite"], list(state["events"])
+        self.overflows = state.get("overflows", 0)
+        self.overflows_in_a_row = state.get("overflows_in_a_row", 0)
 
     def prepare(self, engine: SupervisedTrainer) -> None:
         """Choose the number format for the engine's device, and move the loss's own tensors there, such as weights of
@@ -97,80 +136,113 @@ class TrainingStep:
         if isinstance(engine.loss_function, torch.nn.Module):
             engine.loss_function.to(engine.state.device)
         self._dtype = autocast_dtype(engine.state.device, self.amp, self.precision)
-        self.scaler = torch.amp.GradScaler(enabled=self._dtype == torch.float16)
+        self.scaler = torch.amp.GradScaler(engine.state.device.type, enabled=self._dtype == torch.float16)
         self._buffers = _Buffers(engine.network)
 
     def __call__(self, engine: SupervisedTrainer, batch: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
         if self._buffers is None:
             self.prepare(engine)
         assert self._buffers is not None
-        position = (engine.state.iteration - 1) % engine.state.epoch_length
-        first = position - position % self.accumulate
-        window = min(self.accumulate, engine.state.epoch_length - first)
-        last = position == first + window - 1
-        if position == first:
+        window = self._window(engine)
+        engine.state.output = {}  # the tensors of the step before would take their place through this one
+        if window.first:
             engine.optimizer.zero_grad(set_to_none=True)
         if not engine.network.training:
             engine.network.train()
-
-        inputs, targets = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)[:2]
-        output = engine.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
         self._buffers.save()
-        waits = not last and hasattr(engine.network, "no_sync")
+        waits = not window.last and hasattr(engine.network, "no_sync")
         try:
             with engine.network.no_sync() if waits else contextlib.nullcontext():
-                self._add_gradients(engine, inputs, targets, window)
-            if last:
-                self._optimizer_step(engine)
+                loss = self._add_gradients(engine, batch, window)
+            if window.last:
+                self._optimizer_step(engine, batch, loss if window.size == 1 else None)
         except _Skipped as skipped:
-            self._buffers.restore()
-            output[Keys.LOSS] = torch.tensor(float("nan"))
-            self._count(skipped, batch)
-            if last and any(p.grad is not None for p in _parameters(engine.optimizer)):
-                self._optimizer_step(engine)  # the rest of the accumulation still counts
-        if Keys.PRED in output:
-            engine.fire_event(IterationEvents.MODEL_COMPLETED)
-            return engine.state.output
-        return [{Keys.IMAGE: image, Keys.LOSS: output[Keys.LOSS]} for image in inputs]
+            self._skip(engine, skipped, batch, window)
+        output = engine.state.output
+        if Keys.PRED not in output:
+            return [{Keys.IMAGE: image, Keys.LOSS: output[Keys.LOSS]} for image in output[Keys.IMAGE]]
+        if self.decollate:
+            engine.state.batch, engine.state.output = decollate_batch(batch), samples(output)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output
 
-    def _add_gradients(self, engine: SupervisedTrainer, inputs: torch.Tensor, targets: Tensors, window: int) -> None:
-        """Forward and backward pass of a batch, in smaller and smaller parts where memory runs out."""
-        output: dict[str, Any] = engine.state.output
-        size = len(inputs)
+    def _window(self, engine: SupervisedTrainer) -> _Window:
+        position = (engine.state.iteration - 1) % engine.state.epoch_length
+        first = position - position % self.accumulate
+        size = min(self.accumulate, engine.state.epoch_length - first)
+        return _Window(size, position == first, position == first + size - 1)
+
+    # -- forward and backward ------------------------------------------------------------------------------------
+
+    def _add_gradients(self, engine: SupervisedTrainer, batch: dict[str, Any], window: _Window) -> torch.Tensor:
+        """Forward and backward pass of a batch, in smaller and smaller parts where memory runs out; returns its loss.
+
+        No frame above a pass may hold what belongs to its graph: it would outlive a failed one and fill the memory
+        through all retries. For the same reason the retries stand outside the except clauses, whose exception holds
+        the frames of the pass.
+        """
+        inputs, targets, fits = prepared_where_it_fits(engine, batch)
+        engine.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
+        size = len(inputs) if fits else self._halved(engine, len(inputs))
         while True:
-            predictions: list[Tensors] = []
-            total: dict[str, torch.Tensor] = {}
             try:
-                for part, target in zip(split(inputs, size), split(targets, size), strict=True):
-                    share = len(part) / len(inputs)
-                    with torch.autocast(inputs.device.type, dtype=self._dtype, enabled=self._dtype is not None):
-                        prediction = engine.inferer(part, engine.network)
-                        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-                        loss = engine.loss_function(prediction, target).mean()
-                    engine.fire_event(IterationEvents.LOSS_COMPLETED)
-                    predictions.append(detached(prediction))
-                    terms = {f"loss_{name}": term for name, term in getattr(engine.loss_function, "terms", {}).items()}
-                    for name, value in {Keys.LOSS: loss.detach(), **terms}.items():
-                        total[name] = total.get(name, 0.0) + value * share
-                    if not _finite_on_all_ranks(loss):
-                        output.update({**total, Keys.PRED: joined(predictions)})
-                        if len(predictions) > 1:  # earlier parts of this batch have left their gradients
-                            engine.optimizer.zero_grad(set_to_none=True)
-                        raise _Skipped("non-finite loss")
-                    self.scaler.scale(loss * share / window).backward()
-                output.update({**total, Keys.PRED: joined(predictions)})
-                engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-                return
-            except RuntimeError as error:
+                return self._passes(engine, inputs, targets, size, window)
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            # Outside the except clause: the traceback of the exception would keep the failed graph alive.
-            self._after_out_of_memory(engine, size)
-            size = (size + 1) // 2
+            size = self._halved(engine, size)
 
-    def _after_out_of_memory(self, engine: SupervisedTrainer, size: int) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    def _passes(
+        self, engine: SupervisedTrainer, inputs: torch.Tensor, targets: Tensors, size: int, window: _Window
+    ) -> torch.Tensor:
+        output: dict[str, Any] = engine.state.output
+        predictions: list[Tensors] = []
+        total: dict[str, torch.Tensor] = {}
+        for part, target in zip(split(inputs, size), split(targets, size), strict=True):
+            share = len(part) / len(inputs)
+            loss = self._forward(engine, part, target, predictions, total, share)
+            # A single batch's loss is looked at with its gradients. A batch among others must not spoil theirs.
+            if window.size > 1 and self._not_finite(engine, loss.detach())[0]:
+                output.update({**total, Keys.PRED: joined(predictions)})
+                if len(predictions) > 1:  # earlier parts of this batch have left their gradients
+                    engine.optimizer.zero_grad(set_to_none=True)
+                raise _Skipped("non-finite loss")
+            self.scaler.scale(loss * share / window.size).backward()
+            del loss
+        output.update({**total, Keys.PRED: joined(predictions)})
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        return total[Keys.LOSS]
+
+    def _forward(
+        self,
+        engine: SupervisedTrainer,
+        part: torch.Tensor,
+        target: Tensors,
+        predictions: list[Tensors],
+        total: dict[str, torch.Tensor],
+        share: float,
+    ) -> torch.Tensor:
+        """Loss of a part, with its graph; adds to the predictions and the losses of the batch, without."""
+        device = engine.state.device
+        part, target = moved(part, device), moved(target, device)
+        with torch.autocast(device.type, dtype=self._dtype, enabled=self._dtype is not None):
+            prediction = engine.inferer(part, engine.network)
+            engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+            loss = engine.loss_function(prediction, target).mean()
+        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        predictions.append(detached(prediction))
+        terms = {f"loss_{name}": term.detach() for name, term in getattr(engine.loss_function, "terms", {}).items()}
+        for name, value in {Keys.LOSS: loss.detach(), **terms}.items():
+            total[name] = total.get(name, 0.0) + value * share
+        return loss
+
+    def _halved(self, engine: SupervisedTrainer, size: int) -> int:
+        """Half the size of a pass that did not fit, after everything it left behind is gone.
+
+        Raises:
+            _Skipped, TrainingError: where it isn't to be tried again.
+        """
+        release_cached_memory()
         assert self._buffers is not None
         self._buffers.restore()
         # Gradients may be half-written; what this accumulation had collected before goes with them.
@@ -182,19 +254,85 @@ class TrainingStep:
         if self.on_oom == "skip":
             raise _Skipped(message, nonfinite=False)
         self._note(f"{message}: retried in halves")
+        return (size + 1) // 2
 
-    def _optimizer_step(self, engine: SupervisedTrainer) -> None:
-        self.scaler.unscale_(engine.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(_parameters(engine.optimizer), self.grad_clip or float("inf"))
-        # With fp16 the scaler itself leaves out a step whose gradients overflow, and lowers its scale.
-        if not self.scaler.is_enabled() and not torch.isfinite(norm):
-            engine.optimizer.zero_grad(set_to_none=True)
+    # -- the optimizer -------------------------------------------------------------------------------------------
+
+    def _optimizer_step(self, engine: SupervisedTrainer, batch: dict[str, Any], loss: torch.Tensor | None) -> None:
+        """Use the gradients of a window, if they are finite and, where it is given, the loss."""
+        optimizer = engine.optimizer
+        self.scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(_parameters(optimizer), self.grad_clip or float("inf"))
+        bad_gradient, bad_loss = self._not_finite(engine, norm, torch.zeros(()) if loss is None else loss)
+        if not (bad_gradient or bad_loss):
+            self._apply(engine)
+            self.scaler.update()
+            self.overflows_in_a_row = 0
+            return
+        optimizer.zero_grad(set_to_none=True)
+        if self.scaler.is_enabled():
+            # A loss that isn't finite says nothing about the scale of the gradients.
+            self.scaler.update(self.scaler.get_scale() if bad_loss else None)
+        if bad_loss:
+            raise _Skipped("non-finite loss")
+        if not self.scaler.is_enabled():
             raise _Skipped("non-finite gradient")
-        self.scaler.step(engine.optimizer)
-        self.scaler.update()
+        self._count_overflow(batch)
+
+    def _apply(self, engine: SupervisedTrainer) -> None:
+        """The optimizer's step; the first one, which takes memory for the optimizer's state, is tried twice."""
+        optimizer = engine.optimizer
+        undo = self._first_steps.before(optimizer)
+        retry = undo is not None
+        try:
+            optimizer.step()
+            retry = False
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if undo is None:
+                raise TrainingError("out of memory in the optimizer's step; try a smaller --batch_size") from error
+        if retry and undo is not None:
+            undo()
+            engine.state.output = {name: moved(value, "cpu") for name, value in engine.state.output.items()}
+            release_cached_memory()
+            self._note("out of memory in the optimizer's first step: retried without the batch")
+            try:
+                optimizer.step()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise TrainingError(
+                    "out of memory in the optimizer's first step: its state does not fit beside the network and its "
+                    "gradients; use --optimizer sgd, a smaller network, or freeze a part of it"
+                ) from error
+        self._first_steps.done(optimizer)
+
+    def _not_finite(self, engine: SupervisedTrainer, *values: torch.Tensor) -> list[bool]:
+        """For each value whether it isn't finite on any process: the one time that the host waits for the device."""
+        device = engine.state.device
+        flags = [~torch.isfinite(value) for value in values]
+        *bad, engine.state.signal = highest_on_all_ranks([*flags, self.pending_signal()], device)
+        return [value > 0 for value in bad]
+
+    # -- what went wrong -----------------------------------------------------------------------------------------
+
+    def _skip(self, engine: SupervisedTrainer, skipped: _Skipped, batch: dict[str, Any], window: _Window) -> None:
+        """Leave no trace of a batch, but those of its window that came before it still count."""
+        assert self._buffers is not None
+        self._buffers.restore()
+        engine.state.output[Keys.LOSS] = torch.tensor(float("nan"))
+        self._count(skipped, batch)
+        if window.last and any(p.grad is not None for p in _parameters(engine.optimizer)):
+            if hasattr(engine.network, "no_sync"):  # its own reduction comes with the last backward pass
+                average_gradients(_parameters(engine.optimizer))
+            try:
+                self._optimizer_step(engine, batch, None)
+            except _Skipped as rest:
+                self._count(rest, batch)
 
     def _count(self, skipped: _Skipped, batch: dict[str, Any]) -> None:
-        cases = ", ".join(map(str, batch.get("case", []))) or "not named"
+        cases = _cases(batch)
         self._note(f"{skipped}: batch skipped (cases: {cases})")
         self.nonfinite += skipped.nonfinite
         if self.nonfinite > self.nonfinite_limit:
@@ -203,8 +341,20 @@ class TrainingStep:
                 "look at them, lower --lr, or switch --amp off"
             )
 
+    def _count_overflow(self, batch: dict[str, Any]) -> None:
+        self.overflows += 1
+        self.overflows_in_a_row += 1
+        scale = self.scaler.get_scale()
+        logger.debug("fp16 gradients overflowed: step left out, scale %g", scale)
+        if scale < 1 or self.overflows_in_a_row > self.overflow_limit:
+            raise TrainingError(
+                f"fp16: the last {self.overflows_in_a_row} optimizer steps were left out because their gradients were "
+                f"not finite, and the scale is down to {scale:g} (last cases: {_cases(batch)}); use --precision bf16 "
+                "or --amp False, or lower --lr"
+            )
+
     def _note(self, sentence: str) -> None:
-        self.events.append(sentence)
+        self._events.append(sentence)
         logger.warning("%s", sentence)
 
 
@@ -224,18 +374,9 @@ class _Buffers:
             torch._foreach_copy_(self.live, self.copies)
 
 
+def _cases(batch: dict[str, Any]) -> str:
+    return ", ".join(map(str, batch.get("case", []))) or "not named"
+
+
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _finite_on_all_ranks(loss: torch.Tensor) -> bool:
-    finite = torch.isfinite(loss.detach()).to(torch.float32)
-    if idist.get_world_size() > 1:
-        # All ranks call backward or none: one that left it out would keep the others waiting for its gradients.
-        dist.all_reduce(finite, op=dist.ReduceOp.MIN)
-    return bool(finite)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

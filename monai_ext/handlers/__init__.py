@@ -1,8 +1,9 @@
 """Ignite handlers that the bundles share; `StandardTraining` is the one that configs name."""
 
+from typing import Any
+
 from monai_ext.handlers.best import BestEpoch
 from monai_ext.handlers.checkpoint import Checkpoints
-from monai_ext.handlers.class_map import SaveClassMap
 from monai_ext.handlers.classification_outputs import ClassificationOutputs
 from monai_ext.handlers.deferred_reweighting import DeferredReweighting
 from monai_ext.handlers.early_stopping import EarlyStopping
@@ -27,6 +28,7 @@ from monai_ext.handlers.standard_training import StandardTraining
 from monai_ext.handlers.target_outputs import TargetOutputs
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.handlers.validation_device import ValidationDevice
+from monai_ext.moved import moved_name
 
 __all__ = [
     "BestEpoch",
@@ -49,7 +51,6 @@ __all__ = [
     "PredictionWriter",
     "ProgressiveUnfreeze",
     "RunRecords",
-    "SaveClassMap",
     "SegmentationOutputs",
     "SlicePreviews",
     "StandardEvaluation",
@@ -60,3 +61,7 @@ __all__ = [
     "evaluated_checkpoint",
     "fold_checkpoints",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name(__name__, name)

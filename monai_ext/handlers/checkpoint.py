@@ -14,7 +14,7 @@ import torch
 
 from monai_ext.errors import WeightsError
 from monai_ext.io import atomic_path
-from monai_ext.networks import compare_settings, read_checkpoint
+from monai_ext.networks import compare_settings, read_checkpoint, save_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Checkpoints:
     """Writes and reads the checkpoints of a run folder.
 
     ``last.pt`` holds everything a resumed run needs, ``last_previous.pt`` the one before, and each best file the
-    network alone with its metrics, settings and thresholds. All load with ``weights_only=True``.
+    network alone with its metrics, settings and thresholds. All load with ``weights_only=True``, on any machine.
 
     Args:
         folder: where they lie.
@@ -68,7 +68,7 @@ class Checkpoints:
         }
         last = self.folder / LAST
         with atomic_path(last) as temporary:
-            torch.save(content, temporary)
+            save_checkpoint(content, temporary)
             if last.exists():
                 os.replace(last, self.folder / PREVIOUS)
 
@@ -85,7 +85,7 @@ class Checkpoints:
             "settings": self.settings,
         }
         with atomic_path(path) as temporary:
-            torch.save(content, temporary)
+            save_checkpoint(content, temporary)
         return path
 
     def load_last(self) -> dict[str, Any] | None:
@@ -107,7 +107,8 @@ class Checkpoints:
             compare_settings(content.get("settings", {}), self.settings, path)
             self.network.load_state_dict(content["model"])
             for name, part in self.parts.items():
-                part.load_state_dict(content[name])
+                if content[name]:  # a GradScaler that was off (a CPU's, say) has saved nothing
+                    part.load_state_dict(content[name])
             return content
         if existing:
             raise WeightsError(f"{self.folder}: none of its checkpoints can be read; start a new run without --resume")

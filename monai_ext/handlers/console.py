@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from ignite.engine import Engine
 from ignite.handlers import ProgressBar
 
-from monai_ext.handlers.history import NOT_METRICS, loss_of
+from monai_ext.handlers.history import NOT_METRICS
 
 logger = logging.getLogger("monai_ext")
 
@@ -31,7 +32,7 @@ class Console:
         """Register with a trainer, on the main process only."""
         # disable=None: tqdm leaves the bar out where standard error is no terminal (log files, CI).
         bar = ProgressBar(persist=False, disable=None)
-        bar.attach(engine, output_transform=lambda output: {"loss": loss_of(output)})
+        bar.attach(engine, output_transform=_RecentLoss())
 
     def epoch(self, entry: Mapping[str, Any], max_epochs: int, is_best: bool) -> None:
         """Log the line of an epoch."""
@@ -42,6 +43,22 @@ class Console:
 
     def _of_parts(self, name: str) -> bool:
         return self.parts is not None and name.startswith(f"{self.parts}_")
+
+
+class _RecentLoss:
+    """A loss for the bar, read a few times a second: to read it is to wait for the device."""
+
+    seconds = 0.3
+
+    def __init__(self) -> None:
+        self._shown: dict[str, float] = {}
+        self._due = 0.0
+
+    def __call__(self, output: Any) -> dict[str, float]:
+        if time.monotonic() >= self._due:
+            self._shown = {"loss": float((output[0] if isinstance(output, list) else output)["loss"])}
+            self._due = time.monotonic() + self.seconds
+        return self._shown
 
 
 def _format(name: str, value: Any) -> str:

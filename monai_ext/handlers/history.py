@@ -31,8 +31,9 @@ class History:
     def __init__(self, evaluator: Engine | None = None) -> None:
         self.evaluator = evaluator
         self.entries: list[dict[str, Any]] = []
-        self._sums: dict[str, float] = {"loss": 0.0}
-        self._samples = 0.0
+        # Tensors on the device of the losses: reading each of them would make the host wait in every iteration.
+        self._sums: dict[str, float | torch.Tensor] = {"loss": 0.0}
+        self._samples: float | torch.Tensor = 0.0
         self._validated = False
         self._waiting = self._started = 0.0
         self._waited = 0.0
@@ -109,14 +110,14 @@ class History:
 
     def _iteration_completed(self, engine: Engine) -> None:
         losses, size = _losses_and_size(engine.state.output)
-        counts = math.isfinite(losses["loss"])
+        counts = torch.isfinite(losses["loss"])
         for name, loss in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + (loss * size if counts else 0.0)
-        self._samples += size if counts else 0.0
+            self._sums[name] = self._sums.get(name, 0.0) + torch.where(counts, loss * size, 0.0)
+        self._samples = self._samples + counts * float(size)
 
     def _reduced(self) -> tuple[dict[str, float], float]:
         # The same names in the same order in all processes: each of them computes every term of the loss.
-        numbers = torch.tensor([*self._sums.values(), self._samples], dtype=torch.float64)
+        numbers = torch.tensor([float(number) for number in (*self._sums.values(), self._samples)], dtype=torch.float64)
         *totals, samples = idist.all_reduce(numbers).tolist()
         return dict(zip(self._sums, totals, strict=True)), samples
 
@@ -128,18 +129,18 @@ def _trained(optimizer: torch.optim.Optimizer) -> int:
     return sum(p.numel() for group in optimizer.param_groups for p in group["params"] if p.requires_grad)
 
 
-def loss_of(output: Any) -> float:
-    """Loss in a trainer's output, decollated or not."""
-    return float((output[0] if isinstance(output, list) else output)["loss"])
-
-
 def validation_name(name: str) -> str:
     """How a metric of the evaluator is called in the history: losses are told from those of the training."""
     return f"val_{name}" if name == "loss" or name.startswith("loss_") else name
 
 
-def _losses_and_size(output: Any) -> tuple[dict[str, float], int]:
+def _losses_and_size(output: Any) -> tuple[dict[str, torch.Tensor], int]:
     """Loss, its terms, and the number of samples of a trainer's output, decollated or not."""
     first, size = (output[0], len(output)) if isinstance(output, list) else (output, len(output["image"]))
-    losses = {"loss": float(first["loss"])}
-    return losses | {name: float(value) for name, value in first.items() if name.startswith("loss_")}, size
+    names = ["loss", *(name for name in first if name.startswith("loss_"))]
+    return {name: _wide(torch.as_tensor(first[name]).detach()) for name in names}, size
+
+
+def _wide(loss: torch.Tensor) -> torch.Tensor:
+    """In float64, which Apple's GPUs don't have."""
+    return loss.float() if loss.device.type == "mps" else loss.double()

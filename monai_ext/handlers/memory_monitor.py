@@ -24,7 +24,7 @@ class MemoryMonitor:
 
     Attributes:
         latest: the newest sample, in MiB: ``process`` (resident set with the loader processes), ``system_used``,
-            and ``gpu`` (allocated by torch) where there is one.
+            and ``gpu`` (allocated by torch on the engine's device) where it runs on one.
         peaks: the largest value of each so far.
     """
 
@@ -34,6 +34,7 @@ class MemoryMonitor:
         self.interval = interval
         self.latest: dict[str, float] = {}
         self.peaks: dict[str, float] = {}
+        self._device = torch.device("cpu")
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -43,8 +44,11 @@ class MemoryMonitor:
         engine.add_event_handler(Events.COMPLETED, self.stop)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.sample)
 
-    def start(self) -> None:
-        """Begin sampling."""
+    def start(self, engine: Engine) -> None:
+        """Begin sampling, on the engine's device."""
+        self._device = torch.device(getattr(engine.state, "device", None) or "cpu")
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)  # an earlier run in this process may have taken more
         if self._thread is None:
             self._stop.clear()
             self._thread = threading.Thread(target=self._run, name="memory-monitor", daemon=True)
@@ -67,8 +71,8 @@ class MemoryMonitor:
             except psutil.NoSuchProcess:
                 continue
         sample: dict[str, Any] = {"process": resident / MIB, "system_used": psutil.virtual_memory().used / MIB}
-        if torch.cuda.is_available():
-            sample["gpu"] = torch.cuda.max_memory_allocated() / MIB
+        if self._device.type == "cuda":
+            sample["gpu"] = torch.cuda.max_memory_allocated(self._device) / MIB
         self.latest = {name: round(value, 1) for name, value in sample.items()}
         for name, value in self.latest.items():
             self.peaks[name] = max(value, self.peaks.get(name, 0.0))

@@ -9,6 +9,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,9 @@ class Interrupted(SystemExit):
 class GracefulSignals:
     """On SIGTERM and SIGINT lets the running batch end, then raises `Interrupted` out of the engine.
 
-    A second signal of the same kind acts at once, as if this handler weren't there.
+    Several processes end after the same training batch, whichever of them got the signal (one that left alone would
+    keep the others waiting for it), or after a whole validation, of which their parts differ in length. A second
+    signal of the same kind acts at once, as if this handler weren't there.
     """
 
     numbers = (signal.SIGTERM, signal.SIGINT)
@@ -39,8 +42,10 @@ class GracefulSignals:
         """Register with the trainer (first) and with the engines that run inside it."""
         engines[0].add_event_handler(Events.STARTED, self.install)
         engines[0].add_event_handler(Events.COMPLETED, self.remove)
-        for engine in engines:
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self.raise_if_received)
+        engines[0].add_event_handler(Events.ITERATION_COMPLETED, self.raise_if_received)
+        inside = Events.ITERATION_COMPLETED if idist.get_world_size() == 1 else Events.EPOCH_COMPLETED
+        for engine in engines[1:]:
+            engine.add_event_handler(inside, self.raise_if_received)
 
     def install(self) -> None:
         """Catch the signals (possible in the main thread only)."""
@@ -55,14 +60,25 @@ class GracefulSignals:
             signal.signal(number, previous)
         self._previous = {}
 
-    def raise_if_received(self) -> None:
-        """End the run when a signal has come.
+    def pending(self) -> int:
+        """Number of the signal that this process has received, or 0."""
+        return self.received or 0
+
+    def raise_if_received(self, engine: Engine) -> None:
+        """End the run when a signal has come to any process.
+
+        A collective call, unless the engine's step has put the largest number of all processes into
+        ``engine.state.signal`` (see `monai_ext.engines.TrainingStep`).
 
         Raises:
             Interrupted: with the signal's number.
         """
-        if self.received is not None:
-            raise Interrupted(self.received)
+        number = self.pending()
+        if idist.get_world_size() > 1:
+            agreed = getattr(engine.state, "signal", None)
+            number = int(idist.all_reduce(number, op="MAX") if agreed is None else agreed)
+        if number:
+            raise Interrupted(number)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:

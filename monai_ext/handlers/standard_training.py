@@ -20,6 +20,7 @@ from monai_ext.handlers.handing_on import inference_command, run_metadata
 from monai_ext.handlers.history import NOT_METRICS, History
 from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.outputs import Outputs
+from monai_ext.handlers.replicas import check_replicas
 from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
@@ -154,6 +155,7 @@ class StandardTraining:
         self.run.attach(folder)
         logger.info("run folder: %s", self.run / "")
         self.step.prepare(engine)
+        self.step.pending_signal = self.signals.pending
         parts = {"optimizer": self.optimizer, "scaler": self.step.scaler, "step": self.step}
         if self.scheduler is not None:
             parts["scheduler"] = self.scheduler
@@ -201,6 +203,7 @@ class StandardTraining:
                 torch.distributed.broadcast(buffer, src=0)
 
     def _epoch_completed(self, engine: Engine) -> None:
+        check_replicas(self.network, engine.state.epoch)
         entry = self.history.record(engine)
         is_best = False
         if self.history.validated or self.evaluator is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
@@ -32,6 +33,17 @@ class ValidationDevice:
         if all(parameter.device == device for parameter in self.network.parameters()):
             return
         if self._copy is None:
-            self._copy = copy.deepcopy(self.network).to(device)
+            self._copy = _copy_on(self.network, device)
         self._copy.load_state_dict(self.network.state_dict())
         engine.network = self._copy.eval()
+
+
+def _copy_on(network: nn.Module, device: torch.device) -> nn.Module:
+    """A copy of the network whose tensors lie on the device, made without a second one where the network is."""
+    copies: dict[int, torch.Tensor] = {}
+    for parameter in network.parameters():
+        moved = parameter.detach().to(device, copy=True)
+        copies[id(parameter)] = nn.Parameter(moved, requires_grad=parameter.requires_grad)
+    for buffer in network.buffers():
+        copies[id(buffer)] = buffer.detach().to(device, copy=True)
+    return copy.deepcopy(network, copies)

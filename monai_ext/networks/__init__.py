@@ -13,6 +13,7 @@ from monai_ext.networks.checkpoints import (
 )
 from monai_ext.networks.cord_unet import CordUNet
 from monai_ext.networks.medicalnet import MedicalNetResNet50
+from monai_ext.networks.saving import save_checkpoint
 from monai_ext.networks.slice_classifier import SliceClassifier
 from monai_ext.networks.surface_unet import SurfaceUNet
 from monai_ext.networks.vgg3d import VGG3D, VGG3DAdapter
@@ -38,6 +39,7 @@ __all__ = [
     "network_settings",
     "parameter_groups",
     "read_checkpoint",
+    "save_checkpoint",
     "saved_setting",
     "saved_thresholds",
 ]

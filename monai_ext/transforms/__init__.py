@@ -1,12 +1,13 @@
 """Transforms that MONAI lacks."""
 
+from typing import Any
+
+from monai_ext.moved import moved_name
 from monai_ext.transforms.bias_field import CorrectBiasField, CorrectBiasFieldd
-from monai_ext.transforms.chest_ct import LoadChestCTd
 from monai_ext.transforms.crops import ClearBackgroundd, LoadCropd, ScaleUnitd
 from monai_ext.transforms.cube import CubePad, CubePadd, is_nonzero
 from monai_ext.transforms.finite import CheckFinited
 from monai_ext.transforms.load import LoadVolumed
-from monai_ext.transforms.load_slice import LoadSliced
 from monai_ext.transforms.mixing import MixedBatches
 from monai_ext.transforms.multiplicative_noise import RandMultiplicativeNoised
 from monai_ext.transforms.normalize import NormalizeVolume
@@ -25,9 +26,7 @@ __all__ = [
     "CubePad",
     "CubePadd",
     "FlipVectorField",
-    "LoadChestCTd",
     "LoadCropd",
-    "LoadSliced",
     "LoadVolumed",
     "MixedBatches",
     "NormalizeVolume",
@@ -42,3 +41,7 @@ __all__ = [
     "ScaleUnitd",
     "is_nonzero",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name(__name__, name)

@@ -2,7 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from monai_ext.demo import brats, ct_rate, nuclei, spine, surface
+from monai_ext.brats import demo as brats
+from monai_ext.ct_rate import demo as ct_rate
+from monai_ext.nuclei import demo as nuclei
+from monai_ext.spine import demo as spine
+from monai_ext.surface import demo as surface
 
 ROOT = Path(__file__).parents[2]
 

@@ -180,3 +180,26 @@ def test_metadata_names_the_tested_versions(bundle):
 def test_has_the_files_of_the_model_zoo(bundle):
     for name in ("LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf", "models/.gitkeep"):
         assert (bundle / name).is_file(), name
+
+
+@pytest.mark.parametrize("path", named([p for p in CONFIGS if p.name in COMPLETE]))
+def test_loaders_know_where_their_batches_go(path):
+    config = read(path)
+
+    def loaders(node):
+        if isinstance(node, dict):
+            if node.get("_target_") == "monai_ext.data.SeededLoader":
+                yield node
+            for value in node.values():
+                yield from loaders(value)
+
+    evaluated = config.get("validate", {}).get("evaluator", {}).get("device")
+    for loader in loaders(config):
+        assert loader["device"] == (evaluated if loader is config.get("validate", {}).get("dataloader") else "@device")
+
+
+@pytest.mark.parametrize("path", named([p for p in CONFIGS if p.name in COMPLETE]))
+def test_tf32_can_be_switched_off(path):
+    config = read(path)
+    assert config["tf32"] is True
+    assert config["initialize"][0]["tf32"] == "@tf32"

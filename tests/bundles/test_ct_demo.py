@@ -8,8 +8,8 @@ import pytest
 from bundle_helpers import evaluation, only_run, rows_of, run_demo
 from monai.bundle import run
 
-from monai_ext.data import ct_rate
-from monai_ext.demo.ct_rate import VISIBLE
+from monai_ext import ct_rate
+from monai_ext.ct_rate.demo import VISIBLE
 from monai_ext.networks import network_settings
 
 pytestmark = pytest.mark.slow

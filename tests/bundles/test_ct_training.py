@@ -13,9 +13,9 @@ from monai.bundle import ConfigParser, ConfigWorkflow, run
 from monai.bundle.scripts import ckpt_export, onnx_export, verify_net_in_out
 from typer.testing import CliRunner
 
+from monai_ext import ct_rate
 from monai_ext.cli.app import app
-from monai_ext.data import ct_rate
-from monai_ext.data.ct_rate import LABELS
+from monai_ext.ct_rate import LABELS
 from monai_ext.engines.cross_validation import CrossValidation
 from monai_ext.errors import ConfigError, DataError, WeightsError
 from monai_ext.networks import SliceClassifier, network_settings, saved_thresholds

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from bundle_helpers import run_demo
 
-from monai_ext.demo.spine import BATCH, LOOKED_FOR
 from monai_ext.networks import network_settings
+from monai_ext.spine.demo import BATCH, LOOKED_FOR
 
 pytestmark = pytest.mark.slow
 CLASSIFIERS = ("anatomy", "location_view", "sequence", "cord_visible")

@@ -15,9 +15,9 @@ from cascade_files import CLASSES, settings_of, write_series, write_stages
 from monai.bundle import ConfigParser, ConfigWorkflow, run
 from monai.bundle.scripts import ckpt_export, verify_net_in_out
 
-from monai_ext.data.spine import save_class_map
 from monai_ext.errors import ConfigError, DataError, IncompleteError, WeightsError
 from monai_ext.networks import CordUNet, SliceClassifier
+from monai_ext.spine import save_class_map
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "bundles" / "spinal_cord_cascade" / "configs" / "inference.json"

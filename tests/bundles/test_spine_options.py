@@ -9,10 +9,10 @@ from monai.bundle import ConfigParser
 from monai.bundle.scripts import ckpt_export
 from spine_runs import checkpoint_of, metrics_of, parsed, train
 
-from monai_ext.data import spine
-from monai_ext.engines.split_heads import split_heads
+from monai_ext import spine
 from monai_ext.errors import DataError
 from monai_ext.networks import CordUNet, load_model, network_settings
+from monai_ext.spine.split_heads import split_heads
 
 SHARING = ("anatomy", "location_view", "sequence")
 

@@ -9,7 +9,7 @@ from bundle_helpers import rows_of, user_error
 from monai.bundle import ConfigWorkflow
 from spine_runs import checkpoint_of, files_of, metrics_of, parsed, train
 
-from monai_ext.data import spine
+from monai_ext import spine
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.networks import SliceClassifier
 from monai_ext.overrides import apply_dataset_settings

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from monai_ext.cli.app import app
 from monai_ext.cli.check import code_in_configs
-from monai_ext.cli.prepare import find_bundle
 from monai_ext.errors import ConfigError
+from monai_ext.overrides import find_bundle
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_commands_for_unknown_bundles_suggest_the_nearest(run, tmp_path: Path) -
 def test_demo_data_passes_its_options_on(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(
-        "monai_ext.demo.brats.make_demo", lambda *args, **kwargs: calls.append((args, kwargs)) or args[0]
+        "monai_ext.brats.demo.make_demo", lambda *args, **kwargs: calls.append((args, kwargs)) or args[0]
     )
     result = run("demo-data", "brats_resnet50", "--output", tmp_path / "x", "--seed", 3, "--size", "full")
     assert result.exit_code == 0
@@ -117,7 +117,7 @@ def test_command_modules_import_nothing_heavy() -> None:
 
 @pytest.fixture(scope="module")
 def nuclei_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from monai_ext.demo.nuclei import make_demo
+    from monai_ext.nuclei.demo import make_demo
 
     return make_demo(tmp_path_factory.mktemp("nuclei") / "demo", counts=(3, 3, 0, 0, 1))
 
@@ -130,10 +130,10 @@ def nuclei_bundle(tmp_path: Path) -> Path:
         "bundle_root": "$None",
         "dataset_dir": "$None",
         "crop_size": 48,
-        "index": {"_target_": "monai_ext.data.nuclei.index", "dataset_dir": "@dataset_dir", "crop_size": "@crop_size"},
-        "class_map": {"_target_": "monai_ext.data.nuclei.class_map", "index": "@index"},
+        "index": {"_target_": "monai_ext.nuclei.index", "dataset_dir": "@dataset_dir", "crop_size": "@crop_size"},
+        "class_map": {"_target_": "monai_ext.nuclei.class_map", "index": "@index"},
         "splits": {
-            "_target_": "monai_ext.data.nuclei.splits",
+            "_target_": "monai_ext.nuclei.splits",
             "index": "@index",
             "class_map": "@class_map",
             "num_folds": 2,

@@ -115,3 +115,16 @@ def test_unknown_labels_have_the_shape_of_the_known_ones():
     assert several.tolist() == [[UNKNOWN, UNKNOWN], [1.0, 0.0]]
     one = collate([{"case": "a", "label": 1}, {"case": "b"}])["label"]
     assert one.tolist() == [1, UNKNOWN]
+
+
+@pytest.mark.parametrize(
+    ("device", "pinned"),
+    [("cpu", False), ("cuda", True), ("cuda:1", True), (torch.device("cuda:1"), True), (None, True)],
+)
+def test_memory_is_pinned_for_a_gpu_only(monkeypatch, device, pinned):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert SeededLoader(dataset(), 2, device=device).pin_memory is pinned
+
+
+def test_nothing_is_pinned_without_a_gpu():
+    assert SeededLoader(dataset(), 2).pin_memory is torch.cuda.is_available()

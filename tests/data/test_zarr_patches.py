@@ -15,9 +15,9 @@ from monai.data import DataLoader, MetaTensor
 from monai.transforms import Compose, RandFlipd
 
 from monai_ext.data import SeededLoader, ZarrPatchDataset, find_patches, zarr_fast
-from monai_ext.data.surface import volume_sets
 from monai_ext.data.volumes_zarr import open_volume, stored_chunks
 from monai_ext.errors import ConfigError, DataError
+from monai_ext.surface import volume_sets
 
 SHAPE, SIZE = (20, 24, 28), (8, 10, 12)
 STARTS = [(0, 0, 0), (5, 7, 9), (12, 14, 16)]

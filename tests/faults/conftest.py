@@ -1,7 +1,11 @@
 import pytest
 from trainings import BRATS, CT, NUCLEI, SPINE, SURFACE, Training
 
-from monai_ext.demo import brats, ct_rate, nuclei, spine, surface
+from monai_ext.brats import demo as brats
+from monai_ext.ct_rate import demo as ct_rate
+from monai_ext.nuclei import demo as nuclei
+from monai_ext.spine import demo as spine
+from monai_ext.surface import demo as surface
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from monai_ext.data.ct_rate import extract_slices, extracted_slices, volumes
-from monai_ext.demo.ct_rate import make_demo
+from monai_ext.ct_rate import extract_slices, extracted_slices, volumes
+from monai_ext.ct_rate.demo import make_demo
 from monai_ext.errors import DataError
 
 

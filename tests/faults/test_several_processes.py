@@ -1,10 +1,13 @@
 """`torchrun` on the CPU: trains, and reports what one process reports (B13)."""
 
 import json
+import signal
 import sys
 
+import psutil
 import pytest
 import torch
+from trainings import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -83,6 +86,45 @@ def test_two_processes_learn_several_labels_and_score_each_volume_once(ct_traini
         for path in ("predictions/val_predictions.csv", "splits/fold_1_val.csv")
     )
     assert sorted(scored) == sorted(held_out)
+
+
+FREEZING = {
+    "spine_training": [
+        ("stage_anatomy.json", {"freeze_backbone": True, "accumulate": 2, "network": "resnet18", "max_epochs": 2}),
+        ("stage_cord_visible.json", {"accumulate": 2, "max_epochs": 2}),
+    ],
+    "training": [(None, {"freeze_epochs": 1, "accumulate": 2, "max_epochs": 2, "batch_size": 2})],
+    "ct_training": [(None, {"freeze_backbone": True, "unfreeze_epoch": None, "max_epochs": 2})],
+    "surface_training": [(None, {"checkpointing": True, "accumulate": 2, "max_epochs": 2, "batch_size": 1})],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "overlay", "settings"),
+    [(name, *each) for name, given in FREEZING.items() for each in given],
+    ids=lambda value: str(value) if isinstance(value, str) else "",
+)
+def test_two_processes_train_with_any_part_frozen(request, name, overlay, settings):
+    training = request.getfixturevalue(name)
+    output = f"frozen_{overlay}"
+    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    overlays = ([overlay] if overlay else []) + ["multi_gpu_train.json"]
+    done = training.run(output, *words, launcher=torchrun(2), overlays=overlays)
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = json.loads((training.only_run(output) / "metrics" / "metrics.json").read_text())
+    assert [entry["epoch"] for entry in metrics["history"]] == [1, 2]
+
+
+def test_a_signal_to_one_process_ends_both_as_killed(training):
+    options = {"launcher": torchrun(2), "overlays": ("multi_gpu_train.json",)}
+    process = training.start("one_signalled", "--batch_size", "2", "--max_epochs", "500", **options)
+    wait_for(process, "epoch 1/500")
+    ranks = psutil.Process(process.pid).children()
+    ranks[-1].send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    record = json.loads((training.only_run("one_signalled") / "run.json").read_text())
+    assert record["status"] == "killed", output[-3000:]
 
 
 def test_several_processes_without_the_multi_process_config_are_refused(training):

@@ -18,8 +18,12 @@ from cascade_files import CLASSES, settings_of, write_series
 from monai.bundle import ConfigParser, run
 from trainings import BRATS, BUNDLES, COMMON, CT, NUCLEI, SPINE, SURFACE, Training
 
-from monai_ext.demo import brats, ct_rate, nuclei, spine, surface
+from monai_ext.brats import demo as brats
+from monai_ext.ct_rate import demo as ct_rate
 from monai_ext.networks import CordUNet, SliceClassifier, load_model
+from monai_ext.nuclei import demo as nuclei
+from monai_ext.spine import demo as spine
+from monai_ext.surface import demo as surface
 
 
 @dataclass(frozen=True)

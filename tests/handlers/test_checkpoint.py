@@ -97,3 +97,38 @@ def test_best_holds_weights_metrics_and_settings_but_no_optimizer(made, tmp_path
     content = torch.load(tmp_path / "best.pt", weights_only=True)
     assert content.keys() == {"model", "metrics", "epoch", "settings"}
     assert (content["metrics"], content["epoch"], content["settings"]) == ({"auc": 0.9}, 3, {"dilated": False})
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that says it is on a GPU; as such it can't be read by ``weights_only``."""
+
+    device = torch.device("cuda:0")
+
+
+def test_what_handlers_and_optimizer_keep_on_a_gpu_is_saved_for_the_cpu(made, tmp_path):
+    network, optimizer, checkpoints = made()
+    advance(network, optimizer)
+    optimizer.state[network.weight]["exp_avg"] = torch.ones(2, 3).as_subclass(OnGpu)
+    network.register_buffer("seen", torch.tensor(7).as_subclass(OnGpu))
+    checkpoints.save_last({"epoch": 1}, {"sums": torch.ones(1).as_subclass(OnGpu)}, [])
+    checkpoints.save_best("best", {}, 1, {"thresholds": torch.ones(1).as_subclass(OnGpu)})
+    last, best = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("last", "best"))
+    tensors = (
+        last["optimizer"]["state"][0]["exp_avg"],
+        last["handlers"]["sums"],
+        best["thresholds"],
+        best["model"]["seen"],
+    )
+    assert {type(tensor) for tensor in tensors} == {torch.Tensor}
+
+
+@pytest.mark.parametrize(("before", "now"), [(False, True), (True, False), (True, True)])
+def test_a_run_goes_on_with_or_without_a_scaler(tmp_path, before, now):
+    def checkpoints(enabled):
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0 if enabled is before else 4.0, enabled=enabled)
+        return scaler, Checkpoints(tmp_path, nn.Linear(3, 2), {"scaler": scaler})
+
+    save(checkpoints(before)[1], 1)
+    scaler, restored = checkpoints(now)
+    assert restored.load_last() is not None
+    assert scaler.get_scale() == (8.0 if before and now else 4.0 if now else 1.0)

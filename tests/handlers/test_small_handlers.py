@@ -123,6 +123,35 @@ def test_memory_is_sampled_at_the_interval_and_peaks_are_kept():
     assert monitor._thread is None
 
 
+@pytest.fixture
+def gpu_memory(monkeypatch):
+    """A machine whose GPUs hold as many MiB as their number says, and which of them were reset."""
+    reset = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device=None: torch.device(device or 0).index * 2**20)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset.append)
+    return reset
+
+
+def test_gpu_memory_is_that_of_the_engine_s_device(gpu_memory):
+    monitor = MemoryMonitor()
+    trainer = engine()
+    trainer.state.device = torch.device("cuda:3")
+    monitor.attach(trainer)
+    trainer.run([0], max_epochs=1)
+    assert monitor.peaks["gpu"] == 3
+    assert gpu_memory == [torch.device("cuda:3")]
+
+
+def test_a_run_on_the_cpu_has_no_gpu_memory(gpu_memory):
+    monitor = MemoryMonitor()
+    trainer = engine()
+    monitor.attach(trainer)
+    trainer.run([0], max_epochs=1)
+    assert monitor.peaks.keys() == {"process", "system_used"}
+    assert gpu_memory == []
+
+
 def test_a_memory_interval_of_zero_is_refused():
     with pytest.raises(ConfigError, match="interval must be > 0"):
         MemoryMonitor(0)
@@ -194,3 +223,25 @@ def test_an_evaluator_on_the_same_device_is_left_alone():
     ValidationDevice(network).attach(evaluator)
     evaluator.run([0])
     assert evaluator.network is network
+
+
+def test_the_copy_is_made_on_the_evaluator_s_device(monkeypatch):
+    def refuse(self, memo):
+        raise AssertionError("copied where the network is")
+
+    monkeypatch.setattr(nn.Parameter, "__deepcopy__", refuse)
+    monkeypatch.setattr(torch.Tensor, "__deepcopy__", refuse)
+    first = nn.Linear(2, 2)
+    network = nn.Sequential(first, nn.BatchNorm1d(2), first)
+    first.bias.requires_grad_(False)
+    evaluator = engine()
+    evaluator.network = network
+    evaluator.state.device = torch.device("cpu", 0)
+    ValidationDevice(network).attach(evaluator)
+    evaluator.run([0])
+    copied = evaluator.network
+    assert copied[0] is copied[2]
+    assert [p.requires_grad for p in copied.parameters()] == [p.requires_grad for p in network.parameters()]
+    for ours, theirs in zip(copied.state_dict().values(), network.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+        assert ours.data_ptr() != theirs.data_ptr()

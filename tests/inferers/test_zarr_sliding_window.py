@@ -1,5 +1,7 @@
 """Zarr to Zarr gives MONAI's numbers, and the same bytes however the work is cut."""
 
+from contextlib import nullcontext
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from zarr_helpers import BLOCK, ROI, TARGETS, OneHead, TwoHeads, predictor, stor
 from monai_ext.data import decode_normals
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.inferers import ZarrSlidingWindow
+from monai_ext.inferers.streaming import job, sliding_window
+from monai_ext.inferers.streaming.job import _same_algorithms as same_algorithms
 from monai_ext.transforms import NormalizeVolume
 
 
@@ -308,3 +312,53 @@ def test_the_default_block_is_bounded_whatever_the_volume(tmp_path):
     assert sizes[0] == (128, 256, 256)
     assert all(edge <= 1152 for size in sizes for edge in size)
     assert BLOCK == (8, 16, 16)
+
+
+@pytest.fixture
+def on_gpu(monkeypatch):
+    """Predictors that are asked of their settings as if they were on a GPU."""
+    weights = sliding_window.compute_importance_map
+    monkeypatch.setattr(
+        sliding_window, "compute_importance_map", lambda roi, mode, device: weights(roi, mode, device="cpu")
+    )
+
+    def made(tf32):
+        predict = predictor(tf32=tf32, device="cpu")
+        predict.device = torch.device("cuda")
+        return predict
+
+    return made
+
+
+def test_blocks_of_a_gpu_with_and_without_tf32_are_not_mixed(tmp_path, on_gpu):
+    volume(tmp_path / "in.zarr")
+    begun = on_gpu(True).job(tmp_path / "in.zarr", tmp_path / "out")
+    assert begun.ledger.settings()["tf32"] is True
+    on_gpu(True).job(tmp_path / "in.zarr", tmp_path / "out")
+    with pytest.raises(ConfigError, match="tf32: there true, now false"):
+        on_gpu(False).job(tmp_path / "in.zarr", tmp_path / "out")
+
+
+def test_on_a_cpu_tf32_makes_no_difference(tmp_path):
+    volume(tmp_path / "in.zarr")
+    for tf32 in (True, False):
+        predictor(tf32=tf32, device="cpu").job(tmp_path / "in.zarr", tmp_path / "out")
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_a_gpu_computes_in_tf32_as_asked_for_and_by_fixed_algorithms(tf32):
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    outside = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic
+    with same_algorithms(torch.device("cuda"), tf32):
+        within = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic
+    assert within == (tf32, tf32, False, True)
+    assert outside == (cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic)
+
+
+def test_a_job_is_computed_as_its_predictor_asks(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(job, "_same_algorithms", lambda device, tf32: seen.append((device, tf32)) or nullcontext())
+    volume(tmp_path / "in.zarr", (8, 12, 12))
+    for tf32 in (True, False):
+        predictor(tf32=tf32, device="cpu")(tmp_path / "in.zarr", tmp_path / f"out {tf32}")
+    assert seen == [(torch.device("cpu"), True), (torch.device("cpu"), False)]

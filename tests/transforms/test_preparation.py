@@ -7,7 +7,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
-from monai_ext.demo.brats import SIZES, make_subject
+from monai_ext.brats.demo import SIZES, make_subject
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.transforms import CheckFinited, CorrectBiasField, CubePad, LoadVolumed, is_nonzero
 

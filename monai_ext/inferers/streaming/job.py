@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -60,6 +60,7 @@ class ZarrJob:
         space: where the voxels lie.
         pyramid_levels: how many coarser levels to add at the end.
         network_threads: batches that the network computes at the same time.
+        tf32: whether a GPU may compute float32 in TF32.
         progress: show a bar on a terminal.
     """
 
@@ -73,6 +74,7 @@ class ZarrJob:
     space: VoxelSpace
     pyramid_levels: int
     network_threads: int
+    tf32: bool
     progress: bool
 
     @cached_property
@@ -106,7 +108,7 @@ class ZarrJob:
         voxels = sum(_voxels(self.grid.region(block)) for block in blocks)
         with (
             torch.inference_mode(),
-            _same_algorithms(self.predictor.device),
+            _same_algorithms(self.predictor.device, self.tf32),
             _BlockWriter(self.store, self.ledger, threads_of_each(self.network_threads)) as writer,
             tqdm(
                 total=voxels, unit="voxel", unit_scale=True, disable=None if self.progress else True, desc="blocks"
@@ -199,16 +201,21 @@ class _BlockWriter:
         return values
 
 
-def _same_algorithms(device: torch.device) -> AbstractContextManager[None]:
-    """On a GPU: no algorithm chosen by timing, which may choose another one in the next process."""
+@contextmanager
+def _same_algorithms(device: torch.device, tf32: bool) -> Iterator[None]:
+    """On a GPU: TF32 as asked for, and no algorithm chosen by timing, which may choose another in the next process."""
     if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(
-        enabled=torch.backends.cudnn.enabled,
-        benchmark=False,
-        deterministic=True,
-        allow_tf32=torch.backends.cudnn.allow_tf32,
-    )
+        yield
+        return
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, tf32
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=tf32
+        ):
+            yield
+    finally:
+        matmul.allow_tf32 = before
 
 
 def _voxels(region: Region) -> int:

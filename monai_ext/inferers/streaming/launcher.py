@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from monai_ext.errors import ConfigError
+from monai_ext.devices import launcher_number as _number
 
 
 def part_of_launcher(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
@@ -29,11 +29,3 @@ def part_of_launcher(environment: Mapping[str, str] = os.environ) -> tuple[int, 
         tasks = _number(environment, "SLURM_NTASKS", 1)
         part, parts = part * tasks + _number(environment, "SLURM_PROCID"), parts * tasks
     return part, parts
-
-
-def _number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
-    value = environment.get(name, default)
-    try:
-        return int(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise ConfigError(f"{name} must be a number, got {value!r}; or give --part and --parts") from None

@@ -13,6 +13,7 @@ from monai.utils import ensure_tuple_rep
 from torch import nn
 
 from monai_ext.data.volumes_zarr import fingerprint
+from monai_ext.devices import own_device
 from monai_ext.errors import ConfigError
 from monai_ext.inferers.acceleration import prepare_for_inference
 from monai_ext.inferers.streaming.geometry import (
@@ -33,7 +34,6 @@ from monai_ext.inferers.streaming.reading import InputVolume
 from monai_ext.inferers.streaming.selection import Box, Selection
 from monai_ext.inferers.streaming.steps import Steps
 from monai_ext.inferers.streaming.targets import stored_targets
-from monai_ext.workflow import default_device
 
 _MODES = ("constant", "gaussian")
 
@@ -52,11 +52,12 @@ class Predicted(NamedTuple):
 class ZarrSlidingWindow:
     """MONAI's sliding-window inference for volumes that don't fit memory: Zarr in, OME-Zarr out.
 
-    The numbers are those of MONAI's ``SlidingWindowInferer`` (to 1e-5), logits blended before the activation. Every
-    finished block is recorded; a call that was killed is repeated as it is, and goes on. Any number of processes share
-    the work without locks. The output has the same bytes whoever computed what, and how often it was killed, on the
-    same kind of device, with the same versions and the same number of threads for a batch: what the bytes depend on is
-    in ``<output>/ledger/settings.json``, and another call with other settings is refused.
+    The numbers are those of MONAI's ``SlidingWindowInferer``, to 1e-5 in float32 without TF32 (on a CPU, or with
+    ``tf32=False``), logits blended before the activation. Every finished block is recorded; a call that was killed is
+    repeated as it is, and goes on. Any number of processes share the work without locks. The output has the same bytes
+    whoever computed what, and how often it was killed, on the same kind of device, with the same versions and the same
+    number of threads for a batch: what the bytes depend on is in ``<output>/ledger/settings.json``, and another call
+    with other settings is refused.
 
     Blocks whose windows read nothing but 0 are skipped; they read as 0.
 
@@ -78,10 +79,11 @@ class ZarrSlidingWindow:
             without activation) "uint16" (default), "uint8", "float32"; other values "float32".
         normalize: of each batch (B, 1, Z, Y, X) float32, window by window, such as
             `monai_ext.transforms.NormalizeVolume`.
-        device: of the network; default this process's GPU, else the CPU.
+        device: of the network; ``cuda`` is this process's GPU. Default that one, else the CPU.
         network_threads: batches that the network computes at the same time, each with its share of torch's threads. On
             a CPU and for small windows more than one is faster; the memory of a batch is needed so many times.
         engine, precision: see `prepare_for_inference`. "auto" is refused: each process could choose another one.
+        tf32: whether a GPU may compute float32 convolutions in TF32, which is faster and keeps 10 bits of mantissa.
         test_time_flips: axes of "zyx"; the logits are the mean over all flips along them.
         chunk_size: voxels of a chunk of the output.
         shard_size: voxels of a shard, whole chunks; None for no shards.
@@ -119,6 +121,7 @@ class ZarrSlidingWindow:
         network_threads: int = 1,
         engine: str = "eager",
         precision: str = "fp32",
+        tf32: bool = True,
         test_time_flips: Sequence[str] = (),
         chunk_size: Sequence[int] | int = 128,
         shard_size: Sequence[int] | int | None = None,
@@ -151,8 +154,8 @@ class ZarrSlidingWindow:
         self.shard_size = None if shard_size is None else _counts("shard_size", shard_size)
         self.block_size = None if block_size is None else _counts("block_size", block_size)
         self.zarr_format, self.pyramid_levels, self.progress = zarr_format, pyramid_levels, progress
-        self.network_threads = network_threads
-        self.device = default_device() if device is None else torch.device(device)
+        self.network_threads, self.tf32 = network_threads, tf32
+        self.device = own_device(device)
         self._settings = {
             "network": {"type": type(network).__name__, "weights": _digest(network), **dict(identity or {})},
             "engine": engine,
@@ -229,7 +232,7 @@ class ZarrSlidingWindow:
                 "mask": None if mask is None else fingerprint(mask),
                 "bbox": None if bbox is None else [list(part) for part in bbox],
                 **self._geometry(volume.shape, block_size),
-                **_surroundings(self.device, threads_of_each(self.network_threads)),
+                **_surroundings(self.device, threads_of_each(self.network_threads), self.tf32),
             }
         )
         space = voxel_space(input, level)
@@ -247,6 +250,7 @@ class ZarrSlidingWindow:
             space,
             self.pyramid_levels,
             self.network_threads,
+            self.tf32,
             self.progress,
         )
 
@@ -265,10 +269,11 @@ class ZarrSlidingWindow:
         }
 
 
-def _surroundings(device: torch.device, threads_of_a_batch: int) -> dict[str, Any]:
+def _surroundings(device: torch.device, threads_of_a_batch: int, tf32: bool) -> dict[str, Any]:
     """What else the bytes depend on, but for the models of CPUs and GPUs, which may change the last bits."""
-    threads = {"threads": threads_of_a_batch} if device.type == "cpu" else {}
-    return {"device": device.type, "torch": torch.__version__, **threads}
+    of_kind: dict[str, dict[str, Any]] = {"cpu": {"threads": threads_of_a_batch}, "cuda": {"tf32": tf32}}
+    own = of_kind.get(device.type, {})
+    return {"device": device.type, "torch": torch.__version__, **own}
 
 
 def _digest(network: nn.Module) -> str:

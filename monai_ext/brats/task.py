@@ -1,0 +1,22 @@
+"""What the command line asks of BraTS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+BUNDLE = "brats_resnet50"
+
+
+def demo_data(output: Path, seed: int = 0, size: str = "small") -> Path:
+    """See `monai_ext.brats.demo.make_demo`."""
+    from monai_ext.brats.demo import make_demo
+
+    return make_demo(output, seed=seed, size=size)
+
+
+def check(dataset_dir: Path, workers: int | None = None, modality: str = "all") -> list[Any]:
+    """See `monai_ext.brats.data.check`."""
+    from monai_ext.brats.data import check
+
+    return check(dataset_dir, workers=workers, modality=modality)

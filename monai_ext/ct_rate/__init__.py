@@ -1,0 +1,39 @@
+"""CT-RATE: chest CTs with 18 abnormalities each; items for training and inference, extraction of slices, a check.
+
+Items are dicts, one a slice or one a volume:
+
+- ``case``: the volume's name as in CT-RATE's tables, ``train_1_a_1.nii.gz``,
+- ``image``: path of the volume, or (lists of) paths of slices, for `monai_ext.ct_rate.LoadChestCTd`,
+- ``slice``: index along Z, for a slice,
+- ``label``: float32 (classes,) of 0 and 1; absent when unknown,
+- ``rescale``, ``spacing``: what the metadata table says of the volume,
+- ``stamp``: size and time of the file, for caches.
+"""
+
+from typing import Any
+
+from monai_ext.lazy import lazy_name
+
+_NAMES = {
+    "LABELS": ".labels",
+    "LoadChestCTd": ".transforms",
+    "View": ".view",
+    "Volume": ".volume",
+    "VolumeIndex": ".indexing",
+    "check": ".checking",
+    "class_names": ".labels",
+    "extract_slices": ".extraction",
+    "extracted_slices": ".slice_table",
+    "inference_items": ".inference",
+    "levels": ".view",
+    "slice_items": ".items",
+    "slice_positions": ".positions",
+    "splits": ".split",
+    "volume_items": ".items",
+    "volumes": ".indexing",
+}
+__all__ = sorted(_NAMES)
+
+
+def __getattr__(name: str) -> Any:
+    return lazy_name(__name__, _NAMES, name)

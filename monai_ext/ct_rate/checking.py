@@ -1,0 +1,56 @@
+"""Everything that is wrong with a copy of CT-RATE, found before a run stumbles over the first of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from monai_ext.ct_rate.chest_ct import read_chest_ct
+from monai_ext.ct_rate.finding import find_places
+from monai_ext.ct_rate.indexing import scan
+from monai_ext.ct_rate.labels import LABELS
+from monai_ext.ct_rate.volume import Volume
+from monai_ext.data.checks import Problem, run_checks
+from monai_ext.errors import DataError
+
+# five folds
+ENOUGH = 5
+
+
+def check(dataset_dir: str | Path, workers: int | None = None, metadata: str = "required") -> list[Problem]:
+    """Read the tables, open every volume, and list everything that is wrong; an empty list is a clean bill.
+
+    A label that fewer than five patients of the training set have, or lack, is a warning: some fold can't measure it.
+    """
+    try:
+        index = scan(find_places(dataset_dir), metadata == "required")
+    except DataError as error:
+        return [Problem.of(error, dataset_dir)]
+    problems = list(index.problems)
+    if not index.volumes:
+        problems.append(Problem(str(dataset_dir), "has no usable volume"))
+    problems += run_checks(_check_volume, [{"volume": volume} for volume in index.volumes], workers)
+    return problems + _check_labels(dataset_dir, [volume for volume in index.volumes if volume.split == "train"])
+
+
+def _check_volume(volume: Volume) -> list[Problem]:
+    try:
+        ct = read_chest_ct(volume.path, volume.rescale)
+    except DataError as error:
+        return [Problem.of(error, volume.path)]
+    if not ct.oriented:
+        message = "doesn't say which way its axes run (no sform, no qform); slices may be mirrored or in wrong order"
+        return [Problem(volume.path, message, "warning")]
+    return []
+
+
+def _check_labels(dataset_dir: str | Path, volumes: Sequence[Volume]) -> list[Problem]:
+    problems = []
+    patients = {volume.patient for volume in volumes}
+    for column, name in enumerate(LABELS):
+        positive = {volume.patient for volume in volumes if volume.labels and volume.labels[column]}
+        for found, what in ((positive, "have"), (patients - positive, "lack")):
+            if patients and len(found) < ENOUGH:
+                message = f"{len(found)} training patients {what} {name!r}, too few to measure it in each of five folds"
+                problems.append(Problem(str(dataset_dir), message, "warning"))
+    return problems

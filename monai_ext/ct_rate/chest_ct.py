@@ -1,0 +1,86 @@
+"""A chest CT in memory: as stored, seen in a fixed frame, converted slice by slice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+
+from monai_ext.ct_rate.hounsfield import Rescale, check_range, choose_rescale, window
+from monai_ext.data.volumes import read_nifti
+from monai_ext.errors import DataError
+
+# Patient's left, back and head: seen from the feet, the patient's right at the image's left, as radiologists do.
+FRAME = ("L", "P", "S")
+
+
+@dataclass(frozen=True)
+class ChestCT:
+    """A volume whose axes Z, Y, X run to the patient's head, back and left, whatever the file's own order.
+
+    ``stored`` is a view of the file's numbers, which slope and intercept turn into Hounsfield units. ``affine`` maps
+    indices (z, y, x) to mm in NIfTI's frame (x to the right, y to the front, z to the head). ``oriented`` is False when
+    the file doesn't say which way its axes run (no sform, no qform), so that the frame is a guess.
+    """
+
+    stored: np.ndarray
+    rescale: Rescale
+    affine: np.ndarray
+    oriented: bool = True
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel edges along Z, Y, X in mm."""
+        z, y, x = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(z), float(y), float(x)
+
+    def hounsfield(self, part: slice | int = slice(None), step: int = 1) -> np.ndarray:
+        """Slices (or one) as float32 Hounsfield units, every ``step``-th voxel in plane."""
+        slope, intercept = self.rescale
+        return self.stored[part, ..., ::step, ::step].astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+    def windowed(self, part: slice | int = slice(None)) -> np.ndarray:
+        """Slices (or one) as a network gets them: float32, -1000…400 HU as 0…1."""
+        return window(self.hounsfield(part))
+
+
+def read_chest_ct(
+    path: str | Path, rescale: Rescale | None = None, spacing: tuple[float, ...] | None = None
+) -> ChestCT:
+    """Read ``.nii.gz`` or ``.nii``.
+
+    Args:
+        rescale: slope and intercept of the metadata table, where there is one; see `choose_rescale`.
+        spacing: voxel edges along the file's Z, Y, X in mm of the metadata table, in place of the header's.
+
+    Raises:
+        DataError: with the path: damaged, not 3-D, without a usable affine, not finite, no Hounsfield units, or with
+            another slope and intercept than ``rescale``.
+    """
+    header, voxels = read_nifti(path)
+    stated = float(header["scl_slope"]), float(header["scl_inter"])
+    slope, intercept = choose_rescale(stated, rescale, path)
+    lowest, highest = (float(value) * slope + intercept for value in (voxels.min(), voxels.max()))
+    if not np.isfinite([lowest, highest]).all():
+        count = int(voxels.size - np.isfinite(voxels).sum())
+        raise DataError(f"has {count} of {voxels.size} voxels that are NaN or infinite; repair or remove it", path)
+    check_range(min(lowest, highest), max(lowest, highest), path)
+    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise DataError("has an affine that is no geometry (zeros or NaN); repair its header", path)
+    if spacing is not None:
+        columns = affine[:3, :3]
+        affine[:3, :3] = columns / np.linalg.norm(columns, axis=0) * np.asarray(spacing[::-1])
+    oriented = int(header["sform_code"]) != 0 or int(header["qform_code"]) != 0
+    turned, affine = _turned(voxels, affine)
+    return ChestCT(turned, (slope, intercept), affine, oriented)
+
+
+def _turned(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A view of the voxels (X, Y, Z) as Z, Y, X in the fixed frame, and its affine."""
+    turn = ornt_transform(io_orientation(affine), axcodes2ornt(FRAME))
+    affine = affine @ inv_ornt_aff(turn, voxels.shape)
+    # X, Y, Z → Z, Y, X
+    return apply_orientation(voxels, turn).transpose(2, 1, 0), affine[:, [2, 1, 0, 3]]

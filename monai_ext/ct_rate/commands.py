@@ -1,0 +1,53 @@
+"""``extract-slices``: the slices of CT-RATE's volumes as small files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def extract_slices(
+    dataset_dir: Annotated[Path, typer.Option("--dataset_dir", help="CT-RATE's folder.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder to write; give it to training as --slices_dir.")],
+    num_slices: Annotated[int, typer.Option("--num_slices", min=1, help="Slices a volume.")] = 12,
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes; default one a CPU, at most 8.")] = None,
+    size: Annotated[int, typer.Option("--size", min=1, help="Pixels an edge.")] = 224,
+    clahe: Annotated[bool, typer.Option("--clahe", help="Raise local contrast; inference has to do the same.")] = False,
+    train_dir: Annotated[Path | None, typer.Option("--train_dir", help="Folder of the training volumes.")] = None,
+    valid_dir: Annotated[Path | None, typer.Option("--valid_dir", help="Folder of the validation volumes.")] = None,
+    train_labels: Annotated[Path | None, typer.Option("--train_labels", help="Their label table.")] = None,
+    valid_labels: Annotated[Path | None, typer.Option("--valid_labels", help="Their label table.")] = None,
+    train_metadata: Annotated[Path | None, typer.Option("--train_metadata", help="Their metadata table.")] = None,
+    valid_metadata: Annotated[Path | None, typer.Option("--valid_metadata", help="Their metadata table.")] = None,
+    metadata: Annotated[
+        str, typer.Option("--metadata", help="required, or optional where the headers say enough.")
+    ] = "required",
+) -> None:
+    """Write the slices that stand for each CT, and tables of them with labels; what is done already is kept.
+
+    A volume that can't be used is left out; all of them are listed at the end, and the exit code is 1.
+    """
+    from monai_ext import ct_rate
+
+    index = ct_rate.volumes(
+        dataset_dir,
+        train_dir,
+        valid_dir,
+        train_labels,
+        valid_labels,
+        train_metadata,
+        valid_metadata,
+        metadata,
+        on_bad_volume="skip",
+    )
+    problems = ct_rate.extract_slices(index, output, num_slices, size, clahe, workers)
+    for problem in problems:
+        typer.echo(f"{problem.path}\n    {problem.message}", err=True)
+    typer.echo(
+        f"slices of {len(index.volumes) + len(index.problems) - len(problems)} volumes; {len(problems)} problems"
+    )
+    typer.echo(str(output))
+    if problems:
+        raise typer.Exit(1)

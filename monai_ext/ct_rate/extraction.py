@@ -1,0 +1,187 @@
+"""Slices of every volume as small files, so that training reads kilobytes where a volume has hundreds of megabytes.
+
+::
+
+    <output>/slices/<split>/train_1_a_1_slice_042.npy    float32 (size, size), -1000…400 HU as 0…1
+    <output>/splits/{train,valid}_slices.csv             one row a slice, with its labels
+    <output>/records/<split>/train_1_a_1.json            what the slices of a volume were made from
+    <output>/extraction.json                             the settings
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from monai_ext.ct_rate.chest_ct import read_chest_ct
+from monai_ext.ct_rate.finding import SUFFIX
+from monai_ext.ct_rate.indexing import VolumeIndex
+from monai_ext.ct_rate.slice_images import check_clahe, slice_images
+from monai_ext.ct_rate.slice_table import SETTINGS, tables_of, write_tables
+from monai_ext.ct_rate.volume import Volume
+from monai_ext.data.checks import Problem
+from monai_ext.data.processes import worker_context
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.io import atomic_path, finite, read_json, sweep_partial, write_json
+
+logger = logging.getLogger(__name__)
+
+Outcome = dict[str, Any] | Problem
+PRELOAD = ("monai_ext.ct_rate.extraction",)
+FORMAT = 1  # a new one makes old records be ignored
+
+
+def extract_slices(
+    index: VolumeIndex,
+    output: str | Path,
+    num_slices: int = 12,
+    size: int = 224,
+    clahe: bool = False,
+    workers: int | None = None,
+) -> list[Problem]:
+    """Write the slices of all volumes below ``output``, and the tables that list them.
+
+    A volume whose slices are complete, and whose file, metadata and settings haven't changed, is kept: started again
+    after a kill, it goes on. What can't be read is left out of the tables and reported; the others are done.
+
+    Args:
+        index: of `monai_ext.ct_rate.volumes`.
+        num_slices: slices a volume; see `slice_positions`.
+        size: pixels an edge.
+        clahe: raise local contrast afterwards (needs scikit-image); inference has to do the same.
+        workers: processes (one thread each); default one a CPU, at most 8; 0 or 1 works in this one.
+
+    Returns:
+        what is wrong with the volumes that were left out, those that ``index`` had left out before included.
+
+    Raises:
+        ConfigError: for a setting out of range, or ``clahe`` without scikit-image; nothing has been touched then.
+        WriteError: when ``output`` can't be written.
+    """
+    output = Path(output)
+    settings: dict[str, Any] = {"format": FORMAT, "num_slices": num_slices, "size": size, "clahe": clahe}
+    if num_slices < 1 or size < 1:
+        raise ConfigError(f"extract_slices: num_slices and size must be at least 1, got {num_slices} and {size}")
+    check_clahe(clahe)
+    sweep_partial(output)
+    _begin(output, settings)
+    results = _extract_all(index.volumes, output, settings, workers)
+    problems = [result for result in results if isinstance(result, Problem)]
+    done = [
+        (volume, result)
+        for volume, result in zip(index.volumes, results, strict=True)
+        if not isinstance(result, Problem)
+    ]
+    write_tables(output, done)
+    logger.info("slices of %d volumes in %s, %d left out", len(done), output, len(problems))
+    return [*index.problems, *problems]
+
+
+def _begin(output: Path, settings: dict[str, Any]) -> None:
+    """Note the settings. Tables of slices made with others go: their files are about to be replaced."""
+    file = output / SETTINGS
+    if file.is_file() and read_json(file) != settings:
+        for table in tables_of(output):
+            table.unlink()
+    write_json(file, settings)
+
+
+def _extract_all(
+    volumes: Sequence[Volume], output: Path, settings: dict[str, Any], workers: int | None
+) -> list[Outcome]:
+    """The outcome of each volume, in order."""
+    from tqdm import tqdm
+
+    extract = functools.partial(_extract_one, output=output, settings=settings)
+    workers = min(8, os.cpu_count() or 1) if workers is None else workers
+    workers = min(workers, len(volumes))
+    with tqdm(total=len(volumes), desc="extracting slices", unit="volume", disable=None) as progress:
+        if workers <= 1:
+            return [_counted(extract(volume), progress) for volume in volumes]
+        executor = ProcessPoolExecutor(workers, worker_context(PRELOAD), torch.set_num_threads, (1,))
+        try:
+            futures = [executor.submit(extract, volume) for volume in volumes]
+            return [
+                _counted(_outcome(future, volume), progress) for future, volume in zip(futures, volumes, strict=True)
+            ]
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def _counted(outcome: Outcome, progress: Any) -> Outcome:
+    progress.update()
+    return outcome
+
+
+def _outcome(future: Future[Outcome], volume: Volume) -> Outcome:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return Problem(volume.path, "its worker process was killed; try fewer --workers if memory ran out")
+
+
+def _extract_one(volume: Volume, output: Path, settings: dict[str, Any]) -> Outcome:
+    """The record of a volume's slices, which exist then."""
+    stem = volume.name.removesuffix(SUFFIX)
+    folder, file = output / "slices" / volume.split, output / "records" / volume.split / f"{stem}.json"
+    made_from = finite({**settings, "stamp": list(volume.stamp), "rescale": list(volume.rescale or ())})
+    known = _read_record(file)
+    if known is not None and known["made_from"] == made_from and _complete(folder, known):
+        return known
+    try:
+        ct = read_chest_ct(volume.path, volume.rescale)
+    except DataError as error:
+        # What was made from an earlier, readable file mustn't stand for the one there is now.
+        file.unlink(missing_ok=True)
+        _remove(folder, known, ())
+        return Problem.of(error, volume.path)
+    positions, images = slice_images(ct, settings["num_slices"], settings["size"], settings["clahe"])
+    depth = ct.stored.shape[0]
+    slices = []
+    for z, image in zip(positions, images, strict=True):
+        name = f"{stem}_slice_{z:03d}.npy"
+        with atomic_path(folder / name) as temporary:
+            np.save(temporary, image)
+        slices.append({"index": z, "file": name, "relative_position": round(z / max(depth - 1, 1), 6)})
+    _remove(folder, known, [entry["file"] for entry in slices])
+    record = {"made_from": made_from, "shape": list(ct.stored.shape), "slices": slices}
+    # Last, so that a record stands for slices that are all there.
+    write_json(file, record)
+    return record
+
+
+def _read_record(file: Path) -> dict[str, Any] | None:
+    try:
+        record = read_json(file)
+    except DataError:
+        return None
+    return record if isinstance(record, dict) and {"made_from", "slices", "shape"} <= set(record) else None
+
+
+def _complete(folder: Path, record: dict[str, Any]) -> bool:
+    size = record["made_from"]["size"]
+    least = 4 * size * size
+    return all(_bytes(folder / entry["file"]) >= least for entry in record["slices"])
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+def _remove(folder: Path, record: dict[str, Any] | None, kept: Sequence[str]) -> None:
+    """Delete the slices of a record but those to keep. No folder is listed: it may hold hundreds of thousands."""
+    for entry in record["slices"] if record is not None else ():
+        if entry["file"] not in kept:
+            (folder / entry["file"]).unlink(missing_ok=True)

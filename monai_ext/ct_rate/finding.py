@@ -1,0 +1,131 @@
+"""The files of CT-RATE on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from monai_ext.ct_rate.volume import SPLITS
+from monai_ext.data.checks import Problem
+from monai_ext.errors import DataError
+
+SUFFIX = ".nii.gz"
+HOW_TO_GET = (
+    "CT-RATE is at https://huggingface.co/datasets/ibrahimhamamci/CT-RATE (accept its terms there); to try "
+    "things out, make demo data with `python -m monai_ext demo-data ct_rate_multilabel --output DIR` and pass "
+    "`--dataset_dir DIR`"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one split's volumes and tables are."""
+
+    split: str
+    volumes: Path
+    labels: Path
+    metadata: Path
+
+    @property
+    def no_chest(self) -> Path:
+        """CT-RATE's list of volumes that show no chest (brains, mostly), beside the metadata table."""
+        return self.metadata.with_name(f"no_chest_{self.split}.txt")
+
+
+def find_places(
+    dataset_dir: str | Path,
+    train_dir: str | Path | None = None,
+    valid_dir: str | Path | None = None,
+    train_labels: str | Path | None = None,
+    valid_labels: str | Path | None = None,
+    train_metadata: str | Path | None = None,
+    valid_metadata: str | Path | None = None,
+) -> list[Place]:
+    """The places of the splits that exist; what isn't given is where CT-RATE has it, in ``dataset_dir`` or in
+    ``dataset`` below it.
+
+    Raises:
+        DataError: when there is no folder of volumes, or a given one doesn't exist.
+    """
+    root = Path(dataset_dir)
+    root = root / "dataset" if (root / "dataset").is_dir() else root
+    tables, metadata = root / "multi_abnormality_labels", root / "metadata"
+    places = [
+        Place(
+            "train",
+            Path(train_dir or root / "train"),
+            Path(train_labels or tables / "train_predicted_labels.csv"),
+            Path(train_metadata or metadata / "train_metadata.csv"),
+        ),
+        Place(
+            "valid",
+            Path(valid_dir or root / "valid"),
+            Path(valid_labels or tables / "valid_predicted_labels.csv"),
+            Path(valid_metadata or metadata / "validation_metadata.csv"),
+        ),
+    ]
+    for split, given in zip(SPLITS, (train_dir, valid_dir), strict=True):
+        if given is not None and not Path(given).is_dir():
+            raise DataError(f"is not a folder; give the volumes by --{split}_dir", given)
+    found = [place for place in places if place.volumes.is_dir()]
+    if not found:
+        raise DataError(f"has no folder dataset/train or dataset/valid; {HOW_TO_GET}", dataset_dir)
+    return found
+
+
+@dataclass(frozen=True)
+class VolumeFile:
+    """A file whose name ends in ``.nii.gz``; ``stamp`` is its size in bytes and modification time in ns."""
+
+    path: str
+    stamp: tuple[int, int]
+    identity: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """The file's name, which CT-RATE's tables call VolumeName."""
+        return os.path.basename(self.path)
+
+
+def find_files(folder: str | Path) -> tuple[list[VolumeFile], list[Problem]]:
+    """All volumes below a folder, at any depth, in one walk; and links that lead nowhere.
+
+    Links are followed, but no folder twice, so that circular ones do no harm; hidden files are left out.
+    """
+    from tqdm import tqdm
+
+    files: list[VolumeFile] = []
+    problems: list[Problem] = []
+    for entry in tqdm(_walk(os.path.abspath(folder)), desc="finding volumes", unit="file", disable=None):
+        try:
+            status = entry.stat()
+        except OSError as error:
+            problems.append(Problem(entry.path, f"can't be looked at ({error.strerror}); is it a broken link?"))
+            continue
+        files.append(VolumeFile(entry.path, (status.st_size, status.st_mtime_ns), (status.st_dev, status.st_ino)))
+    return files, problems
+
+
+def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        current = waiting.pop()
+        status = os.stat(current)
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        try:
+            with os.scandir(current) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            raise DataError(f"can't be listed ({error.strerror})", current) from error
+        for entry in listed:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                waiting.append(entry.path)
+            elif entry.name.endswith(SUFFIX):
+                yield entry

@@ -1,0 +1,164 @@
+"""Which volumes there are, and what is known of each: files, labels and metadata brought together by name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from monai_ext.ct_rate.finding import HOW_TO_GET, SUFFIX, Place, VolumeFile, find_files, find_places
+from monai_ext.ct_rate.labels import read_labels
+from monai_ext.ct_rate.metadata import Metadata, read_metadata
+from monai_ext.ct_rate.volume import Volume, order, parse_name
+from monai_ext.data.checks import Problem
+from monai_ext.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+POLICIES = ("error", "skip")
+METADATA = ("required", "optional")
+
+
+@dataclass(frozen=True)
+class VolumeIndex:
+    """The volumes that can be used, by split, patient, scan and reconstruction, and what is wrong with the others."""
+
+    volumes: list[Volume]
+    problems: list[Problem]
+
+
+def volumes(
+    dataset_dir: str | Path,
+    train_dir: str | Path | None = None,
+    valid_dir: str | Path | None = None,
+    train_labels: str | Path | None = None,
+    valid_labels: str | Path | None = None,
+    train_metadata: str | Path | None = None,
+    valid_metadata: str | Path | None = None,
+    metadata: str = "required",
+    on_bad_volume: str = "error",
+) -> VolumeIndex:
+    """Find CT-RATE's volumes and their labels; no volume is opened.
+
+    Volumes are ``train/train_1/train_1_a/train_1_a_1.nii.gz`` (patient 1, scan a, reconstruction 1), or lie at any
+    other depth under that name. What is left out of a download isn't missed: the files say which there are. Volumes in
+    CT-RATE's own lists of those without a chest take no part: ``no_chest_{train,valid}.txt`` beside the metadata.
+
+    Args:
+        dataset_dir: CT-RATE's folder, or ``dataset`` in it.
+        train_dir, valid_dir: folders of the volumes; default ``train`` and ``valid``.
+        train_labels, valid_labels: default ``multi_abnormality_labels/{train,valid}_predicted_labels.csv``.
+        train_metadata, valid_metadata: default ``metadata/{train,validation}_metadata.csv``.
+        metadata: "required", or "optional" for volumes that hold Hounsfield units or say in their headers how to get
+            them (such as CT-RATE's ``train_fixed``).
+        on_bad_volume: "error", or "skip" to leave out and report volumes with a problem.
+
+    Raises:
+        ConfigError: for a setting that isn't one of these.
+        DataError: for a table that can't be read; for the first problem, saying how many more there are; when no volume
+            is left.
+    """
+    for name, value, choices in (("metadata", metadata, METADATA), ("on_bad_volume", on_bad_volume, POLICIES)):
+        if value not in choices:
+            raise ConfigError(f"volumes: {name} must be one of {list(choices)}, got {value!r}")
+    places = find_places(dataset_dir, train_dir, valid_dir, train_labels, valid_labels, train_metadata, valid_metadata)
+    found = scan(places, metadata == "required")
+    report(found.problems, on_bad_volume)
+    if not found.volumes:
+        raise DataError(f"has no usable volume ({len(found.problems)} problems); {HOW_TO_GET}", dataset_dir)
+    return found
+
+
+def scan(places: Sequence[Place], metadata_required: bool) -> VolumeIndex:
+    """Everything that is there, and everything that is wrong with it.
+
+    Raises:
+        DataError: for a table that can't be read.
+    """
+    usable: list[Volume] = []
+    problems: list[Problem] = []
+    for place in places:
+        labels, bad_labels = read_labels(place.labels)
+        listed: dict[str, Metadata] = {}
+        bad_metadata: list[Problem] = []
+        if metadata_required or place.metadata.is_file():
+            listed, bad_metadata = read_metadata(place.metadata)
+        files, broken = find_files(place.volumes)
+        files, twins = _unique(files)
+        problems += [*bad_labels, *bad_metadata, *broken, *twins]
+        no_chest = _read_names(place.no_chest)
+        for file in sorted(files, key=lambda file: order(file.name)):
+            if file.name in no_chest:
+                logger.info("left out: %s shows no chest (%s)", file.path, place.no_chest)
+                continue
+            wrong = _wrong(file, place, labels, listed if metadata_required else None)
+            if wrong:
+                problems.append(Problem(file.path, wrong))
+                continue
+            usable.append(_volume(file, place.split, labels[file.name], listed.get(file.name)))
+        logger.info("%s: %d volumes of the %d in %s", place.split, len(files), len(labels), place.labels)
+    return VolumeIndex(usable, problems)
+
+
+def report(problems: Sequence[Problem], on_bad_volume: str) -> None:
+    """Raise the first problem, or log all of them.
+
+    Raises:
+        DataError: under the policy "error".
+    """
+    if problems and on_bad_volume == "error":
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise DataError(
+            f"{problems[0].message}{more}; list everything by `python -m monai_ext check ct_rate_multilabel`, or go on "
+            "without these volumes by `--on_bad_volume skip`",
+            problems[0].path,
+        )
+    for problem in problems:
+        logger.warning("left out: %s: %s", problem.path, problem.message)
+
+
+def _read_names(path: Path) -> set[str]:
+    """Volume names of a list with one path or name a line; none when there is no such file."""
+    if not path.is_file():
+        return set()
+    names = [Path(line.strip()).name for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return {name if name.endswith(SUFFIX) else f"{name}{SUFFIX}" for name in names}
+
+
+def _unique(files: Sequence[VolumeFile]) -> tuple[list[VolumeFile], list[Problem]]:
+    """Files whose name no other file has; several links to one file are one."""
+    first: dict[str, VolumeFile] = {}
+    twins: dict[str, Problem] = {}
+    for file in files:
+        other = first.setdefault(file.name, file)
+        if other.identity != file.identity:
+            twins[file.name] = Problem(file.path, f"has the name of {other.path}; remove one")
+    return [file for name, file in first.items() if name not in twins], list(twins.values())
+
+
+def _wrong(
+    file: VolumeFile, place: Place, labels: dict[str, tuple[int, ...]], metadata: dict[str, Metadata] | None
+) -> str:
+    name = parse_name(file.name)
+    if name is None:
+        return "is not named as CT-RATE's volumes are (train_1_a_1.nii.gz), so its patient isn't known"
+    if file.name not in labels:
+        return f"has no row (or no good one) in {place.labels}; it isn't known what it shows"
+    if metadata is not None and file.name not in metadata:
+        return f"has no row (or no good one) in {place.metadata}"
+    return ""
+
+
+def _volume(file: VolumeFile, split: str, labels: tuple[int, ...], metadata: Metadata | None) -> Volume:
+    name = parse_name(file.name)
+    return Volume(
+        name=file.name,
+        split=split,
+        patient=name.patient if name is not None else file.name,
+        labels=labels,
+        path=file.path,
+        rescale=metadata.rescale if metadata is not None else None,
+        spacing=metadata.spacing if metadata is not None else None,
+        stamp=file.stamp,
+    )

@@ -1,0 +1,110 @@
+"""What to predict: volumes or extracted slices, with labels where these are known."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from monai_ext.ct_rate.finding import SUFFIX, find_files
+from monai_ext.ct_rate.indexing import volumes
+from monai_ext.ct_rate.items import Items, slice_items, volume_items
+from monai_ext.ct_rate.metadata import Metadata, read_metadata
+from monai_ext.ct_rate.slice_table import extracted_slices, tables_of
+from monai_ext.ct_rate.volume import Volume, order
+from monai_ext.errors import DataError
+
+_SLICE = re.compile(r"(?P<volume>.+)_slice_(?P<index>\d+)\.npy")
+
+
+def inference_items(
+    inputs: str | Path | Sequence[str | Path],
+    classes: Sequence[str] | None = None,
+    neighbours: bool = False,
+    num_slices: int | None = None,
+    metadata: str | Path | None = None,
+) -> Items:
+    """Items of volumes (``.nii.gz``) or of slices (``.npy``) for `monai_ext.ct_rate.LoadChestCTd`, each file once.
+
+    Args:
+        inputs: CT-RATE's folder or one of extracted slices (labels kept); a volume, a slice, or a folder of either;
+            or a list of volumes and slices, but not of both.
+        classes, neighbours, num_slices: see `slice_items`.
+        metadata: a table with slope and intercept of the volumes; without one they hold Hounsfield units, or their
+            headers say how to get them.
+
+    Raises:
+        DataError: when nothing is found, two files have the same name, or volumes and slices are mixed.
+    """
+    if isinstance(inputs, str | Path):
+        root = Path(inputs)
+        labelled = any((folder / "multi_abnormality_labels").is_dir() for folder in (root, root / "dataset"))
+        if labelled and metadata is None:
+            return volume_items({"all": volumes(root).volumes}, classes)["all"]
+        if tables_of(root):
+            found = {"all": extracted_slices(root).volumes}
+            return slice_items(found, classes, neighbours, num_slices)["all"]
+        inputs = [root]
+    files = sorted({path for entry in inputs for path in _files(Path(entry))})
+    suffixes = {".npy" if path.endswith(".npy") else SUFFIX for path in files}
+    if not suffixes:
+        raise DataError(f"no volume ({SUFFIX}) and no slice (.npy) found in {[str(entry) for entry in inputs]}")
+    if len(suffixes) > 1:
+        raise DataError(f"holds volumes ({SUFFIX}) and slices (.npy); give only one kind", Path(files[0]).parent)
+    if suffixes == {".npy"}:
+        return slice_items({"all": _from_slices(files)}, classes, neighbours, num_slices)["all"]
+    listed, _ = read_metadata(metadata) if metadata is not None else ({}, [])
+    return volume_items({"all": _from_volumes(files, listed)}, classes)["all"]
+
+
+def _files(entry: Path) -> Iterable[str]:
+    if entry.is_file():
+        if not entry.name.endswith((SUFFIX, ".npy")):
+            raise DataError(f"is neither a volume ({SUFFIX}) nor a slice (.npy)", entry)
+        return [os.path.abspath(entry)]
+    if not entry.is_dir():
+        raise DataError("no such file or folder", entry)
+    slices = [os.path.abspath(path) for path in entry.rglob("*.npy") if not path.name.startswith(".")]
+    return [*slices, *(file.path for file in find_files(entry)[0])]
+
+
+def _from_volumes(files: Sequence[str], listed: dict[str, Metadata]) -> list[Volume]:
+    found: dict[str, Volume] = {}
+    for path in files:
+        name = os.path.basename(path)
+        if name in found:
+            raise DataError(f"has the name of {found[name].path}; rename one, or run them apart", path)
+        known = listed.get(name)
+        found[name] = Volume(
+            name=name,
+            split="",
+            patient=name,
+            path=path,
+            rescale=known.rescale if known is not None else None,
+            spacing=known.spacing if known is not None else None,
+            stamp=_stamp(path),
+        )
+    return sorted(found.values(), key=lambda volume: order(volume.name))
+
+
+def _from_slices(files: Sequence[str]) -> list[Volume]:
+    """Slices named ``<volume>_slice_<index>.npy`` belong together; any other is a volume by itself."""
+    groups: dict[str, dict[int, str]] = {}
+    for path in files:
+        name = os.path.basename(path)
+        match = _SLICE.fullmatch(name)
+        case, index = (match["volume"] + SUFFIX, int(match["index"])) if match else (name.removesuffix(".npy"), 0)
+        other = groups.setdefault(case, {}).setdefault(index, path)
+        if other != path:
+            raise DataError(f"is slice {index} of {case!r}, as is {other}; rename one, or run them apart", path)
+    found = [
+        Volume(case, "", case, stamp=_stamp(slices[min(slices)]), slices=tuple(sorted(slices.items())))
+        for case, slices in groups.items()
+    ]
+    return sorted(found, key=lambda volume: order(volume.name))
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,63 @@
+"""The slices that stand for a volume, as a network gets them: one function for extraction, training and inference."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate, pad
+
+from monai_ext.ct_rate.chest_ct import ChestCT
+from monai_ext.ct_rate.chest_range import chest_range
+from monai_ext.ct_rate.positions import slice_positions
+from monai_ext.errors import ConfigError
+
+
+def slice_images(
+    ct: ChestCT, num_slices: int = 12, size: int = 224, clahe: bool = False
+) -> tuple[list[int], np.ndarray]:
+    """Choose slices within the chest and bring them to a common size.
+
+    Args:
+        num_slices: see `slice_positions`.
+        size: pixels an edge; a slice that isn't square is padded with air first, so that proportions stay.
+        clahe: raise local contrast (contrast-limited adaptive histogram equalisation) afterwards.
+
+    Returns:
+        indices along Z, ascending; and float32 (slice, Y, X) from 0 to 1.
+
+    Raises:
+        ConfigError: for a size below 1.
+    """
+    if size < 1:
+        raise ConfigError(f"slice_images: size must be at least 1, got {size}")
+    positions = slice_positions(*chest_range(ct), num_slices)
+    images = np.stack([_resized(ct.windowed(z), size) for z in positions])
+    return positions, np.stack([_equalised(image) for image in images]) if clahe else images
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+    height, width = image.shape
+    edge = max(height, width)
+    top, left = (edge - height) // 2, (edge - width) // 2
+    square = pad(torch.from_numpy(image), (left, edge - width - left, top, edge - height - top))
+    # Without antialiasing a nodule of three pixels may fall between the samples.
+    small = interpolate(square[None, None], (size, size), mode="bilinear", antialias=True)
+    return small[0, 0].clamp(0, 1).numpy()
+
+
+def check_clahe(clahe: bool) -> None:
+    """Say before any volume is read when what ``clahe`` needs isn't there.
+
+    Raises:
+        ConfigError: without scikit-image.
+    """
+    if clahe and importlib.util.find_spec("skimage") is None:
+        raise ConfigError("clahe needs scikit-image; install it by `pip install 'monai-ext[clahe]'`")
+
+
+def _equalised(image: np.ndarray) -> np.ndarray:
+    from skimage.exposure import equalize_adapthist
+
+    return equalize_adapthist(image).astype(np.float32)

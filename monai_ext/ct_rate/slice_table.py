@@ -1,0 +1,125 @@
+"""The tables of extracted slices: one row a slice, with the labels of its volume."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_ext.ct_rate.indexing import VolumeIndex
+from monai_ext.ct_rate.labels import LABELS
+from monai_ext.ct_rate.volume import SPLITS, Volume, order, parse_name
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.io import read_csv, read_json, write_csv
+
+COLUMNS = (
+    *("slice_id", "volume_name", "slice_index", "relative_position", "file_path"),
+    *("slice_shape", "original_volume_shape", "split"),
+)
+SETTINGS = "extraction.json"
+
+
+def tables_of(output: Path) -> list[Path]:
+    """The tables that exist."""
+    tables = [output / "splits" / f"{split}_slices.csv" for split in SPLITS]
+    return [table for table in tables if table.is_file()]
+
+
+def write_tables(output: Path, done: Sequence[tuple[Volume, dict[str, Any]]]) -> None:
+    """Write ``splits/{train,valid}_slices.csv`` of volumes and the records of their slices; paths from ``output``."""
+    for split in SPLITS:
+        rows = [row for volume, record in done if volume.split == split for row in _rows(volume, record)]
+        file = output / "splits" / f"{split}_slices.csv"
+        if rows or file.is_file():
+            write_csv(file, rows, [*COLUMNS, *LABELS])
+
+
+def _rows(volume: Volume, record: dict[str, Any]) -> list[dict[str, Any]]:
+    size = record["made_from"]["size"]
+    labels = dict(zip(LABELS, volume.labels or (), strict=False))
+    return [
+        {
+            "slice_id": entry["file"].removesuffix(".npy"),
+            "volume_name": volume.name,
+            "slice_index": entry["index"],
+            "relative_position": entry["relative_position"],
+            "file_path": f"slices/{volume.split}/{entry['file']}",
+            "slice_shape": f"({size}, {size})",
+            "original_volume_shape": str(tuple(record["shape"])),
+            "split": volume.split,
+            **labels,
+        }
+        for entry in record["slices"]
+    ]
+
+
+def extracted_slices(
+    slices_dir: str | Path, num_slices: int | None = None, size: int | None = None, clahe: bool | None = None
+) -> VolumeIndex:
+    """The volumes of which slices were extracted; the volumes themselves needn't be there any more.
+
+    Args:
+        slices_dir: what `extract_slices` wrote to.
+        num_slices, size, clahe: settings that these slices must have been made with; None for any.
+
+    Raises:
+        ConfigError: for slices made with other settings.
+        DataError: for a table that is missing, damaged or contradicts itself.
+    """
+    root = Path(slices_dir)
+    tables = tables_of(root)
+    if not tables:
+        raise DataError(
+            "has no splits/train_slices.csv or splits/valid_slices.csv; make them by "
+            "`python -m monai_ext extract-slices --dataset_dir DIR --output DIR`",
+            slices_dir,
+        )
+    made = read_json(root / SETTINGS)
+    wanted = {"num_slices": num_slices, "size": size, "clahe": clahe}
+    others = {name: made.get(name) for name, value in wanted.items() if value is not None and made.get(name) != value}
+    if others:
+        given = ", ".join(f"{name}={wanted[name]}" for name in others)
+        had = ", ".join(f"{name}={value}" for name, value in others.items())
+        raise ConfigError(f"{slices_dir}: its slices were extracted with {had}, not {given}; extract them again")
+    found = [volume for table in tables for volume in _read_table(table, root)]
+    if not found:
+        raise DataError("lists no slices", tables[0])
+    return VolumeIndex(sorted(found, key=lambda volume: order(volume.name)), [])
+
+
+def _read_table(table: Path, root: Path) -> list[Volume]:
+    labels: dict[str, tuple[int, ...]] = {}
+    slices: dict[str, list[tuple[int, str]]] = {}
+    splits: dict[str, str] = {}
+    for row in read_csv(table, [*COLUMNS, *LABELS], unique="slice_id"):
+        name = row["volume_name"]
+        try:
+            values = tuple({"0": 0, "1": 1}[row[label]] for label in LABELS)
+            position = int(row["slice_index"])
+        except (KeyError, ValueError):
+            raise DataError(f"{row['slice_id']!r} has labels other than 0 and 1, or no slice_index", table) from None
+        if labels.setdefault(name, values) != values:
+            raise DataError(f"the slices of {name!r} have different labels", table)
+        splits[name] = row["split"]
+        slices.setdefault(name, []).append((position, str(root / row["file_path"])))
+    found = []
+    for name, members in slices.items():
+        parsed = parse_name(name)
+        if parsed is None or splits[name] not in SPLITS:
+            raise DataError(
+                f"{name!r} is not named as CT-RATE's volumes are, or its split isn't one of {SPLITS}", table
+            )
+        members.sort()
+        found.append(
+            Volume(name, splits[name], parsed.patient, labels[name], stamp=_stamp(members[0][1]), slices=tuple(members))
+        )
+    return found
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise DataError(f"is listed but can't be read ({error.strerror}); extract the slices again", path) from error
+    return status.st_size, status.st_mtime_ns

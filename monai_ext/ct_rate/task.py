@@ -1,0 +1,26 @@
+"""What the command line asks of CT-RATE."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from monai_ext.ct_rate.commands import extract_slices
+from monai_ext.task import Command
+
+BUNDLE = "ct_rate_multilabel"
+COMMANDS = {"extract-slices": Command(extract_slices)}
+
+
+def demo_data(output: Path, seed: int = 0, size: str = "small") -> Path:
+    """See `monai_ext.ct_rate.demo.make_demo`."""
+    from monai_ext.ct_rate.demo import make_demo
+
+    return make_demo(output, seed=seed, size=size)
+
+
+def check(dataset_dir: Path, workers: int | None = None, metadata: str = "required") -> list[Any]:
+    """See `monai_ext.ct_rate.checking.check`."""
+    from monai_ext.ct_rate.checking import check
+
+    return check(dataset_dir, workers=workers, metadata=metadata)

@@ -1,0 +1,134 @@
+"""What a network sees of a chest CT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_ext.ct_rate.indexing import VolumeIndex, volumes
+from monai_ext.ct_rate.inference import inference_items
+from monai_ext.ct_rate.items import Items, slice_items, volume_items
+from monai_ext.ct_rate.slice_table import extracted_slices
+from monai_ext.ct_rate.split import Splits
+from monai_ext.ct_rate.volume import Volume
+from monai_ext.errors import ConfigError
+
+ARCHITECTURES = ("slice", "volume", "densenet3d", "resnet3d")
+
+
+class View:
+    """Single slices, the slices of a volume together, or the whole volume; which one, the architecture says.
+
+    Args:
+        architecture: "slice", "volume" (its slices together), "densenet3d" or "resnet3d" (all of it).
+        in_channels: 3 for a slice with its neighbours, else 1.
+        num_slices: slices of a volume.
+        slice_size: pixels an edge of a slice.
+        clahe: whether local contrast is raised in slices.
+        volume_size: voxels of a whole volume along Z, Y, X.
+
+    Attributes:
+        whole: whether the network is 3-D.
+        neighbours: whether a slice has three channels.
+        slices_read: how many slices are read from a volume's file; None for all of it.
+        input_shape: of an item: (C, Y, X), (slice, C, Y, X) or (1, Z, Y, X).
+
+    Raises:
+        ConfigError: for an unknown architecture, or channels that it doesn't take.
+    """
+
+    def __init__(
+        self,
+        architecture: str = "volume",
+        in_channels: int = 1,
+        num_slices: int = 12,
+        slice_size: int = 224,
+        clahe: bool = False,
+        volume_size: Sequence[int] = (240, 480, 480),
+    ) -> None:
+        if architecture not in ARCHITECTURES:
+            raise ConfigError(f"--architecture {architecture}: must be one of {', '.join(ARCHITECTURES)}")
+        self.architecture = architecture
+        self.whole = architecture in ("densenet3d", "resnet3d")
+        if in_channels not in ((1,) if self.whole else (1, 3)):
+            allowed = "1" if self.whole else "1 or 3"
+            raise ConfigError(f"--in_channels {in_channels}: must be {allowed} for --architecture {architecture}")
+        if len(volume_size) != 3:
+            raise ConfigError(f"--volume_size {list(volume_size)}: must be three numbers, along Z, Y and X")
+        self.num_slices = num_slices
+        self.slice_size = slice_size
+        self.clahe = clahe
+        self.neighbours = in_channels == 3
+        self.slices_read = None if self.whole else num_slices
+        shapes = {
+            "slice": (in_channels, slice_size, slice_size),
+            "volume": (num_slices, in_channels, slice_size, slice_size),
+        }
+        self.input_shape = shapes.get(architecture, (1, *volume_size))
+
+    def index(self, slices_dir: str | Path | None = None, **settings: Any) -> VolumeIndex:
+        """The volumes, or those whose slices were extracted to ``slices_dir``, with these very settings.
+
+        Args:
+            slices_dir: see `extracted_slices`; None to read the volumes themselves.
+            settings: of `volumes`; not used with extracted slices.
+
+        Raises:
+            ConfigError: when this view can't be had from these data.
+            DataError: as `volumes` and `extracted_slices`.
+        """
+        if slices_dir is None:
+            if self.architecture == "slice":
+                raise ConfigError(
+                    "--architecture slice learns from extracted slices; make them by `python -m monai_ext "
+                    "extract-slices --dataset_dir DIR --output SLICES`, then pass `--slices_dir SLICES`"
+                )
+            return volumes(**settings)
+        self._refuse_slices()
+        return extracted_slices(slices_dir, self.num_slices, self.slice_size, self.clahe)
+
+    def items(
+        self, splits: Mapping[str, Sequence[Volume]], classes: Sequence[str] | None = None
+    ) -> Splits[dict[str, Any]]:
+        """Items of volumes that `index` found, part by part; see `slice_items` and `volume_items`."""
+        extracted = any(volume.slices for members in splits.values() for volume in members)
+        return (
+            slice_items(splits, classes, self.neighbours, self._together)
+            if extracted
+            else volume_items(splits, classes)
+        )
+
+    def inference_items(
+        self,
+        inputs: str | Path | Sequence[str | Path],
+        classes: Sequence[str] | None = None,
+        metadata: str | Path | None = None,
+    ) -> Items:
+        """What to predict; see `monai_ext.ct_rate.inference_items`.
+
+        Raises:
+            ConfigError: for slices where the network is 3-D.
+        """
+        items = inference_items(inputs, classes, self.neighbours, self._together, metadata)
+        if any(not str(item["image"]).endswith(".nii.gz") for item in items):
+            self._refuse_slices()
+        return items
+
+    @property
+    def _together(self) -> int | None:
+        return None if self.architecture == "slice" else self.num_slices
+
+    def _refuse_slices(self) -> None:
+        if self.whole:
+            raise ConfigError(f"--architecture {self.architecture} takes whole volumes, not slices")
+
+
+def levels(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What cases and parts are called in results: ``cases``, ``parts`` and ``part_columns``.
+
+    Items of slices are parts of volumes; items of volumes have no parts.
+    """
+    if items and "slice" in items[0]:
+        return {"cases": "volumes", "parts": "slices", "part_columns": ["slice"]}
+    return {"cases": None, "parts": None, "part_columns": []}

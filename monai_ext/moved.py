@@ -1,0 +1,99 @@
+"""Old names of modules and their contents, kept for one version with a warning."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+# A module, or all below a package.
+MODULES = {
+    "monai_ext.data.brats": "monai_ext.brats.data",
+    "monai_ext.data.nuclei": "monai_ext.nuclei",
+    "monai_ext.data.ct_rate": "monai_ext.ct_rate",
+    "monai_ext.data.surface": "monai_ext.surface",
+    "monai_ext.data.spine": "monai_ext.spine",
+    "monai_ext.demo.folder": "monai_ext.data.demo_folder",
+    "monai_ext.demo.brats": "monai_ext.brats.demo",
+    "monai_ext.demo.nuclei": "monai_ext.nuclei.demo",
+    "monai_ext.demo.ct_rate": "monai_ext.ct_rate.demo",
+    "monai_ext.demo.surface": "monai_ext.surface.demo",
+    "monai_ext.demo.spine": "monai_ext.spine.demo",
+    "monai_ext.inferers.cascade": "monai_ext.spine.cascade",
+    "monai_ext.engines.cascade_training": "monai_ext.spine.training",
+}
+# Package -> name -> the module it is in now.
+NAMES = {
+    "monai_ext.transforms": {
+        "LoadChestCTd": "monai_ext.ct_rate.transforms",
+        "LoadSliced": "monai_ext.spine.load_slice",
+    },
+    "monai_ext.handlers": {"SaveClassMap": "monai_ext.spine.class_map"},
+    "monai_ext.inferers": {
+        "CascadeBatch": "monai_ext.spine.cascade.batch",
+        "CascadeResult": "monai_ext.spine.cascade.result",
+        "CascadeStages": "monai_ext.spine.cascade.stages",
+        "SliceStage": "monai_ext.spine.cascade.stage",
+        "SpineCascade": "monai_ext.spine.cascade.cascade",
+        "Vote": "monai_ext.spine.series_vote",
+        "series_vote": "monai_ext.spine.series_vote",
+        "surface_predictor": "monai_ext.surface.predictor",
+    },
+    "monai_ext.reports": {
+        "overlay_figure": "monai_ext.spine.overlay",
+        "write_batch_report": "monai_ext.spine.report",
+    },
+}
+
+
+def moved_name(package: str, name: str) -> Any:
+    """What a package once gave under this name; for its ``__getattr__``.
+
+    Raises:
+        AttributeError: when it never did.
+    """
+    module = NAMES.get(package, {}).get(name)
+    if module is None:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    _warn(f"{package}.{name}", f"{module}.{name}", stacklevel=4)
+    return getattr(importlib.import_module(module), name)
+
+
+class MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds modules under their old names: the module of the new name itself, not a copy."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
+        new = _new_name(name)
+        if new is None or importlib.util.find_spec(new) is None:
+            return None
+        return importlib.util.spec_from_loader(name, self)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        new = _new_name(spec.name)
+        assert new is not None
+        _warn(spec.name, new, stacklevel=8)
+        module = importlib.import_module(new)
+        # The import system writes the old spec into the module that it gets; `exec_module` puts this one back.
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        spec = module.__spec__
+        if spec is not None and spec.loader is self:
+            module.__spec__ = spec.loader_state
+
+
+def _new_name(name: str) -> str | None:
+    for old, new in MODULES.items():
+        if name == old or name.startswith(f"{old}."):
+            return new + name.removeprefix(old)
+    return None
+
+
+def _warn(old: str, new: str, stacklevel: int) -> None:
+    warnings.warn(f"{old} is now {new}; the old name goes with the next version", DeprecationWarning, stacklevel)

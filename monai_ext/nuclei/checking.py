@@ -1,0 +1,109 @@
+"""Everything that is wrong with a dataset of nuclei, found before a run stumbles over the first of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from monai_ext.data.checks import Problem, run_checks
+from monai_ext.data.tiff_slices import SliceHeader, decode_slice, disagreement, list_slices, read_header
+from monai_ext.errors import DataError
+from monai_ext.nuclei.classes import UNCLASSIFIED, is_excluded
+from monai_ext.nuclei.samples import SampleFolder, find_samples, find_table
+from monai_ext.nuclei.scan import compare_names
+
+# five folds and a test part
+ENOUGH = 6
+
+
+def check(dataset_dir: str | Path, workers: int | None = None, class_csv: str | Path | None = None) -> list[Problem]:
+    """Read every header, decode every compressed slice, and list everything that is wrong.
+
+    An empty list is a clean bill. Masks are looked at where there are any; a sample without a mask among others with
+    one is a warning, and so is a class with too few samples for five folds and a test part.
+    """
+    problems = []
+    try:
+        table = find_table(dataset_dir, class_csv)
+    except DataError as error:
+        problems.append(Problem.of(error, dataset_dir))
+        table = None
+    if not Path(dataset_dir).is_dir():
+        return problems
+    try:
+        samples, found = find_samples(dataset_dir, table, labels_required=table is not None)
+    except DataError as error:
+        return [*problems, Problem.of(error, dataset_dir)]
+    masks = any((sample.folder / "mask").is_dir() for sample in samples)
+    problems += found
+    problems += run_checks(_check_sample, [{"sample": sample, "masks": masks} for sample in samples], workers)
+    return problems + _check_classes(dataset_dir, samples)
+
+
+def _check_sample(sample: SampleFolder, masks: bool) -> list[Problem]:
+    raw, mask = sample.folder / "raw", sample.folder / "mask"
+    problems, shape = _check_stack(raw)
+    if not mask.is_dir():
+        missing = Problem(str(mask), "is missing, but other samples have a mask", "warning")
+        return [*problems, missing] if masks else problems
+    more, mask_shape = _check_stack(mask)
+    problems += more
+    try:
+        compare_names(sample.folder, list_slices(raw), list_slices(mask))
+    except DataError as error:
+        if not {problem.path for problem in problems} & {str(raw), str(mask)}:  # an empty folder has been told
+            problems.append(Problem.of(error))
+        return problems
+    if shape is not None and mask_shape is not None and shape != mask_shape:
+        problems.append(Problem(str(mask), f"has slices of shape {mask_shape}, but raw has {shape}"))
+    return problems
+
+
+def _check_stack(folder: Path) -> tuple[list[Problem], tuple[int, int] | None]:
+    """Problems of every slice, and the shape of the first good one."""
+    try:
+        files = list_slices(folder)
+    except DataError as error:
+        return [Problem.of(error, folder)], None
+    problems: list[Problem] = []
+    first: SliceHeader | None = None
+    name = ""
+    for file in files:
+        path = folder / file.name
+        try:
+            header = read_header(path)
+            is_float = np.dtype(header.dtype).kind == "f"
+            if is_float or header.offset is None:
+                _, pixels = decode_slice(path)
+                if is_float and not np.isfinite(pixels).all():
+                    raise DataError("has pixels that are NaN or infinite", path)
+            if first is None:
+                first, name = header, file.name
+            if difference := disagreement(first, header, name):
+                raise DataError(difference, path)
+        except DataError as error:
+            problems.append(Problem.of(error, path))
+    return problems, first.shape if first is not None else None
+
+
+def _check_classes(dataset_dir: str | Path, samples: Sequence[SampleFolder]) -> list[Problem]:
+    counts = Counter(
+        (sample.class_id, sample.class_name)
+        for sample in samples
+        if sample.class_id is not None and not is_excluded(sample.class_id, sample.class_name, UNCLASSIFIED)
+    )
+    problems = [
+        Problem(
+            str(dataset_dir),
+            f"class {number} {name!r} has {count} samples, too few for five folds and a test part",
+            "warning",
+        )
+        for (number, name), count in sorted(counts.items())
+        if count < ENOUGH
+    ]
+    if len(counts) == 1:
+        problems.append(Problem(str(dataset_dir), "has samples of one class only; there is nothing to tell apart"))
+    return problems

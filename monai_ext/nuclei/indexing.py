@@ -1,0 +1,126 @@
+"""Which crops a dataset of nuclei has: found by file headers, kept in a CSV until the data or the settings change."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from monai_ext.data.checks import Problem, in_threads
+from monai_ext.data.crop_grid import triple
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.nuclei.index_file import read_index, write_index
+from monai_ext.nuclei.samples import find_samples, find_table
+from monai_ext.nuclei.scan import Nucleus, digest, list_sample, scan_sample
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1  # of the index file; a new one makes old files be ignored
+
+
+@dataclass(frozen=True)
+class NucleiIndex:
+    """The samples that can be used, in natural order of their ids, and what is wrong with those left out."""
+
+    samples: list[Nucleus]
+    problems: list[Problem]
+
+
+def index(
+    dataset_dir: str | Path,
+    crop_size: int | Sequence[int] = 80,
+    index_dir: str | Path | None = None,
+    class_csv: str | Path | None = None,
+    labels: str = "required",
+    use_mask: bool = False,
+    min_nucleus: float = 0.0,
+    on_bad_sample: str = "error",
+) -> NucleiIndex:
+    """Find samples, classes, dimensions and crops; no voxel is read, but the masks' for ``min_nucleus``.
+
+    Args:
+        dataset_dir: ``<sample id>/{raw,mask}/*.tif`` and a class CSV, or one sample.
+        crop_size: voxels, one number for all axes or (Z, Y, X); see `crop_grid`.
+        index_dir: where ``nuclei_<fingerprint>.csv`` keeps what was found, one row a crop; None: nowhere. The
+            fingerprint covers names, sizes and times of all files, classes and settings.
+        class_csv: ``sample_id,class_id,class_name``; default: the one such CSV in ``dataset_dir``.
+        labels: "required", or "optional" for inference.
+        use_mask: give items their mask, too.
+        min_nucleus: fraction (0 to 1) of a crop's voxels that must lie in the nucleus (mask not zero).
+        on_bad_sample: "error", or "skip" to leave out and report samples with a problem.
+
+    Raises:
+        ConfigError: for a setting that isn't one of these.
+        DataError: for the first problem, saying how many more there are; when no sample is left.
+    """
+    _check_choice("labels", labels, ("required", "optional"))
+    _check_choice("on_bad_sample", on_bad_sample, ("error", "skip"))
+    if not 0 <= min_nucleus <= 1:
+        raise ConfigError(f"index: min_nucleus must be a fraction from 0 to 1, got {min_nucleus}")
+    size = triple("crop_size", crop_size)
+    table = find_table(dataset_dir, class_csv, required=labels == "required")
+    found, problems = find_samples(dataset_dir, table, labels == "required")
+    with_masks, measure = use_mask or min_nucleus > 0, min_nucleus > 0
+    listed, bad = _split_results(in_threads(lambda sample: list_sample(sample, with_masks), found, "listing files"))
+    problems += bad
+
+    cache = None
+    if index_dir is not None:
+        content = [[str(one.sample.case), one.sample.class_id, one.sample.class_name, one.stamp] for one in listed]
+        cache = Path(index_dir) / f"nuclei_{digest([FORMAT, size, with_masks, measure, content])}.csv"
+    known = read_index(cache, listed, size) if cache is not None and cache.is_file() else {}
+    missing = [one for one in listed if one.sample.case not in known]
+    scanned, bad = _split_results(in_threads(lambda one: scan_sample(one, size, measure), missing, "reading headers"))
+    problems += bad
+    known |= {nucleus.case: nucleus for nucleus in scanned}
+    samples = [known[one.sample.case] for one in listed if one.sample.case in known]
+    if cache is not None and missing:
+        write_index(cache, samples, problems)
+
+    _report(problems, on_bad_sample)
+    samples = _drop_background(samples, min_nucleus, problems)
+    if not samples:
+        raise DataError(f"has no usable sample ({len(problems)} left out)", dataset_dir)
+    return NucleiIndex(samples if use_mask else [replace(sample, mask=None) for sample in samples], problems)
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"index: {name} must be one of {list(choices)}, got {value!r}")
+
+
+def _split_results(results: Sequence[Any]) -> tuple[list[Any], list[Problem]]:
+    good = [result for result in results if not isinstance(result, Problem)]
+    return good, [result for result in results if isinstance(result, Problem)]
+
+
+def _drop_background(samples: list[Nucleus], least: float, problems: list[Problem]) -> list[Nucleus]:
+    if least <= 0:
+        return samples
+    kept = []
+    for sample in samples:
+        chosen = [pair for pair in zip(sample.crops, sample.nucleus or (), strict=True) if pair[1] >= least]
+        if not chosen:
+            message = f"left out: no crop has {100 * least:g} % of its voxels in the nucleus"
+            problems.append(Problem(sample.image.folder, message, "warning"))
+            logger.warning("%s: %s", sample.image.folder, message)
+            continue
+        crops, fractions = zip(*chosen, strict=True)
+        kept.append(replace(sample, crops=crops, nucleus=fractions))
+    before, after = (sum(len(sample.crops) for sample in side) for side in (samples, kept))
+    logger.info("%d of %d crops have at least %g %% nucleus", after, before, 100 * least)
+    return kept
+
+
+def _report(problems: Sequence[Problem], on_bad_sample: str) -> None:
+    if problems and on_bad_sample == "error":
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise DataError(
+            f"{problems[0].message}{more}; list everything by `python -m monai_ext check nuclei_vgg3d`, or go on "
+            "without these by `--on_bad_sample skip`",
+            problems[0].path,
+        )
+    for problem in problems:
+        logger.warning("left out: %s: %s", problem.path, problem.message)

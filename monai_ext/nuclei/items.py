@@ -1,0 +1,25 @@
+"""Data items of nuclei: one a crop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monai_ext.nuclei.classes import ClassMap, label_of, warn_of_other_names
+from monai_ext.nuclei.indexing import NucleiIndex
+from monai_ext.nuclei.scan import Nucleus
+
+
+def inference_items(index: NucleiIndex, class_map: ClassMap) -> list[dict[str, Any]]:
+    """All crops of all samples; with a label where the sample's class is in the map."""
+    warn_of_other_names(index, class_map)
+    return [item for sample in index.samples for item in crops_of(sample, label_of(sample, class_map))]
+
+
+def crops_of(sample: Nucleus, label: int | None) -> list[dict[str, Any]]:
+    """The items of one nucleus."""
+    shared: dict[str, Any] = {"case": sample.case, "image": sample.image, "stamp": sample.stamp}
+    if sample.mask is not None:
+        shared["mask"] = sample.mask
+    if label is not None:
+        shared["label"] = label
+    return [{**shared, "crop_z": z, "crop_y": y, "crop_x": x} for z, y, x in sample.crops]

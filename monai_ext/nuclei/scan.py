@@ -1,0 +1,107 @@
+"""One nucleus on disk: its files, and what their headers say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_ext.data.checks import Problem
+from monai_ext.data.crop_grid import Position, crop_grid
+from monai_ext.data.tiff_slices import SliceFile, list_slices
+from monai_ext.data.tiff_stack import TiffStack
+from monai_ext.errors import DataError
+from monai_ext.nuclei.samples import SampleFolder
+
+
+@dataclass(frozen=True)
+class Nucleus:
+    """A sample: ``crops`` are first voxels (z, y, x), ``nucleus`` the fraction of each that lies in the nucleus (0 to
+    1, when it was asked for), ``stamp`` changes with the names, sizes and times of the files."""
+
+    case: str
+    class_id: int | None
+    class_name: str | None
+    image: TiffStack
+    mask: TiffStack | None
+    stamp: str
+    crops: tuple[Position, ...]
+    nucleus: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ListedSample:
+    """A sample whose files are known by name, size and time."""
+
+    sample: SampleFolder
+    raw: list[SliceFile]
+    mask: list[SliceFile] | None
+
+    @property
+    def stamp(self) -> str:
+        return digest([self.raw, self.mask])
+
+
+def list_sample(sample: SampleFolder, with_mask: bool) -> ListedSample | Problem:
+    """List the files of a sample, with those of its mask when they are needed."""
+    try:
+        raw = list_slices(sample.folder / "raw")
+        mask = list_slices(sample.folder / "mask") if with_mask else None
+        if mask is not None:
+            compare_names(sample.folder, raw, mask)
+    except DataError as error:
+        return Problem.of(error, sample.folder)
+    return ListedSample(sample, raw, mask)
+
+
+def compare_names(folder: Path, raw: Sequence[SliceFile], mask: Sequence[SliceFile]) -> None:
+    """Refuse a mask whose files aren't called like those of the image.
+
+    Raises:
+        DataError: naming the first file that is missing on one side.
+    """
+    names = {"raw": [file.name for file in raw], "mask": [file.name for file in mask]}
+    for here, there in (("mask", "raw"), ("raw", "mask")):
+        missing = sorted(set(names[there]) - set(names[here]))
+        if missing:
+            more = f" (and {len(missing) - 1} more slices)" if len(missing) > 1 else ""
+            raise DataError(f"is missing{more}; {there}/{missing[0]} has no counterpart", folder / here / missing[0])
+
+
+def scan_sample(listed: ListedSample, crop_size: Position, measure: bool) -> Nucleus | Problem:
+    """Read the headers of a sample and lay the crops; to ``measure``, read its mask, too."""
+    folder, sample = listed.sample.folder, listed.sample
+    try:
+        image = TiffStack.scan(folder / "raw", listed.raw)
+        mask = TiffStack.scan(folder / "mask", listed.mask) if listed.mask is not None else None
+        if mask is not None and mask.shape != image.shape:
+            raise DataError(f"has shape {mask.shape}, but raw has {image.shape}", mask.folder)
+        crops = tuple(crop_grid(image.shape, crop_size))
+        nucleus = nucleus_fractions(mask, crops, crop_size) if measure and mask is not None else None
+    except DataError as error:
+        return Problem.of(error, folder)
+    return Nucleus(sample.case, sample.class_id, sample.class_name, image, mask, listed.stamp, crops, nucleus)
+
+
+def nucleus_fractions(mask: TiffStack, crops: Sequence[Position], crop_size: Position) -> tuple[float, ...]:
+    """Fraction of each crop's voxels (padding included) where the mask isn't zero; every slice is read once."""
+    counts = dict.fromkeys(crops, 0)
+    for z, group in groupby(crops, key=lambda crop: crop[0]):
+        row = list(group)
+        for plane in range(z, min(z + crop_size[0], mask.shape[0])):
+            inside = mask.read_slice(plane) != 0
+            for crop in row:
+                _, y, x = crop
+                counts[crop] += int(inside[y : y + crop_size[1], x : x + crop_size[2]].sum())
+    return tuple(counts[crop] / float(np.prod(crop_size)) for crop in crops)
+
+
+def digest(content: Any) -> str:
+    """A short fingerprint of lists, numbers and text."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

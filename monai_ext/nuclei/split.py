@@ -1,0 +1,105 @@
+"""Training, validation and test parts of the nuclei of a dataset."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from monai_ext.data.splits import grouped_stratified_folds
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.nuclei.classes import ClassMap, class_names, label_of, warn_of_other_names
+from monai_ext.nuclei.indexing import NucleiIndex
+from monai_ext.nuclei.items import crops_of
+
+MORE_DATA = "use fewer num_folds, more sample_percent, less test_fraction, or put the class into excluded_classes"
+
+
+class Splits(dict[str, list[dict[str, Any]]]):
+    """Name of a part ("train", "val", and "test" where there is one) → items; an unknown part is a `ConfigError`."""
+
+    def __missing__(self, section: str) -> NoReturn:
+        raise ConfigError(f"--section {section}: there is no such part of the data; there are {', '.join(self)}")
+
+
+def splits(
+    index: NucleiIndex,
+    class_map: ClassMap,
+    fold: int = 1,
+    num_folds: int = 5,
+    test_fraction: float = 0.15,
+    seed: int = 42,
+    sample_percent: float = 100.0,
+) -> Splits:
+    """Split by nucleus, stratified by class; the crops of each part in natural order of the sample ids.
+
+    First the test part is set aside, then the rest is cut into folds: "val" is fold ``fold``, "train" all others. The
+    same samples give the same split, in whatever order they come; samples whose class isn't in the map take no part.
+
+    Args:
+        fold: from 1 to ``num_folds``.
+        test_fraction: of the nuclei, 0 for no test part. It is the same for all folds.
+        sample_percent: share of the nuclei of each class to use at all, at least one; drawn by ``seed``.
+
+    Raises:
+        ConfigError: for an argument out of range.
+        DataError: for a class with too few samples.
+    """
+    if isinstance(fold, bool) or not isinstance(fold, int) or not 1 <= fold <= num_folds:
+        raise ConfigError(f"splits: fold must be an integer from 1 to {num_folds}, got {fold!r}")
+    if not 0 <= test_fraction < 1 or not 0 < sample_percent <= 100:
+        raise ConfigError(
+            "splits: test_fraction must be from 0 to below 1 and sample_percent above 0 and at most 100, "
+            f"got {test_fraction} and {sample_percent}"
+        )
+    warn_of_other_names(index, class_map)
+    labels = {sample.case: label for sample in index.samples if (label := label_of(sample, class_map)) is not None}
+    chosen = _draw(labels, sample_percent, seed)
+    names = class_names(class_map)
+    if test_fraction > 0:
+        _require(chosen, labels, names, num_folds + 1, f"a test part and {num_folds} folds")
+    rest, test = _set_aside(chosen, labels, test_fraction, seed)
+    _require(rest, labels, names, num_folds, f"{num_folds} folds of what is not test part")
+    train, val = grouped_stratified_folds(rest, [labels[case] for case in rest], num_folds, seed)[fold - 1]
+    parts = {"train": {rest[i] for i in train}, "val": {rest[i] for i in val}, **({"test": set(test)} if test else {})}
+    found = Splits()
+    for part, cases in parts.items():
+        members = [sample for sample in index.samples if sample.case in cases]
+        found[part] = [item for sample in members for item in crops_of(sample, labels[sample.case])]
+    return found
+
+
+def _draw(labels: dict[str, int], percent: float, seed: int) -> list[str]:
+    """The cases to use, sorted; a larger share contains a smaller one."""
+    members: dict[int, list[str]] = defaultdict(list)
+    for case in sorted(labels):
+        members[labels[case]].append(case)
+    drawn = []
+    for label, cases in sorted(members.items()):
+        order = np.random.default_rng([seed, label]).permutation(len(cases))
+        count = max(1, round(len(cases) * percent / 100))
+        drawn += [cases[i] for i in order[:count]]
+    return sorted(drawn)
+
+
+def _require(cases: Sequence[str], labels: dict[str, int], names: Sequence[str], least: int, purpose: str) -> None:
+    counts = Counter(labels[case] for case in cases)
+    for label, name in enumerate(names):
+        if counts[label] < least:
+            raise DataError(f"splits: class {name!r} has {counts[label]} samples, too few for {purpose}; {MORE_DATA}")
+
+
+def _set_aside(cases: list[str], labels: dict[str, int], fraction: float, seed: int) -> tuple[list[str], list[str]]:
+    from sklearn.model_selection import train_test_split
+
+    if fraction == 0:
+        return cases, []
+    try:
+        rest, test = train_test_split(
+            cases, test_size=fraction, random_state=seed, stratify=[labels[case] for case in cases]
+        )
+    except ValueError as error:
+        raise DataError(f"splits: {fraction:g} of {len(cases)} samples is no test part: {error}") from error
+    return sorted(rest), sorted(test)

@@ -1,0 +1,177 @@
+"""All series of a folder through the cascade, and the report of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import monai_ext
+from monai_ext.data.checks import Problem
+from monai_ext.errors import ConfigError, DataError, IncompleteError
+from monai_ext.io import read_json, write_json
+from monai_ext.spine import Series
+from monai_ext.spine.cascade.cascade import SpineCascade
+from monai_ext.spine.cascade.output import CascadeOutput, prune
+from monai_ext.spine.cascade.record import ADMITTED, BROKEN, REFUSED, SeriesRecord, patient_summary
+
+logger = logging.getLogger("monai_ext")
+
+BUNDLE = "spinal_cord_cascade"
+REPORT = "report.json"
+
+
+class CascadeBatch:
+    """Predicts all series of a folder, one after the other; one that is refused or broken doesn't stop the others.
+
+    ``<output_dir>/<patient>/<series>`` holds what is known of a series (see `CascadeOutput`), and beside it
+    ``summary.json`` the lesions of the patient; ``report.json`` and ``report.html`` tell of all of them. A folder
+    belongs to one ``dataset_dir``: a second run replaces everything in it.
+
+    Args:
+        cascade: what predicts; its stages are loaded before any series is read.
+        series: what to predict (see `monai_ext.spine.inference_series`).
+        problems: what is wrong with other files of the folder; they stand in the report.
+        dataset_dir: where they come from.
+        output_dir: made if need be.
+        previews, intermediate, dicom_seg: see `CascadeOutput`.
+    """
+
+    def __init__(
+        self,
+        cascade: SpineCascade,
+        series: Sequence[Series],
+        problems: Sequence[Problem],
+        dataset_dir: str | Path,
+        output_dir: str | Path,
+        previews: bool = True,
+        intermediate: bool = False,
+        dicom_seg: bool = True,
+    ) -> None:
+        self.cascade = cascade
+        self.series = series
+        self.problems = problems
+        self.dataset_dir = Path(dataset_dir).absolute()
+        self.output_dir = Path(output_dir).absolute()
+        self.output = CascadeOutput(self.output_dir, previews, intermediate, dicom_seg)
+
+    def run(self) -> dict[str, Any]:
+        """Predict, and write the report.
+
+        Returns:
+            What stands in ``report.json``.
+
+        Raises:
+            ConfigError: before anything is read, for an output folder with other things in it.
+            WeightsError: before anything is read, when a stage can't be loaded.
+            WriteError: when a result can't be written.
+            IncompleteError: at the end, when a series was refused, or a file or series is broken.
+        """
+        self._check_folder()
+        stages = self.cascade.stages
+        report: dict[str, Any] = {
+            "bundle": BUNDLE,
+            "version": monai_ext.__version__,
+            "note": "Not for clinical use.",
+            "dataset_dir": str(self.dataset_dir),
+            "started": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+            "status": "running",
+            "settings": self.cascade.settings(),
+            "stages": {name: stage.source for name, stage in stages.items()},
+        }
+        write_json(self.output_dir / REPORT, report)
+        # MONAI's Dataset has a length and items, but says nothing of being iterable.
+        records = [self._predict(self.series[number]) for number in range(len(self.series))]
+        for patient in dict.fromkeys(record.patient for record in records):
+            own = [record for record in records if record.patient == patient]
+            write_json(self.output_dir / patient / "summary.json", patient_summary(patient, own))
+        for folder in prune(self.output_dir, {self.output_dir / record.name for record in records}):
+            logger.info("%s: of an earlier run, removed", folder.relative_to(self.output_dir))
+        report |= self._outcome(records)
+        write_json(self.output_dir / REPORT, report)
+        self._write_html(report)
+        self._complain(report)
+        return report
+
+    def _predict(self, series: Series) -> SeriesRecord:
+        start = time.perf_counter()
+        try:
+            image = series.read()
+            result = self.cascade(image)
+        except DataError as error:
+            record = SeriesRecord.broken(series, self._relative(error, series))
+            record.seconds = round(time.perf_counter() - start, 3)
+            self.output.write(record, series)
+        else:
+            record = SeriesRecord.of(series, image, result)
+            record.seconds = round(time.perf_counter() - start, 3)
+            self.output.write(record, series, image, result)
+        found = f"{len(record.lesions)} lesions" if record.status == ADMITTED else record.reason
+        logger.info("%s: %s: %s (%.1f s)", record.name, record.status, found, record.seconds)
+        for note in record.notes:
+            logger.warning("%s: %s", record.name, note)
+        return record
+
+    def _outcome(self, records: Sequence[SeriesRecord]) -> dict[str, Any]:
+        return {
+            "status": "finished",
+            "finished": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+            "counts": {
+                "series": len(records),
+                **{s: sum(r.status == s for r in records) for s in (ADMITTED, REFUSED, BROKEN)},
+                "problems": len(self.problems),
+            },
+            "series": [
+                {"patient": record.patient, **record.summary(), "seconds": record.seconds} for record in records
+            ],
+            "problems": [asdict(problem) | {"path": self._shown(problem.path)} for problem in self.problems],
+        }
+
+    def _complain(self, report: dict[str, Any]) -> None:
+        counts = report["counts"]
+        wrong = {
+            "refused": counts[REFUSED],
+            "broken": counts[BROKEN],
+            "other files with problems": counts["problems"],
+            "without DICOM segmentation": sum("notes" in one for one in report["series"]),
+        }
+        if any(wrong.values()):
+            found = ", ".join(f"{count} {what}" for what, count in wrong.items() if count)
+            raise IncompleteError(
+                f"{counts[ADMITTED]} of {counts['series']} series admitted, {found}; "
+                f"{self.output_dir / 'report.html'} tells why"
+            )
+
+    def _write_html(self, report: dict[str, Any]) -> None:
+        from monai_ext.spine.report import write_batch_report
+
+        write_batch_report(self.output_dir, report)
+
+    def _check_folder(self) -> None:
+        if self.output_dir.is_relative_to(self.dataset_dir):
+            raise ConfigError(
+                f"--output_dir {self.output_dir}: lies in dataset_dir, so that results would be taken for series; give "
+                "a folder outside it"
+            )
+        report = self.output_dir / REPORT
+        if report.is_file():
+            earlier = read_json(report)
+            if not isinstance(earlier, dict) or earlier.get("dataset_dir") != str(self.dataset_dir):
+                raise ConfigError(
+                    f"--output_dir {self.output_dir}: holds results of another dataset_dir; give another folder"
+                )
+        elif self.output_dir.exists() and (not self.output_dir.is_dir() or any(self.output_dir.iterdir())):
+            raise ConfigError(f"--output_dir {self.output_dir}: holds other files; give a new or an empty folder")
+
+    def _relative(self, error: DataError, series: Series) -> str:
+        """The message with its file as it lies in the dataset."""
+        problem = Problem.of(error, series.files[0].parent if error.path is None else "")
+        return f"{self._shown(problem.path)}: {problem.message}"
+
+    def _shown(self, path: str) -> str:
+        where = Path(path)
+        return str(where.relative_to(self.dataset_dir)) if where.is_relative_to(self.dataset_dir) else path

@@ -1,0 +1,120 @@
+"""Everything that is wrong with series and training folders, found before a run stumbles over the first of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_ext.data.checks import Problem, run_checks
+from monai_ext.errors import DataError
+from monai_ext.spine.class_folders import class_items
+from monai_ext.spine.image_mask import image_mask_items
+from monai_ext.spine.series import Series, find_series
+from monai_ext.spine.slices import read_slice
+
+CLASS_STAGES = ("foundation", "anatomy", "location_view", "sequence")
+MASK_STAGES = ("cord", "lesion")
+SERIES = "series"
+# five folds
+ENOUGH = 5
+
+HOW_TO_GET = (
+    "give a folder of series, or one with training folders "
+    f"({', '.join((*CLASS_STAGES, *MASK_STAGES))}); to try things out, make demo data with "
+    "`python -m monai_ext demo-data spinal_cord_cascade --output DIR` and pass `--dataset_dir DIR`"
+)
+
+
+def check(dataset_dir: str | Path, workers: int | None = None) -> list[Problem]:
+    """Open every file and list everything that is wrong; an empty list is a clean bill.
+
+    Training folders are looked at under the names of their stages, series in ``series`` below ``dataset_dir``; a folder
+    with none of these is taken for series itself. Too few patients of a class for five folds are a warning.
+    """
+    root = Path(dataset_dir)
+    if not root.is_dir():
+        return [Problem(str(dataset_dir), f"is not a folder; {HOW_TO_GET}")]
+    problems: list[Problem] = []
+    for stage in CLASS_STAGES:
+        if (root / stage).is_dir():
+            problems += _check_classes(root / stage, workers)
+    for stage in MASK_STAGES:
+        if (root / stage).is_dir():
+            problems += _check_masks(root / stage, workers)
+    if (root / SERIES).is_dir():
+        problems += _check_series(root / SERIES, workers)
+    elif not any((root / stage).is_dir() for stage in (*CLASS_STAGES, *MASK_STAGES)):
+        problems += _check_series(root, workers)
+    return problems
+
+
+def _check_series(folder: Path, workers: int | None) -> list[Problem]:
+    series, problems = find_series(folder)
+    if not series and not problems:
+        return [Problem(str(folder), f"holds no series; {HOW_TO_GET}")]
+    return problems + run_checks(_check_one_series, [{"series": one} for one in series], workers)
+
+
+def _check_one_series(series: Series) -> list[Problem]:
+    where = series.files[0]
+    try:
+        voxels = series.read().voxels
+    except DataError as error:
+        return [Problem.of(error, where)]
+    return _check_values(voxels, where if series.kind == "nifti" else where.parent)
+
+
+def _check_classes(folder: Path, workers: int | None) -> list[Problem]:
+    try:
+        items = class_items(folder)
+    except DataError as error:
+        return [Problem.of(error, folder)]
+    patients: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        patients[item["case"].partition("/")[0]].add(item["patient"])
+    few = [
+        Problem(str(folder / name), f"has slices of {len(found)} patients, too few for {ENOUGH} folds", "warning")
+        for name, found in patients.items()
+        if len(found) < ENOUGH
+    ]
+    return few + run_checks(_check_image, [{"path": item["image"]} for item in items], workers)
+
+
+def _check_image(path: str) -> list[Problem]:
+    try:
+        return _check_values(read_slice(path), Path(path))
+    except DataError as error:
+        return [Problem.of(error, path)]
+
+
+def _check_masks(folder: Path, workers: int | None) -> list[Problem]:
+    try:
+        items = image_mask_items(folder)
+    except DataError as error:
+        return [Problem.of(error, folder)]
+    problems = run_checks(_check_pair, [{"item": item} for item in items], workers)
+    if not problems and not any(read_slice(item["mask"]).any() for item in items):
+        problems.append(Problem(str(folder / "masks"), "has nothing but zeros; there is nothing to learn"))
+    return problems
+
+
+def _check_pair(item: dict[str, Any]) -> list[Problem]:
+    try:
+        image, mask = read_slice(item["image"]), read_slice(item["mask"])
+    except DataError as error:
+        return [Problem.of(error)]
+    if image.shape != mask.shape:
+        return [Problem(item["mask"], f"has {mask.shape} pixels, but its image has {image.shape}")]
+    return _check_values(image, Path(item["image"]))
+
+
+def _check_values(values: np.ndarray, where: Path) -> list[Problem]:
+    bad = values.size - int(np.isfinite(values).sum())
+    if bad:
+        return [Problem(str(where), f"{bad} of {values.size} values are NaN or infinite")]
+    if values.min() == values.max():
+        return [Problem(str(where), f"has the value {values.flat[0]:g} everywhere; there is no image")]
+    return []

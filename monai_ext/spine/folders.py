@@ -1,0 +1,66 @@
+"""What training folders share: their slices, the patient of each, and parts without common patients."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_ext.data.splits import grouped_stratified_folds
+from monai_ext.data.tiff_slices import natural_key
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.spine.slices import SLICE_SUFFIXES
+
+
+def visible_files(folder: str | Path) -> list[Path]:
+    """Absolute paths of all files below a folder, but hidden ones, in natural order.
+
+    Raises:
+        DataError: when there is no such folder.
+    """
+    root = Path(os.path.abspath(folder))
+    if not root.is_dir():
+        raise DataError("is not a folder", folder)
+    found = []
+    for place, folders, names in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(found, key=lambda path: [natural_key(part) for part in path.relative_to(root).parts])
+
+
+def slice_files(folder: str | Path) -> list[Path]:
+    """The PNG, JPEG and TIFF files among `visible_files`."""
+    return [path for path in visible_files(folder) if path.suffix.lower() in SLICE_SUFFIXES]
+
+
+def patient_of(relative: Path) -> str:
+    """The first folder of a path below its class (or ``images``); of a file there, its name up to the first "_"."""
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem.partition("_")[0]
+
+
+def stamp_of(*files: Path) -> list[list[int]]:
+    """[[size in bytes, modification time in ns], ...]."""
+    return [[status.st_size, status.st_mtime_ns] for status in map(os.stat, files)]
+
+
+def split_by_patient(
+    items: Sequence[Mapping[str, Any]], fold: int = 1, num_folds: int = 5, seed: int = 420
+) -> dict[str, list[dict[str, Any]]]:
+    """``{"train": items, "val": items}`` of one fold, with about equal class shares and no patient on both sides.
+
+    Args:
+        items: with ``patient``, and ``label`` where there are classes.
+        fold: from 1 to ``num_folds``.
+
+    Raises:
+        ConfigError: for a fold out of range.
+        DataError: when a class has fewer patients than there are folds.
+    """
+    if isinstance(fold, bool) or not isinstance(fold, int) or not 1 <= fold <= num_folds:
+        raise ConfigError(f"split_by_patient: fold must be an integer from 1 to {num_folds}, got {fold!r}")
+    groups = [item["patient"] for item in items]
+    folds = grouped_stratified_folds(groups, [item.get("label", 0) for item in items], num_folds, seed)
+    return {
+        part: [dict(items[i]) for i in chosen] for part, chosen in zip(("train", "val"), folds[fold - 1], strict=True)
+    }

@@ -1,0 +1,44 @@
+"""Training folders of several classifiers that share one network: items of all, classes by ``<stage>/<class>``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_ext.heads import head_class_names, heads_of
+from monai_ext.spine.class_folders import class_items, class_names
+
+SHARING = ("anatomy", "location_view", "sequence")
+
+
+def shared_classes(folder: str | Path, stages: Sequence[str] = SHARING) -> list[str]:
+    """``<stage>/<class>`` of all stages, in their order and that of `class_names`.
+
+    Args:
+        folder: of the stages' folders.
+        stages: their names.
+
+    Raises:
+        DataError: when a stage has no folder, or fewer than two classes in it.
+    """
+    return [f"{stage}/{name}" for stage in stages for name in class_names(Path(folder) / stage)]
+
+
+def shared_items(folder: str | Path, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """The slices of all stages that ``classes`` names; ``case`` begins with the stage, ``label`` counts through.
+
+    Args:
+        folder: of the stages' folders.
+        classes: see `shared_classes`.
+
+    Raises:
+        ConfigError: for a class without a stage.
+        DataError: see `class_items`.
+    """
+    names = head_class_names(classes)
+    return [
+        {**item, "case": f"{stage}/{item['case']}", "label": positions.start + item["label"]}
+        for stage, positions in heads_of(classes).items()
+        for item in class_items(Path(folder) / stage, names[stage])
+    ]

@@ -1,0 +1,27 @@
+"""What to predict: the series of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai_ext.data.checks import Problem
+from monai_ext.errors import DataError
+from monai_ext.spine.checking import HOW_TO_GET, SERIES
+from monai_ext.spine.series import Series, find_series
+
+
+def inference_series(dataset_dir: str | Path) -> tuple[list[Series], list[Problem]]:
+    """Series below ``dataset_dir``, and what is wrong with the others (see `find_series`).
+
+    As in `check`, a folder with a sub-folder ``series`` has them there; the rest of it is for training.
+
+    Raises:
+        DataError: when there is no such folder, or nothing in it.
+    """
+    root = Path(dataset_dir)
+    if not root.is_dir():
+        raise DataError(f"is not a folder; {HOW_TO_GET}", dataset_dir)
+    series, problems = find_series(root / SERIES if (root / SERIES).is_dir() else root)
+    if not series and not problems:
+        raise DataError(f"holds no series; {HOW_TO_GET}", dataset_dir)
+    return series, problems

@@ -1,0 +1,46 @@
+"""Loading slices as channel-first images, with errors that name the file."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import ensure_tuple
+
+from monai_ext.errors import DataError
+from monai_ext.spine.slices import read_slice
+
+
+class LoadSliced(MapTransform):
+    """Read PNG, JPEG or TIFF files as grey images (1, Y, X), float32, rows and columns as on the screen.
+
+    MONAI's ``LoadImaged`` gives them transposed, and the three channels of a colour file.
+
+    Args:
+        keys: paths, replaced by images with the path as ``filename_or_obj`` in their meta data.
+        mask_keys: those of ``keys`` that are masks: 1 where the file is > 0, else 0.
+        allow_missing_keys: keys that an item lacks are left out.
+
+    Raises:
+        DataError: naming the file that can't be read, or a mask of another shape than the first image of its item.
+    """
+
+    def __init__(self, keys: KeysCollection, mask_keys: KeysCollection = (), allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.mask_keys = ensure_tuple(mask_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        first: tuple[int, ...] | None = None
+        for key in self.key_iterator(result):
+            path = result[key]
+            image = read_slice(path)
+            if first is not None and image.shape != first:
+                raise DataError(f"has {image.shape} pixels, but the image of its item has {first}", path)
+            first = image.shape
+            image = (image > 0).astype(image.dtype) if key in self.mask_keys else image
+            result[key] = MetaTensor(image[None], meta={"filename_or_obj": str(path)})
+        return result

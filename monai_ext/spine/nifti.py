@@ -1,0 +1,49 @@
+"""A NIfTI volume as a series of slices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import voxel_sizes
+
+from monai_ext.data.volumes import read_volume
+from monai_ext.errors import DataError
+from monai_ext.spine.image import SeriesImage
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+# Fields that say where the voxels lie; all others may tell whose they are.
+_PLACE = (
+    *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("srow_x", "srow_y", "srow_z", "xyzt_units", "dim_info"),
+)
+# how much farther apart slices are than pixels
+_THICK = 1.2
+
+
+def read_nifti(path: Path) -> SeriesImage:
+    """Read a volume; see `slice_axis_of` for which of its axes the slices are taken along.
+
+    Raises:
+        DataError: naming the file that is damaged, not 3-D, or has an affine that can't be inverted.
+    """
+    volume = read_volume(path)
+    affine = np.asarray(volume.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise DataError("has an affine that can't be inverted; repair its header, or convert it again", path)
+    header = {name: volume.meta[name] for name in _PLACE} | {"pixdim": volume.meta["original_pixdim"]}
+    axis = slice_axis_of(affine, int(volume.meta["dim_info"]))
+    return SeriesImage(np.asarray(volume[0], dtype=np.float32), affine, axis, header=header)
+
+
+def slice_axis_of(affine: np.ndarray, dim_info: int = 0) -> int:
+    """The axis that the header names, else the one with the largest steps, else (equal steps) the one nearest to
+    left-right: sagittal slices are what is looked for."""
+    if named := dim_info >> 4 & 3:
+        return named - 1
+    sizes = voxel_sizes(affine)
+    thickest = int(np.argmax(sizes))
+    if sizes[thickest] > _THICK * np.sort(sizes)[1]:
+        return thickest
+    return int(np.argmin(nib.orientations.io_orientation(affine)[:, 0]))

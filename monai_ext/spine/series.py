@@ -1,0 +1,152 @@
+"""All series of a folder: DICOM, NIfTI, or slices as PNG, JPEG or TIFF."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from monai_ext.data.checks import Problem
+from monai_ext.data.tiff_slices import natural_key
+from monai_ext.data.volumes import volume_stem
+from monai_ext.errors import DataError
+from monai_ext.spine.dicom import DicomSlice, is_dicom, read_dicom, read_header, sort_slices
+from monai_ext.spine.folders import visible_files
+from monai_ext.spine.image import SeriesImage
+from monai_ext.spine.nifti import NIFTI_SUFFIXES, read_nifti
+from monai_ext.spine.slices import SLICE_SUFFIXES, read_slices
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series of a patient.
+
+    Attributes:
+        patient: from the folder; of DICOM files without one, or of several patients in one, a number
+            ("patient_001"), never what the header says.
+        series: from the folder or the file; unique within the patient.
+        kind: ``"dicom"``, ``"nifti"`` or ``"slices"``.
+        files: absolute paths in the order of the slices; one of NIfTI.
+    """
+
+    patient: str
+    series: str
+    kind: str
+    files: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """``<patient>/<series>``, unique in a folder."""
+        return f"{self.patient}/{self.series}"
+
+    def read(self) -> SeriesImage:
+        """Voxels and geometry.
+
+        Raises:
+            DataError: naming a file that can't be read or doesn't fit the others.
+        """
+        if self.kind == "dicom":
+            return read_dicom(self.files)
+        return read_nifti(self.files[0]) if self.kind == "nifti" else read_slices(self.files)
+
+
+def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
+    """All series below ``folder`` in natural order of their names, and what is wrong with the others.
+
+    Layouts: ``<patient>/<series>/...``, ``<patient>/...`` or everything flat. DICOM files are grouped by
+    SeriesInstanceUID, whatever they are called and wherever they lie in the patient's folder; each NIfTI file is a
+    series; so are the PNG, JPEG and TIFF files of one folder (flat: those that differ in the number at their end only).
+    Only headers of DICOM files are opened.
+
+    Raises:
+        DataError: when there is no such folder.
+    """
+    root = Path(os.path.abspath(folder))
+    dicom: list[DicomSlice] = []
+    volumes: list[Path] = []
+    slices: list[Path] = []
+    problems: list[Problem] = []
+    for path in visible_files(root):
+        if path.name.endswith(NIFTI_SUFFIXES):
+            volumes.append(path)
+        elif path.suffix.lower() in SLICE_SUFFIXES:
+            slices.append(path)
+        elif is_dicom(path):
+            try:
+                header = read_header(path)
+            except DataError as error:
+                problems.append(Problem.of(error, path))
+                continue
+            if header is not None:
+                dicom.append(header)
+    found = [*_nifti_series(root, volumes), *_slice_series(root, slices), *_dicom_series(root, dicom, problems)]
+    return sorted(_numbered(found), key=lambda one: natural_key(one.name)), problems
+
+
+def _nifti_series(root: Path, volumes: Sequence[Path]) -> list[Series]:
+    """A volume alone in the folder of a series is called as the folder, others as their files."""
+    counts = Counter(path.parent for path in volumes)
+    found = []
+    for path in volumes:
+        folders = path.relative_to(root).parts[:-1]
+        stem = volume_stem(path) or "volume"
+        name = folders[1:] if len(folders) > 1 and counts[path.parent] == 1 else (*folders[1:], stem)
+        found.append(Series(folders[0] if folders else stem, _joined(name), "nifti", (path,)))
+    return found
+
+
+def _slice_series(root: Path, files: Sequence[Path]) -> list[Series]:
+    groups: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+    for path in files:
+        prefix = path.stem.rstrip("0123456789").rstrip("_- .") or "slices"
+        groups[path.relative_to(root).parts[:-1] or (prefix,)].append(path)
+    return [
+        Series(parts[0], _joined(parts[1:] or parts), "slices", tuple(members)) for parts, members in groups.items()
+    ]
+
+
+def _dicom_series(root: Path, slices: Sequence[DicomSlice], problems: list[Problem]) -> list[Series]:
+    groups: dict[tuple[str, str, str], list[DicomSlice]] = defaultdict(list)
+    patients: dict[str, list[str]] = defaultdict(list)
+    for one in slices:
+        parts = one.path.relative_to(root).parts
+        folder = parts[0] if len(parts) > 1 else ""
+        groups[folder, one.patient_id, one.series_uid].append(one)
+        if one.patient_id not in patients[folder]:
+            patients[folder].append(one.patient_id)
+    found = []
+    for (folder, patient_id, _), members in groups.items():
+        patient = folder
+        if not folder or len(patients[folder]) > 1:
+            patient = f"{folder or 'patient'}_{patients[folder].index(patient_id) + 1:03d}"
+            # A folder of that name is somebody else.
+            patient += "_flat" if (root / patient).exists() else ""
+        folders = members[0].path.relative_to(root).parts[1:-1]
+        name = _joined(folders) or f"series_{members[0].series_number:03d}"
+        try:
+            files = tuple(one.path for one in sort_slices(members))
+        except DataError as error:
+            problems.append(Problem.of(error))
+            continue
+        found.append(Series(patient, name, "dicom", files))
+    return found
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return "_".join(parts)
+
+
+def _numbered(found: Sequence[Series]) -> list[Series]:
+    """The series of one patient that would have the same name get a number behind it."""
+    counts = Counter(one.name for one in found)
+    taken = set(counts)
+    result = []
+    for one in found:
+        if counts[one.name] > 1:
+            number = next(n for n in range(1, len(found) + 2) if f"{one.name}_{n}" not in taken)
+            taken.add(f"{one.name}_{number}")
+            one = replace(one, series=f"{one.series}_{number}")
+        result.append(one)
+    return result

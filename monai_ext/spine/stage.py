@@ -1,0 +1,128 @@
+"""What a stage of the cascade learns from: items, classes, and whether its settings go together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.spine.checking import HOW_TO_GET
+from monai_ext.spine.class_folders import class_items, class_names
+from monai_ext.spine.folders import split_by_patient
+from monai_ext.spine.heads import shared_items
+from monai_ext.spine.image_mask import image_mask_items, mask_files
+from monai_ext.spine.slices import read_slice
+
+logger = logging.getLogger("monai_ext")
+
+# What a folder's labels are, and the task that follows.
+LABELS = {
+    "folders": "classification",
+    "stages": "classification",
+    "visible": "classification",
+    "masks": "segmentation",
+    "synthetic": "segmentation",
+}
+# By how much the U-Nets divide an edge of their input.
+_DIVISORS = {"cord_unet": 16, "cord_unet_visible": 16, "attention_unet": 16, "flexible_unet": 32}
+_CLASSIFIERS: tuple[str, ...] = ("resnet18", "resnet50", "efficientnet_b0")
+
+
+def check_stage(task: str, labels: str, network: str, loss: str, image_size: int) -> None:
+    """Refuse settings that don't go together; networks and losses that were added to the config are let through.
+
+    Raises:
+        ConfigError: for unknown labels, labels, a network or a loss for another task, or an image size that the network
+            can't halve often enough.
+    """
+    if labels not in LABELS:
+        raise ConfigError(f"--labels {labels}: must be one of {', '.join(LABELS)}")
+    if LABELS[labels] != task:
+        raise ConfigError(f"--labels {labels}: is for --task {LABELS[labels]}, not {task}")
+    fitting, others = _CLASSIFIERS, tuple(_DIVISORS)
+    if task == "segmentation":
+        fitting, others = others, fitting
+    if network in others:
+        raise ConfigError(f"--network {network}: isn't for --task {task}; choose {', '.join(fitting)}")
+    if (loss == "cross_entropy") != (task == "classification"):
+        choice = "cross_entropy" if task == "classification" else "dice or dice_ce"
+        raise ConfigError(f"--loss {loss}: isn't for --task {task}; choose {choice}")
+    divisor = _DIVISORS.get(network, 1)
+    if image_size % divisor:
+        raise ConfigError(f"--image_size {image_size}: must be a multiple of {divisor} for --network {network}")
+
+
+def stage_classes(task: str, folder: str | Path) -> list[str]:
+    """Names of the classes of a stage's folder, see `class_names`; none for a segmentation.
+
+    Raises:
+        DataError: when there is no such folder, or fewer than two classes in it.
+    """
+    return class_names(_existing(folder)) if task == "classification" else []
+
+
+def stage_items(
+    folder: str | Path,
+    labels: str = "masks",
+    classes: Sequence[str] = (),
+    fold: int = 1,
+    num_folds: int = 5,
+    seed: int = 420,
+    cord_dir: str | Path | None = None,
+    visible_area: float = 0.001,
+) -> dict[str, list[dict[str, Any]]]:
+    """``{"train": items, "val": items}`` of one fold, split by patient.
+
+    Args:
+        folder: of the stage.
+        labels: ``"folders"``: a class is a sub-folder; ``"stages"``: the classes of several stages together, see
+            `shared_items`; ``"visible"``: of image-mask pairs, the second class where the mask covers enough;
+            ``"masks"``: masks as they are; ``"synthetic"``: masks are the cord, lesions in it are made up in training.
+        classes: in the order of the labels; none for masks.
+        fold: from 1 to ``num_folds``.
+        cord_dir: for ``"masks"``, a folder with ``masks`` of the cord; items whose case has one get it as ``cord``.
+        visible_area: for ``"visible"``, share of a slice's pixels, in 0..1.
+
+    Raises:
+        ConfigError: for a fold or area out of range, or other than two classes for ``"visible"``.
+        DataError: for folders that can't be used (see `class_items`, `image_mask_items`), or a class with fewer
+            patients than folds.
+    """
+    root = _existing(folder)
+    if labels == "folders":
+        items = class_items(root, classes)
+    elif labels == "stages":
+        items = shared_items(root, classes)
+    elif labels == "visible":
+        items = _visible(root, classes, visible_area)
+    elif labels == "synthetic":
+        items = [{"cord" if key == "mask" else key: value for key, value in i.items()} for i in image_mask_items(root)]
+    else:
+        items = image_mask_items(root)
+        if cord_dir is not None and (Path(cord_dir) / "masks").is_dir():
+            cords = mask_files(cord_dir)
+            items = [{**item, "cord": cords[item["case"]]} if item["case"] in cords else item for item in items]
+            logger.info("%d of %d slices have a mask of the cord", sum("cord" in item for item in items), len(items))
+    return split_by_patient(items, fold, num_folds, seed)
+
+
+def _existing(folder: str | Path) -> Path:
+    if not Path(folder).is_dir():
+        raise DataError(f"is not a folder; {HOW_TO_GET}", folder)
+    return Path(folder)
+
+
+def _visible(folder: Path, classes: Sequence[str], min_area: float) -> list[dict[str, Any]]:
+    if len(classes) != 2:
+        raise ConfigError(f"--classes {list(classes)}: --labels visible needs two, the one without the cord first")
+    if not 0 < min_area < 1:
+        raise ConfigError(f"--visible_area {min_area}: must be a share of a slice, above 0 and below 1")
+    items = []
+    for item in image_mask_items(folder):
+        mask = read_slice(item.pop("mask")) > 0
+        items.append({**item, "label": int(np.mean(mask) >= min_area)})
+    return items

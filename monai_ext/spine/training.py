@@ -1,0 +1,166 @@
+"""All stages of `spinal_cord_cascade`, trained one after the other."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_ext import runs
+from monai_ext.engines.kept_runs import newest_same
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.handlers.data_summary import fingerprint
+from monai_ext.handlers.load_checkpoint import best_checkpoint
+from monai_ext.io import atomic_path
+from monai_ext.overrides import apply_dataset_settings, check_overrides, knobs
+from monai_ext.spine.class_map import FILE as CLASS_MAP
+from monai_ext.spine.heads import SHARING
+from monai_ext.spine.split_heads import split_heads
+
+logger = logging.getLogger("monai_ext")
+
+STAGES = (
+    "foundation",
+    "anatomy",
+    "location_view",
+    "sequence",
+    "cord",
+    "cord_visible",
+    "lesion_synthetic",
+    "lesion",
+)
+# Trained together, as one network; instead of the three.
+SHARED = "classifiers"
+_CHOICES = (STAGES[0], SHARED, *STAGES[1:])
+# What each stage begins with: the best network of another one.
+_BEGINS_WITH = {
+    **dict.fromkeys((*SHARING, SHARED, "cord_visible"), "foundation"),
+    # the cord is where lesions are: from random weights, a network on few small blobs may settle for finding none
+    "lesion_synthetic": "cord",
+    "lesion": "lesion_synthetic",
+}
+_ONLY_FOR_TRAINING = ("foundation", "lesion_synthetic")
+
+
+class CascadeTraining:
+    """Trains the stages in their order, each as a run of its own, and puts the networks together for inference.
+
+    Runs lie in ``<output_dir>/<stage>``, results in ``<output_dir>/models/<stage>``: ``model.pt``, ``metadata.json``
+    and, of classifiers, ``class_map.json``. A stage that has finished with the same settings and data is kept, one that
+    was interrupted goes on. The stage "classifiers" trains anatomy, location_view and sequence as one network with a
+    shared backbone; its results are those of the three.
+
+    Args:
+        config_file: the bundle's ``train.json``, alone or with overlays, which count more than those of the stages.
+        dataset_dir: folder of the stages' folders.
+        output_dir: folder of everything that is written.
+        stages: names of those to train; a stage whose source isn't there begins with random weights.
+        overrides: other settings, by key; ``<stage>.<key>`` for one stage alone.
+
+    Raises:
+        ConfigError: for an unknown stage, one that is trained twice, or an override that matches no key.
+    """
+
+    def __init__(
+        self,
+        config_file: str | Sequence[str],
+        dataset_dir: str | Path,
+        output_dir: str | Path,
+        stages: Sequence[str] = STAGES,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> None:
+        for stage in stages:
+            if stage not in _CHOICES:
+                raise ConfigError(f"--stages {stage}: unknown (choices: {', '.join(_CHOICES)})")
+            if SHARED in stages and stage in SHARING:
+                raise ConfigError(f"--stages {stage}: is trained within the stage {SHARED}; name one of the two")
+        files = [config_file] if isinstance(config_file, str) else config_file
+        self.files = [str(Path(file).absolute()) for file in files]
+        self.configs = Path(self.files[0]).parent
+        self.stages = [stage for stage in _CHOICES if stage in stages]
+        self.output_dir = Path(output_dir).absolute()
+        self.settings = {stage: _of_stage(overrides or {}, stage) for stage in self.stages}
+        for stage, settings in self.settings.items():
+            check_overrides(self._files(stage), settings)
+            settings |= {"dataset_dir": str(dataset_dir), "output_dir": str(self.output_dir / stage)}
+
+    def run(self) -> Path:
+        """Train what is missing; returns the folder of the networks."""
+        for stage in self.stages:
+            run = self._train(stage)
+            if stage == SHARED:
+                split_heads(run, self.output_dir / "models")
+            elif stage not in _ONLY_FOR_TRAINING:
+                self._deliver(stage, run)
+        return self.output_dir / "models"
+
+    def _files(self, stage: str) -> list[str]:
+        overlay = self.configs / f"stage_{stage}.json"  # the last stage is train.json itself
+        return [self.files[0], *([str(overlay)] if overlay.exists() else []), *self.files[1:]]
+
+    def _train(self, stage: str) -> Path:
+        from monai.bundle import run
+
+        settings = {**self._beginning(stage), **self.settings[stage]}
+        parser = self._parser(stage, settings)
+        parameters, fold = knobs(parser), int(parser.get("fold"))
+        data = fingerprint(parser.get_parsed_content("items"))
+        del parser
+        output = self.output_dir / stage
+        finished = newest_same(runs.finished_runs(output, fold), parameters, data)
+        if finished is not None:
+            logger.info("%s: finished before, kept: %s", stage, finished)
+            return finished
+        started = newest_same(runs.RunFolder(output, fold).unfinished(), parameters, data)
+        logger.info("%s: training", stage)
+        run(config_file=self._files(stage), **{**settings, "resume": str(started) if started else None})
+        gc.collect()  # a stage's network lives on in reference cycles of its workflow
+        result = newest_same(runs.finished_runs(output, fold), parameters, data)
+        if result is None:
+            raise DataError(f"stage {stage} left no finished run", output)
+        return result
+
+    def _parser(self, stage: str, settings: Mapping[str, Any]) -> Any:
+        from monai.bundle import ConfigParser
+
+        parser = ConfigParser()
+        parser.read_config(f=self._files(stage))
+        parser.update({"bundle_root": str(self.configs.parent), **settings})
+        apply_dataset_settings(parser, settings)
+        parser.parse()
+        return parser
+
+    def _beginning(self, stage: str) -> dict[str, str]:
+        """The setting by which a stage begins with the best network of its source."""
+        source = _BEGINS_WITH.get(stage)
+        if source is None:
+            return {}
+        fold = int(self._parser(stage, self.settings[stage]).get("fold"))
+        found = runs.finished_runs(self.output_dir / source, fold)
+        if not found:
+            logger.info("%s: there is no finished run of %s to begin with", stage, source)
+            return {}
+        return {"pretrained_path": str(best_checkpoint(found[0]))}
+
+    def _deliver(self, stage: str, run: Path) -> None:
+        checkpoint = best_checkpoint(run)
+        files = {
+            "model.pt": checkpoint,
+            "metadata.json": run / "config" / "metadata.json",
+            CLASS_MAP: checkpoint.with_name(CLASS_MAP),
+        }
+        for name, source in files.items():
+            if source.exists():
+                with atomic_path(self.output_dir / "models" / stage / name) as temporary:
+                    shutil.copyfile(source, temporary)
+
+
+def _of_stage(overrides: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """The settings of one stage: common ones, and over them those with its name in front."""
+    common = {key: value for key, value in overrides.items() if key.partition(".")[0] not in _CHOICES}
+    return common | {
+        key.removeprefix(f"{stage}."): value for key, value in overrides.items() if key.startswith(f"{stage}.")
+    }

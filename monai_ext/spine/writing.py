@@ -1,0 +1,164 @@
+"""Results in the geometry of the series they were computed from: NIfTI, and DICOM segmentations."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.io import atomic_path
+from monai_ext.spine.dicom import read_datasets
+from monai_ext.spine.image import SeriesImage
+from monai_ext.spine.series import Series
+
+SEGMENTS = ("lesion", "cord")
+_REQUIRED = ("FrameOfReferenceUID", "StudyInstanceUID", "SOPInstanceUID", "Modality")
+# A DICOM file must have them, if only empty; anonymised ones often don't, and highdicom then stops.
+_MAY_BE_EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
+)
+
+
+def write_like(image: SeriesImage, slices: np.ndarray, path: str | Path) -> Path:
+    """Write a mask or a probability map as NIfTI with the affine, shape and order of axes of the series.
+
+    Of the input's header only what says where it lies is copied: text fields and extensions may name the patient.
+
+    Args:
+        slices: (N, Y, X) or (N, 1, Y, X) in the order of `SeriesImage.slices`; booleans become uint8, floats
+            float32, signed integers int32.
+        path: ends in ``.nii.gz`` or ``.nii``.
+
+    Raises:
+        ValueError: for slices of another shape.
+        WriteError: when the file can't be written.
+    """
+    voxels = image.restore(np.asarray(slices))
+    # NIfTI has no booleans, and few programs read 64 bits.
+    voxels = voxels.astype({"b": np.uint8, "f": np.float32, "i": np.int32}.get(voxels.dtype.kind, voxels.dtype))
+    volume = nib.Nifti1Image(voxels, None if image.header else image.affine, _header(image.header))
+    if not image.header:
+        volume.set_sform(image.affine, code="scanner" if image.has_geometry else "aligned")
+        volume.set_qform(image.affine, code="scanner" if image.has_geometry else "aligned")
+        volume.header.set_xyzt_units("mm" if image.has_geometry else "unknown")
+    volume.set_data_dtype(voxels.dtype)
+    content = volume.to_bytes()
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
+    return Path(path)
+
+
+def write_dicom_seg(
+    series: Series, image: SeriesImage, slices: np.ndarray, path: str | Path, segment: str = "lesion"
+) -> Path:
+    """Write a mask as a DICOM segmentation that refers to the slices of a DICOM series.
+
+    As any DICOM object it carries the patient's name and id, taken from the series.
+
+    Args:
+        series: a series of kind "dicom", ``image`` what its `read` gave.
+        slices: mask (N, Y, X) or (N, 1, Y, X) in the order of `SeriesImage.slices`, inside where > 0.
+        segment: ``"lesion"`` or ``"cord"``.
+
+    Raises:
+        ConfigError: for another segment.
+        DataError: for a series that isn't DICOM, or lacks tags that a segmentation must refer to.
+        ValueError: for slices of another shape.
+        WriteError: when the file can't be written.
+    """
+    if segment not in SEGMENTS:
+        raise ConfigError(f"write_dicom_seg: segment must be one of {SEGMENTS}, got {segment!r}")
+    if series.kind != "dicom":
+        raise DataError(f"series {series.name!r} is {series.kind}, not DICOM; write NIfTI by write_like instead")
+    # (column, row, slice) to frames (slice, row, column)
+    frames = (image.restore(np.asarray(slices)) > 0).astype(np.uint8).transpose(2, 1, 0)
+    sources = _completed(read_datasets(series.files), thickness=image.spacing[0])
+    try:
+        with _unheard():
+            segmentation = _segmentation(sources, np.ascontiguousarray(frames), segment)
+    except (AttributeError, TypeError, ValueError):
+        missing = [tag for tag in _REQUIRED if tag not in sources[0]]
+        reason = f"has no {missing[0]}" if missing else "has a tag with a value that isn't allowed"
+        raise DataError(f"{reason}, so no DICOM segmentation can refer to it; write NIfTI", series.files[0]) from None
+    with atomic_path(path) as temporary:
+        segmentation.save_as(temporary)
+    return Path(path)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """What highdicom says quotes tags, of odd ones names and dates of birth as well: it must not get into a log."""
+    logger = logging.getLogger("highdicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _header(place: Mapping[str, Any]) -> nib.Nifti1Header | None:
+    if not place:
+        return None
+    header = nib.Nifti1Header()
+    for name, value in place.items():
+        header[name] = np.asarray(value)
+    return header
+
+
+def _completed(sources: list[Any], thickness: float) -> list[Any]:
+    """The same datasets with the tags that highdicom wants to copy."""
+    for source in sources:
+        for tag in _MAY_BE_EMPTY:
+            if tag not in source:
+                setattr(source, tag, "")
+        if "SliceThickness" not in source:
+            source.SliceThickness = thickness
+    return sources
+
+
+def _segmentation(sources: list[Any], frames: np.ndarray, segment: str) -> Any:
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    import monai_ext
+
+    category, kind = {
+        "lesion": (codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion),
+        "cord": (codes.SCT.Organ, codes.SCT.SpinalCord),
+    }[segment]
+    description = hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label=segment,
+        segmented_property_category=category,
+        segmented_property_type=kind,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name="spinal_cord_cascade", version=monai_ext.__version__, family=codes.DCM.ArtificialIntelligence
+        ),
+    )
+    return hd.seg.Segmentation(
+        source_images=sources,
+        pixel_array=frames,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[description],
+        series_instance_uid=hd.UID(),
+        series_number=100,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="monai_ext",
+        manufacturer_model_name="spinal_cord_cascade",
+        software_versions=monai_ext.__version__,
+        device_serial_number="0",
+    )

@@ -1,0 +1,151 @@
+"""``find-patches`` and ``predict-zarr``: where to train on a label volume, and a trained network on one of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from monai_ext.errors import ConfigError
+
+
+def find_patches(
+    label: Annotated[str, typer.Option("--label", help="Path or URL of a Zarr array or OME-Zarr image (Z, Y, X).")],
+    patch_size: Annotated[tuple[int, int, int], typer.Option("--patch_size", help="Voxels along Z, Y, X.")],
+    output: Annotated[Path, typer.Option("--output", help="JSON file to write; kept as it is where still true.")],
+    min_bbox_percent: Annotated[
+        float,
+        typer.Option("--min_bbox_percent", help="Fraction of a patch that the bounding box of its labels must fill."),
+    ] = 0.95,
+    min_labeled_ratio: Annotated[
+        float, typer.Option("--min_labeled_ratio", help="Fraction of a patch's voxels that must be labelled.")
+    ] = 0.07,
+    cover_tail: Annotated[
+        bool, typer.Option("--cover_tail", help="Also take patches that end where the labels end.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option("--workers", help="Threads; default one a CPU, at most 8.")] = None,
+) -> None:
+    """Find the patches with enough labels, in steps of half a patch, however large the volume is."""
+    from monai_ext.data import cached_patches
+
+    records = cached_patches(
+        output, [label], patch_size, min_bbox_percent, min_labeled_ratio, cover_tail=cover_tail, workers=workers
+    )
+    typer.echo(f"{len(records)} patches")
+    typer.echo(str(output))
+
+
+def predict_zarr(
+    context: typer.Context,
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="A .pt of surface_unet, or its exported .ts.")],
+    input: Annotated[str, typer.Option("--input", help="Path or URL of a Zarr array or OME-Zarr image (Z, Y, X).")],
+    output: Annotated[Path, typer.Option("--output", help="Folder for TARGET.zarr; a part of it is continued.")],
+    patch_size: Annotated[
+        tuple[int, int, int], typer.Option("--patch_size", help="Voxels of a window along Z, Y, X.")
+    ] = (64, 192, 192),
+    overlap: Annotated[float, typer.Option("--overlap", help="Share of a window that its neighbour covers.")] = 0.25,
+    mode: Annotated[str, typer.Option("--mode", help="gaussian or constant blending.")] = "gaussian",
+    batch_size: Annotated[int, typer.Option("--batch_size", help="Windows at once.")] = 4,
+    output_targets: Annotated[
+        list[str] | None, typer.Option("--output_targets", help="Targets to write, such as sheet normals; default all.")
+    ] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option("--dtype", help="TARGET=uint8, uint16 or float32; can be repeated.")
+    ] = None,
+    level: Annotated[int, typer.Option("--level", help="Resolution level of an OME-Zarr input.")] = 0,
+    mask: Annotated[str | None, typer.Option("--mask", help="Zarr array of the same shape; 0 where it is 0.")] = None,
+    bbox: Annotated[
+        tuple[int, int, int, int, int, int] | None,
+        typer.Option("--bbox", help="Z0 Z1 Y0 Y1 X0 X1, first voxels and those after the last; 0 elsewhere."),
+    ] = None,
+    test_time_flips: Annotated[str, typer.Option("--test_time_flips", help="Axes to flip along, of zyx.")] = "",
+    chunk_size: Annotated[
+        tuple[int, int, int], typer.Option("--chunk_size", help="Voxels of a chunk of the output.")
+    ] = (128, 128, 128),
+    shard_size: Annotated[
+        tuple[int, int, int] | None, typer.Option("--shard_size", help="Voxels of a shard; default no shards.")
+    ] = None,
+    block_size: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option("--block_size", help="Voxels of a block, whole chunks; larger is faster and needs more memory."),
+    ] = None,
+    zarr_format: Annotated[int, typer.Option("--zarr_format", help="3 with OME-Zarr 0.5, or 2 with 0.4.")] = 3,
+    pyramid_levels: Annotated[int, typer.Option("--pyramid_levels", help="Coarser levels to add at the end.")] = 0,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="cpu, cuda (this process's GPU), cuda:1; default the GPU, else the CPU."),
+    ] = None,
+    network_threads: Annotated[
+        int, typer.Option("--network_threads", help="Batches at the same time; on a CPU more are faster.")
+    ] = 1,
+    engine: Annotated[str, typer.Option("--engine", help="eager, compiled or torchscript.")] = "eager",
+    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",
+    tf32: Annotated[
+        bool, typer.Option("--tf32/--no-tf32", help="Whether a GPU may compute fp32 in TF32, which is less exact.")
+    ] = True,
+    part: Annotated[int | None, typer.Option("--part", help="Number of this process, from 0.")] = None,
+    parts: Annotated[int | None, typer.Option("--parts", help="Processes that share the work.")] = None,
+    dask: Annotated[str | None, typer.Option("--dask", help="Address of a Dask scheduler, tcp://...")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="First read what is finished; what is damaged is computed again.")
+    ] = False,
+) -> None:
+    """Predict a Zarr volume of any size into OME-Zarr images; killed and started again, it goes on.
+
+    Processes share the work by --part and --parts, under torchrun or SLURM without them, or on a Dask cluster.
+    """
+    from functools import partial
+
+    from monai_ext.devices import user_device
+    from monai_ext.inferers import ZarrPrediction, predict_on_dask
+    from monai_ext.surface.predictor import surface_predictor
+
+    # `--output_targets a b`: what follows the first name comes as an argument of its own.
+    names = [*(output_targets or []), *context.args]
+    if context.args and not output_targets:
+        raise ConfigError(f"predict-zarr: got the unexpected argument {context.args[0]!r}")
+    if (part is None) != (parts is None):
+        raise ConfigError("predict-zarr: give --part and --parts together")
+    if device is not None and dask is None:  # of Dask's workers this machine knows nothing
+        user_device(device)
+    call: dict[str, Any] = {"level": level, "mask": mask}
+    call["bbox"] = None if bbox is None else (bbox[:2], bbox[2:4], bbox[4:])
+    if verify and (output / "ledger" / "settings.json").exists():
+        for problem in ZarrPrediction(output).verify(repair=True):
+            typer.echo(f"{problem.path}: {problem.message}", err=True)
+    make = partial(
+        surface_predictor,
+        checkpoint.absolute(),
+        patch_size,
+        overlap=overlap,
+        mode=mode,
+        batch_size=batch_size,
+        output_targets=names or None,
+        dtypes=dict(_pair(choice) for choice in dtype or []),
+        device=device,
+        network_threads=network_threads,
+        engine=engine,
+        precision=precision,
+        tf32=tf32,
+        test_time_flips=test_time_flips,
+        chunk_size=chunk_size,
+        shard_size=shard_size,
+        block_size=block_size,
+        zarr_format=zarr_format,
+        pyramid_levels=pyramid_levels,
+    )
+    if dask is not None:
+        done = predict_on_dask(dask, make, input, output, **call)
+    else:
+        done = make()(input, output, part=part, parts=parts, **call)
+    state = "complete" if done.complete else "not complete yet"
+    typer.echo(f"{done.blocks} blocks computed, {done.ready} were ready; the output is {state}")
+    typer.echo(str(output))
+
+
+def _pair(choice: str) -> tuple[str, str]:
+    name, equals, kind = choice.partition("=")
+    if not equals:
+        raise ConfigError(f"--dtype must be TARGET=TYPE, such as sheet=uint8, got {choice!r}")
+    return name, kind

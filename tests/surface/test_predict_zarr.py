@@ -1,0 +1,125 @@
+"""``predict-zarr`` on the command line, by parts too."""
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from typer.testing import CliRunner
+
+from monai_ext.cli.app import app
+from monai_ext.errors import ConfigError, WeightsError
+from monai_ext.networks import SurfaceUNet
+from monai_ext.surface import surface_predictor
+
+SETTINGS = {
+    "targets": {
+        "sheet": {"channels": 1, "activation": "sigmoid"},
+        "normals": {"channels": 3, "activation": "none"},
+    },
+    "f_maps": [4, 8],
+    "deep_supervision": False,
+    "normalization": "ct",
+    "intensity": {"lower": 5.0, "upper": 240.0, "mean": 120.0, "std": 70.0},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    torch.manual_seed(0)
+    network = SurfaceUNet(targets=SETTINGS["targets"], f_maps=SETTINGS["f_maps"])
+    torch.save({"model": network.state_dict(), "settings": SETTINGS}, folder / "model.pt")
+    values = np.random.default_rng(0).integers(1, 255, (20, 24, 24)).astype(np.uint8)
+    zarr.create_array(folder / "in.zarr", data=values, chunks=(8, 8, 8))
+    return folder
+
+
+def run(trained, output, *options):
+    small = ("--patch_size", "8", "12", "12", "--chunk_size", "8", "8", "8", "--block_size", "8", "16", "16")
+    arguments = ["--checkpoint", trained / "model.pt", "--input", trained / "in.zarr", "--output", output, *small]
+    return CliRunner().invoke(app, ["predict-zarr", *map(str, arguments), *options])
+
+
+def test_predicts_what_the_checkpoint_says(trained, tmp_path):
+    done = run(trained, tmp_path / "out", "--output_targets", "sheet", "normals", "--dtype", "sheet=float32")
+    assert done.exit_code == 0, done.output
+    assert "12 blocks computed, 0 were ready; the output is complete" in done.output
+    sheet = zarr.open_array(tmp_path / "out" / "sheet.zarr" / "0", mode="r")
+    assert (sheet.shape, sheet.dtype) == ((20, 24, 24), np.float32)
+    assert zarr.open_array(tmp_path / "out" / "normals.zarr" / "0", mode="r").shape == (3, 20, 24, 24)
+
+
+def test_parts_complete_one_another_and_damage_is_repaired(trained, tmp_path):
+    first = run(trained, tmp_path / "out", "--part", "0", "--parts", "2")
+    assert "6 blocks computed, 0 were ready; the output is not complete yet" in first.output
+    second = run(trained, tmp_path / "out", "--part", "1", "--parts", "2")
+    assert "the output is complete" in second.output
+    (tmp_path / "out" / "sheet.zarr" / "0" / "c" / "0" / "0" / "0").unlink()
+    third = run(trained, tmp_path / "out", "--verify")
+    assert "is missing; it was written" in third.output
+    assert "1 blocks computed, 11 were ready; the output is complete" in third.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--part", "0"), "give --part and --parts together"),
+        (("sheet",), "unexpected argument 'sheet'"),
+        (("--dtype", "sheet"), "TARGET=TYPE"),
+        (("--output_targets", "ink"), "no target 'ink'"),
+    ],
+    ids=["part alone", "a stray argument", "dtype", "target"],
+)
+def test_options_that_cannot_be_are_refused(trained, tmp_path, options, message):
+    done = run(trained, tmp_path / "out", *options)
+    assert isinstance(done.exception, ConfigError)
+    assert message in str(done.exception)
+
+
+def test_a_checkpoint_without_settings_is_refused(tmp_path):
+    torch.save({"model": {"weight": torch.zeros(1)}}, tmp_path / "model.pt")
+    with pytest.raises(WeightsError, match="doesn't say its network's targets and f_maps"):
+        surface_predictor(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("gpu", "--device gpu: not a device name"), ("cuda:0", "--device cuda:0: all 4 processes of a machine")],
+)
+def test_a_device_that_can_t_be_used_is_refused(trained, tmp_path, monkeypatch, device, message):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("SLURM_LOCALID", "2")
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "4")
+    done = run(trained, tmp_path / "out", "--device", device)
+    assert isinstance(done.exception, ConfigError)
+    assert message in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [((), (None, True)), (("--device", "cuda", "--no-tf32"), ("cuda", False))]
+)
+def test_device_and_tf32_reach_the_predictor(trained, tmp_path, monkeypatch, options, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    seen = []
+
+    def stop(*args, device, tf32, **others):
+        seen.append((device, tf32))
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr("monai_ext.inferers.surface_predictor", stop)
+    run(trained, tmp_path / "out", *options)
+    assert seen == [expected]
+
+
+def test_a_task_of_srun_takes_its_own_gpu(trained, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("SLURM_LOCALID", "2")
+    moved = []
+    monkeypatch.setattr(
+        "monai_ext.inferers.streaming.sliding_window.prepare_for_inference",
+        lambda network, device, *others: moved.append(device) or network,
+    )
+    for device in (None, "cuda"):
+        assert surface_predictor(trained / "model.pt", (8, 12, 12), device=device).device == torch.device("cuda:2")
+    assert moved == [torch.device("cuda:2")] * 2

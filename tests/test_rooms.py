@@ -1,0 +1,59 @@
+"""The common floor knows no data domain: it neither imports nor names one, and it stays small."""
+
+import ast
+import re
+
+import pytest
+from source_lines import PACKAGE, REPOSITORY, code_lines, configs_of, imports_of, named_in, reached_from, tree
+
+BUNDLES = sorted(path.name for path in (REPOSITORY / "bundles").iterdir() if path.is_dir())
+TASKS = {path.parent.name: path for path in PACKAGE.glob("*/task.py")}
+# The table of old names, which goes with the next version.
+OLD_NAMES = PACKAGE / "moved.py"
+FLOOR = [
+    path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.relative_to(PACKAGE).parts[0] not in TASKS and path != OLD_NAMES
+]
+MOST_SHARED_LINES = 6500
+
+
+def bundle_of(task):
+    (name,) = (
+        ast.literal_eval(node.value)
+        for node in tree(task).body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "BUNDLE"
+    )
+    return name
+
+
+def test_each_bundle_has_one_room():
+    assert sorted(map(bundle_of, TASKS.values())) == BUNDLES
+
+
+@pytest.mark.parametrize("path", FLOOR, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_common_floor_neither_imports_nor_names_a_room(path):
+    rooms = {imported.relative_to(PACKAGE).parts[0] for imported in imports_of(path)} & set(TASKS)
+    assert not rooms
+    text = path.read_text(encoding="utf-8")
+    # A network may have the name of a bundle: that of its module is meant where a dot stands in front.
+    assert not [name for name in BUNDLES if re.search(rf"(?<!\.){name}", text)]
+
+
+@pytest.mark.parametrize("room", TASKS)
+def test_no_room_imports_another(room):
+    for path in (PACKAGE / room).rglob("*.py"):
+        others = {imported.relative_to(PACKAGE).parts[0] for imported in imports_of(path)} & set(TASKS)
+        assert others <= {room}
+
+
+def test_what_several_bundles_use_stays_small():
+    users = {}
+    for task in TASKS.values():
+        bundle = bundle_of(task)
+        starts = {task}.union(*map(named_in, configs_of(bundle)))
+        for path in reached_from(starts):
+            users.setdefault(path, set()).add(bundle)
+    shared = {path: code_lines(path) for path, bundles in users.items() if len(bundles) >= 2}
+    assert len(shared) > 50
+    assert sum(shared.values()) <= MOST_SHARED_LINES, sum(shared.values())
