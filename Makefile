@@ -50,7 +50,8 @@ lint: setup
 	$(BIN)/python .ci/format_configs.py --check
 
 docs: setup
-	$(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "open site/index.html"
 
 new-bundle: setup
 	$(BIN)/python -m monai_ext new-bundle $(NAME) --output $(or $(OUTPUT),$(NAME))
