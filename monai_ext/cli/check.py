@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from monai_ext.cli.chosen_workers import DASK, chosen_workers
+from monai_ext.chosen_workers import DASK, chosen_workers
 from monai_ext.errors import ConfigError
 from monai_ext.task import find_task
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from monai_ext.cli.chosen_workers import DASK, chosen_workers
+from monai_ext.chosen_workers import DASK, chosen_workers
 from monai_ext.errors import ConfigError
 
 

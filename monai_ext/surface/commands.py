@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from monai_ext.cli.chosen_workers import DASK
+from monai_ext.chosen_workers import DASK
 from monai_ext.errors import ConfigError
 
 
