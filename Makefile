@@ -54,6 +54,7 @@ docs: setup
 	@echo "open site/index.html"
 
 new-bundle: setup
+	$(if $(NAME),,$(error which name? make new-bundle NAME=my_bundle))
 	$(BIN)/python -m monai_ext new-bundle $(NAME) --output $(or $(OUTPUT),$(NAME))
 
 bench: setup
