@@ -93,7 +93,9 @@ def block(head, value, indent, comma):
 def main(words):
     check = "--check" in words
     root = Path(__file__).resolve().parents[1]
-    files = [Path(word) for word in words if word != "--check"] or sorted(root.glob("bundles/*/configs/*.json"))
+    given = [Path(word) for word in words if word != "--check"]
+    places = (root, root / "monai_ext" / "cli" / "template")
+    files = given or sorted(file for place in places for file in place.glob("bundles/*/configs/*.json"))
     other = []
     for file in files:
         text = file.read_text(encoding="ascii")

@@ -8,7 +8,11 @@ import pytest
 
 from monai_ext.targets import network_targets
 
-BUNDLES = sorted(path.parent.parent for path in Path(__file__).parents[2].glob("bundles/*/configs/train.json"))
+ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "monai_ext" / "cli" / "template"
+BUNDLES = sorted(
+    path.parent.parent for place in (ROOT, TEMPLATE) for path in place.glob("bundles/*/configs/train.json")
+)
 CONFIGS = sorted(path for bundle in BUNDLES for path in (bundle / "configs").glob("*.json"))
 COMPLETE = ("train.json", "inference.json")
 SCHEMA_REQUIRED = {
@@ -92,7 +96,8 @@ def test_overlays_patch_keys_that_exist(path):
 
 
 @pytest.mark.parametrize("path", named([p for p in CONFIGS if p.name in COMPLETE]))
-def test_every_target_can_be_imported(path):
+def test_every_target_can_be_imported(path, monkeypatch):
+    monkeypatch.syspath_prepend(TEMPLATE)
     from monai.bundle.config_item import ComponentLocator
 
     locator = ComponentLocator()
@@ -163,7 +168,7 @@ def test_metadata_has_what_the_schema_and_the_model_zoo_want(bundle):
 @pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
 def test_metadata_names_the_tested_versions(bundle):
     metadata = read(bundle / "configs" / "metadata.json")
-    lines = (Path(__file__).parents[2] / "constraints.txt").read_text().splitlines()
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
     tested = dict(line.lower().split("==") for line in lines if "==" in line)
     named_versions = {
         "monai": metadata["monai_version"],
