@@ -7,7 +7,7 @@ import pytest
 from monai_ext.data.volumes_nifti import open_nifti
 from monai_ext.data.volumes_zarr import fingerprint, open_volume, stored_chunks
 from monai_ext.errors import DataError
-from monai_ext.inferers.streaming.metadata import voxel_space
+from monai_ext.inferers.streaming.reading import voxel_space
 
 
 def write(path, voxels, slope=None, inter=0.0, kind=nib.Nifti1Image):

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import ConfigError, UserError
-from monai_ext.inferers.streaming.job import ZarrJob
-from monai_ext.inferers.streaming.ledger import Ledger
-from monai_ext.inferers.streaming.sliding_window import Predicted, ZarrSlidingWindow
+from monai_ext.inferers.streaming.job import Predicted, PredictionJob
+from monai_ext.inferers.streaming.manifest import ProgressManifest
+from monai_ext.inferers.streaming.sliding_window import ZarrSlidingWindow
 
 # Tasks of a worker that are submitted at a time, and runs that each should get in all.
 _SUBMITTED = 2
@@ -88,7 +88,7 @@ def _absolute(source: str | Path) -> str:
 
 
 def _killed(output: Path, run: Sequence[int]) -> str:
-    finished = Ledger(output / "ledger").finished()
+    finished = ProgressManifest(output).finished()
     block = next((block for block in run if block not in finished), run[-1])
     return (
         f"{output}: block {block} ended every worker that computed it, probably for want of memory; give the workers "
@@ -97,33 +97,33 @@ def _killed(output: Path, run: Sequence[int]) -> str:
 
 
 @lru_cache(maxsize=1)
-def _job(work: bytes) -> ZarrJob:
+def _job(work: bytes) -> PredictionJob:
     make, input, output, call = pickle.loads(work)
     return make().job(input, output, **call)
 
 
 def _plan(work: bytes, least: int) -> tuple[list[list[int]], int, int]:
-    """Runs of blocks, at least so many where there are enough blocks; records the empty ones."""
+    """Tasks of blocks that follow one another, at least so many where there are enough; records the empty blocks."""
     with _one_at_a_time:
         job = _job(work)
-        share = job.share(0, 1)
-        job.compute([], share.empty)
-        longest = max(1, len(share.wanted) // least)
-        runs: list[list[int]] = []
-        for block in share.wanted:
-            last = runs[-1][-1] if runs else None
-            goes_on = last == block - 1 and job.grid.column(block - 1) == job.grid.column(block)
-            if goes_on and len(runs[-1]) < longest:
-                runs[-1].append(block)
+        shard = job.shard(0, 1)
+        job.compute([], shard.empty)
+        longest = max(1, len(shard.wanted) // least)
+        tasks: list[list[int]] = []
+        for block in shard.wanted:
+            last = tasks[-1][-1] if tasks else None
+            goes_on = last == block - 1 and job.grid.tile_column(block - 1) == job.grid.tile_column(block)
+            if goes_on and len(tasks[-1]) < longest:
+                tasks[-1].append(block)
             else:
-                runs.append([block])
-        return runs, len(share.empty), share.ready
+                tasks.append([block])
+        return tasks, len(shard.empty), shard.ready
 
 
 def _compute(work: bytes, blocks: Sequence[int]) -> None:
     with _one_at_a_time:
         job = _job(work)
-        job.compute([block for block in blocks if not job.ledger.is_finished(block)])
+        job.compute([block for block in blocks if not job.manifest.is_finished(block)])
 
 
 def _finish(work: bytes) -> bool:
