@@ -95,7 +95,9 @@ class PredictionJob:
 
     def share(self, part: int, parts: int) -> Shard:
         """Old name of `shard`."""
-        warnings.warn("PredictionJob.share is now shard; the old name goes with the next version", DeprecationWarning, 2)
+        warnings.warn(
+            "PredictionJob.share is now shard; the old name goes with the next version", DeprecationWarning, 2
+        )
         return self.shard(part, parts)
 
     def compute(self, blocks: Sequence[int], empty: Sequence[int] = ()) -> None:
