@@ -52,7 +52,7 @@ def volumes(
         train_metadata, valid_metadata: default ``metadata/{train,validation}_metadata.csv``.
         metadata: "required", or "optional" for volumes that hold Hounsfield units or say in their headers how to get
             them (such as CT-RATE's ``train_fixed``).
-        on_bad_volume: "error", or "skip" to leave out and report volumes with a problem.
+        on_bad_volume: "error", or "skip" to leave out and report_problems volumes with a problem.
 
     Raises:
         ConfigError: for a setting that isn't one of these.
@@ -64,7 +64,7 @@ def volumes(
             raise ConfigError(f"volumes: {name} must be one of {list(choices)}, got {value!r}")
     places = find_places(dataset_dir, train_dir, valid_dir, train_labels, valid_labels, train_metadata, valid_metadata)
     found = scan(places, metadata == "required")
-    report(found.problems, on_bad_volume)
+    report_problems(found.problems, on_bad_volume)
     if not found.volumes:
         raise DataError(f"has no usable volume ({len(found.problems)} problems); {HOW_TO_GET}", dataset_dir)
     return found
@@ -101,7 +101,7 @@ def scan(places: Sequence[Place], metadata_required: bool) -> VolumeIndex:
     return VolumeIndex(usable, problems)
 
 
-def report(problems: Sequence[Problem], on_bad_volume: str) -> None:
+def report_problems(problems: Sequence[Problem], on_bad_volume: str) -> None:
     """Raise the first problem, or log all of them.
 
     Raises:

@@ -15,8 +15,8 @@ from monai_ext.errors import DataError
 from monai_ext.spine.dicom import DicomSlice, read_dicom_header, read_dicom_series, sort_slices
 from monai_ext.spine.folders import visible_files
 from monai_ext.spine.image import SeriesImage
-from monai_ext.spine.nifti import NIFTI_SUFFIXES, read_nifti
-from monai_ext.spine.slices import SLICE_SUFFIXES, read_slices
+from monai_ext.spine.nifti import NIFTI_SUFFIXES, read_nifti_series
+from monai_ext.spine.slices import SLICE_SUFFIXES, read_slice_series
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Series:
         """
         if self.kind == "dicom":
             return read_dicom_series(self.files)
-        return read_nifti(self.files[0]) if self.kind == "nifti" else read_slices(self.files)
+        return read_nifti_series(self.files[0]) if self.kind == "nifti" else read_slice_series(self.files)
 
 
 def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:

@@ -11,7 +11,7 @@ from monai.data.utils import compute_importance_map
 from monai.utils import ensure_tuple_rep
 from torch import nn
 
-from monai_ext.data.volumes_zarr import fingerprint
+from monai_ext.data.volumes_zarr import volume_identity
 from monai_ext.devices import own_device
 from monai_ext.errors import ConfigError
 from monai_ext.inferers.acceleration import prepare_for_inference
@@ -208,8 +208,8 @@ class ZarrSlidingWindow:
         manifest.begin(
             {
                 **self._settings,
-                "input": fingerprint(input, level),
-                "mask": None if mask is None else fingerprint(mask),
+                "input": volume_identity(input, level),
+                "mask": None if mask is None else volume_identity(mask),
                 "bbox": None if bbox is None else [list(part) for part in bbox],
                 **self._geometry(volume.shape, block_size),
                 **device_settings(self.device, threads_of_each(self.network_threads), self.tf32),
