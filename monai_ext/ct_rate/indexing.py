@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai_ext.ct_rate.finding import HOW_TO_GET, SUFFIX, Place, VolumeFile, find_files, find_places
+from monai_ext.ct_rate.finding import HOW_TO_GET, SUFFIX, SplitPaths, VolumeFile, find_files, find_split_paths
 from monai_ext.ct_rate.labels import read_labels
 from monai_ext.ct_rate.metadata import Metadata, read_metadata
 from monai_ext.ct_rate.volume import Volume, order, parse_name
@@ -62,7 +62,9 @@ def volumes(
     for name, value, choices in (("metadata", metadata, METADATA), ("on_bad_volume", on_bad_volume, POLICIES)):
         if value not in choices:
             raise ConfigError(f"volumes: {name} must be one of {list(choices)}, got {value!r}")
-    places = find_places(dataset_dir, train_dir, valid_dir, train_labels, valid_labels, train_metadata, valid_metadata)
+    places = find_split_paths(
+        dataset_dir, train_dir, valid_dir, train_labels, valid_labels, train_metadata, valid_metadata
+    )
     found = scan(places, metadata == "required")
     report_problems(found.problems, on_bad_volume)
     if not found.volumes:
@@ -70,7 +72,7 @@ def volumes(
     return found
 
 
-def scan(places: Sequence[Place], metadata_required: bool) -> VolumeIndex:
+def scan(places: Sequence[SplitPaths], metadata_required: bool) -> VolumeIndex:
     """Everything that is there, and everything that is wrong with it.
 
     Raises:
@@ -138,7 +140,7 @@ def _unique(files: Sequence[VolumeFile]) -> tuple[list[VolumeFile], list[Problem
 
 
 def _wrong(
-    file: VolumeFile, place: Place, labels: dict[str, tuple[int, ...]], metadata: dict[str, Metadata] | None
+    file: VolumeFile, place: SplitPaths, labels: dict[str, tuple[int, ...]], metadata: dict[str, Metadata] | None
 ) -> str:
     name = parse_name(file.name)
     if name is None:

@@ -78,7 +78,7 @@ class WindowPredictor:
         return {name: found[name] for name in self.targets}
 
 
-def network_settings(
+def predictor_settings(
     network: nn.Module,
     identity: Mapping[str, Any],
     engine: str,

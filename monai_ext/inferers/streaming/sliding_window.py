@@ -26,7 +26,7 @@ from monai_ext.inferers.streaming.geometry import (
 from monai_ext.inferers.streaming.job import Predicted, PredictionJob
 from monai_ext.inferers.streaming.manifest import ProgressManifest
 from monai_ext.inferers.streaming.output import OutputStore
-from monai_ext.inferers.streaming.predictor import Normalize, WindowPredictor, device_settings, network_settings
+from monai_ext.inferers.streaming.predictor import Normalize, WindowPredictor, device_settings, predictor_settings
 from monai_ext.inferers.streaming.reading import InputVolume, voxel_space
 from monai_ext.inferers.streaming.selection import Box, Selection
 from monai_ext.inferers.streaming.shard import shard_of_launcher
@@ -142,7 +142,7 @@ class ZarrSlidingWindow:
         self.zarr_format, self.pyramid_levels, self.progress = zarr_format, pyramid_levels, progress
         self.network_threads, self.tf32 = network_threads, tf32
         self.device = own_device(device)
-        self._settings = network_settings(network, identity or {}, engine, precision, normalize, test_time_flips)
+        self._settings = predictor_settings(network, identity or {}, engine, precision, normalize, test_time_flips)
         example = torch.zeros(batch_size, 1, *self.roi_size)
         prepared = prepare_for_inference(network, self.device, engine, precision, example)
         self.predictor = WindowPredictor(prepared, self.targets, self.device, normalize, test_time_flips)
