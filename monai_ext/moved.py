@@ -21,7 +21,7 @@ MODULES = {
     "monai_ext.inferers.cascade": "monai_ext.spine.cascade",
     "monai_ext.engines.cascade_training": "monai_ext.spine.training",
 }
-# Package -> name -> the module it is in now.
+# Package -> name -> the module it is in now, with the new name where that is another.
 NAMES = {
     "monai_ext.transforms": {
         "LoadChestCTd": "monai_ext.ct_rate.transforms",
@@ -38,6 +38,7 @@ NAMES = {
         "series_vote": "monai_ext.spine.voting",
         "surface_predictor": "monai_ext.surface.predictor",
     },
+    "monai_ext.spine": {"sample_weights": "monai_ext.spine.balance:class_sample_weights"},
     "monai_ext.reports": {
         "overlay_figure": "monai_ext.spine.overlay",
         "write_batch_report": "monai_ext.spine.report",
@@ -51,11 +52,13 @@ def moved_name(package: str, name: str) -> Any:
     Raises:
         AttributeError: when it never did.
     """
-    module = NAMES.get(package, {}).get(name)
-    if module is None:
+    place = NAMES.get(package, {}).get(name)
+    if place is None:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    _warn(f"{package}.{name}", f"{module}.{name}", stacklevel=4)
-    return getattr(importlib.import_module(module), name)
+    module, _, new = place.partition(":")
+    new = new or name
+    _warn(f"{package}.{name}", f"{module}.{new}", stacklevel=4)
+    return getattr(importlib.import_module(module), new)
 
 
 class MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import quote
 
 from monai_ext.devices import local_rank, own_device, started_processes, user_device
 from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
@@ -105,11 +106,17 @@ def unique_run_name(fold: int = 1) -> str:
 
 
 def default_tracking_uri(output_dir: str) -> str:
-    """``MLFLOW_TRACKING_URI`` where it is set, else SQLite beside the runs: ``<output_dir>/../mlflow.db``."""
-    from monai.utils import path_to_sqlite_uri
+    """``MLFLOW_TRACKING_URI`` where it is set, else SQLite beside the runs: ``<output_dir>/../mlflow.db``.
 
+    Both are defaults: a ``--tracking_uri`` of the command line counts more.
+    """
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
-    return chosen or path_to_sqlite_uri(str(Path(output_dir).absolute().parent / "mlflow.db"))
+    return chosen or sqlite_uri(Path(output_dir).absolute().parent / "mlflow.db")
+
+
+def sqlite_uri(path: str | Path) -> str:
+    """MLflow's URI of an SQLite file, as `monai.utils.path_to_sqlite_uri` writes it; without importing MONAI."""
+    return f"sqlite:///{quote(Path(path).absolute().as_posix(), safe='/:')}"
 
 
 def start(

@@ -35,8 +35,9 @@ def test_an_old_name_gives_what_the_new_one_gives(name):
     assert found is not None
     package, _, last = name.rpartition(".")
     new = moved.NAMES.get(package, {}).get(last) or moved._new_name(package) or moved._new_name(name)
+    new, _, renamed = new.partition(":")
     module = importlib.import_module(new)
-    assert found is getattr(module, last, module)
+    assert found is getattr(module, renamed or last, module)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from monai_ext.ct_rate.chest_ct import read_chest_ct
-from monai_ext.ct_rate.finding import find_places
+from monai_ext.ct_rate.finding import find_split_paths
 from monai_ext.ct_rate.indexing import scan
 from monai_ext.ct_rate.labels import LABELS
 from monai_ext.ct_rate.volume import Volume
@@ -24,7 +24,7 @@ def check(dataset_dir: str | Path, workers: int | Place | None = None, metadata:
     A label that fewer than five patients of the training set have, or lack, is a warning: some fold can't measure it.
     """
     try:
-        index = scan(find_places(dataset_dir), metadata == "required")
+        index = scan(find_split_paths(dataset_dir), metadata == "required")
     except DataError as error:
         return [Problem.of(error, dataset_dir)]
     problems = list(index.problems)

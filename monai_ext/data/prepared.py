@@ -66,7 +66,9 @@ class PreparedDataset(PersistentDataset):
         except OSError as error:
             raise DataError(f"can't be used as the cache of prepared volumes ({error})", cache_dir) from error
         self.cached = self._first_random() if cached is None else min(cached, self._first_random())
-        self.transform_hash = _digest([monai.__version__, *map(describe, self.transform.transforms[: self.cached])])
+        self.transform_hash = _digest(
+            [monai.__version__, *map(plain_settings, self.transform.transforms[: self.cached])]
+        )
 
     def set_data(self, data: Sequence[Mapping[str, Any]]) -> None:
         """Replace the items; what is cached stays."""
@@ -166,7 +168,7 @@ def _failure(item: Mapping[str, Any], error: Exception) -> str:
     raise error
 
 
-def describe(value: Any) -> Any:
+def plain_settings(value: Any) -> Any:
     """The settings of a transform as plain JSON, without anything that differs between processes (addresses, hashes).
 
     Objects become their class and attributes; functions their qualified name, closures and code not included.
@@ -176,25 +178,25 @@ def describe(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return [type(value).__name__, value.name]
     if isinstance(value, Mapping):
-        return {str(key): describe(item) for key, item in value.items()}
+        return {str(key): plain_settings(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [describe(item) for item in value]
+        return [plain_settings(item) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted((describe(item) for item in value), key=str)
+        return sorted((plain_settings(item) for item in value), key=str)
     if isinstance(value, np.ndarray | torch.Tensor):
         array = np.asarray(value)
         return [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
     if isinstance(value, np.generic | torch.dtype | torch.device | np.dtype | Path | bytes):
         return str(value)
     if isinstance(value, functools.partial):
-        return describe([value.func, value.args, value.keywords])
+        return plain_settings([value.func, value.args, value.keywords])
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
-    return {type(value).__module__ + "." + type(value).__qualname__: describe(getattr(value, "__dict__", {}))}
+    return {type(value).__module__ + "." + type(value).__qualname__: plain_settings(getattr(value, "__dict__", {}))}
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(describe(value), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(plain_settings(value), sort_keys=True).encode()).hexdigest()
 
 
 def _load(file: Path) -> dict[str, Any]:

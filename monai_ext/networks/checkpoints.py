@@ -201,7 +201,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], path: s
         "other shape": [shape_note(key, state, own) for key in own if key in state and _differs(key, state, own)],
     }
     if any(problems.values()):
-        listed = "; ".join(f"{what}: {shorten(keys)}" for what, keys in problems.items() if keys)
+        listed = "; ".join(f"{what}: {first_names(keys)}" for what, keys in problems.items() if keys)
         raise WeightsError(f"{path}: does not fit {type(network).__name__} ({listed}); is it another architecture?")
     network.load_state_dict(state)
 
@@ -217,7 +217,7 @@ def unwrap(network: nn.Module) -> nn.Module:
             return network
 
 
-def shorten(names: list[str]) -> str:
+def first_names(names: list[str]) -> str:
     """The first names, and how many more there are."""
     more = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

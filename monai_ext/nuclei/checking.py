@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_ext.data.checks import Problem, run_checks
-from monai_ext.data.tiff_slices import SliceHeader, decode_slice, disagreement, list_slices, read_header
+from monai_ext.data.tiff_slices import SliceHeader, decode_slice, disagreement, list_slices, read_slice_header
 from monai_ext.errors import DataError
 from monai_ext.nuclei.classes import UNCLASSIFIED, is_excluded
 from monai_ext.nuclei.samples import SampleFolder, find_samples, find_table
@@ -77,7 +77,7 @@ def _check_stack(folder: Path) -> tuple[list[Problem], tuple[int, int] | None]:
     for file in files:
         path = folder / file.name
         try:
-            header = read_header(path)
+            header = read_slice_header(path)
             is_float = np.dtype(header.dtype).kind == "f"
             if is_float or header.offset is None:
                 _, pixels = decode_slice(path)

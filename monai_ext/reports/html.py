@@ -15,7 +15,7 @@ from monai_ext.reports import plots
 from monai_ext.reports.document import Block, Folded, Section, Table, Text, cell, pairs, picture, picture_file, render
 from monai_ext.reports.label_sections import label_case_table, label_metrics_blocks, label_mistakes_blocks
 from monai_ext.reports.run_folder import (
-    RunFolder,
+    RunContents,
     as_dict,
     as_list,
     predictions_file,
@@ -147,7 +147,7 @@ def is_cross_validation(folder: str | Path) -> bool:
 _NO_CURVES = Text(["There is nothing to draw: no epoch had ended and there are no predictions."])
 
 
-def _summary(run: RunFolder, status: str) -> list[Block]:
+def _summary(run: RunContents, status: str) -> list[Block]:
     lines = [_STATUS.get(status, "How the run ended is not recorded.")]
     done = len(run.history)
     evaluation = status == "finished" and not done
@@ -165,13 +165,13 @@ def _summary(run: RunFolder, status: str) -> list[Block]:
     return [Text(lines)]
 
 
-def _metrics(run: RunFolder, metrics: Mapping[str, Any], unit: str) -> list[Block]:
+def _metrics(run: RunContents, metrics: Mapping[str, Any], unit: str) -> list[Block]:
     if run.is_segmentation:
         return segmentation_metrics_blocks(metrics)
     return (label_metrics_blocks if run.several_labels else metrics_blocks)(metrics, unit)
 
 
-def _part_sections(run: RunFolder) -> list[Section]:
+def _part_sections(run: RunContents) -> list[Section]:
     if not run.parts:
         return []
     name, cases = run.parts["name"], run.cases or "cases"
@@ -181,7 +181,7 @@ def _part_sections(run: RunFolder) -> list[Section]:
     return [Section(f"Metrics of {name}", [Text([told]), *_metrics(run, of_parts, name)])]
 
 
-def _example_sections(run: RunFolder, cases: str) -> list[Section]:
+def _example_sections(run: RunContents, cases: str) -> list[Section]:
     """What went wrong, case by case; for pictures as outputs, some of them."""
     if isinstance(run.result, MultiLabelResult):
         return [Section("Mistakes", label_mistakes_blocks(run.result, cases))]
@@ -200,7 +200,7 @@ def _example_sections(run: RunFolder, cases: str) -> list[Section]:
     return [_previews(run), Section("Patches", patches_blocks(rows))]
 
 
-def _previews(run: RunFolder) -> Section:
+def _previews(run: RunContents) -> Section:
     """Pictures of the best epoch, else of the last one."""
     previews = sorted((run.path / "previews").glob("epoch_*.png"))
     best = run.path / "previews" / f"epoch_{run.metrics.get('best_epoch') or 0:04d}.png"
@@ -208,7 +208,7 @@ def _previews(run: RunFolder) -> Section:
     return Section("Previews", shown or [Text(["There are none."])])
 
 
-def _pictures(run: RunFolder) -> list[Block]:
+def _pictures(run: RunContents) -> list[Block]:
     """Figures drawn from the numbers, then whatever else lies in ``plots/``."""
     best = run.metrics.get("best_epoch")
     drawn = plots.figures(
@@ -225,7 +225,7 @@ def _pictures(run: RunFolder) -> list[Block]:
     return blocks or [_NO_CURVES]
 
 
-def _parameters(run: RunFolder) -> list[Block]:
+def _parameters(run: RunContents) -> list[Block]:
     found = as_dict(run.info.get("parameters"))
     blocks: list[Block] = [pairs(found, ("knob", "value")) if found else Text(["They were not recorded."])]
     if run.config:
@@ -233,7 +233,7 @@ def _parameters(run: RunFolder) -> list[Block]:
     return blocks
 
 
-def _data(run: RunFolder) -> list[Block]:
+def _data(run: RunContents) -> list[Block]:
     blocks: list[Block] = [Text([f"Fingerprint: {as_dict(run.info.get('data')).get('fingerprint', 'not recorded')}."])]
     blocks += _count_tables(run)
     if isinstance(run.result, MultiLabelResult):
@@ -243,7 +243,7 @@ def _data(run: RunFolder) -> list[Block]:
     return blocks
 
 
-def _count_tables(run: RunFolder) -> list[Block]:
+def _count_tables(run: RunContents) -> list[Block]:
     """Cases by class; parts too, where the run counted both."""
     of_cases, of_items = _counts(run, "cases"), _counts(run, "counts")
     if not of_cases:
@@ -264,7 +264,7 @@ def _environment(info: Mapping[str, Any]) -> list[Block]:
     return blocks or [Text(["It was not recorded."])]
 
 
-def _skipped(run: RunFolder) -> list[str]:
+def _skipped(run: RunContents) -> list[str]:
     computed = run.result.skipped if run.result is not None else []
     of_parts = [f"{run.parts['name']}: {line}" for line in as_lines(run.parts.get("skipped"))]
     told = as_lines(run.metrics.get("skipped"))
@@ -288,7 +288,7 @@ def _folds(folds: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> li
     return [Table(("fold", "best epoch", *names), rows), Folded("Run folders", Table(("fold", "run folder"), runs))]
 
 
-def _counts(run: RunFolder, key: str) -> dict[str, dict[str, int]]:
+def _counts(run: RunContents, key: str) -> dict[str, dict[str, int]]:
     counts = as_dict(as_dict(run.info.get("data")).get(key))
     whole = {
         str(part): {str(name): count for name, count in as_dict(found).items() if isinstance(count, int)}

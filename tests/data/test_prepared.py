@@ -22,7 +22,7 @@ from monai.transforms import (
 )
 
 from monai_ext.brats import data as brats
-from monai_ext.data.prepared import PreparedDataset, describe, prepare
+from monai_ext.data.prepared import PreparedDataset, plain_settings, prepare
 from monai_ext.errors import DataError
 from monai_ext.transforms import LoadVolumed, is_nonzero
 
@@ -200,13 +200,13 @@ def test_a_killed_worker_costs_its_own_case_only(items: list[dict], tmp_path: Pa
 
 
 def test_description_holds_settings_but_no_addresses() -> None:
-    text = str([describe(step) for step in steps()])
+    text = str([plain_settings(step) for step in steps()])
     assert "0x" not in text
     assert "is_nonzero" in text
-    assert text == str([describe(step) for step in steps()])
-    assert describe(ScaleIntensityd("image", maxv=1.0)) != describe(ScaleIntensityd("image", maxv=2.0))
-    assert describe({"b", "a"}) == ["a", "b"]
-    assert describe(np.zeros(2)) != describe(np.ones(2))
+    assert text == str([plain_settings(step) for step in steps()])
+    assert plain_settings(ScaleIntensityd("image", maxv=1.0)) != plain_settings(ScaleIntensityd("image", maxv=2.0))
+    assert plain_settings({"b", "a"}) == ["a", "b"]
+    assert plain_settings(np.zeros(2)) != plain_settings(np.ones(2))
 
 
 @pytest.mark.slow
