@@ -18,12 +18,6 @@ MODULES = {
     "monai_ext.data.ct_rate": "monai_ext.ct_rate",
     "monai_ext.data.surface": "monai_ext.surface",
     "monai_ext.data.spine": "monai_ext.spine",
-    "monai_ext.demo.folder": "monai_ext.data.demo_folder",
-    "monai_ext.demo.brats": "monai_ext.brats.demo",
-    "monai_ext.demo.nuclei": "monai_ext.nuclei.demo",
-    "monai_ext.demo.ct_rate": "monai_ext.ct_rate.demo",
-    "monai_ext.demo.surface": "monai_ext.surface.demo",
-    "monai_ext.demo.spine": "monai_ext.spine.demo",
     "monai_ext.inferers.cascade": "monai_ext.spine.cascade",
     "monai_ext.engines.cascade_training": "monai_ext.spine.training",
 }
@@ -40,8 +34,8 @@ NAMES = {
         "CascadeStages": "monai_ext.spine.cascade.stages",
         "SliceStage": "monai_ext.spine.cascade.stage",
         "SpineCascade": "monai_ext.spine.cascade.cascade",
-        "Vote": "monai_ext.spine.series_vote",
-        "series_vote": "monai_ext.spine.series_vote",
+        "Vote": "monai_ext.spine.voting",
+        "series_vote": "monai_ext.spine.voting",
         "surface_predictor": "monai_ext.surface.predictor",
     },
     "monai_ext.reports": {

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from monai_ext.devices import local_rank, own_device, user_device
+from monai_ext.devices import local_rank, own_device, started_processes, user_device
 from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
 from monai_ext.errors import ConfigError
 from monai_ext.overrides import apply_dataset_settings as _apply_dataset_settings
@@ -219,11 +219,11 @@ def _join_process_group(device: Any, distributed: bool) -> None:
     import torch
     import torch.distributed as dist
 
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     if not distributed:
-        if processes > 1:
+        if started_processes() > 1:
             raise ConfigError(
-                f"{processes} processes were started with a config for one; add configs/multi_gpu_train.json: "
+                f"{started_processes()} processes were started with a config for one, and each would do the same; "
+                "start one, or train with torchrun and configs/multi_gpu_train.json: "
                 "--config_file \"['.../train.json','.../multi_gpu_train.json']\""
             )
         return

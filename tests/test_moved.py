@@ -17,7 +17,6 @@ OLD = [
     "monai_ext.data.ct_rate.slice_positions",
     "monai_ext.data.spine.stage_items",
     "monai_ext.data.surface.splits",
-    "monai_ext.demo.brats.make_demo",
     "monai_ext.inferers.cascade.cascade.SpineCascade",
     *(f"{package}.{name}" for package, names in moved.NAMES.items() for name in names),
 ]

@@ -73,8 +73,9 @@ def test_an_unknown_choice_lists_what_there_is():
         overrides.check_choices({**CONFIG, "loss": "fokal"})
 
 
-def test_several_processes_need_the_multi_process_config(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_several_processes_need_the_multi_process_config(monkeypatch, variable):
+    monkeypatch.setenv(variable, "2")
     with pytest.raises(ConfigError, match=r"multi_gpu_train\.json"):
         workflow.start(distributed=False)
 

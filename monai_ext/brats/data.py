@@ -22,6 +22,7 @@ from monai_ext.data.splits import grouped_stratified_folds
 from monai_ext.data.volumes import SUFFIXES, volume_stem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_csv
+from monai_ext.places import Place
 
 CLASS_NAMES = ("LGG", "HGG")
 MODALITIES = ("t1", "t1ce", "t2", "flair")
@@ -135,7 +136,7 @@ def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "
     return [items[case] for case in sorted(items)]
 
 
-def check(dataset_dir: str | Path, modality: str = "all", workers: int | None = None) -> list[Problem]:
+def check(dataset_dir: str | Path, modality: str = "all", workers: int | Place | None = None) -> list[Problem]:
     """Open every file and list everything that is wrong with the dataset; an empty list is a clean bill."""
     try:
         items, problems = _scan(dataset_dir, modality)

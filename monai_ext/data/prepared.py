@@ -8,10 +8,8 @@ import functools
 import hashlib
 import json
 import logging
-import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,10 @@ from monai.data import PersistentDataset
 from monai.transforms import Compose, Transform
 from monai.transforms.traits import RandomizableTrait
 
-from monai_ext.data.processes import worker_context
+from monai_ext.blocks import WorkerLost, run_blocks
 from monai_ext.errors import DataError
 from monai_ext.io import atomic_path
+from monai_ext.places import Place, Processes, place_of
 
 logger = logging.getLogger(__name__)
 
@@ -115,11 +114,12 @@ class PreparedDataset(PersistentDataset):
         return len(self.transform.transforms) if first is None else first
 
 
-def prepare(dataset: PreparedDataset, workers: int | None = None) -> int:
+def prepare(dataset: PreparedDataset, workers: int | Place | None = None) -> int:
     """Fill the cache of ``dataset`` in parallel; a second call, also after a kill, computes only what is missing.
 
     Args:
-        workers: processes (one thread each); default one a CPU, at most 8; 0 or 1 works in this one.
+        workers: processes (one thread each); default one a CPU, at most 8; 0 or 1 works in this one. Or a place such as
+            `monai_ext.places.Dask`.
 
     Returns:
         the number of cases that were computed now.
@@ -127,25 +127,14 @@ def prepare(dataset: PreparedDataset, workers: int | None = None) -> int:
     Raises:
         DataError: at the end, listing every case that failed.
     """
-    from tqdm import tqdm
-
     if dataset.cache_dir is None:
         raise DataError("prepare: the dataset has no cache_dir to fill")
-    todo = [index for index in range(len(dataset)) if not _is_cached(dataset, index)]
-    workers = min(8, os.cpu_count() or 1) if workers is None else workers
-    workers = min(workers, len(todo))
-    errors: list[str] = []
-    with tqdm(total=len(todo), desc="preparing", unit="case", disable=None) as progress:
-        if workers <= 1:
-            for index in todo:
-                errors += _prepare_one(dataset, index)
-                progress.update()
-        else:
-            with ProcessPoolExecutor(workers, worker_context(PRELOAD), _start_worker, (dataset,)) as executor:
-                futures = {executor.submit(_prepare_in_worker, index): index for index in todo}
-                for future in as_completed(futures):
-                    errors += _outcome(future, dataset.data[futures[future]])
-                    progress.update()
+    todo = [dataset.data[index] for index in range(len(dataset)) if not _is_cached(dataset, index)]
+    place = place_of(
+        workers, lambda number: Processes(min(number, len(todo)), PRELOAD, functools.partial(torch.set_num_threads, 1))
+    )
+    work = functools.partial(_prepare_item, _with_data(dataset, []))
+    errors = [error for _, error in run_blocks(work, todo, place, "preparing", failed=_failure) if error]
     if errors:
         listed = "\n".join(sorted(errors))
         raise DataError(f"{len(errors)} of {len(dataset)} cases could not be prepared:\n{listed}")
@@ -157,32 +146,24 @@ def _is_cached(dataset: PreparedDataset, index: int) -> bool:
     return file is not None and file.is_file()
 
 
-def _prepare_one(dataset: PreparedDataset, index: int) -> list[str]:
-    try:
-        dataset.prepare_item(index)
-    except (DataError, OSError) as error:
-        return [str(error)]
-    return []
+def _with_data(dataset: PreparedDataset, data: Sequence[Mapping[str, Any]]) -> PreparedDataset:
+    other = copy.copy(dataset)
+    other.set_data(data)
+    return other
 
 
-_worker_dataset: PreparedDataset
+def _prepare_item(empty: PreparedDataset, item: Mapping[str, Any]) -> str | None:
+    """Fill the cache with one item; ``empty`` has the transforms only, since it travels with each."""
+    _with_data(empty, [item]).prepare_item(0)
+    return None
 
 
-def _start_worker(dataset: PreparedDataset) -> None:
-    global _worker_dataset
-    torch.set_num_threads(1)
-    _worker_dataset = dataset
-
-
-def _prepare_in_worker(index: int) -> list[str]:
-    return _prepare_one(_worker_dataset, index)
-
-
-def _outcome(future: Future[list[str]], item: Mapping[str, Any]) -> list[str]:
-    error = future.exception()
-    if error is None:
-        return future.result()
-    return [f"{item.get('case')}: the worker process failed ({error}); try fewer workers if memory ran out"]
+def _failure(item: Mapping[str, Any], error: Exception) -> str:
+    if isinstance(error, DataError | OSError):
+        return str(error)
+    if isinstance(error, WorkerLost):
+        return f"{item.get('case')}: {error}"
+    raise error
 
 
 def describe(value: Any) -> Any:

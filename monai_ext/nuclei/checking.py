@@ -14,12 +14,15 @@ from monai_ext.errors import DataError
 from monai_ext.nuclei.classes import UNCLASSIFIED, is_excluded
 from monai_ext.nuclei.samples import SampleFolder, find_samples, find_table
 from monai_ext.nuclei.scan import compare_names
+from monai_ext.places import Place
 
 # five folds and a test part
 ENOUGH = 6
 
 
-def check(dataset_dir: str | Path, workers: int | None = None, class_csv: str | Path | None = None) -> list[Problem]:
+def check(
+    dataset_dir: str | Path, workers: int | Place | None = None, class_csv: str | Path | None = None
+) -> list[Problem]:
     """Read every header, decode every compressed slice, and list everything that is wrong.
 
     An empty list is a clean bill. Masks are looked at where there are any; a sample without a mask among others with

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monai_ext.chosen_workers import DASK
 from monai_ext.errors import ConfigError
 
 
@@ -86,7 +87,7 @@ def predict_zarr(
     ] = True,
     part: Annotated[int | None, typer.Option("--part", help="Number of this process, from 0.")] = None,
     parts: Annotated[int | None, typer.Option("--parts", help="Processes that share the work.")] = None,
-    dask: Annotated[str | None, typer.Option("--dask", help="Address of a Dask scheduler, tcp://...")] = None,
+    dask: Annotated[str | None, DASK] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="First read what is finished; what is damaged is computed again.")
     ] = False,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -181,6 +182,21 @@ def test_prepare_in_worker_processes_gives_the_same_files(items: list[dict], tmp
     Path(items[1]["image"]).write_bytes(b"")
     with pytest.raises(DataError, match=r"2 of 3 cases(?s:.*)a\.nii\.gz: is empty"):
         prepare(PreparedDataset(items, steps(), tmp_path / "three"), workers=2)
+
+
+class Deadly(Transform):
+    def __call__(self, data):
+        if data["case"] == "b":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return data
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_own_case_only(items: list[dict], tmp_path: Path) -> None:
+    dataset = PreparedDataset(items, [Deadly(), *steps()], tmp_path / "cache")
+    with pytest.raises(DataError, match=r"1 of 3 cases could not be prepared:\nb: its worker process was killed; try"):
+        prepare(dataset, workers=2)
+    assert [dataset.cache_file(index).is_file() for index in range(3)] == [True, False, True]
 
 
 def test_description_holds_settings_but_no_addresses() -> None:

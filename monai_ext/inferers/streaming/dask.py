@@ -5,18 +5,18 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from monai_ext.errors import ConfigError, UserError
+from monai_ext.blocks import WorkerLost, run_blocks
+from monai_ext.errors import UserError
 from monai_ext.inferers.streaming.job import ZarrJob
 from monai_ext.inferers.streaming.ledger import Ledger
 from monai_ext.inferers.streaming.sliding_window import Predicted, ZarrSlidingWindow
+from monai_ext.places import Dask
 
-# Tasks of a worker that are submitted at a time, and runs that each should get in all.
-_SUBMITTED = 2
+# Runs that each worker should get.
 _RUNS = 4
 # A worker with several threads computes one run at a time: it has one network, and memory for one column.
 _one_at_a_time = threading.Lock()
@@ -41,45 +41,23 @@ def predict_on_dask(
         ConfigError: when ``distributed`` isn't installed, the scheduler isn't there, or has no workers.
         UserError: naming the block that ends every worker.
     """
-    distributed = _distributed()
-    if isinstance(client, str):
-        try:
-            with distributed.Client(client, timeout="30s") as connected:
-                return predict_on_dask(connected, make, input, output, **call)
-        except OSError as error:
-            raise ConfigError(f"--dask {client}: no scheduler answers there ({error})") from error
-    workers = len(client.scheduler_info(n_workers=-1)["workers"])
-    if not workers:
-        raise ConfigError("the Dask cluster has no workers; start some first")
-    import cloudpickle
-
     output = Path(output).absolute()
     call = {**call, "mask": call.get("mask") and _absolute(call["mask"])}
-    work = cloudpickle.dumps((make, _absolute(input), str(output), call))
-    with client.get_executor(pure=False) as executor:
-        runs, empty, ready = executor.submit(_plan, work, _RUNS * workers).result()
-        waiting: dict[Future[None], list[int]] = {}
-        left = list(reversed(runs))
-        while left or waiting:
-            while left and len(waiting) < _SUBMITTED * workers:
-                run = left.pop()
-                waiting[executor.submit(_compute, work, run)] = run
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                run = waiting.pop(future)
-                try:
-                    future.result()
-                except distributed.KilledWorker as error:
-                    raise UserError(_killed(output, run)) from error
-        complete = executor.submit(_finish, work).result()
+
+    def failed(run: Sequence[int], error: Exception) -> None:
+        if isinstance(error, WorkerLost):
+            raise UserError(_killed(output, run)) from error
+        raise error
+
+    with Dask(client) as cluster:
+        import cloudpickle
+
+        client, work = cluster.client, cloudpickle.dumps((make, _absolute(input), str(output), call))
+        runs, empty, ready = client.submit(_plan, work, _RUNS * cluster.count(), pure=False).result()
+        for _ in run_blocks(partial(_compute, work), runs, cluster, "predicting", "run", failed):
+            pass
+        complete = client.submit(_finish, work, pure=False).result()
     return Predicted(sum(map(len, runs)) + empty, ready, complete)
-
-
-def _distributed() -> Any:
-    try:
-        import distributed
-    except ImportError as error:
-        raise ConfigError("Dask isn't installed: pip install 'monai-ext[dask]'") from error
-    return distributed
 
 
 def _absolute(source: str | Path) -> str:
