@@ -149,7 +149,7 @@ def check_choices(config: Any) -> None:
         table, value = config.get(match["table"]), config.get(match["knob"])
         if not isinstance(table, Mapping) or "_target_" in table:
             continue  # made when the config is instantiated: it has to check for itself
-        if isinstance(value, str) and value not in table:
+        if isinstance(value, str) and not value.startswith(("$", "@")) and value not in table:
             choices = ", ".join(table)
             raise ConfigError(f"--{match['knob']} {value}: unknown{_nearest(value, list(table))} (choices: {choices})")
 

@@ -67,7 +67,5 @@ def one_autocast(autocast: Autocast | None, amp: bool | str, precision: str) -> 
     if autocast is None:
         return Autocast(amp, precision)
     if (amp, precision) != ("auto", "auto"):
-        raise ConfigError(
-            "amp and precision are those of autocast; set them there: --autocast#amp, --autocast#precision"
-        )
+        raise ConfigError("amp and precision belong to autocast; set --autocast#amp and --autocast#precision")
     return autocast
