@@ -52,6 +52,15 @@ def find_workflow() -> Any | None:
     return None
 
 
+def find_parser() -> Any | None:
+    """The `monai.bundle.ConfigParser` in whose call this runs, a workflow's or a plain one; ``None`` outside one."""
+    for frame in _frames():
+        candidate = frame.f_locals.get("self")
+        if candidate is not None and {"config", "ref_resolver"} <= getattr(candidate, "__dict__", {}).keys():
+            return candidate
+    return None
+
+
 def bundle_root() -> str:
     """Absolute path of the bundle whose config is being read, whatever the current directory is.
 
