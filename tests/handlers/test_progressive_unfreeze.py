@@ -180,6 +180,17 @@ def test_stages_return_to_the_group_they_came_from():
     assert recorder.rates == [[1e-4, 1e-2]] * 3
 
 
+def test_a_trainer_that_goes_on_keeps_the_groups():
+    network = small_network()
+    groups = [{"params": network.fc.parameters(), "lr": 1e-2}, {"params": network.body.parameters(), "lr": 1e-4}]
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    trainer = trainer_of(network, optimizer, 2, ProgressiveUnfreeze(stages=["body.1", "body.0"], interval=1))
+    trainer.run()
+    trainer.state.max_epochs = 3
+    trainer.run()
+    assert [len(group["params"]) for group in optimizer.param_groups] == [2, 6]
+
+
 @pytest.mark.parametrize("lr", [None, 0.003], ids=["common-rate", "own-rate"])
 @pytest.mark.parametrize("interrupted_after", [1, 2, 3, 4])
 def test_a_resumed_schedule_is_bit_identical(tmp_path, interrupted_after, lr):
