@@ -53,11 +53,20 @@ def find_workflow() -> Any | None:
     return None
 
 
+def find_parser() -> Any | None:
+    """The `monai.bundle.ConfigParser` in whose call this runs, a workflow's or a plain one; ``None`` outside one."""
+    for frame in _frames():
+        candidate = frame.f_locals.get("self")
+        if candidate is not None and {"config", "ref_resolver"} <= getattr(candidate, "__dict__", {}).keys():
+            return candidate
+    return None
+
+
 def bundle_root() -> str:
     """Absolute path of the bundle whose config is being read, whatever the current directory is.
 
-    Raises:
-        ConfigError: outside `monai.bundle`; give ``--bundle_root`` there.
+    Outside `monai.bundle` it is ".", as in the Model Zoo's own configs: a plain `ConfigParser` knows no path, and those
+    who use one (MONAI Label, MONAI Deploy) set ``bundle_root`` or run in the bundle.
     """
     workflow = find_workflow()
     if workflow is not None:
@@ -67,7 +76,7 @@ def bundle_root() -> str:
         files = frame.f_locals.get("config_file_")
         if files:
             return _root_of(Path(files if isinstance(files, str) else files[0]).parent)
-    raise ConfigError("bundle_root can't be found outside a MONAI bundle workflow; give it with --bundle_root PATH")
+    return "."
 
 
 def _root_of(config_folder: str | Path) -> str:
@@ -77,7 +86,7 @@ def _root_of(config_folder: str | Path) -> str:
 
 def default_dataset_dir(bundle_root: str) -> str:
     """``data/<bundle>`` under the current directory, else beside ``bundles/``; the first one when neither exists."""
-    root = Path(bundle_root)
+    root = Path(bundle_root).absolute()
     here = Path("data") / root.name
     beside = root.parent.parent / "data" / root.name
     return str(beside.absolute() if beside.is_dir() and not here.is_dir() else here.absolute())

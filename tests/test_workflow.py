@@ -43,9 +43,11 @@ def test_bundle_root_is_found_from_any_directory(bundle, monkeypatch, place):
     assert found.bundle_root == str(bundle)
 
 
-def test_bundle_root_outside_a_workflow_says_how_to_give_it():
-    with pytest.raises(ConfigError, match="--bundle_root PATH"):
-        workflow.bundle_root()
+def test_bundle_root_outside_a_workflow_is_the_current_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parser = ConfigParser({**CONFIG, "file": "$@bundle_root + '/models/model.pt'"})
+    assert parser.get_parsed_content("file") == "./models/model.pt"
+    assert workflow.default_dataset_dir(".") == str(tmp_path / "data" / tmp_path.name)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,10 @@ def test_a_key_of_an_overlay_can_be_overridden(bundle):
 def test_an_unknown_choice_lists_what_there_is():
     with pytest.raises(ConfigError, match=r"--loss fokal: unknown; did you mean 'focal'\? \(choices: ldam, focal\)"):
         overrides.check_choices({**CONFIG, "loss": "fokal"})
+
+
+def test_a_choice_that_is_an_expression_is_left_to_the_run():
+    overrides.check_choices({**CONFIG, "loss": "$@saved['loss']"})
 
 
 @pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])

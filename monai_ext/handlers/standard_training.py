@@ -16,6 +16,7 @@ from monai_ext.handlers.best import BestEpoch
 from monai_ext.handlers.checkpoint import Checkpoints
 from monai_ext.handlers.console import Console
 from monai_ext.handlers.early_stopping import EarlyStopping
+from monai_ext.handlers.engine_parts import part_of
 from monai_ext.handlers.handing_on import inference_command, run_metadata
 from monai_ext.handlers.history import NOT_METRICS, History
 from monai_ext.handlers.memory_monitor import MemoryMonitor
@@ -39,9 +40,8 @@ class StandardTraining:
 
     Args:
         run: the run folder.
-        network: the network itself, not a multi-process wrapper.
-        optimizer: what the trainer uses.
-        step: the trainer's ``iteration_update``.
+        network, optimizer, step: the network itself, not a multi-process wrapper, what trains it, and the trainer's
+            ``iteration_update``; default: the trainer's own.
         scheduler: stepped at the end of each epoch; `ReduceLROnPlateau` gets the first monitored metric.
         evaluator: the validation engine, run by a `ValidationHandler` in front of this handler.
         outputs: keeps and writes the predictions of the best epoch.
@@ -61,14 +61,18 @@ class StandardTraining:
         checkpoint_every: also save every so many iterations, for epochs of hours.
         plot_every: epochs between plots; 0 for the end only.
         empty_cache_interval: iterations after which torch gives unused GPU memory back to the system, each time.
+
+    Raises:
+        ConfigError: as the training starts, for a trainer whose ``iteration_update`` is no
+            `monai_ext.engines.TrainingStep`, or a run to resume that doesn't fit.
     """
 
     def __init__(
         self,
         run: runs.RunFolder,
-        network: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
-        step: Any,
+        network: torch.nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        step: Any = None,
         scheduler: Any = None,
         evaluator: Engine | None = None,
         outputs: Outputs | None = None,
@@ -91,8 +95,8 @@ class StandardTraining:
         keep_best: int = 1,
     ) -> None:
         self.run = run
-        self.network = network
-        self.optimizer = optimizer
+        self.network: Any = network
+        self.optimizer: Any = optimizer
         self.step = step
         self.scheduler = scheduler
         self.evaluator = evaluator
@@ -148,6 +152,7 @@ class StandardTraining:
     # -- beginning -----------------------------------------------------------------------------------------------
 
     def _started(self, engine: Engine) -> None:
+        self._take_parts(engine)
         if _is_main():
             self.run.open()
             self.records.open_log()
@@ -165,6 +170,17 @@ class StandardTraining:
         if _is_main():
             self.records.open(self.seed, engine.state.epoch + 1)
             self.run.update(best_checkpoint=self.best_checkpoint)
+
+    def _take_parts(self, engine: Engine) -> None:
+        """What MONAI's trainer doesn't have yet when it attaches its handlers."""
+        if self.network is None:
+            self.network = part_of(engine, "network", "StandardTraining")
+        if self.optimizer is None:
+            self.optimizer = part_of(engine, "optimizer", "StandardTraining")
+        if self.step is None:
+            self.step = engine._process_function
+        if not hasattr(self.step, "prepare"):
+            raise ConfigError("StandardTraining: the trainer's iteration_update must be a TrainingStep")
 
     def _resume(self, engine: Engine) -> None:
         assert self.checkpoints is not None

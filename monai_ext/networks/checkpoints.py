@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from monai_ext.errors import WeightsError
+from monai_ext.io import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +118,30 @@ def saved_setting(checkpoint: str | Path, name: str, default: Any = None) -> Any
     path = Path(checkpoint)
     settings = (network_settings(path) or {}) if path.is_file() else {}
     return settings.get(name, default)
+
+
+def saved_settings(
+    checkpoint: str | Path, defaults: Mapping[str, Any], ensemble: str | Path | None = None
+) -> dict[str, Any]:
+    """The settings that a network was trained with, for configs that take them from there.
+
+    Args:
+        checkpoint: one of our ``.pt`` files or an exported ``.ts``.
+        defaults: name → value where the file doesn't exist (a bundle without weights can still be inspected) or
+            doesn't say. Only these settings are returned.
+        ensemble: ``cross_validation.json`` to read in place of ``checkpoint``.
+
+    Raises:
+        WeightsError: when the checkpoint can't be read.
+        DataError: when ``ensemble`` can't be read.
+    """
+    if ensemble is not None:
+        record = read_json(ensemble)
+        saved = record.get("settings") if isinstance(record, Mapping) else None  # what else is wrong: LoadCheckpoint
+    else:
+        saved = network_settings(checkpoint) if Path(checkpoint).is_file() else None
+    saved = saved or {}
+    return {name: saved.get(name, default) for name, default in defaults.items()}
 
 
 def saved_thresholds(checkpoint: str | Path, level: str | None = None) -> list[float] | None:

@@ -60,9 +60,9 @@ def invocations(path, program):
 
 
 def knobs(config):
-    """Settings: what stands above the recipe."""
+    """Settings: what stands above the recipe, but for the block that reads a checkpoint."""
     names = list(config)
-    return names[: names.index("network_settings")]
+    return [name for name in names[: names.index("network_settings")] if name != "saved"]
 
 
 def read(path):

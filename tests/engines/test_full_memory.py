@@ -8,7 +8,7 @@ from memory_budget import Budget, Layer
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from monai_ext.engines import EvaluationStep, ImageAndTargets, TrainingError, TrainingStep, is_out_of_memory
+from monai_ext.engines import Autocast, EvaluationStep, ImageAndTargets, TrainingError, TrainingStep, is_out_of_memory
 from monai_ext.errors import UserError
 
 
@@ -218,13 +218,14 @@ def test_validation_of_several_targets_is_joined():
     assert torch.equal(evaluator.state.output["pred"]["normals"], 2 * torch.arange(12.0).reshape(4, 3))
 
 
-def test_validation_uses_the_number_format_of_the_training_on_a_cpu_too():
+@pytest.mark.parametrize("arguments", [{"amp": True}, {"autocast": Autocast(True)}], ids=["amp", "autocast"])
+def test_validation_uses_the_number_format_of_the_training_on_a_cpu_too(arguments):
     net = network()
     evaluator = SupervisedEvaluator(
         device="cpu",
         val_data_loader=batches(1),
         network=net,
-        iteration_update=EvaluationStep(amp=True),
+        iteration_update=EvaluationStep(**arguments),
         decollate=False,
     )
     evaluator.run()
