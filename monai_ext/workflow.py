@@ -152,7 +152,8 @@ def start(
 
     Raises:
         ConfigError: for an override that matches no key, an unknown choice, a device that isn't there or is one GPU for
-            several processes, or several processes without the multi-process config.
+            several processes, a precision that validation doesn't have, or several processes without the multi-process
+            config.
     """
     install_error_report()
     _block_launches(cuda_launch_blocking)
@@ -162,6 +163,7 @@ def start(
         check_choices(workflow.parser.get())
         _keep_tracking_artifact(workflow.parser)
         _settle_devices(workflow.parser)
+        _check_validation_precision(workflow.parser)
     chosen = user_device("cpu" if device is None else device)
     if not isinstance(tf32, bool):
         raise ConfigError(f"--tf32 {tf32}: must be True or False")
@@ -220,6 +222,15 @@ def _settle_devices(parser: Any) -> None:
             settled = str(user_device(raw, setting))
             if settled != raw:
                 parser[setting] = settled
+
+
+def _check_validation_precision(parser: Any) -> None:
+    """Without it the first epoch would be trained before its validation found out."""
+    if parser.get("val_device") == "cpu" and parser.get("precision") == "fp16" and parser.get("amp") is not False:
+        raise ConfigError(
+            "--precision fp16: not on a CPU, where --val_device cpu validates; use --precision auto, which is fp16 on a "
+            "GPU and fp32 on the CPU"
+        )
 
 
 def _prepare_gpu(device: Any, tf32: bool) -> None:

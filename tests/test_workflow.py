@@ -217,6 +217,25 @@ def test_a_config_s_gpu_by_number_is_refused_for_several_processes(bundle, gpus,
     assert f"--{name} cuda:0: all 2 processes" in str(caught.value.__cause__)
 
 
+def test_fp16_is_refused_for_a_validation_on_the_cpu_before_anything_is_trained(bundle, gpus):
+    with pytest.raises(RuntimeError) as caught:
+        started(bundle, precision="fp16", val_device="cpu")
+    assert "--val_device cpu validates; use --precision auto" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"precision": "fp16"},
+        {"precision": "fp16", "val_device": "cpu", "amp": False},
+        {"precision": "auto", "val_device": "cpu"},
+    ],
+    ids=["on the GPU", "switched off", "auto"],
+)
+def test_other_precisions_of_a_validation_pass(bundle, gpus, given):
+    started(bundle, **given)
+
+
 @pytest.mark.parametrize("tf32", [True, False])
 def test_tf32_is_a_setting_of_gpu_runs(bundle, gpus, tf32):
     parser = started(bundle, tf32=tf32)

@@ -56,7 +56,9 @@ class EvaluationStep:
             while True:
                 try:
                     parts = (moved(part, device, engine.non_blocking) for part in split(inputs, size))
-                    return joined([engine.inferer(part, engine.network) for part in parts])
+                    found = (engine.inferer(part, engine.network) for part in parts)
+                    # Metrics compare the predictions with the labels, which stayed on the host.
+                    return joined([each if fits else moved(each, "cpu") for each in found])
                 except (RuntimeError, MemoryError) as error:
                     if not is_out_of_memory(error):
                         raise

@@ -111,6 +111,7 @@ class TrainingStep:
         self._dtype: torch.dtype | None = None
         self._buffers: _Buffers | None = None
         self._first_steps = FirstSteps()
+        self._reduces = False  # whether a multi-process wrapper expects a backward pass whose gradients it averages
 
     @property
     def events(self) -> list[str]:
@@ -152,10 +153,14 @@ class TrainingStep:
         if not engine.network.training:
             engine.network.train()
         self._buffers.save()
-        waits = not window.last and hasattr(engine.network, "no_sync")
+        # After a forward pass that a skip left without its backward pass, the wrapper goes on to expect one, by what
+        # was frozen then: so the next pass is averaged at once. The mean of means at the window's end is the same.
+        self._reduces = self._reduces or window.last
+        waits = not self._reduces and hasattr(engine.network, "no_sync")
         try:
             with engine.network.no_sync() if waits else contextlib.nullcontext():
                 loss = self._add_gradients(engine, batch, window)
+            self._reduces = False
             if window.last:
                 self._optimizer_step(engine, batch, loss if window.size == 1 else None)
         except _Skipped as skipped:

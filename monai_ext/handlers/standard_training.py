@@ -144,6 +144,9 @@ class StandardTraining:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.STARTED, self._share_buffers)
+            # The tensors of either engine's last batch would take their place through all that the other one does.
+            self.evaluator.add_event_handler(Events.STARTED, lambda: _forget_output(engine))
+            self.evaluator.add_event_handler(Events.COMPLETED, _forget_output)
             if self.previews is not None and _is_main():
                 self.previews.attach(self.evaluator)
         if _is_main():
@@ -372,6 +375,10 @@ class StandardTraining:
 
 def _is_main() -> bool:
     return idist.get_rank() == 0
+
+
+def _forget_output(engine: Engine) -> None:
+    engine.state.output = None
 
 
 def _from_main(value: Any) -> Any:

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from device_tensor import DeviceTensor, on_device
 from memory_budget import Budget, Layer
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
@@ -188,6 +189,28 @@ def test_validation_computes_in_halves_what_does_not_fit(room):
 
 def test_validation_moves_in_halves_what_does_not_fit():
     torch.testing.assert_close(evaluate(network(), batches(1), _refusing_once()), evaluate(network(), batches(1)))
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["on the device", "on the host"])
+def test_predictions_of_a_validation_are_where_its_labels_are(refused):
+    class OnDevice(nn.Module):
+        def forward(self, x):
+            return on_device(x)
+
+    def fitting(batch, device=None, non_blocking=False, **kwargs):
+        return on_device((batch["image"], batch["label"]))
+
+    evaluator = SupervisedEvaluator(
+        device="cpu",
+        val_data_loader=batches(1),
+        network=OnDevice(),
+        prepare_batch=_refusing_once() if refused else fitting,
+        iteration_update=EvaluationStep(),
+        decollate=False,
+    )
+    evaluator.run()
+    kinds = [type(evaluator.state.output[key]) for key in ("label", "pred")]
+    assert kinds == [torch.Tensor if refused else DeviceTensor] * 2
 
 
 def test_one_sample_too_many_ends_validation_with_a_sentence():

@@ -93,7 +93,7 @@ def combinations():
         for accumulate in ACCUMULATE
         for bad in BAD
         for kind in FREEZING
-        if kind == "nothing" or bad in ("none", "last of a window")
+        if kind == "nothing" or bad in ("none", "last", "last of a window")
     ]
 
 
