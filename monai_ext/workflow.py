@@ -212,8 +212,8 @@ def _check_validation_precision(parser: Any) -> None:
     """Without it the first epoch would be trained before its validation found out."""
     if parser.get("val_device") == "cpu" and parser.get("precision") == "fp16" and parser.get("amp") is not False:
         raise ConfigError(
-            "--precision fp16: not on a CPU, where --val_device cpu validates; use --precision auto, which is fp16 on a "
-            "GPU and fp32 on the CPU"
+            "--precision fp16: not on a CPU, where --val_device cpu validates; use --precision auto, which is fp16 on "
+            "a GPU and fp32 on the CPU"
         )
 
 

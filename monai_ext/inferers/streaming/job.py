@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from monai_ext.errors import DataError
+from monai_ext.errors import DataError, UserError
 from monai_ext.inferers.streaming.ahead import Ahead
 from monai_ext.inferers.streaming.blending import ColumnBlend
 from monai_ext.inferers.streaming.geometry import BlockGrid, Region
@@ -95,7 +95,17 @@ class ZarrJob:
         Raises:
             DataError: when the input can't be read, or the network gives numbers that aren't finite.
             WriteError: when the output can't be written.
+            UserError: when the GPU's memory doesn't suffice.
         """
+        try:
+            self._compute(blocks, empty)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"out of memory on {self.predictor.device} with {self.steps.batch_size} windows at once and blocks of "
+                f"{list(self.grid.block_size)} voxels; take a smaller batch_size or block_size (finished blocks stay)"
+            ) from error
+
+    def _compute(self, blocks: Sequence[int], empty: Sequence[int]) -> None:
         from tqdm import tqdm
 
         for block in empty:

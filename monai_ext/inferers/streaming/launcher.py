@@ -11,9 +11,9 @@ from monai_ext.devices import launcher_number as _number
 def part_of_launcher(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
     """Number of this process, from 0, and how many there are; (0, 1) without a launcher.
 
-    ``torchrun`` sets ``RANK`` and ``WORLD_SIZE``. SLURM sets ``SLURM_PROCID`` and ``SLURM_NTASKS`` under ``srun``, and
-    ``SLURM_ARRAY_TASK_ID``, ``_MIN`` and ``_COUNT`` in array jobs; in an array of jobs with several tasks each, both
-    count.
+    ``torchrun`` sets ``RANK`` and ``WORLD_SIZE``. SLURM sets ``SLURM_PROCID`` and ``SLURM_STEP_NUM_TASKS`` under
+    ``srun``, and ``SLURM_ARRAY_TASK_ID``, ``_MIN`` and ``_COUNT`` in array jobs; in an array of jobs with several tasks
+    each, both count.
 
     Raises:
         ConfigError: when one of them isn't a number.
@@ -25,7 +25,8 @@ def part_of_launcher(environment: Mapping[str, str] = os.environ) -> tuple[int, 
         step = _number(environment, "SLURM_ARRAY_TASK_STEP", 1)
         part = (_number(environment, "SLURM_ARRAY_TASK_ID") - _number(environment, "SLURM_ARRAY_TASK_MIN", 0)) // step
         parts = _number(environment, "SLURM_ARRAY_TASK_COUNT", part + 1)
-    if "SLURM_PROCID" in environment:
-        tasks = _number(environment, "SLURM_NTASKS", 1)
+    # The script of a batch job has a number, too, and SLURM_NTASKS, but is one process whatever srun is to start.
+    if "SLURM_STEP_NUM_TASKS" in environment:
+        tasks = _number(environment, "SLURM_STEP_NUM_TASKS")
         part, parts = part * tasks + _number(environment, "SLURM_PROCID"), parts * tasks
     return part, parts
