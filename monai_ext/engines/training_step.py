@@ -16,10 +16,10 @@ from monai.utils import CommonKeys as Keys
 
 from monai_ext.engines.batches import Tensors, detached, joined, moved, prepared_where_it_fits, samples, split
 from monai_ext.engines.first_steps import FirstSteps
-from monai_ext.engines.memory import is_out_of_memory, release_cached_memory
 from monai_ext.engines.precision import Autocast, one_autocast
 from monai_ext.engines.ranks import average_gradients, highest_on_all_ranks
 from monai_ext.errors import ConfigError, UserError
+from monai_ext.memory import is_out_of_memory, release_cached_memory
 
 logger = logging.getLogger(__name__)
 
