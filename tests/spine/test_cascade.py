@@ -5,6 +5,7 @@ import torch
 from cascade_files import RULES, SIZE, cascade, preparation, spine
 
 from monai_ext.errors import ConfigError, DataError, WeightsError
+from monai_ext.memory import FullMemoryError
 from monai_ext.spine import SeriesImage, SliceStage
 
 
