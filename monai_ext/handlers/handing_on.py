@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ext.handlers.outputs import Outputs
 from monai_ext.io import read_json
+from monai_ext.predictions.kind import Predictions
 
 
 def run_metadata(
-    bundle: Path, image_shape: Sequence[int], outputs: Outputs | None, settings: Mapping[str, Any]
+    bundle: Path, image_shape: Sequence[int], outputs: Predictions | None, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A bundle's ``metadata.json``, made true for a run: MONAI's exports keep it and take the input's size from it.
 

@@ -13,10 +13,10 @@ from monai_ext.handlers.data_summary import Data, count_labels, fingerprint, lab
 from monai_ext.handlers.history import History
 from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
-from monai_ext.handlers.outputs import Outputs
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.io import finite, read_json, write_csv, write_json, write_text
 from monai_ext.overrides import knobs
+from monai_ext.predictions.kind import Predictions
 from monai_ext.workflow import find_workflow
 
 logger = logging.getLogger("monai_ext")
@@ -50,7 +50,7 @@ class RunRecords:
         kind: str,
         data: Data | None = None,
         class_names: Sequence[str] = (),
-        outputs: Outputs | None = None,
+        outputs: Predictions | None = None,
         tracking: Mapping[str, Any] | None = None,
         run_name: str | None = None,
         split_columns: tuple[str, str] = ("case", "class"),
@@ -157,9 +157,11 @@ class RunRecords:
         save_all(
             self.run / "plots",
             history.entries if history is not None else [],
-            best_epoch=best_epoch or None,
-            counts=count_labels(unique_cases(self.data), self.class_names) if self.class_names else None,
-            **(self.outputs.plots() if self.outputs is not None else {}),
+            self.outputs.drawn() if self.outputs is not None else {},
+            best_epoch or None,
+            count_labels(unique_cases(self.data), self.class_names) if self.class_names else None,
+            self.outputs.cases if self.outputs is not None else None,
+            self.outputs.instances if self.outputs is not None else None,
         )
 
     def preview(self, figure: Any, epoch: int) -> None:

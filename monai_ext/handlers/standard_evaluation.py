@@ -10,10 +10,9 @@ from ignite.engine import Engine, Events
 
 from monai_ext import runs
 from monai_ext.handlers.data_summary import Data
-from monai_ext.handlers.history import validation_name
-from monai_ext.handlers.outputs import Outputs
 from monai_ext.handlers.run_records import RunRecords
 from monai_ext.handlers.slice_previews import SlicePreviews
+from monai_ext.predictions.kind import Predictions, validation_name
 
 logger = logging.getLogger("monai_ext")
 
@@ -31,7 +30,7 @@ class StandardEvaluation:
     def __init__(
         self,
         run: runs.RunFolder,
-        outputs: Outputs,
+        outputs: Predictions,
         data: Data | None = None,
         class_names: Sequence[str] = (),
         previews: SlicePreviews | None = None,

@@ -19,7 +19,6 @@ from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.handing_on import inference_command, run_metadata
 from monai_ext.handlers.history import NOT_METRICS, History
 from monai_ext.handlers.memory_monitor import MemoryMonitor
-from monai_ext.handlers.outputs import Outputs
 from monai_ext.handlers.replicas import check_replicas
 from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
@@ -27,6 +26,7 @@ from monai_ext.handlers.signals import GracefulSignals, Interrupted
 from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.handlers.top_epochs import TopEpochs
 from monai_ext.io import read_json, write_json
+from monai_ext.predictions.kind import Predictions
 
 logger = logging.getLogger("monai_ext")
 
@@ -71,7 +71,7 @@ class StandardTraining:
         step: Any,
         scheduler: Any = None,
         evaluator: Engine | None = None,
-        outputs: Outputs | None = None,
+        outputs: Predictions | None = None,
         previews: SlicePreviews | None = None,
         monitors: Mapping[str, Sequence[str]] | None = None,
         patience: int | None = None,
@@ -111,7 +111,7 @@ class StandardTraining:
         self.history = History(evaluator)
         self.memory = MemoryMonitor()
         self.signals = GracefulSignals()
-        self.console = Console(outputs.parts if outputs is not None else None)
+        self.console = Console(outputs.instances if outputs is not None else None)
         tracking = {
             "tracking_uri": tracking_uri,
             "experiment_name": experiment_name,
@@ -189,7 +189,7 @@ class StandardTraining:
         self.stopping.load_state_dict(handlers["early_stopping"])
         self.best_metrics = dict(handlers["best_metrics"])
         if self.outputs is not None:
-            self.outputs.load_state_dict(handlers["outputs"])
+            self.outputs.restore(handlers["outputs"])
         if self.stopping.stopped(reached["epoch"]):
             engine.terminate()  # killed between the decision to stop and the report
         logger.info("resumed after epoch %d, iteration %d", reached["epoch"], reached["iteration"])
@@ -292,7 +292,7 @@ class StandardTraining:
             "top_epochs": self.top_epochs.state_dict(),
             "early_stopping": self.stopping.state_dict(),
             "best_metrics": self.best_metrics,
-            "outputs": self.outputs.state_dict() if self.outputs is not None else {},
+            "outputs": self.outputs.best_state() if self.outputs is not None else {},
             "history": {name: history[name] for name in ("sums", "samples")},
         }
         self.checkpoints.save_last(trainer, handlers, history["entries"])

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
-from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 
@@ -89,19 +88,6 @@ def best_threshold(p: ArrayLike, labels: ArrayLike, criterion: str = "balanced_a
     value = _CRITERIA[criterion](tpr[point] * positives, fpr[point] * negatives, positives, negatives)
     best = candidates[np.isclose(value, value.max(), rtol=0, atol=1e-12)]
     return float(best[np.argmin(np.abs(best - 0.5))])
-
-
-def reliability_curve(p: ArrayLike, labels: ArrayLike, bins: int = 10) -> tuple[FloatArray, FloatArray]:
-    """Mean predicted probability and observed frequency of the positive class, in bins of equal width.
-
-    Empty bins are left out.
-
-    Raises:
-        DataError: for wrong values, or when one class is missing.
-    """
-    scores, y = _checked(p, labels, "reliability_curve")
-    observed, predicted = calibration_curve(y, scores, n_bins=bins)
-    return predicted, observed
 
 
 def _checked(scores: ArrayLike, labels: ArrayLike, who: str) -> tuple[FloatArray, NDArray[np.int64]]:
