@@ -91,6 +91,14 @@ def moved_name(package: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def renamed_argument(who: str, old: str, old_value: Any, new: str, value: Any) -> Any:
+    """What an argument holds that may still be given under its old name; ``None`` for neither."""
+    if old_value is None:
+        return value
+    _warn(f"{who}({old}=...)", f"{who}({new}=...)", stacklevel=4)
+    return old_value
+
+
 class MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds modules under their old names: the module of the new name itself, not a copy."""
 

@@ -78,8 +78,8 @@ def records(tmp_path, taken):
     """Records of an open run, and the predictions they write."""
     run = runs.RunFolder(tmp_path)
     run.open()
-    outputs = taken()
-    yield RunRecords(run, "train", {"val": ITEMS, "train": ITEMS[:2]}, NAMES, outputs)
+    predictions = taken()
+    yield RunRecords(run, "train", {"val": ITEMS, "train": ITEMS[:2]}, NAMES, predictions)
     run.close(runs.FINISHED)
 
 
@@ -102,12 +102,12 @@ def test_each_level_has_its_predictions_and_the_arrays_are_those_of_the_nuclei(t
 
 
 def test_one_level_has_the_file_it_always_had(taken, tmp_path):
-    outputs = taken(None, None)
-    outputs.write(tmp_path)
+    predictions = taken(None, None)
+    predictions.write(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         *("val_predictions.csv", "val_probs.npy", "val_preds.npy", "val_labels.npy")
     }
-    content = outputs.metrics()
+    content = predictions.metrics()
     assert content["predictions"] == "predictions/val_predictions.csv"
     assert not {"parts", "cases"} & content.keys()
 
@@ -127,12 +127,12 @@ def test_metrics_are_those_of_the_nuclei_with_the_crops_under_parts(taken):
 
 
 def test_both_levels_come_back_from_a_checkpoint(taken, tmp_path):
-    outputs = taken()
-    torch.save(outputs.best_state(), tmp_path / "state.pt")
+    predictions = taken()
+    torch.save(predictions.best_state(), tmp_path / "state.pt")
     restored = make()
     restored.restore(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert restored.metrics() == outputs.metrics()
-    for name, made in (("before", outputs), ("after", restored)):
+    assert restored.metrics() == predictions.metrics()
+    for name, made in (("before", predictions), ("after", restored)):
         made.write(tmp_path / name)
     files = sorted(path.name for path in (tmp_path / "before").iterdir())
     assert len(files) == 5
@@ -173,7 +173,7 @@ def test_metrics_json_keeps_the_levels_apart_and_the_text_report_has_both(record
 
 
 def test_there_is_no_text_report_where_nothing_can_be_computed(records):
-    records.outputs.best = records.outputs.best_instances = None
+    records.predictions.best = records.predictions.best_instances = None
     records.metrics(None, 0, {})
     assert not (records.run / "metrics" / "classification_report.txt").exists()
 

@@ -61,11 +61,11 @@ def rows(path):
 @pytest.fixture(scope="module")
 def taken():
     """Outputs that hold the result of a validation."""
-    outputs = Masks(LOSS)
-    engine = make_evaluator(torch.nn.Identity(), predictions=outputs)
+    predictions = Masks(LOSS)
+    engine = make_evaluator(torch.nn.Identity(), predictions=predictions)
     engine.run()
-    outputs.take(engine)
-    return outputs
+    predictions.take(engine)
+    return predictions
 
 
 def test_metrics_are_plain_and_have_intervals_when_asked(taken):
@@ -92,13 +92,13 @@ def test_files_have_a_row_a_slice_and_a_row_a_patient(taken, tmp_path):
 
 
 def test_before_the_first_validation_there_is_nothing(tmp_path):
-    outputs = Masks()
-    outputs.restore(Masks().best_state())
-    outputs.write(tmp_path / "none")
+    predictions = Masks()
+    predictions.restore(Masks().best_state())
+    predictions.write(tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    assert outputs.metrics()["skipped"] == ["no validation"]
-    assert outputs.best is outputs.report() is None
-    assert outputs.drawn() == {}
+    assert predictions.metrics()["skipped"] == ["no validation"]
+    assert predictions.best is predictions.report() is None
+    assert predictions.drawn() == {}
 
 
 def test_the_state_survives_a_checkpoint(taken, tmp_path):
@@ -128,7 +128,7 @@ def train(folder, epochs):
         optimizer,
         step,
         evaluator=validation,
-        outputs=predictions,
+        predictions=predictions,
         previews=SlicePreviews(TARGETS, count=2),
         monitors={"best": ["dice", "-val_loss"]},
         keep_best=2,

@@ -73,8 +73,8 @@ def rows(path):
 
 
 def test_each_level_has_its_file_with_three_columns_a_class(tmp_path):
-    outputs = taken()
-    outputs.write(tmp_path)
+    predictions = taken()
+    predictions.write(tmp_path)
     volumes, slices = rows(tmp_path / "predictions_volumes.csv"), rows(tmp_path / "predictions_slices.csv")
     columns = [f"{part}_{name}" for part in ("prob", "pred", "label") for name in NAMES]
     assert list(volumes[0]) == ["case", *columns]
@@ -85,7 +85,7 @@ def test_each_level_has_its_file_with_three_columns_a_class(tmp_path):
     assert float(volumes[0]["prob_Lung nodule"]) == pytest.approx(largest)
     assert [int(row["label_Pleural effusion"]) for row in volumes] == [label[1] for label in OF_VOLUME.values()]
     # volumes at the thresholds, slices at one half
-    for table, cuts in ((volumes, outputs.best.thresholds), (slices, [0.5] * 3)):
+    for table, cuts in ((volumes, predictions.best.thresholds), (slices, [0.5] * 3)):
         for row in table:
             predicted = [int(float(row[f"prob_{name}"]) >= cut) for name, cut in zip(NAMES, cuts, strict=True)]
             assert [int(row[f"pred_{name}"]) for name in NAMES] == predicted
@@ -99,9 +99,9 @@ def test_without_levels_there_is_the_usual_file(tmp_path):
 
 
 def test_metrics_tell_of_each_class_at_one_half_and_at_the_thresholds_chosen_on_the_volumes():
-    outputs = taken()
-    content = json.loads(json.dumps(outputs.metrics(intervals=True), allow_nan=False))
-    assert content["thresholds"] == choose_thresholds(outputs.best.probabilities, outputs.best.labels)
+    predictions = taken()
+    content = json.loads(json.dumps(predictions.metrics(intervals=True), allow_nan=False))
+    assert content["thresholds"] == choose_thresholds(predictions.best.probabilities, predictions.best.labels)
     assert (content["thresholds_level"], content["thresholds_chosen_here"]) == ("volumes", True)
     of_class = content["per_class"]["Lung nodule"]
     assert of_class["support"] == 3
@@ -118,41 +118,41 @@ def test_metrics_tell_of_each_class_at_one_half_and_at_the_thresholds_chosen_on_
 
 
 def test_thresholds_of_the_metric_are_kept_as_they_are():
-    outputs = taken(thresholds=[0.25, 0.5, 0.75])
-    assert outputs.metrics()["thresholds"] == [0.25, 0.5, 0.75]
-    assert not outputs.metrics()["thresholds_chosen_here"]
+    predictions = taken(thresholds=[0.25, 0.5, 0.75])
+    assert predictions.metrics()["thresholds"] == [0.25, 0.5, 0.75]
+    assert not predictions.metrics()["thresholds_chosen_here"]
 
 
 def test_outputs_that_are_not_finite_get_no_thresholds():
     broken = [{**ITEMS[0], "image": torch.full((3,), torch.nan, dtype=torch.float64)}, *ITEMS[1:]]
-    outputs = make()
-    engine = evaluator(outputs, items=broken)
+    predictions = make()
+    engine = evaluator(predictions, items=broken)
     engine.run()
-    outputs.take(engine)
-    assert outputs.for_checkpoint(engine) == {}
-    assert outputs.metrics()["thresholds"] is None
-    assert "not finite, first v1" in outputs.metrics()["skipped"][0]
+    predictions.take(engine)
+    assert predictions.for_checkpoint(engine) == {}
+    assert predictions.metrics()["thresholds"] is None
+    assert "not finite, first v1" in predictions.metrics()["skipped"][0]
 
 
 @pytest.mark.parametrize(("cases", "instances"), [("volumes", "slices"), (None, None)], ids=["two-levels", "one"])
 def test_the_state_comes_back_exactly_from_a_checkpoint(cases, instances, tmp_path):
-    outputs = taken(cases, instances)
-    torch.save(outputs.best_state(), tmp_path / "state.pt")
+    predictions = taken(cases, instances)
+    torch.save(predictions.best_state(), tmp_path / "state.pt")
     restored = make(cases, instances)
     restored.restore(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert restored.metrics(intervals=True) == outputs.metrics(intervals=True)
-    for folder, made in (("before", outputs), ("after", restored)):
+    assert restored.metrics(intervals=True) == predictions.metrics(intervals=True)
+    for folder, made in (("before", predictions), ("after", restored)):
         made.write(tmp_path / folder)
     for path in (tmp_path / "before").iterdir():
         assert path.read_bytes() == (tmp_path / "after" / path.name).read_bytes()
 
 
 def test_before_the_first_validation_there_is_nothing():
-    outputs = make()
-    outputs.restore(make().best_state())
-    assert outputs.metrics()["skipped"] == ["no validation"]
-    assert outputs.best is outputs.report() is None
-    assert outputs.drawn() == {}
+    predictions = make()
+    predictions.restore(make().best_state())
+    assert predictions.metrics()["skipped"] == ["no validation"]
+    assert predictions.best is predictions.report() is None
+    assert predictions.drawn() == {}
 
 
 def test_levels_that_do_not_fit_are_refused():
@@ -235,7 +235,7 @@ def train(folder, epochs=3):
         trainer.optimizer,
         Step(),
         evaluator=validation,
-        outputs=predictions,
+        predictions=predictions,
         monitors={"best": ["auroc"], "best_loss": ["-val_loss"]},
         data={"val": ITEMS},
         class_names=NAMES,
@@ -281,11 +281,11 @@ def test_the_run_has_its_report(trained):
 
 def test_an_evaluation_reports_at_the_given_thresholds(tmp_path):
     run = runs.RunFolder(tmp_path)
-    outputs = make(thresholds=[0.1, 0.2, 0.3])
-    handler = StandardEvaluation(run, outputs, {"val": ITEMS}, NAMES)
-    evaluator(outputs, [handler]).run()
+    predictions = make(thresholds=[0.1, 0.2, 0.3])
+    handler = StandardEvaluation(run, predictions, {"val": ITEMS}, NAMES)
+    evaluator(predictions, [handler]).run()
     content = json.loads((run / "metrics" / "metrics.json").read_text())
     assert content["thresholds"] == [0.1, 0.2, 0.3]
-    assert content["metrics"]["f1_tuned"] == outputs.best.metrics["f1_tuned"]
+    assert content["metrics"]["f1_tuned"] == predictions.best.metrics["f1_tuned"]
     assert not any(name.startswith("slices") for name in content["metrics"])
     assert "Lung nodule" in write_report(run.path).read_text(encoding="utf-8")

@@ -28,14 +28,14 @@ def evaluator(count=4):
 
 
 @pytest.fixture
-def outputs():
+def predictions():
     found = Patches(TARGETS, key="sheet_dice")
     found.take(evaluator())
     return found
 
 
-def test_metrics_are_plain_and_tell_of_each_target(outputs):
-    content = json.loads(json.dumps(outputs.metrics(intervals=True), allow_nan=False))
+def test_metrics_are_plain_and_tell_of_each_target(predictions):
+    content = json.loads(json.dumps(predictions.metrics(intervals=True), allow_nan=False))
     assert content["metrics"]["val_loss"] == 2.5
     assert content["metrics"]["sheet_dice"] == pytest.approx(2 * 22 / 72)
     assert content["metrics"]["normals_angle"] == 15
@@ -44,8 +44,8 @@ def test_metrics_are_plain_and_tell_of_each_target(outputs):
     assert Patches(TARGETS, key="sheet_dice").metrics()["skipped"] == ["no validation"]
 
 
-def test_the_file_has_a_row_a_patch(outputs, tmp_path):
-    outputs.write(tmp_path)
+def test_the_file_has_a_row_a_patch(predictions, tmp_path):
+    predictions.write(tmp_path)
     header, *rows = (tmp_path / "val_patches.csv").read_text().splitlines()
     assert header == "case,loss,loss_sheet,loss_normals,sheet_dice,normals_angle"
     assert len(rows) == 4
@@ -53,17 +53,17 @@ def test_the_file_has_a_row_a_patch(outputs, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_the_state_survives_a_checkpoint(outputs, tmp_path):
-    torch.save(outputs.best_state(), tmp_path / "state.pt")
+def test_the_state_survives_a_checkpoint(predictions, tmp_path):
+    torch.save(predictions.best_state(), tmp_path / "state.pt")
     again = Patches(TARGETS, key="sheet_dice")
     again.restore(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert again.metrics() == outputs.metrics()
+    assert again.metrics() == predictions.metrics()
     again.restore({})
     assert again.best is not None
 
 
-def test_metadata_name_the_targets_of_the_run(outputs):
-    formats = outputs.formats({"sheet": {"type": "probabilities"}, "pred": {}}, (1, 8, 16, 16))
+def test_metadata_name_the_targets_of_the_run(predictions):
+    formats = predictions.formats({"sheet": {"type": "probabilities"}, "pred": {}}, (1, 8, 16, 16))
     assert list(formats) == ["sheet", "normals"]
     assert formats["sheet"]["type"] == "probabilities"
     assert formats["normals"]["num_channels"] == 3
