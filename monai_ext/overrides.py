@@ -46,6 +46,9 @@ def _check_override(config: Mapping[str, Any], key: str) -> None:
             node = node[int(part)]
         elif (depth == len(parts) - 1 and isinstance(node, Mapping) and "_target_" in node) or part == "_meta_":
             return
+        elif isinstance(node, str) and re.fullmatch(r"@[\w#]+", node):
+            successor = "#".join((node[1:], *parts[depth:]))
+            raise ConfigError(f"--{key}: {'#'.join(parts[:depth])} is {node}; use --{successor}")
         else:
             known = [str(name) for name in node] if isinstance(node, Mapping) else []
             raise ConfigError(f"--{key}: the config has no {part!r}{_nearest(part, known)}")

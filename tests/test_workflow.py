@@ -68,6 +68,15 @@ def test_a_key_of_an_overlay_can_be_overridden(bundle):
     overrides.check_overrides([str(bundle / "configs" / "train.json"), str(overlay)], ["my_knob"])
 
 
+def test_below_a_reference_the_key_it_stands_for_is_told(tmp_path):
+    file = tmp_path / "train.json"
+    file.write_text('{"predictions": {"_target_": "x"}, "validate": {"key_metric": {"auc": "@predictions"}}}')
+    told = "--validate#key_metric#auc#key: validate#key_metric#auc is @predictions; use --predictions#key"
+    with pytest.raises(ConfigError, match=f"^{told}$"):
+        overrides.check_overrides(str(file), ["validate#key_metric#auc#key"])
+    overrides.check_overrides(str(file), ["validate#key_metric#auc", "predictions#key"])
+
+
 def test_an_unknown_choice_lists_what_there_is():
     with pytest.raises(ConfigError, match=r"--loss fokal: unknown; did you mean 'focal'\? \(choices: ldam, focal\)"):
         overrides.check_choices({**CONFIG, "loss": "fokal"})
