@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 
 from monai_ext.arrays import to_numpy
-from monai_ext.errors import DataError
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.io import read_json
 
 FloatArray = NDArray[np.float64]
 
@@ -61,6 +63,21 @@ def fit_platt(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
 def apply_platt(p: ArrayLike, a: float, b: float) -> FloatArray:
     """Calibrated probabilities sigmoid(a · logit(p) + b), float64, of any shape."""
     return expit(a * logit(np.clip(to_numpy(p, np.float64), _EPS, 1 - _EPS)) + b)
+
+
+def read_calibration(record: str | Path) -> tuple[dict[str, float], float]:
+    """Platt scaling (``a`` and ``b`` of `apply_platt`) and threshold that a ``cross_validation.json`` holds.
+
+    Raises:
+        ConfigError: for a file that holds none.
+        DataError: for one that is missing or no JSON.
+    """
+    content = read_json(record)
+    try:
+        platt = {name: float(content["calibration"][name]) for name in ("a", "b")}
+        return platt, float(content["threshold"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"--calibration {record}: holds no calibration and threshold") from error
 
 
 def best_threshold(p: ArrayLike, labels: ArrayLike, criterion: str = "balanced_accuracy") -> float:

@@ -193,6 +193,16 @@ def choose_thresholds(probabilities: ArrayLike, labels: ArrayLike) -> list[float
     ]
 
 
+def with_thresholds(result: MultiLabelResult) -> MultiLabelResult:
+    """The result with thresholds, its own or those that are best for its cases; none where outputs aren't finite."""
+    if result.thresholds is not None or not np.isfinite(result.probabilities).all():
+        return result
+    chosen = choose_thresholds(result.probabilities, result.labels)
+    return multi_label_metrics(
+        result.probabilities, result.labels, result.class_names, chosen, result.cases or None, result.columns
+    )
+
+
 def _checked(probabilities: ArrayLike, labels: ArrayLike, count: int) -> tuple[FloatArray, BoolArray]:
     scores, truth = to_numpy(probabilities, np.float64), to_numpy(labels)
     if scores.ndim != 2 or scores.shape[1] != count or truth.shape != scores.shape or not count:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from monai_ext.arrays import to_numpy
 from monai_ext.errors import ConfigError, DataError
@@ -170,6 +171,16 @@ def merged(items: Sequence[ClassRecord], how: str = "mean") -> list[ClassRecord]
     merge = mean_by_case if how == "mean" else max_by_case
     found = zip(*merge(names, np.stack([item.values for item in items])), strict=True)
     return [ClassRecord(number, name, labels[name], values, {}) for number, (name, values) in enumerate(found)]
+
+
+def level_state(result: Any) -> dict[str, Any]:
+    """What a checkpoint keeps of the result of a level: plain values and tensors."""
+    return {
+        "probabilities": torch.from_numpy(result.probabilities),
+        "labels": torch.from_numpy(result.labels),
+        "cases": list(result.cases),
+        "columns": {name: list(values) for name, values in result.columns.items()},
+    }
 
 
 def class_channels(formats: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, Any]:

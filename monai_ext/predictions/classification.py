@@ -13,16 +13,15 @@ from scipy.special import softmax
 from monai_ext.arrays import to_numpy
 from monai_ext.data.loader import UNKNOWN
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.io import read_json
 from monai_ext.metrics.bootstrap import bootstrap_intervals
-from monai_ext.metrics.calibration import apply_platt
+from monai_ext.metrics.calibration import apply_platt, read_calibration
 from monai_ext.metrics.classification import ClassificationResult, FloatArray, classification_metrics, scalar_names
 from monai_ext.metrics.heads import head_metrics, head_results, own_probabilities
 from monai_ext.metrics.parts import merge_parts
 from monai_ext.pages.document import Block, Section
 from monai_ext.pages.tables import as_list
 from monai_ext.predictions import classification_figures, classification_sections
-from monai_ext.predictions.classes import ClassPredictions, ClassRecord, merged
+from monai_ext.predictions.classes import ClassPredictions, ClassRecord, level_state, merged
 from monai_ext.predictions.collecting import exact_loss
 from monai_ext.predictions.kind import Validation
 from monai_ext.predictions.reading import filled_rows, number
@@ -160,14 +159,7 @@ class Classification(ClassPredictions):
     def best_state(self) -> dict[str, Any]:
         """Probabilities, labels, case names and columns of the items: of the instances, where there are some."""
         items = self.best if self.instances is None else self.best_instances
-        if items is None:
-            return {}
-        return {
-            "probabilities": torch.from_numpy(items.probabilities),
-            "labels": torch.from_numpy(items.labels),
-            "cases": list(items.cases),
-            "columns": {name: list(values) for name, values in items.columns.items()},
-        }
+        return {} if items is None else level_state(items)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         if not state:
@@ -191,7 +183,8 @@ class Classification(ClassPredictions):
         """
         if self.heads:
             raise ConfigError("Classification: new cases belong to no head; predict with the network of one head")
-        platt, threshold = self._calibration()
+        platt, fitted = read_calibration(self.calibration) if self.calibration else (None, None)
+        threshold = fitted if self.threshold is None else self.threshold
         items = self.items(records)
         labelled = any(item.label is not None for item in items)
         cases = items if self.instances is None else merged(items)
@@ -221,17 +214,6 @@ class Classification(ClassPredictions):
             "prediction": self.class_names[predicted],
             **({"label": item.label or ""} if labelled else {}),
         }
-
-    def _calibration(self) -> tuple[dict[str, float] | None, float | None]:
-        if not self.calibration:
-            return None, self.threshold
-        content = read_json(self.calibration)
-        try:
-            platt = {name: float(content["calibration"][name]) for name in ("a", "b")}
-            fitted = float(content["threshold"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"--calibration {self.calibration}: holds no calibration and threshold") from error
-        return platt, fitted if self.threshold is None else self.threshold
 
     # -- reports -------------------------------------------------------------------------------------------------
 

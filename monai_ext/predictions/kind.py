@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,14 +16,6 @@ from monai_ext.predictions.writing import Files, refuse_nonfinite
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-# The word in ``metrics.json`` -> the class.
-_KINDS = {
-    "classification": "Classification",
-    "multi_label": "MultiLabel",
-    "segmentation": "Masks",
-    "multi_task": "Patches",
-}
 
 
 class Validation(NamedTuple):
@@ -252,21 +243,3 @@ class Predictions(CaseMetric):
 def validation_name(name: str) -> str:
     """How a metric of the evaluator is called in the history: losses are told from those of the training."""
     return f"val_{name}" if name == "loss" or name.startswith("loss_") else name
-
-
-def task_of(metrics: Mapping[str, Any]) -> str:
-    """The word for the kind of task in a ``metrics.json``; old ones have none for two of the kinds."""
-    return str(metrics.get("task") or ("multi_task" if metrics.get("per_target") else "classification"))
-
-
-def kind_of(task: str) -> type[Predictions]:
-    """The class of a kind of task.
-
-    Raises:
-        DataError: for an unknown word.
-    """
-    if task not in _KINDS:
-        raise DataError(f"the task {task!r} is unknown; there are {', '.join(_KINDS)}")
-    # Late, and by name: a run needs its own kind only.
-    found: type[Predictions] = getattr(importlib.import_module("monai_ext.predictions"), _KINDS[task])
-    return found

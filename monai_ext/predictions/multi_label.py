@@ -15,14 +15,14 @@ from monai_ext.arrays import to_numpy
 from monai_ext.data.loader import UNKNOWN
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.classification import FloatArray
-from monai_ext.metrics.multi_label import MultiLabelResult, choose_thresholds, merge_label_parts, multi_label_metrics
+from monai_ext.metrics.multi_label import MultiLabelResult, merge_label_parts, multi_label_metrics, with_thresholds
 from monai_ext.metrics.multi_label_bootstrap import multi_label_intervals
 from monai_ext.metrics.multi_label_scores import overall_score_names
 from monai_ext.metrics.parts import MERGES
 from monai_ext.pages.document import Block, Section
 from monai_ext.pages.tables import as_list
 from monai_ext.predictions import multi_label_figures, multi_label_sections
-from monai_ext.predictions.classes import ClassPredictions, ClassRecord, merged
+from monai_ext.predictions.classes import ClassPredictions, ClassRecord, level_state, merged
 from monai_ext.predictions.collecting import exact_loss
 from monai_ext.predictions.kind import Validation
 from monai_ext.predictions.reading import filled_rows, number
@@ -122,13 +122,13 @@ class MultiLabel(ClassPredictions):
     def take(self, evaluator: Engine) -> None:
         super().take(evaluator)
         self.chosen_here = self.best.thresholds is None
-        self.best = _with_thresholds(self.best)
+        self.best = with_thresholds(self.best)
 
     def for_checkpoint(self, evaluator: Engine) -> dict[str, Any]:
         """``thresholds`` of the validation that has just ended, in the order of the classes, and ``thresholds_level``,
         what they are about: ``"volumes"``, say, or ``"cases"``.
         """
-        thresholds = _with_thresholds(evaluator.state.metric_details[self.task]).thresholds
+        thresholds = with_thresholds(evaluator.state.metric_details[self.task]).thresholds
         return {} if thresholds is None else {"thresholds": thresholds, "thresholds_level": self._level}
 
     def metrics(self, intervals: bool = False) -> dict[str, Any]:
@@ -250,24 +250,8 @@ class MultiLabel(ClassPredictions):
         return [multi_label_sections.case_table(result, unit)]
 
 
-def _with_thresholds(result: MultiLabelResult) -> MultiLabelResult:
-    """The result with thresholds, its own or those that are best for its cases; none where outputs aren't finite."""
-    if result.thresholds is not None or not np.isfinite(result.probabilities).all():
-        return result
-    chosen = choose_thresholds(result.probabilities, result.labels)
-    return multi_label_metrics(
-        result.probabilities, result.labels, result.class_names, chosen, result.cases or None, result.columns
-    )
-
-
 def _state(result: MultiLabelResult) -> dict[str, Any]:
-    return {
-        "probabilities": torch.from_numpy(result.probabilities),
-        "labels": torch.from_numpy(result.labels),
-        "thresholds": result.thresholds,
-        "cases": list(result.cases),
-        "columns": {name: list(values) for name, values in result.columns.items()},
-    }
+    return {**level_state(result), "thresholds": result.thresholds}
 
 
 def _restored(state: Mapping[str, Any], class_names: Sequence[str]) -> MultiLabelResult:

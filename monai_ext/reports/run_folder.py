@@ -10,7 +10,8 @@ from typing import Any
 from monai_ext.errors import DataError
 from monai_ext.io import read_json
 from monai_ext.pages.tables import as_dict, as_list
-from monai_ext.predictions.kind import Predictions, kind_of, task_of
+from monai_ext.predictions.kind import Predictions
+from monai_ext.predictions.tasks import kind_of, task_of
 
 PREDICTIONS = "predictions/val_predictions.csv"
 
