@@ -6,7 +6,7 @@ BUNDLE ?= brats_resnet50
 # Processes that run tests, a file each.
 JOBS ?= 2
 
-.PHONY: help setup demo test test-slow test-gpu lint bench clean
+.PHONY: help setup demo test test-slow test-gpu lint docs new-bundle bench clean
 
 help:
 	@echo "make demo       set up, make demo data; train, evaluate, predict and export brats_resnet50 on it"
@@ -14,6 +14,8 @@ help:
 	@echo "make test       set up, run the tests (under 10 minutes)"
 	@echo "make test-slow  kills, several processes, whole demos (about 45 minutes)"
 	@echo "make test-gpu   every bundle on a GPU; ends with a table to send us"
+	@echo "make docs       build the pages as a site in site/; a broken link or name stops it"
+	@echo "make new-bundle NAME=my_bundle     a small working bundle of your own, in OUTPUT (my_bundle/)"
 	@echo "make setup lint bench clean"
 
 setup: $(VENV)/.installed
@@ -22,7 +24,7 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,dask,dicom,export,fast]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,dask,dicom,docs,export,fast]"
 	@touch $@
 
 demo: setup
@@ -47,8 +49,16 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/python .ci/format_configs.py --check
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "open site/index.html"
+
+new-bundle: setup
+	$(if $(NAME),,$(error which name? make new-bundle NAME=my_bundle))
+	$(BIN)/python -m monai_ext new-bundle $(NAME) --output $(or $(OUTPUT),$(NAME))
+
 bench: setup
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,7 +2,8 @@
 """Lays the bundles' JSON configs out by topic: several short entries on a line, 120 columns.
 
 Entries that stand on one line at the top level stay together while they fit, and so do blank lines between topics;
-everything below is on one line where it fits, else its entries fill lines. Content isn't touched.
+everything below is on one line where it fits, else its entries fill lines. A component's first and last line hold its
+brackets, so that what it is stands beside its name. Content isn't touched.
 
 usage: format_configs.py [--check] [FILE ...]
 """
@@ -66,6 +67,10 @@ def without_duplicates(pairs):
 
 def block(head, value, indent, comma):
     """Lines of a value that doesn't fit on one."""
+    if "_target_" in value:
+        lines = component(head, value, indent, comma)
+        if max(map(len, lines)) <= WIDTH:
+            return lines
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     entries = value.items() if isinstance(value, dict) else ((None, item) for item in value)
     inner = indent + STEP
@@ -90,10 +95,25 @@ def block(head, value, indent, comma):
     return [*lines, *([line] if line else []), f"{indent}{closing}{comma}"]
 
 
+def component(head, value, indent, comma):
+    """Lines of a component of plain entries, filled."""
+    lines, line = [], f"{indent}{head}{{"
+    for number, (key, item) in enumerate(value.items(), 1):
+        shown = f"{json.dumps(key)}: {json.dumps(item)}{',' if number < len(value) else '}' + comma}"
+        gap = "" if number == 1 else " "
+        if number > 1 and len(line) + 1 + len(shown) > WIDTH:
+            lines.append(line)
+            line, gap = indent + STEP, ""
+        line += gap + shown
+    return [*lines, line]
+
+
 def main(words):
     check = "--check" in words
     root = Path(__file__).resolve().parents[1]
-    files = [Path(word) for word in words if word != "--check"] or sorted(root.glob("bundles/*/configs/*.json"))
+    given = [Path(word) for word in words if word != "--check"]
+    places = (root, root / "monai_ext" / "cli" / "template")
+    files = given or sorted(file for place in places for file in place.glob("bundles/*/configs/*.json"))
     other = []
     for file in files:
         text = file.read_text(encoding="ascii")

@@ -41,6 +41,12 @@ def local_processes(environment: Mapping[str, str] = os.environ) -> int:
     return max(map(int, counts), default=1)
 
 
+def started_processes(environment: Mapping[str, str] = os.environ) -> int:
+    """How many processes the launcher started: ``WORLD_SIZE``, else the tasks of a step of ``srun``; 1 without."""
+    name = "WORLD_SIZE" if "WORLD_SIZE" in environment else "SLURM_STEP_NUM_TASKS"
+    return launcher_number(environment, name, 1)
+
+
 def own_device(device: Any = None) -> torch.device:
     """A device as this process has it: ``cuda`` without a number becomes ``cuda:`` with that of its own GPU.
 

@@ -42,7 +42,8 @@ def describe(error: BaseException) -> tuple[str, int]:
     MONAI wraps what a component raises in layers of "Failed to instantiate ..."; the sentence is the one of the
     innermost error that a user can cause or, failing that, of the root.
     """
-    links = list(chain(error))
+    # A process pool hangs the text of the worker's traceback below the error.
+    links = [link for link in chain(error) if type(link).__name__ != "_RemoteTraceback"]
     for link in reversed(links):
         if isinstance(link, UserError):
             return _one_line(str(link)), WRONG_INPUT
@@ -53,6 +54,7 @@ def describe(error: BaseException) -> tuple[str, int]:
     where = traceback.extract_tb(root.__traceback__)
     if where:
         sentence += f" (in {where[-1].name}, line {where[-1].lineno} of {os.path.basename(where[-1].filename)})"
+    sentence += "".join(f", {_one_line(note)}" for note in getattr(root, "__notes__", ()))
     if not debugging():
         sentence += f"; set {DEBUG_VARIABLE}=1 for the traceback"
     return sentence, FAILED

@@ -18,12 +18,6 @@ MODULES = {
     "monai_ext.data.ct_rate": "monai_ext.ct_rate",
     "monai_ext.data.surface": "monai_ext.surface",
     "monai_ext.data.spine": "monai_ext.spine",
-    "monai_ext.demo.folder": "monai_ext.data.demo_folder",
-    "monai_ext.demo.brats": "monai_ext.brats.demo",
-    "monai_ext.demo.nuclei": "monai_ext.nuclei.demo",
-    "monai_ext.demo.ct_rate": "monai_ext.ct_rate.demo",
-    "monai_ext.demo.surface": "monai_ext.surface.demo",
-    "monai_ext.demo.spine": "monai_ext.spine.demo",
     "monai_ext.inferers.cascade": "monai_ext.spine.cascade",
     "monai_ext.engines.cascade_training": "monai_ext.spine.training",
     "monai_ext.reports.document": "monai_ext.pages.document",
@@ -31,7 +25,7 @@ MODULES = {
 }
 # Translates arguments that have changed with the name.
 _OLD = "monai_ext.handlers.old_names"
-# Package -> name -> the module it is in now.
+# Package -> name -> the module it is in now, with the new name where that is another.
 NAMES = {
     "monai_ext.transforms": {
         "LoadChestCTd": "monai_ext.ct_rate.transforms",
@@ -54,10 +48,11 @@ NAMES = {
         "CascadeStages": "monai_ext.spine.cascade.stages",
         "SliceStage": "monai_ext.spine.cascade.stage",
         "SpineCascade": "monai_ext.spine.cascade.cascade",
-        "Vote": "monai_ext.spine.series_vote",
-        "series_vote": "monai_ext.spine.series_vote",
+        "Vote": "monai_ext.spine.voting",
+        "series_vote": "monai_ext.spine.voting",
         "surface_predictor": "monai_ext.surface.predictor",
     },
+    "monai_ext.spine": {"sample_weights": "monai_ext.spine.balance:class_sample_weights"},
     "monai_ext.reports": {
         "overlay_figure": "monai_ext.spine.overlay",
         "write_batch_report": "monai_ext.spine.report",
@@ -83,20 +78,13 @@ def moved_name(package: str, name: str) -> Any:
     Raises:
         AttributeError: when it never did.
     """
-    module = NAMES.get(package, {}).get(name)
-    if module is None:
+    place = NAMES.get(package, {}).get(name)
+    if place is None:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    new = SUCCESSORS[name] if module == _OLD else f"{module}.{name}"
-    _warn(f"{package}.{name}", new, stacklevel=4)
-    return getattr(importlib.import_module(module), name)
-
-
-def renamed_argument(who: str, old: str, old_value: Any, new: str, value: Any) -> Any:
-    """What an argument holds that may still be given under its old name; ``None`` for neither."""
-    if old_value is None:
-        return value
-    _warn(f"{who}({old}=...)", f"{who}({new}=...)", stacklevel=4)
-    return old_value
+    module, _, new = place.partition(":")
+    new = new or name
+    _warn(f"{package}.{name}", SUCCESSORS[name] if module == _OLD else f"{module}.{new}", stacklevel=4)
+    return getattr(importlib.import_module(module), new)
 
 
 class MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -12,6 +12,31 @@ from typing import Any
 from monai_ext.errors import ConfigError
 from monai_ext.io import read_json
 
+# Keys of earlier configs → what they are now; what lay below the one lies below the other. ``*`` is any number.
+_RENAMED = {
+    "autocast_dtype": "autocast",
+    "train#step#amp": "autocast#amp",
+    "train#step#precision": "autocast#precision",
+    "validate#evaluator#amp": "autocast#amp",
+    "validate#evaluator#amp_kwargs": "autocast#precision",
+    "validate#evaluator#iteration_update#amp": "autocast#amp",
+    "validate#evaluator#iteration_update#precision": "autocast#precision",
+    "splits": "items",
+    "train#handlers#*#outputs": "predictions",
+    "train#handlers#*#outputs#parts": "predictions#instances",
+    "handlers#*#calibration": "predictions#calibration",
+    "handlers#*#cases": "predictions#cases",
+    "handlers#*#class_names": "predictions#class_names",
+    "handlers#*#part_columns": "predictions#instance_columns",
+    "handlers#*#parts": "predictions#instances",
+    "handlers#*#threshold": "predictions#threshold",
+    "handlers#*#thresholds": "predictions#thresholds",
+    "metrics#classification#f1": "kinds#classification",
+    "metrics#segmentation#dice": "kinds#segmentation",
+    "metrics": "kinds",
+    "outputs": "kinds",
+}
+_REFERENCE = re.compile(r"\$?@(?P<key>\w+(?:#\w+)*)(?:\['(?P<entry>\w+)'\])?")
 _CHOICE = re.compile(r"^\$@(?P<table>\w+)\[@(?P<knob>\w+)\]")
 
 
@@ -33,11 +58,22 @@ def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) 
     parser.read_config(f=config_file)
     config = parser.get()
     for key in overrides:
-        _check_override(config, key)
+        check_override(config, key)
 
 
-def _check_override(config: Mapping[str, Any], key: str) -> None:
+def check_override(config: Mapping[str, Any], key: str) -> None:
+    """One of `check_overrides`.
+
+    Args:
+        config: as read, not parsed.
+
+    Raises:
+        ConfigError: naming what the key is called now, or the nearest one.
+    """
     parts = re.split(r"#|::", key.removeprefix("+"))
+    successor = _successor(config, parts)
+    if successor is not None:
+        raise ConfigError(f"--{key}: is now --{successor}")
     node: Any = config
     for depth, part in enumerate(parts):
         if isinstance(node, Mapping) and part in node:
@@ -46,12 +82,42 @@ def _check_override(config: Mapping[str, Any], key: str) -> None:
             node = node[int(part)]
         elif (depth == len(parts) - 1 and isinstance(node, Mapping) and "_target_" in node) or part == "_meta_":
             return
-        elif isinstance(node, str) and re.fullmatch(r"@[\w#]+", node):
-            successor = "#".join((node[1:], *parts[depth:]))
-            raise ConfigError(f"--{key}: {'#'.join(parts[:depth])} is {node}; use --{successor}")
         else:
             known = [str(name) for name in node] if isinstance(node, Mapping) else []
             raise ConfigError(f"--{key}: the config has no {part!r}{_nearest(part, known)}")
+
+
+def _successor(config: Mapping[str, Any], parts: Sequence[str]) -> str | None:
+    """What a key that isn't in the config is called now; ``None`` where nothing has taken its place."""
+    known, node = _existing(config, parts)
+    if len(known) == len(parts):
+        return None
+    reference = _REFERENCE.fullmatch(node) if isinstance(node, str) else None
+    if reference and reference["key"] == "saved":
+        return f"saved#defaults#{reference['entry']}"
+    if reference:  # what is referred to was once described in place
+        return "#".join(_existing(config, [*reference["key"].split("#"), *parts[len(known) :]])[0])
+    for length in range(len(parts), 0, -1):
+        old = "#".join("*" if part.isdigit() else part for part in parts[:length])
+        new = _RENAMED.get(old, "").split("#")
+        found, _ = _existing(config, [*new, *parts[length:]])
+        if len(found) >= len(new):
+            return "#".join(found)
+    return None
+
+
+def _existing(config: Any, parts: Sequence[str]) -> tuple[list[str], Any]:
+    """The beginning of a key that the config has, and what stands there."""
+    found: list[str] = []
+    for part in parts:
+        if isinstance(config, list) and part.isdigit() and int(part) < len(config):
+            config = config[int(part)]
+        elif isinstance(config, Mapping) and part in config:
+            config = config[part]
+        else:
+            break
+        found.append(part)
+    return found, config
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
@@ -97,7 +163,7 @@ def check_choices(config: Any) -> None:
         table, value = config.get(match["table"]), config.get(match["knob"])
         if not isinstance(table, Mapping) or "_target_" in table:
             continue  # made when the config is instantiated: it has to check for itself
-        if isinstance(value, str) and value not in table:
+        if isinstance(value, str) and not value.startswith(("$", "@")) and value not in table:
             choices = ", ".join(table)
             raise ConfigError(f"--{match['knob']} {value}: unknown{_nearest(value, list(table))} (choices: {choices})")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 from monai_ext.errors import ConfigError
+from monai_ext.places import Place
 
 GROUP = "monai_ext.tasks"
 
@@ -43,7 +44,7 @@ class Task(Protocol):
     def demo_data(self, output: Path, seed: int = 0, size: str = "small") -> Path:
         """Write synthetic data that a training can use; returns their folder."""
 
-    def check(self, dataset_dir: Path, workers: int | None = None, **options: Any) -> list[Any]:
+    def check(self, dataset_dir: Path, workers: int | Place | None = None, **options: Any) -> list[Any]:
         """Open all data and list what is wrong, as `monai_ext.data.Problem`; ``options`` are settings of training."""
 
 

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import quote
 
-from monai_ext.devices import local_rank, own_device, user_device
+from monai_ext.devices import local_rank, own_device, started_processes, user_device
 from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
 from monai_ext.errors import ConfigError
 from monai_ext.overrides import apply_dataset_settings as _apply_dataset_settings
@@ -52,11 +53,20 @@ def find_workflow() -> Any | None:
     return None
 
 
+def find_parser() -> Any | None:
+    """The `monai.bundle.ConfigParser` in whose call this runs, a workflow's or a plain one; ``None`` outside one."""
+    for frame in _frames():
+        candidate = frame.f_locals.get("self")
+        if candidate is not None and {"config", "ref_resolver"} <= getattr(candidate, "__dict__", {}).keys():
+            return candidate
+    return None
+
+
 def bundle_root() -> str:
     """Absolute path of the bundle whose config is being read, whatever the current directory is.
 
-    Raises:
-        ConfigError: outside `monai.bundle`; give ``--bundle_root`` there.
+    Outside `monai.bundle` it is ".", as in the Model Zoo's own configs: a plain `ConfigParser` knows no path, and those
+    who use one (MONAI Label, MONAI Deploy) set ``bundle_root`` or run in the bundle.
     """
     workflow = find_workflow()
     if workflow is not None:
@@ -66,7 +76,7 @@ def bundle_root() -> str:
         files = frame.f_locals.get("config_file_")
         if files:
             return _root_of(Path(files if isinstance(files, str) else files[0]).parent)
-    raise ConfigError("bundle_root can't be found outside a MONAI bundle workflow; give it with --bundle_root PATH")
+    return "."
 
 
 def _root_of(config_folder: str | Path) -> str:
@@ -76,7 +86,7 @@ def _root_of(config_folder: str | Path) -> str:
 
 def default_dataset_dir(bundle_root: str) -> str:
     """``data/<bundle>`` under the current directory, else beside ``bundles/``; the first one when neither exists."""
-    root = Path(bundle_root)
+    root = Path(bundle_root).absolute()
     here = Path("data") / root.name
     beside = root.parent.parent / "data" / root.name
     return str(beside.absolute() if beside.is_dir() and not here.is_dir() else here.absolute())
@@ -105,11 +115,17 @@ def unique_run_name(fold: int = 1) -> str:
 
 
 def default_tracking_uri(output_dir: str) -> str:
-    """``MLFLOW_TRACKING_URI`` where it is set, else SQLite beside the runs: ``<output_dir>/../mlflow.db``."""
-    from monai.utils import path_to_sqlite_uri
+    """``MLFLOW_TRACKING_URI`` where it is set, else SQLite beside the runs: ``<output_dir>/../mlflow.db``.
 
+    Both are defaults: a ``--tracking_uri`` of the command line counts more.
+    """
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
-    return chosen or path_to_sqlite_uri(str(Path(output_dir).absolute().parent / "mlflow.db"))
+    return chosen or sqlite_uri(Path(output_dir).absolute().parent / "mlflow.db")
+
+
+def sqlite_uri(path: str | Path) -> str:
+    """MLflow's URI of an SQLite file, as `monai.utils.path_to_sqlite_uri` writes it; without importing MONAI."""
+    return f"sqlite:///{quote(Path(path).absolute().as_posix(), safe='/:')}"
 
 
 def start(
@@ -136,7 +152,8 @@ def start(
 
     Raises:
         ConfigError: for an override that matches no key, an unknown choice, a device that isn't there or is one GPU for
-            several processes, or several processes without the multi-process config.
+            several processes, a precision that validation doesn't have, or several processes without the multi-process
+            config.
     """
     install_error_report()
     _block_launches(cuda_launch_blocking)
@@ -146,6 +163,7 @@ def start(
         check_choices(workflow.parser.get())
         _keep_tracking_artifact(workflow.parser)
         _settle_devices(workflow.parser)
+        _check_validation_precision(workflow.parser)
     chosen = user_device("cpu" if device is None else device)
     if not isinstance(tf32, bool):
         raise ConfigError(f"--tf32 {tf32}: must be True or False")
@@ -206,6 +224,15 @@ def _settle_devices(parser: Any) -> None:
                 parser[setting] = settled
 
 
+def _check_validation_precision(parser: Any) -> None:
+    """Without it the first epoch would be trained before its validation found out."""
+    if parser.get("val_device") == "cpu" and parser.get("precision") == "fp16" and parser.get("amp") is not False:
+        raise ConfigError(
+            "--precision fp16: not on a CPU, where --val_device cpu validates; use --precision auto, which is fp16 on "
+            "a GPU and fp32 on the CPU"
+        )
+
+
 def _prepare_gpu(device: Any, tf32: bool) -> None:
     import torch
 
@@ -219,11 +246,11 @@ def _join_process_group(device: Any, distributed: bool) -> None:
     import torch
     import torch.distributed as dist
 
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     if not distributed:
-        if processes > 1:
+        if started_processes() > 1:
             raise ConfigError(
-                f"{processes} processes were started with a config for one; add configs/multi_gpu_train.json: "
+                f"{started_processes()} processes were started with a config for one, and each would do the same; "
+                "start one, or train with torchrun and configs/multi_gpu_train.json: "
                 "--config_file \"['.../train.json','.../multi_gpu_train.json']\""
             )
         return

@@ -9,5 +9,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture(autouse=True)
 def _no_surroundings(monkeypatch):
     """Tests must not depend on a tracking server or a launcher of the shell they run in."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MONAI_EXT_DEBUG"):
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MONAI_EXT_DEBUG")
+    for name in [*names, *(name for name in os.environ if name.startswith("SLURM_"))]:
         monkeypatch.delenv(name, raising=False)

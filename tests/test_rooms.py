@@ -4,7 +4,17 @@ import ast
 import re
 
 import pytest
-from source_lines import PACKAGE, REPOSITORY, code_lines, configs_of, imports_of, named_in, reached_from, tree
+from source_lines import (
+    PACKAGE,
+    REPOSITORY,
+    code_lines,
+    configs_of,
+    given_names,
+    imports_of,
+    named_in,
+    reached_from,
+    tree,
+)
 
 BUNDLES = sorted(path.name for path in (REPOSITORY / "bundles").iterdir() if path.is_dir())
 TASKS = {path.parent.name: path for path in PACKAGE.glob("*/task.py")}
@@ -38,6 +48,12 @@ def test_the_common_floor_neither_imports_nor_names_a_room(path):
     text = path.read_text(encoding="utf-8")
     # A network may have the name of a bundle: that of its module is meant where a dot stands in front.
     assert not [name for name in BUNDLES if re.search(rf"(?<!\.){name}", text)]
+
+
+@pytest.mark.parametrize("room", TASKS)
+def test_no_name_of_a_room_is_that_of_a_module_in_it(room):
+    modules = {path.stem for path in (PACKAGE / room).iterdir()}
+    assert not modules & set(given_names(PACKAGE / room / "__init__.py"))
 
 
 @pytest.mark.parametrize("room", TASKS)

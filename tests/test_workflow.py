@@ -43,9 +43,11 @@ def test_bundle_root_is_found_from_any_directory(bundle, monkeypatch, place):
     assert found.bundle_root == str(bundle)
 
 
-def test_bundle_root_outside_a_workflow_says_how_to_give_it():
-    with pytest.raises(ConfigError, match="--bundle_root PATH"):
-        workflow.bundle_root()
+def test_bundle_root_outside_a_workflow_is_the_current_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parser = ConfigParser({**CONFIG, "file": "$@bundle_root + '/models/model.pt'"})
+    assert parser.get_parsed_content("file") == "./models/model.pt"
+    assert workflow.default_dataset_dir(".") == str(tmp_path / "data" / tmp_path.name)
 
 
 @pytest.mark.parametrize(
@@ -68,22 +70,18 @@ def test_a_key_of_an_overlay_can_be_overridden(bundle):
     overrides.check_overrides([str(bundle / "configs" / "train.json"), str(overlay)], ["my_knob"])
 
 
-def test_below_a_reference_the_key_it_stands_for_is_told(tmp_path):
-    file = tmp_path / "train.json"
-    file.write_text('{"predictions": {"_target_": "x"}, "validate": {"key_metric": {"auc": "@predictions"}}}')
-    told = "--validate#key_metric#auc#key: validate#key_metric#auc is @predictions; use --predictions#key"
-    with pytest.raises(ConfigError, match=f"^{told}$"):
-        overrides.check_overrides(str(file), ["validate#key_metric#auc#key"])
-    overrides.check_overrides(str(file), ["validate#key_metric#auc", "predictions#key"])
-
-
 def test_an_unknown_choice_lists_what_there_is():
     with pytest.raises(ConfigError, match=r"--loss fokal: unknown; did you mean 'focal'\? \(choices: ldam, focal\)"):
         overrides.check_choices({**CONFIG, "loss": "fokal"})
 
 
-def test_several_processes_need_the_multi_process_config(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+def test_a_choice_that_is_an_expression_is_left_to_the_run():
+    overrides.check_choices({**CONFIG, "loss": "$@saved['loss']"})
+
+
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_several_processes_need_the_multi_process_config(monkeypatch, variable):
+    monkeypatch.setenv(variable, "2")
     with pytest.raises(ConfigError, match=r"multi_gpu_train\.json"):
         workflow.start(distributed=False)
 
@@ -217,6 +215,25 @@ def test_a_config_s_gpu_by_number_is_refused_for_several_processes(bundle, gpus,
     with pytest.raises(RuntimeError) as caught:  # MONAI's, around ours, which alone is reported
         started(bundle, **{name: "cuda:0"})
     assert f"--{name} cuda:0: all 2 processes" in str(caught.value.__cause__)
+
+
+def test_fp16_is_refused_for_a_validation_on_the_cpu_before_anything_is_trained(bundle, gpus):
+    with pytest.raises(RuntimeError) as caught:
+        started(bundle, precision="fp16", val_device="cpu")
+    assert "--val_device cpu validates; use --precision auto" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"precision": "fp16"},
+        {"precision": "fp16", "val_device": "cpu", "amp": False},
+        {"precision": "auto", "val_device": "cpu"},
+    ],
+    ids=["on the GPU", "switched off", "auto"],
+)
+def test_other_precisions_of_a_validation_pass(bundle, gpus, given):
+    started(bundle, **given)
 
 
 @pytest.mark.parametrize("tf32", [True, False])

@@ -9,6 +9,7 @@ _NAMES = {
     "find_subjects": ".data",
     "fold_items": ".data",
     "inference_items": ".data",
+    "splits": ".data",
 }
 __all__ = sorted(_NAMES)
 

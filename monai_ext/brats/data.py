@@ -22,6 +22,7 @@ from monai_ext.data.splits import grouped_stratified_folds
 from monai_ext.data.volumes import SUFFIXES, volume_stem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_csv
+from monai_ext.places import Place
 
 CLASS_NAMES = ("LGG", "HGG")
 MODALITIES = ("t1", "t1ce", "t2", "flair")
@@ -57,6 +58,33 @@ def find_subjects(dataset_dir: str | Path, modality: str = "flair") -> list[dict
     return items
 
 
+def splits(
+    dataset_dir: str | Path, fold: int, modality: str = "flair", seed: int = 42, num_folds: int = 5
+) -> dict[str, list[dict[str, Any]]]:
+    """The subjects of a fold, sorted by id: ``{"train": [...], "val": [...]}``.
+
+    The lists ``splits/fold_<k>_{train,val}.csv`` (``patient_id,class``) in the dataset are used where they exist;
+    else the folds are stratified by class and grouped by patient, the same for the same subjects and ``seed``.
+
+    Args:
+        modality: see `find_subjects`.
+        fold: from 1 to ``num_folds``.
+
+    Raises:
+        ConfigError: for an unknown modality or a fold out of range.
+        DataError: see `find_subjects`; for lists that contradict the folder or each other.
+    """
+    if isinstance(fold, bool) or not isinstance(fold, int) or not 1 <= fold <= num_folds:
+        raise ConfigError(f"splits: fold must be an integer from 1 to {num_folds}, got {fold!r}")
+    items = find_subjects(dataset_dir, modality)
+    listed = _read_split(dataset_dir, fold, {item["case"]: item["label"] for item in items})
+    if listed is not None:
+        return {side: [item for item in items if item["case"] in listed[side]] for side in ("train", "val")}
+    groups, labels = [_patient(item["case"]) for item in items], [item["label"] for item in items]
+    train, val = grouped_stratified_folds(groups, labels, num_folds, seed)[fold - 1]
+    return {"train": [items[i] for i in train], "val": [items[i] for i in val]}
+
+
 def fold_items(
     dataset_dir: str | Path,
     fold: int,
@@ -65,32 +93,18 @@ def fold_items(
     seed: int = 42,
     num_folds: int = 5,
 ) -> list[dict[str, Any]]:
-    """The subjects of one side of one fold, sorted by id.
-
-    The lists ``splits/fold_<k>_{train,val}.csv`` (``patient_id,class``) in the dataset are used where they exist;
-    else the folds are stratified by class and grouped by patient, the same for the same subjects and ``seed``.
+    """One side of `splits`.
 
     Args:
-        fold: from 1 to ``num_folds``.
         section: "train" or "val".
 
     Raises:
-        ConfigError: for a fold out of range or another section.
-        DataError: see `find_subjects`; for lists that contradict the folder or each other.
+        ConfigError: see `splits`; for another section.
+        DataError: see `splits`.
     """
     if section not in ("train", "val"):
         raise ConfigError(f"fold_items: section must be 'train' or 'val', got {section!r}")
-    if isinstance(fold, bool) or not isinstance(fold, int) or not 1 <= fold <= num_folds:
-        raise ConfigError(f"fold_items: fold must be an integer from 1 to {num_folds}, got {fold!r}")
-    items = find_subjects(dataset_dir, modality)
-    listed = _read_split(dataset_dir, fold, {item["case"]: item["label"] for item in items})
-    if listed is not None:
-        return [item for item in items if item["case"] in listed[section]]
-    folds = grouped_stratified_folds(
-        [_patient(item["case"]) for item in items], [item["label"] for item in items], num_folds, seed
-    )
-    train, val = folds[fold - 1]
-    return [items[i] for i in (train if section == "train" else val)]
+    return splits(dataset_dir, fold, modality, seed, num_folds)[section]
 
 
 def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "flair") -> list[dict[str, Any]]:
@@ -122,7 +136,7 @@ def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "
     return [items[case] for case in sorted(items)]
 
 
-def check(dataset_dir: str | Path, modality: str = "all", workers: int | None = None) -> list[Problem]:
+def check(dataset_dir: str | Path, modality: str = "all", workers: int | Place | None = None) -> list[Problem]:
     """Open every file and list everything that is wrong with the dataset; an empty list is a clean bill."""
     try:
         items, problems = _scan(dataset_dir, modality)

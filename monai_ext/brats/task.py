@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from monai_ext.places import Place
+
 BUNDLE = "brats_resnet50"
 
 
@@ -15,7 +17,7 @@ def demo_data(output: Path, seed: int = 0, size: str = "small") -> Path:
     return make_demo(output, seed=seed, size=size)
 
 
-def check(dataset_dir: Path, workers: int | None = None, modality: str = "all") -> list[Any]:
+def check(dataset_dir: Path, workers: int | Place | None = None, modality: str = "all") -> list[Any]:
     """See `monai_ext.brats.data.check`."""
     from monai_ext.brats.data import check
 

@@ -9,6 +9,7 @@ from monai_ext.cli.compare import compare
 from monai_ext.cli.cross_validate import cross_validate
 from monai_ext.cli.demo import demo
 from monai_ext.cli.demo_data import demo_data
+from monai_ext.cli.new_bundle import new_bundle
 from monai_ext.cli.prepare import prepare
 from monai_ext.cli.report import report
 from monai_ext.task import commands_of, find_tasks
@@ -30,6 +31,7 @@ app.command("prepare", context_settings=OVERRIDES)(prepare)
 app.command("cross-validate", context_settings=OVERRIDES)(cross_validate)
 app.command("compare")(compare)
 app.command("report")(report)
+app.command("new-bundle")(new_bundle)
 for task in find_tasks().values():
     for name, command in commands_of(task).items():
         context = OVERRIDES if command.overrides else {"allow_extra_args": command.words}

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monai_ext.chosen_workers import DASK, chosen_workers
 from monai_ext.errors import ConfigError
 from monai_ext.task import find_task
 
@@ -19,6 +20,7 @@ def check(
     bundle: Annotated[str, typer.Argument(help="Bundle that the data are for, such as one of bundles/.")],
     dataset_dir: Annotated[Path, typer.Option("--dataset_dir", help="The data, as in training.")],
     workers: Annotated[int | None, typer.Option("--workers", help="Threads; default one a CPU, at most 8.")] = None,
+    dask: Annotated[str | None, DASK] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Write the list as JSON, too.")] = None,
     bundle_root: Annotated[
         Path | None, typer.Option("--bundle_root", help="List the code in this bundle's configs, too.")
@@ -40,7 +42,8 @@ def check(
     for name in options:
         if name not in known:
             raise ConfigError(f"check: --{name} is no option for the data of {bundle}; it has {known or 'none'}")
-    problems = task.check(dataset_dir, workers=workers, **options)
+    with chosen_workers(workers, dask) as chosen:
+        problems = task.check(dataset_dir, workers=chosen, **options)
     for problem in problems:
         typer.echo(f"{problem.severity:<8} {problem.path}\n         {problem.message}")
     code = list(code_in_configs(bundle_root)) if bundle_root is not None else []

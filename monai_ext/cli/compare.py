@@ -28,9 +28,9 @@ def compare(
 ) -> None:
     """Print training runs as a table, best first: status, best metrics, the parameters that differ, duration."""
     from monai_ext.reports.comparison import comparison_rows, console_table, write_comparison
-    from monai_ext.reports.tracked_runs import default_tracking_uri, load_runs
+    from monai_ext.reports.tracked_runs import load_runs, store_to_read
 
-    chosen, runs = load_runs(tracking_uri or default_tracking_uri(output_dir), experiment_name, metric)
+    chosen, runs = load_runs(tracking_uri or store_to_read(output_dir), experiment_name, metric)
     typer.echo(console_table(comparison_rows(runs, chosen)))
     if output is not None:
         for path in write_comparison(runs, chosen, output):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from monai_ext.chosen_workers import DASK, chosen_workers
 from monai_ext.errors import ConfigError
 
 
@@ -16,6 +17,7 @@ def prepare(
     dataset_dir: Annotated[Path, typer.Option("--dataset_dir", help="The data, as in training.")],
     output: Annotated[Path, typer.Option("--output", help="Folder of the cache; give it to training as --cache_dir.")],
     workers: Annotated[int | None, typer.Option("--workers", help="Processes; default one a CPU, at most 8.")] = None,
+    dask: Annotated[str | None, DASK] = None,
     bundle_root: Annotated[Path | None, typer.Option("--bundle_root", help="Default bundles/BUNDLE.")] = None,
     config_file: Annotated[
         str | None, typer.Option("--config_file", help="Config or list of configs; default configs/train.json.")
@@ -54,6 +56,7 @@ def prepare(
     names = [name for name in ("loading", "preparation") if name in parser]
     steps = [step for name in names for step in parser.get_parsed_content(name)]
     dataset = PreparedDataset(cases, steps, output)
-    done = fill(dataset, workers)
+    with chosen_workers(workers, dask) as chosen:
+        done = fill(dataset, chosen)
     typer.echo(f"{done} cases prepared, {len(dataset) - done} were ready")
     typer.echo(str(output))

@@ -6,24 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from monai_ext.ct_rate.chest_ct import read_chest_ct
-from monai_ext.ct_rate.finding import find_places
+from monai_ext.ct_rate.finding import find_split_paths
 from monai_ext.ct_rate.indexing import scan
 from monai_ext.ct_rate.labels import LABELS
 from monai_ext.ct_rate.volume import Volume
 from monai_ext.data.checks import Problem, run_checks
 from monai_ext.errors import DataError
+from monai_ext.places import Place
 
 # five folds
 ENOUGH = 5
 
 
-def check(dataset_dir: str | Path, workers: int | None = None, metadata: str = "required") -> list[Problem]:
+def check(dataset_dir: str | Path, workers: int | Place | None = None, metadata: str = "required") -> list[Problem]:
     """Read the tables, open every volume, and list everything that is wrong; an empty list is a clean bill.
 
     A label that fewer than five patients of the training set have, or lack, is a warning: some fold can't measure it.
     """
     try:
-        index = scan(find_places(dataset_dir), metadata == "required")
+        index = scan(find_split_paths(dataset_dir), metadata == "required")
     except DataError as error:
         return [Problem.of(error, dataset_dir)]
     problems = list(index.problems)

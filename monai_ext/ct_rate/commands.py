@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from monai_ext.chosen_workers import DASK, chosen_workers
+
 
 def extract_slices(
     dataset_dir: Annotated[Path, typer.Option("--dataset_dir", help="CT-RATE's folder.")],
     output: Annotated[Path, typer.Option("--output", help="Folder to write; give it to training as --slices_dir.")],
     num_slices: Annotated[int, typer.Option("--num_slices", min=1, help="Slices a volume.")] = 12,
     workers: Annotated[int | None, typer.Option("--workers", help="Processes; default one a CPU, at most 8.")] = None,
+    dask: Annotated[str | None, DASK] = None,
     size: Annotated[int, typer.Option("--size", min=1, help="Pixels an edge.")] = 224,
     clahe: Annotated[bool, typer.Option("--clahe", help="Raise local contrast; inference has to do the same.")] = False,
     train_dir: Annotated[Path | None, typer.Option("--train_dir", help="Folder of the training volumes.")] = None,
@@ -42,7 +45,8 @@ def extract_slices(
         metadata,
         on_bad_volume="skip",
     )
-    problems = ct_rate.extract_slices(index, output, num_slices, size, clahe, workers)
+    with chosen_workers(workers, dask) as chosen:
+        problems = ct_rate.extract_slices(index, output, num_slices, size, clahe, chosen)
     for problem in problems:
         typer.echo(f"{problem.path}\n    {problem.message}", err=True)
     typer.echo(

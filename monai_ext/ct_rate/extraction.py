@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from monai_ext.blocks import WorkerLost, run_in_order
 from monai_ext.ct_rate.chest_ct import read_chest_ct
 from monai_ext.ct_rate.finding import SUFFIX
 from monai_ext.ct_rate.indexing import VolumeIndex
@@ -29,9 +27,9 @@ from monai_ext.ct_rate.slice_images import check_clahe, slice_images
 from monai_ext.ct_rate.slice_table import SETTINGS, tables_of, write_tables
 from monai_ext.ct_rate.volume import Volume
 from monai_ext.data.checks import Problem
-from monai_ext.data.processes import worker_context
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import atomic_path, finite, read_json, sweep_partial, write_json
+from monai_ext.places import Place, Processes, place_of
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +44,7 @@ def extract_slices(
     num_slices: int = 12,
     size: int = 224,
     clahe: bool = False,
-    workers: int | None = None,
+    workers: int | Place | None = None,
 ) -> list[Problem]:
     """Write the slices of all volumes below ``output``, and the tables that list them.
 
@@ -58,7 +56,8 @@ def extract_slices(
         num_slices: slices a volume; see `slice_positions`.
         size: pixels an edge.
         clahe: raise local contrast afterwards (needs scikit-image); inference has to do the same.
-        workers: processes (one thread each); default one a CPU, at most 8; 0 or 1 works in this one.
+        workers: processes (one thread each); default one a CPU, at most 8; 0 or 1 works in this one. Or a place such as
+            `monai_ext.places.Dask`.
 
     Returns:
         what is wrong with the volumes that were left out, those that ``index`` had left out before included.
@@ -74,7 +73,12 @@ def extract_slices(
     check_clahe(clahe)
     sweep_partial(output)
     _begin(output, settings)
-    results = _extract_all(index.volumes, output, settings, workers)
+    place = place_of(
+        workers,
+        lambda number: Processes(min(number, len(index.volumes)), PRELOAD, functools.partial(torch.set_num_threads, 1)),
+    )
+    extract = functools.partial(_extract_one, output=output.absolute(), settings=settings)
+    results = run_in_order(extract, index.volumes, place, "extracting slices", "volume", _lost)
     problems = [result for result in results if isinstance(result, Problem)]
     done = [
         (volume, result)
@@ -95,38 +99,10 @@ def _begin(output: Path, settings: dict[str, Any]) -> None:
     write_json(file, settings)
 
 
-def _extract_all(
-    volumes: Sequence[Volume], output: Path, settings: dict[str, Any], workers: int | None
-) -> list[Outcome]:
-    """The outcome of each volume, in order."""
-    from tqdm import tqdm
-
-    extract = functools.partial(_extract_one, output=output, settings=settings)
-    workers = min(8, os.cpu_count() or 1) if workers is None else workers
-    workers = min(workers, len(volumes))
-    with tqdm(total=len(volumes), desc="extracting slices", unit="volume", disable=None) as progress:
-        if workers <= 1:
-            return [_counted(extract(volume), progress) for volume in volumes]
-        executor = ProcessPoolExecutor(workers, worker_context(PRELOAD), torch.set_num_threads, (1,))
-        try:
-            futures = [executor.submit(extract, volume) for volume in volumes]
-            return [
-                _counted(_outcome(future, volume), progress) for future, volume in zip(futures, volumes, strict=True)
-            ]
-        finally:
-            executor.shutdown(cancel_futures=True)
-
-
-def _counted(outcome: Outcome, progress: Any) -> Outcome:
-    progress.update()
-    return outcome
-
-
-def _outcome(future: Future[Outcome], volume: Volume) -> Outcome:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return Problem(volume.path, "its worker process was killed; try fewer --workers if memory ran out")
+def _lost(volume: Volume, error: Exception) -> Problem:
+    if isinstance(error, WorkerLost):
+        return Problem(volume.path, str(error))
+    raise error
 
 
 def _extract_one(volume: Volume, output: Path, settings: dict[str, Any]) -> Outcome:

@@ -20,7 +20,7 @@ HOW_TO_GET = (
 
 
 @dataclass(frozen=True)
-class Place:
+class SplitPaths:
     """Where one split's volumes and tables are."""
 
     split: str
@@ -34,7 +34,7 @@ class Place:
         return self.metadata.with_name(f"no_chest_{self.split}.txt")
 
 
-def find_places(
+def find_split_paths(
     dataset_dir: str | Path,
     train_dir: str | Path | None = None,
     valid_dir: str | Path | None = None,
@@ -42,7 +42,7 @@ def find_places(
     valid_labels: str | Path | None = None,
     train_metadata: str | Path | None = None,
     valid_metadata: str | Path | None = None,
-) -> list[Place]:
+) -> list[SplitPaths]:
     """The places of the splits that exist; what isn't given is where CT-RATE has it, in ``dataset_dir`` or in
     ``dataset`` below it.
 
@@ -53,13 +53,13 @@ def find_places(
     root = root / "dataset" if (root / "dataset").is_dir() else root
     tables, metadata = root / "multi_abnormality_labels", root / "metadata"
     places = [
-        Place(
+        SplitPaths(
             "train",
             Path(train_dir or root / "train"),
             Path(train_labels or tables / "train_predicted_labels.csv"),
             Path(train_metadata or metadata / "train_metadata.csv"),
         ),
-        Place(
+        SplitPaths(
             "valid",
             Path(valid_dir or root / "valid"),
             Path(valid_labels or tables / "valid_predicted_labels.csv"),

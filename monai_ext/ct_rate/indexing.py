@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai_ext.ct_rate.finding import HOW_TO_GET, SUFFIX, Place, VolumeFile, find_files, find_places
+from monai_ext.ct_rate.finding import HOW_TO_GET, SUFFIX, SplitPaths, VolumeFile, find_files, find_split_paths
 from monai_ext.ct_rate.labels import read_labels
 from monai_ext.ct_rate.metadata import Metadata, read_metadata
 from monai_ext.ct_rate.volume import Volume, order, parse_name
@@ -52,7 +52,7 @@ def volumes(
         train_metadata, valid_metadata: default ``metadata/{train,validation}_metadata.csv``.
         metadata: "required", or "optional" for volumes that hold Hounsfield units or say in their headers how to get
             them (such as CT-RATE's ``train_fixed``).
-        on_bad_volume: "error", or "skip" to leave out and report volumes with a problem.
+        on_bad_volume: "error", or "skip" to leave out and report_problems volumes with a problem.
 
     Raises:
         ConfigError: for a setting that isn't one of these.
@@ -62,15 +62,17 @@ def volumes(
     for name, value, choices in (("metadata", metadata, METADATA), ("on_bad_volume", on_bad_volume, POLICIES)):
         if value not in choices:
             raise ConfigError(f"volumes: {name} must be one of {list(choices)}, got {value!r}")
-    places = find_places(dataset_dir, train_dir, valid_dir, train_labels, valid_labels, train_metadata, valid_metadata)
+    places = find_split_paths(
+        dataset_dir, train_dir, valid_dir, train_labels, valid_labels, train_metadata, valid_metadata
+    )
     found = scan(places, metadata == "required")
-    report(found.problems, on_bad_volume)
+    report_problems(found.problems, on_bad_volume)
     if not found.volumes:
         raise DataError(f"has no usable volume ({len(found.problems)} problems); {HOW_TO_GET}", dataset_dir)
     return found
 
 
-def scan(places: Sequence[Place], metadata_required: bool) -> VolumeIndex:
+def scan(places: Sequence[SplitPaths], metadata_required: bool) -> VolumeIndex:
     """Everything that is there, and everything that is wrong with it.
 
     Raises:
@@ -101,7 +103,7 @@ def scan(places: Sequence[Place], metadata_required: bool) -> VolumeIndex:
     return VolumeIndex(usable, problems)
 
 
-def report(problems: Sequence[Problem], on_bad_volume: str) -> None:
+def report_problems(problems: Sequence[Problem], on_bad_volume: str) -> None:
     """Raise the first problem, or log all of them.
 
     Raises:
@@ -138,7 +140,7 @@ def _unique(files: Sequence[VolumeFile]) -> tuple[list[VolumeFile], list[Problem
 
 
 def _wrong(
-    file: VolumeFile, place: Place, labels: dict[str, tuple[int, ...]], metadata: dict[str, Metadata] | None
+    file: VolumeFile, place: SplitPaths, labels: dict[str, tuple[int, ...]], metadata: dict[str, Metadata] | None
 ) -> str:
     name = parse_name(file.name)
     if name is None:

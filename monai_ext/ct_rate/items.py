@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from monai_ext.ct_rate.labels import LABELS, class_names
-from monai_ext.ct_rate.split import Splits
 from monai_ext.ct_rate.volume import Volume
+from monai_ext.data.splits import Splits
 from monai_ext.errors import ConfigError, DataError
 
 Items = list[dict[str, Any]]

@@ -9,7 +9,6 @@ from monai_ext.data.checks import Problem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_csv
 
-# In the order of the columns of CT-RATE's own tables; other lists in use have another.
 LABELS = (
     "Medical material",
     "Arterial wall calcification",
@@ -30,6 +29,7 @@ LABELS = (
     "Bronchiectasis",
     "Interlobular septal thickening",
 )
+"""In the order of the columns of CT-RATE's own tables; other lists in use have another."""
 NAME = "VolumeName"
 _VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
 

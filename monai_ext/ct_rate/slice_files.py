@@ -11,11 +11,11 @@ import numpy as np
 from monai_ext.errors import DataError
 
 
-def read_slices(named: Sequence[Any]) -> np.ndarray:
+def read_extracted_slices(named: Sequence[Any]) -> np.ndarray:
     """Read files in nested lists as one float32 array (..., Y, X); each file is read once.
 
     Raises:
-        DataError: see `read_slice`; when the slices have different shapes.
+        DataError: see `read_extracted_slice`; when the slices have different shapes.
     """
     return _stack(named, {})
 
@@ -24,7 +24,7 @@ def _stack(named: Any, images: dict[str, np.ndarray]) -> np.ndarray:
     if isinstance(named, str | Path):
         path = str(named)
         if path not in images:
-            images[path] = read_slice(path)
+            images[path] = read_extracted_slice(path)
         first = next(iter(images.values()))
         if images[path].shape != first.shape:
             raise DataError(f"has shape {images[path].shape}, others of its volume {first.shape}", path)
@@ -32,7 +32,7 @@ def _stack(named: Any, images: dict[str, np.ndarray]) -> np.ndarray:
     return np.stack([_stack(entry, images) for entry in named])
 
 
-def read_slice(path: str | Path) -> np.ndarray:
+def read_extracted_slice(path: str | Path) -> np.ndarray:
     """Read one slice: float32 (Y, X) from 0 to 1.
 
     Raises:

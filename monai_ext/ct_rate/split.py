@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Generic, NoReturn, TypeVar
 
 import numpy as np
 
 from monai_ext.ct_rate.indexing import VolumeIndex
 from monai_ext.ct_rate.volume import Volume
+from monai_ext.data.splits import Splits
 from monai_ext.errors import ConfigError, DataError
-
-Entry = TypeVar("Entry")
-
-
-class Splits(dict[str, list[Entry]], Generic[Entry]):
-    """Name of a part ("train", "val", and "test" where there is one) → entries; an unknown part is a `ConfigError`."""
-
-    def __missing__(self, section: str) -> NoReturn:
-        raise ConfigError(f"--section {section}: there is no such part of the data; there are {', '.join(self)}")
 
 
 def splits(

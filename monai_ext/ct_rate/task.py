@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.ct_rate.commands import extract_slices
+from monai_ext.places import Place
 from monai_ext.task import Command
 
 BUNDLE = "ct_rate_multilabel"
@@ -19,7 +20,7 @@ def demo_data(output: Path, seed: int = 0, size: str = "small") -> Path:
     return make_demo(output, seed=seed, size=size)
 
 
-def check(dataset_dir: Path, workers: int | None = None, metadata: str = "required") -> list[Any]:
+def check(dataset_dir: Path, workers: int | Place | None = None, metadata: str = "required") -> list[Any]:
     """See `monai_ext.ct_rate.checking.check`."""
     from monai_ext.ct_rate.checking import check
 

@@ -14,7 +14,7 @@ from monai.transforms import MapTransform
 
 from monai_ext.ct_rate.chest_ct import read_chest_ct
 from monai_ext.ct_rate.items import bag_of
-from monai_ext.ct_rate.slice_files import read_slices
+from monai_ext.ct_rate.slice_files import read_extracted_slices
 from monai_ext.ct_rate.slice_images import check_clahe, slice_images
 from monai_ext.errors import ConfigError
 
@@ -72,7 +72,9 @@ class LoadChestCTd(MapTransform):
             if isinstance(named, str | Path) and not str(named).endswith(".npy"):
                 result[key] = self._read_volume(named, result)
             else:
-                result[key] = torch.from_numpy(read_slices([named] if isinstance(named, str | Path) else named))
+                result[key] = torch.from_numpy(
+                    read_extracted_slices([named] if isinstance(named, str | Path) else named)
+                )
         return result
 
     def _read_volume(self, path: str | Path, item: Mapping[Hashable, Any]) -> torch.Tensor:

@@ -10,8 +10,8 @@ from monai_ext.ct_rate.indexing import VolumeIndex, volumes
 from monai_ext.ct_rate.inference import inference_items
 from monai_ext.ct_rate.items import Items, slice_items, volume_items
 from monai_ext.ct_rate.slice_table import extracted_slices
-from monai_ext.ct_rate.split import Splits
 from monai_ext.ct_rate.volume import Volume
+from monai_ext.data.splits import Splits
 from monai_ext.errors import ConfigError
 
 ARCHITECTURES = ("slice", "volume", "densenet3d", "resnet3d")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from monai_ext.blocks import run_in_order
 from monai_ext.data.volumes import geometry_difference, read_volume
 from monai_ext.errors import DataError
-
-Case = TypeVar("Case")
-Result = TypeVar("Result")
+from monai_ext.places import Place, Threads, place_of
 
 
 @dataclass(frozen=True)
@@ -64,22 +61,12 @@ def check_volumes(
 
 
 def run_checks(
-    check: Callable[..., list[Problem]], cases: Sequence[Mapping[str, Any]], workers: int | None = None
+    check: Callable[..., list[Problem]], cases: Sequence[Mapping[str, Any]], workers: int | Place | None = None
 ) -> list[Problem]:
     """Call ``check(**case)`` for every case in threads (inflating releases Python's lock), with a progress bar."""
+    place = place_of(workers, Threads)
     return [
         problem
-        for problems in in_threads(lambda case: check(**case), cases, "checking", workers)
+        for problems in run_in_order(lambda case: check(**case), cases, place, "checking")
         for problem in problems
     ]
-
-
-def in_threads(
-    work: Callable[[Case], Result], cases: Sequence[Case], title: str, workers: int | None = None
-) -> list[Result]:
-    """``work(case)`` for every case, in order, with a progress bar; by default one thread a CPU, at most 8."""
-    from tqdm import tqdm
-
-    workers = min(8, os.cpu_count() or 1) if workers is None else max(1, workers)
-    with ThreadPoolExecutor(workers) as executor:
-        return list(tqdm(executor.map(work, cases), desc=title, total=len(cases), unit="case", disable=None))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from monai_ext.blocks import run_blocks
 from monai_ext.data.volumes_zarr import storage_unit, stored_chunks
 from monai_ext.errors import DataError
+from monai_ext.places import Threads
+from monai_ext.workflow import default_workers
 
 # Edge of the blocks of an array in memory, and bytes of a block of a larger shard.
 _EDGE = 128
@@ -27,14 +28,14 @@ class LabelBlocks:
     Args:
         array: numpy or Zarr array (Z, Y, X).
         workers: threads; default one a CPU, at most 8. Two processes were 1.4 times as fast as two threads, but take
-            seconds to start and can't share an array in memory.
+            seconds to start and can't share an array in memory, nor the box found so far.
         name: the array's in messages.
     """
 
     def __init__(self, array: Any, workers: int | None = None, name: str | Path | None = None) -> None:
         self.name = name
         self.array = array
-        self.workers = min(8, os.cpu_count() or 1) if workers is None else max(1, workers)
+        self.threads = Threads(default_workers() if workers is None else workers)
         self.starts, self.shape = block_layout(array)
         self._empty = np.zeros(len(self.starts), bool)
         self._lock = threading.Lock()
@@ -86,32 +87,8 @@ class LabelBlocks:
         return np.argsort(-rank.max(axis=1), kind="stable")
 
     def _run(self, work: Callable[[int], None], indices: np.ndarray, title: str) -> None:
-        """Threads take from one iterator: nothing is queued, whatever the number of blocks."""
-        from tqdm import tqdm
-
-        todo: Iterator[int] = iter(indices)
-        failed = threading.Event()
-
-        def drain() -> None:
-            while not failed.is_set():
-                with self._lock:
-                    index = next(todo, None)
-                if index is None:
-                    return
-                try:
-                    work(index)
-                except BaseException:
-                    failed.set()
-                    raise
-                with self._lock:
-                    progress.update()
-
-        with (
-            tqdm(total=len(indices), desc=title, unit="block", disable=None) as progress,
-            ThreadPoolExecutor(self.workers) as executor,
-        ):
-            for future in [executor.submit(drain) for _ in range(self.workers)]:
-                future.result()
+        for _ in run_blocks(work, indices.tolist(), self.threads, title, "block"):
+            pass
 
 
 def block_layout(array: Any) -> tuple[np.ndarray, np.ndarray]:

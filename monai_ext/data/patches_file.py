@@ -10,7 +10,7 @@ import numpy as np
 
 from monai_ext.data.cached_file import cached
 from monai_ext.data.patches import find_patches
-from monai_ext.data.volumes_zarr import fingerprint
+from monai_ext.data.volumes_zarr import volume_identity
 
 
 def cached_patches(
@@ -41,7 +41,7 @@ def cached_patches(
         "min_bbox_percent": min_bbox_percent,
         "min_labeled_ratio": min_labeled_ratio,
         "cover_tail": cover_tail,
-        "labels": [fingerprint(label) for label in labels],
+        "labels": [volume_identity(label) for label in labels],
     }
 
     def find() -> list[dict[str, Any]]:

@@ -8,10 +8,8 @@ import functools
 import hashlib
 import json
 import logging
-import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,10 @@ from monai.data import PersistentDataset
 from monai.transforms import Compose, Transform
 from monai.transforms.traits import RandomizableTrait
 
-from monai_ext.data.processes import worker_context
+from monai_ext.blocks import WorkerLost, run_blocks
 from monai_ext.errors import DataError
 from monai_ext.io import atomic_path
+from monai_ext.places import Place, Processes, place_of
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +66,9 @@ class PreparedDataset(PersistentDataset):
         except OSError as error:
             raise DataError(f"can't be used as the cache of prepared volumes ({error})", cache_dir) from error
         self.cached = self._first_random() if cached is None else min(cached, self._first_random())
-        self.transform_hash = _digest([monai.__version__, *map(describe, self.transform.transforms[: self.cached])])
+        self.transform_hash = _digest(
+            [monai.__version__, *map(plain_settings, self.transform.transforms[: self.cached])]
+        )
 
     def set_data(self, data: Sequence[Mapping[str, Any]]) -> None:
         """Replace the items; what is cached stays."""
@@ -115,11 +116,12 @@ class PreparedDataset(PersistentDataset):
         return len(self.transform.transforms) if first is None else first
 
 
-def prepare(dataset: PreparedDataset, workers: int | None = None) -> int:
+def prepare(dataset: PreparedDataset, workers: int | Place | None = None) -> int:
     """Fill the cache of ``dataset`` in parallel; a second call, also after a kill, computes only what is missing.
 
     Args:
-        workers: processes (one thread each); default one a CPU, at most 8; 0 or 1 works in this one.
+        workers: processes (one thread each); default one a CPU, at most 8; 0 or 1 works in this one. Or a place such as
+            `monai_ext.places.Dask`.
 
     Returns:
         the number of cases that were computed now.
@@ -127,25 +129,14 @@ def prepare(dataset: PreparedDataset, workers: int | None = None) -> int:
     Raises:
         DataError: at the end, listing every case that failed.
     """
-    from tqdm import tqdm
-
     if dataset.cache_dir is None:
         raise DataError("prepare: the dataset has no cache_dir to fill")
-    todo = [index for index in range(len(dataset)) if not _is_cached(dataset, index)]
-    workers = min(8, os.cpu_count() or 1) if workers is None else workers
-    workers = min(workers, len(todo))
-    errors: list[str] = []
-    with tqdm(total=len(todo), desc="preparing", unit="case", disable=None) as progress:
-        if workers <= 1:
-            for index in todo:
-                errors += _prepare_one(dataset, index)
-                progress.update()
-        else:
-            with ProcessPoolExecutor(workers, worker_context(PRELOAD), _start_worker, (dataset,)) as executor:
-                futures = {executor.submit(_prepare_in_worker, index): index for index in todo}
-                for future in as_completed(futures):
-                    errors += _outcome(future, dataset.data[futures[future]])
-                    progress.update()
+    todo = [dataset.data[index] for index in range(len(dataset)) if not _is_cached(dataset, index)]
+    place = place_of(
+        workers, lambda number: Processes(min(number, len(todo)), PRELOAD, functools.partial(torch.set_num_threads, 1))
+    )
+    work = functools.partial(_prepare_item, _with_data(dataset, []))
+    errors = [error for _, error in run_blocks(work, todo, place, "preparing", failed=_failure) if error]
     if errors:
         listed = "\n".join(sorted(errors))
         raise DataError(f"{len(errors)} of {len(dataset)} cases could not be prepared:\n{listed}")
@@ -157,35 +148,27 @@ def _is_cached(dataset: PreparedDataset, index: int) -> bool:
     return file is not None and file.is_file()
 
 
-def _prepare_one(dataset: PreparedDataset, index: int) -> list[str]:
-    try:
-        dataset.prepare_item(index)
-    except (DataError, OSError) as error:
-        return [str(error)]
-    return []
+def _with_data(dataset: PreparedDataset, data: Sequence[Mapping[str, Any]]) -> PreparedDataset:
+    other = copy.copy(dataset)
+    other.set_data(data)
+    return other
 
 
-_worker_dataset: PreparedDataset
+def _prepare_item(empty: PreparedDataset, item: Mapping[str, Any]) -> str | None:
+    """Fill the cache with one item; ``empty`` has the transforms only, since it travels with each."""
+    _with_data(empty, [item]).prepare_item(0)
+    return None
 
 
-def _start_worker(dataset: PreparedDataset) -> None:
-    global _worker_dataset
-    torch.set_num_threads(1)
-    _worker_dataset = dataset
+def _failure(item: Mapping[str, Any], error: Exception) -> str:
+    if isinstance(error, DataError | OSError):
+        return str(error)
+    if isinstance(error, WorkerLost):
+        return f"{item.get('case')}: {error}"
+    raise error
 
 
-def _prepare_in_worker(index: int) -> list[str]:
-    return _prepare_one(_worker_dataset, index)
-
-
-def _outcome(future: Future[list[str]], item: Mapping[str, Any]) -> list[str]:
-    error = future.exception()
-    if error is None:
-        return future.result()
-    return [f"{item.get('case')}: the worker process failed ({error}); try fewer workers if memory ran out"]
-
-
-def describe(value: Any) -> Any:
+def plain_settings(value: Any) -> Any:
     """The settings of a transform as plain JSON, without anything that differs between processes (addresses, hashes).
 
     Objects become their class and attributes; functions their qualified name, closures and code not included.
@@ -195,25 +178,25 @@ def describe(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return [type(value).__name__, value.name]
     if isinstance(value, Mapping):
-        return {str(key): describe(item) for key, item in value.items()}
+        return {str(key): plain_settings(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [describe(item) for item in value]
+        return [plain_settings(item) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted((describe(item) for item in value), key=str)
+        return sorted((plain_settings(item) for item in value), key=str)
     if isinstance(value, np.ndarray | torch.Tensor):
         array = np.asarray(value)
         return [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
     if isinstance(value, np.generic | torch.dtype | torch.device | np.dtype | Path | bytes):
         return str(value)
     if isinstance(value, functools.partial):
-        return describe([value.func, value.args, value.keywords])
+        return plain_settings([value.func, value.args, value.keywords])
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
-    return {type(value).__module__ + "." + type(value).__qualname__: describe(getattr(value, "__dict__", {}))}
+    return {type(value).__module__ + "." + type(value).__qualname__: plain_settings(getattr(value, "__dict__", {}))}
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(describe(value), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(plain_settings(value), sort_keys=True).encode()).hexdigest()
 
 
 def _load(file: Path) -> dict[str, Any]:

@@ -1,14 +1,23 @@
-"""Cross-validation folds that don't depend on the order of the files, and class counts."""
+"""Parts of the data, cross-validation folds that don't depend on the order of the files, and class counts."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, NoReturn, TypeVar
 
 import numpy as np
 
-from monai_ext.errors import DataError
+from monai_ext.errors import ConfigError, DataError
+
+Entry = TypeVar("Entry")
+
+
+class Splits(dict[str, list[Entry]], Generic[Entry]):
+    """Name of a part ("train", "val", and "test" where there is one) → entries; an unknown part is a `ConfigError`."""
+
+    def __missing__(self, section: str) -> NoReturn:
+        raise ConfigError(f"--section {section}: there is no such part of the data; there are {', '.join(self)}")
 
 
 def grouped_stratified_folds(

@@ -69,7 +69,7 @@ def natural_key(name: str) -> tuple[list[int | str], str]:
     return [int(part) if position % 2 else part.lower() for position, part in enumerate(parts)], name
 
 
-def read_header(path: Path) -> SliceHeader:
+def read_slice_header(path: Path) -> SliceHeader:
     """Header of a file with one grey image.
 
     Raises:
@@ -79,7 +79,7 @@ def read_header(path: Path) -> SliceHeader:
 
 
 def decode_slice(path: Path) -> tuple[SliceHeader, np.ndarray]:
-    """Header and pixels (Y, X) in native byte order; raises as `read_header`, and for damaged pixels."""
+    """Header and pixels (Y, X) in native byte order; raises as `read_slice_header`, and for damaged pixels."""
     return _open(path, decode=True)
 
 

@@ -20,7 +20,7 @@ from monai_ext.data.tiff_slices import (
     disagreement,
     list_slices,
     native,
-    read_header,
+    read_slice_header,
     reason,
 )
 from monai_ext.errors import DataError
@@ -61,7 +61,7 @@ class TiffStack:
         root = Path(os.path.abspath(folder))
         headers: list[SliceHeader] = []
         for file in files:
-            headers.append(read_header(root / file.name))
+            headers.append(read_slice_header(root / file.name))
             if difference := disagreement(headers[0], headers[-1], files[0].name):
                 raise DataError(difference, root / file.name)
         in_place = all(header.offset is not None and header.dtype == headers[0].dtype for header in headers)

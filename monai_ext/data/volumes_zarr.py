@@ -129,7 +129,7 @@ def stored_chunks(array: zarr.Array) -> np.ndarray:
     return places[(places < grid).all(axis=1)]
 
 
-def fingerprint(source: str | Path, level: int = 0) -> dict[str, Any]:
+def volume_identity(source: str | Path, level: int = 0) -> dict[str, Any]:
     """Place, shape and type of a volume, and a digest of the sizes and times of all its files: plain values.
 
     A store that can't list its files (plain HTTP) gives the digest of nothing: new content of one shape isn't seen.

@@ -16,7 +16,7 @@ import numpy as np
 from monai_ext import runs
 from monai_ext.engines.kept_runs import newest_same, what_counts
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.handlers.data_summary import fingerprint
+from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
@@ -106,7 +106,7 @@ class CrossValidation:
 
         parser = self._parser(fold)
         data = {name: parser.get_parsed_content(f"{name}#dataset#data") for name in ("train", "validate")}
-        expected = fingerprint({"train": data["train"], "val": data["validate"]})
+        expected = dataset_hash({"train": data["train"], "val": data["validate"]})
         finished = self._same(runs.finished_runs(self.output_dir, fold), expected)
         if finished is not None:
             logger.info("fold %d: finished before, kept: %s", fold, finished)

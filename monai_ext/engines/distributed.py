@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -15,7 +14,8 @@ def distribute(network: torch.nn.Module, device: Any) -> torch.nn.Module:
     """Wrap a network for training under ``torchrun``: averaged gradients and, on GPUs, synchronised batch norm.
 
     Which parameters get a gradient may change from step to step: handlers freeze and release layers after the network
-    has been wrapped. So the wrapper looks for those without one in every step, which costs it a walk over the graph.
+    has been wrapped. So the wrapper looks for those without one in every step, which costs it a walk over the graph;
+    torch warns of that once where nothing is frozen.
 
     Args:
         network: on its device; torch has synchronised batch norm for GPUs only.
@@ -29,8 +29,6 @@ def distribute(network: torch.nn.Module, device: Any) -> torch.nn.Module:
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    # Said by torch whenever nothing is frozen; a user can't do anything about it.
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     return DistributedDataParallel(
         network, device_ids=[torch.device(device)] if on_gpu else None, find_unused_parameters=True
     )

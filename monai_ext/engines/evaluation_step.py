@@ -12,7 +12,7 @@ from monai.utils import CommonKeys as Keys
 
 from monai_ext.engines.batches import Tensors, joined, moved, prepared_where_it_fits, split
 from monai_ext.engines.memory import is_out_of_memory, release_cached_memory
-from monai_ext.engines.precision import autocast_dtype
+from monai_ext.engines.precision import Autocast, one_autocast
 from monai_ext.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -25,15 +25,16 @@ class EvaluationStep:
     not an image tensor, such as the path of a volume that the inferer reads itself, isn't split.
 
     Args:
-        amp, precision: see `monai_ext.engines.autocast_dtype`.
+        amp, precision: the number format, see `monai_ext.engines.autocast_dtype`.
+        autocast: the number format, in place of the two.
 
     Raises:
+        ConfigError: for two number formats.
         UserError: while it runs, when one sample doesn't fit.
     """
 
-    def __init__(self, amp: bool | str = "auto", precision: str = "auto") -> None:
-        self.amp = amp
-        self.precision = precision
+    def __init__(self, amp: bool | str = "auto", precision: str = "auto", autocast: Autocast | None = None) -> None:
+        self.autocast = one_autocast(autocast, amp, precision)
 
     def __call__(self, engine: SupervisedEvaluator, batch: dict[str, Any]) -> dict[str, Any]:
         engine.state.output = {}  # the tensors of the step before would take their place through this one
@@ -47,7 +48,7 @@ class EvaluationStep:
 
     def _predicted(self, engine: SupervisedEvaluator, inputs: Any, fits: bool) -> Tensors:
         device = engine.state.device
-        dtype = autocast_dtype(device, self.amp, self.precision)
+        dtype = self.autocast.dtype(device)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             if not isinstance(inputs, torch.Tensor):
                 return engine.inferer(inputs, engine.network)
@@ -55,7 +56,9 @@ class EvaluationStep:
             while True:
                 try:
                     parts = (moved(part, device, engine.non_blocking) for part in split(inputs, size))
-                    return joined([engine.inferer(part, engine.network) for part in parts])
+                    found = (engine.inferer(part, engine.network) for part in parts)
+                    # Metrics compare the predictions with the labels, which stayed on the host.
+                    return joined([each if fits else moved(each, "cpu") for each in found])
                 except (RuntimeError, MemoryError) as error:
                     if not is_out_of_memory(error):
                         raise

@@ -1,4 +1,4 @@
-"""Which number format a step computes in."""
+"""The number format that a step computes in."""
 
 from __future__ import annotations
 
@@ -36,3 +36,36 @@ def autocast_dtype(device: Any, amp: bool | str = "auto", precision: str = "auto
     if precision == "fp16" and kind == "cpu":
         raise ConfigError("--precision fp16: not on a CPU; bf16 is the mixed precision there")
     return PRECISIONS[precision]
+
+
+class Autocast:
+    """The number format of a run, named once for its training and its evaluation steps.
+
+    Args:
+        amp, precision: see `autocast_dtype`.
+    """
+
+    def __init__(self, amp: bool | str = "auto", precision: str = "auto") -> None:
+        self.amp = amp
+        self.precision = precision
+
+    def dtype(self, device: Any) -> torch.dtype | None:
+        """Type for `torch.autocast` on this device, or ``None`` for plain float32.
+
+        Raises:
+            ConfigError: see `autocast_dtype`.
+        """
+        return autocast_dtype(device, self.amp, self.precision)
+
+
+def one_autocast(autocast: Autocast | None, amp: bool | str, precision: str) -> Autocast:
+    """The given number format, or that of the two words.
+
+    Raises:
+        ConfigError: when both are given.
+    """
+    if autocast is None:
+        return Autocast(amp, precision)
+    if (amp, precision) != ("auto", "auto"):
+        raise ConfigError("amp and precision belong to autocast; set --autocast#amp and --autocast#precision")
+    return autocast

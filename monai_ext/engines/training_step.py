@@ -17,7 +17,7 @@ from monai.utils import CommonKeys as Keys
 from monai_ext.engines.batches import Tensors, detached, joined, moved, prepared_where_it_fits, samples, split
 from monai_ext.engines.first_steps import FirstSteps
 from monai_ext.engines.memory import is_out_of_memory, release_cached_memory
-from monai_ext.engines.precision import autocast_dtype
+from monai_ext.engines.precision import Autocast, one_autocast
 from monai_ext.engines.ranks import average_gradients, highest_on_all_ranks
 from monai_ext.errors import ConfigError, UserError
 
@@ -58,7 +58,7 @@ class TrainingStep:
     with the attribute ``terms`` (name → value, such as `monai_ext.losses.MultiTargetLoss`) adds ``loss_<name>``.
 
     Args:
-        amp, precision: see `monai_ext.engines.autocast_dtype`.
+        amp, precision: the number format, see `monai_ext.engines.autocast_dtype`.
         grad_clip: largest norm of the gradient over all parameters; ``None`` for no limit.
         accumulate: batches per optimizer step.
         nonfinite_limit: number of skipped batches in a run after which training stops with an error.
@@ -70,12 +70,14 @@ class TrainingStep:
             retry would desert the others in the middle of their common reduction.
         decollate: give the output as a list with a dictionary for each sample, as MONAI's trainer does, which reads
             every label and the loss from the GPU for it; for a trainer with ``decollate=False``.
+        autocast: the number format, in place of ``amp`` and ``precision``.
 
     Attributes:
         pending_signal: number of the signal that this process has received, or 0. The largest of all processes is put
             into ``engine.state.signal`` in each iteration.
 
     Raises:
+        ConfigError: for an unknown policy, or two number formats.
         TrainingError: while training, as said above.
     """
 
@@ -89,13 +91,13 @@ class TrainingStep:
         on_oom: str = "halve",
         overflow_limit: int = 20,
         decollate: bool = False,
+        autocast: Autocast | None = None,
     ) -> None:
         if accumulate < 1:
             raise ConfigError(f"--accumulate {accumulate}: must be at least 1")
         if on_oom not in ("halve", "skip", "stop"):
             raise ConfigError(f"on_oom {on_oom!r}: unknown (choices: halve, skip, stop)")
-        self.amp = amp
-        self.precision = precision
+        self.autocast = one_autocast(autocast, amp, precision)
         self.grad_clip = grad_clip
         self.accumulate = accumulate
         self.nonfinite_limit = nonfinite_limit
@@ -109,6 +111,7 @@ class TrainingStep:
         self._dtype: torch.dtype | None = None
         self._buffers: _Buffers | None = None
         self._first_steps = FirstSteps()
+        self._reduces = False  # whether a multi-process wrapper expects a backward pass whose gradients it averages
 
     @property
     def events(self) -> list[str]:
@@ -135,7 +138,7 @@ class TrainingStep:
         """
         if isinstance(engine.loss_function, torch.nn.Module):
             engine.loss_function.to(engine.state.device)
-        self._dtype = autocast_dtype(engine.state.device, self.amp, self.precision)
+        self._dtype = self.autocast.dtype(engine.state.device)
         self.scaler = torch.amp.GradScaler(engine.state.device.type, enabled=self._dtype == torch.float16)
         self._buffers = _Buffers(engine.network)
 
@@ -150,10 +153,14 @@ class TrainingStep:
         if not engine.network.training:
             engine.network.train()
         self._buffers.save()
-        waits = not window.last and hasattr(engine.network, "no_sync")
+        # After a forward pass that a skip left without its backward pass, the wrapper goes on to expect one, by what
+        # was frozen then: so the next pass is averaged at once. The mean of means at the window's end is the same.
+        self._reduces = self._reduces or window.last
+        waits = not self._reduces and hasattr(engine.network, "no_sync")
         try:
             with engine.network.no_sync() if waits else contextlib.nullcontext():
                 loss = self._add_gradients(engine, batch, window)
+            self._reduces = False
             if window.last:
                 self._optimizer_step(engine, batch, loss if window.size == 1 else None)
         except _Skipped as skipped:

@@ -16,7 +16,7 @@ from monai_ext.arrays import to_numpy
 Data = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def fingerprint(data: Data) -> str:
+def dataset_hash(data: Data) -> str:
     """A hash of cases, labels, file sizes and times, and positions of parts, section by section.
 
     A section ``test`` doesn't count: no training depends on it.

@@ -9,6 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from monai_ext.errors import ConfigError
+from monai_ext.handlers.engine_parts import part_of
 from monai_ext.losses import drw_weights
 
 logger = logging.getLogger(__name__)
@@ -21,35 +22,50 @@ class DeferredReweighting:
     https://arxiv.org/abs/1906.07413. The switch is a function of the epoch alone, so it survives a resume.
 
     Args:
-        loss: a loss with a ``weight`` (`monai_ext.losses.LDAMLoss`, `torch.nn.CrossEntropyLoss`).
+        loss: a loss with a ``weight`` (`monai_ext.losses.LDAMLoss`, `torch.nn.CrossEntropyLoss`); default: the
+            trainer's.
         class_counts: samples per class in the training data, all > 0.
         start_epoch: first epoch (from 1) with weights; 0 or 1 for all epochs, ``None`` for none.
         scheme: ``"sqrt"`` or ``"effective_number"``, see `monai_ext.losses.drw_weights`.
         beta: of the effective number.
+
+    Raises:
+        ConfigError: for a loss without a ``weight``; without ``loss`` as the training starts.
+        ValueError: see `monai_ext.losses.drw_weights`.
     """
 
     def __init__(
         self,
-        loss: torch.nn.Module,
-        class_counts: Sequence[int],
+        loss: torch.nn.Module | None = None,
+        class_counts: Sequence[int] = (),
         start_epoch: int | None = 15,
         scheme: str = "sqrt",
         beta: float = 0.9999,
     ) -> None:
-        if not hasattr(loss, "weight"):
-            raise ConfigError(f"DeferredReweighting: {type(loss).__name__} has no weight to set")
-        self.loss = loss
+        self.loss = None if loss is None else _with_weight(loss)
         self.start_epoch = start_epoch
         self.weights = drw_weights(class_counts, scheme, beta)
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
+        engine.add_event_handler(Events.STARTED, self._started)
         engine.add_event_handler(Events.EPOCH_STARTED, self.apply)
+
+    def _started(self, engine: Engine) -> None:
+        if self.loss is None:
+            self.loss = _with_weight(part_of(engine, "loss_function", "DeferredReweighting"))
 
     def apply(self, engine: Engine) -> None:
         """Set or clear the weights for the epoch that begins."""
+        assert self.loss is not None
         active = self.start_epoch is not None and engine.state.epoch >= self.start_epoch
         if active and self.loss.weight is None:
             logger.info("epoch %d: class weights %s", engine.state.epoch, [round(w, 6) for w in self.weights.tolist()])
         weight = self.weights.to(device=engine.state.device, dtype=torch.float32) if active else None
         setattr(self.loss, "weight", weight)  # noqa: B010  (a property or buffer: to a type checker it is a module)
+
+
+def _with_weight(loss: torch.nn.Module) -> torch.nn.Module:
+    if not hasattr(loss, "weight"):
+        raise ConfigError(f"DeferredReweighting: {type(loss).__name__} has no weight to set")
+    return loss

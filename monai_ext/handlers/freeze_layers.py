@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from torch import nn
 
 from monai_ext.errors import ConfigError
+from monai_ext.handlers.engine_parts import part_of
 from monai_ext.handlers.frozen import Frozen, inside
 
 logger = logging.getLogger(__name__)
@@ -18,15 +19,36 @@ class FreezeLayers:
     """Keep some layers of a part of the network frozen for the whole training, chosen by number.
 
     Args:
-        network: the network itself, not its multi-process wrapper.
+        network: the network itself, not its multi-process wrapper; default: the trainer's.
         module: name of the part, for example ``classifier``.
         layers: numbers of its layers that have parameters, from 1 on the input's side; empty for none.
 
     Raises:
-        ConfigError: for an unknown part or number, or when nothing of the part would be left to train.
+        ConfigError: for an unknown part or number, or when nothing of the part would be left to train; without
+            ``network`` as the training starts.
     """
 
-    def __init__(self, network: nn.Module, module: str, layers: Sequence[int] = ()) -> None:
+    def __init__(
+        self, network: nn.Module | None = None, module: str = "classifier", layers: Sequence[int] = ()
+    ) -> None:
+        self.module = module
+        self.layers = layers
+        self.names: list[str] = []
+        self.frozen = None if network is None else self._layers_of(network)
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.STARTED, self._started)
+
+    def _started(self, engine: Engine) -> None:
+        if self.frozen is None:
+            self.frozen = self._layers_of(part_of(engine, "network", "FreezeLayers"))
+        if self.names:
+            self.frozen.set(True)
+            logger.info("frozen: %s", ", ".join(self.names))
+
+    def _layers_of(self, network: nn.Module) -> Frozen:
+        module, layers = self.module, self.layers
         inside(network, [module], "FreezeLayers")
         part = network.get_submodule(module)
         names = [f"{module}.{name}" for name, layer in part.named_children() if any(True for _ in layer.parameters())]
@@ -36,10 +58,4 @@ class FreezeLayers:
         if names and len(set(layers)) == len(names):
             raise ConfigError(f"FreezeLayers: all {len(names)} layers of {module} would be frozen; leave one to train")
         self.names = [names[number - 1] for number in layers]
-        self.frozen = Frozen(network, inside(network, self.names, "FreezeLayers"))
-
-    def attach(self, engine: Engine) -> None:
-        """Freeze, now: a multi-process wrapper must have seen the parameters as trainable."""
-        if self.names:
-            self.frozen.set(True)
-            logger.info("frozen: %s", ", ".join(self.names))
+        return Frozen(network, inside(network, self.names, "FreezeLayers"))

@@ -135,4 +135,9 @@ def _losses_and_size(output: Any) -> tuple[dict[str, torch.Tensor], int]:
     """Loss, its terms, and the number of samples of a trainer's output, decollated or not."""
     first, size = (output[0], len(output)) if isinstance(output, list) else (output, len(output["image"]))
     names = ["loss", *(name for name in first if name.startswith("loss_"))]
-    return {name: torch.as_tensor(first[name]).detach().double() for name in names}, size
+    return {name: _wide(torch.as_tensor(first[name]).detach()) for name in names}, size
+
+
+def _wide(loss: torch.Tensor) -> torch.Tensor:
+    """In float64, which Apple's GPUs don't have."""
+    return loss.float() if loss.device.type == "mps" else loss.double()

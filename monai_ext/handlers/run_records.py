@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext import runs
-from monai_ext.handlers.data_summary import Data, count_labels, fingerprint, label_cells, unique_cases
+from monai_ext.handlers.data_summary import Data, count_labels, dataset_hash, label_cells, unique_cases
 from monai_ext.handlers.history import History
 from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
@@ -203,7 +203,7 @@ class RunRecords:
     def _describe_data(self) -> dict[str, Any]:
         counts = count_labels(self.data, self.class_names)
         cases = count_labels(unique_cases(self.data), self.class_names)
-        told = {"fingerprint": fingerprint(self.data), "counts": counts}
+        told = {"fingerprint": dataset_hash(self.data), "counts": counts}
         return told if cases == counts else {**told, "cases": cases}
 
     def _write_splits(self) -> None:

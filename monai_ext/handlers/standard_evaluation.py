@@ -13,8 +13,8 @@ from monai_ext.errors import ConfigError
 from monai_ext.handlers.data_summary import Data
 from monai_ext.handlers.run_records import RunRecords
 from monai_ext.handlers.slice_previews import SlicePreviews
-from monai_ext.moved import renamed_argument
 from monai_ext.predictions.kind import Predictions, validation_name
+from monai_ext.renamed import renamed_argument
 
 logger = logging.getLogger("monai_ext")
 

@@ -16,6 +16,7 @@ from monai_ext.handlers.best import BestEpoch
 from monai_ext.handlers.checkpoint import Checkpoints
 from monai_ext.handlers.console import Console
 from monai_ext.handlers.early_stopping import EarlyStopping
+from monai_ext.handlers.engine_parts import part_of
 from monai_ext.handlers.handing_on import inference_command, run_metadata
 from monai_ext.handlers.history import NOT_METRICS, History
 from monai_ext.handlers.memory_monitor import MemoryMonitor
@@ -26,8 +27,8 @@ from monai_ext.handlers.signals import GracefulSignals, Interrupted
 from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.handlers.top_epochs import TopEpochs
 from monai_ext.io import read_json, write_json
-from monai_ext.moved import renamed_argument
 from monai_ext.predictions.kind import Predictions
+from monai_ext.renamed import renamed_argument
 
 logger = logging.getLogger("monai_ext")
 
@@ -40,9 +41,8 @@ class StandardTraining:
 
     Args:
         run: the run folder.
-        network: the network itself, not a multi-process wrapper.
-        optimizer: what the trainer uses.
-        step: the trainer's ``iteration_update``.
+        network, optimizer, step: the network itself, not a multi-process wrapper, what trains it, and the trainer's
+            ``iteration_update``; default: the trainer's own.
         scheduler: stepped at the end of each epoch; `ReduceLROnPlateau` gets the first monitored metric.
         evaluator: the validation engine, run by a `ValidationHandler` in front of this handler.
         predictions: keeps and writes those of the best epoch.
@@ -62,14 +62,18 @@ class StandardTraining:
         checkpoint_every: also save every so many iterations, for epochs of hours.
         plot_every: epochs between plots; 0 for the end only.
         empty_cache_interval: iterations after which torch gives unused GPU memory back to the system, each time.
+
+    Raises:
+        ConfigError: as the training starts, for a trainer whose ``iteration_update`` is no
+            `monai_ext.engines.TrainingStep`, or a run to resume that doesn't fit.
     """
 
     def __init__(
         self,
         run: runs.RunFolder,
-        network: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
-        step: Any,
+        network: torch.nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        step: Any = None,
         scheduler: Any = None,
         evaluator: Engine | None = None,
         predictions: Predictions | None = None,
@@ -94,8 +98,8 @@ class StandardTraining:
     ) -> None:
         predictions = renamed_argument("StandardTraining", "outputs", outputs, "predictions", predictions)
         self.run = run
-        self.network = network
-        self.optimizer = optimizer
+        self.network: Any = network
+        self.optimizer: Any = optimizer
         self.step = step
         self.scheduler = scheduler
         self.evaluator = evaluator
@@ -143,6 +147,9 @@ class StandardTraining:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.STARTED, self._share_buffers)
+            # The tensors of either engine's last batch would take their place through all that the other one does.
+            self.evaluator.add_event_handler(Events.STARTED, lambda: _forget_output(engine))
+            self.evaluator.add_event_handler(Events.COMPLETED, _forget_output)
             if self.previews is not None and _is_main():
                 self.previews.attach(self.evaluator)
         if _is_main():
@@ -151,6 +158,7 @@ class StandardTraining:
     # -- beginning -----------------------------------------------------------------------------------------------
 
     def _started(self, engine: Engine) -> None:
+        self._take_parts(engine)
         if _is_main():
             self.run.open()
             self.records.open_log()
@@ -168,6 +176,17 @@ class StandardTraining:
         if _is_main():
             self.records.open(self.seed, engine.state.epoch + 1)
             self.run.update(best_checkpoint=self.best_checkpoint)
+
+    def _take_parts(self, engine: Engine) -> None:
+        """What MONAI's trainer doesn't have yet when it attaches its handlers."""
+        if self.network is None:
+            self.network = part_of(engine, "network", "StandardTraining")
+        if self.optimizer is None:
+            self.optimizer = part_of(engine, "optimizer", "StandardTraining")
+        if self.step is None:
+            self.step = engine._process_function
+        if not hasattr(self.step, "prepare"):
+            raise ConfigError("StandardTraining: the trainer's iteration_update must be a TrainingStep")
 
     def _resume(self, engine: Engine) -> None:
         assert self.checkpoints is not None
@@ -360,6 +379,10 @@ class StandardTraining:
 
 def _is_main() -> bool:
     return idist.get_rank() == 0
+
+
+def _forget_output(engine: Engine) -> None:
+    engine.state.output = None
 
 
 def _from_main(value: Any) -> Any:

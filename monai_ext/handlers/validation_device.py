@@ -8,6 +8,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from monai_ext.handlers.engine_parts import part_of
+
 
 class ValidationDevice:
     """Lets an evaluator of another device than the network's work on a copy there, brought up to date each time.
@@ -15,10 +17,10 @@ class ValidationDevice:
     For a GPU whose memory training fills. An evaluator on the network's own device isn't touched.
 
     Args:
-        network: the network that is trained.
+        network: the network that is trained; default: the evaluator's.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module | None = None) -> None:
         self.network = network
         self._copy: nn.Module | None = None
 
@@ -29,6 +31,8 @@ class ValidationDevice:
 
     def update(self, engine: Engine) -> None:
         """Put the copy into the evaluator, with the weights that the network has now."""
+        if self.network is None:
+            self.network = part_of(engine, "network", "ValidationDevice")
         device = engine.state.device
         if all(parameter.device == device for parameter in self.network.parameters()):
             return

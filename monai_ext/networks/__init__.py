@@ -9,6 +9,7 @@ from monai_ext.networks.checkpoints import (
     network_settings,
     read_checkpoint,
     saved_setting,
+    saved_settings,
     saved_thresholds,
 )
 from monai_ext.networks.cord_unet import CordUNet
@@ -41,5 +42,6 @@ __all__ = [
     "read_checkpoint",
     "save_checkpoint",
     "saved_setting",
+    "saved_settings",
     "saved_thresholds",
 ]

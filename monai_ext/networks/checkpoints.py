@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from monai_ext.errors import WeightsError
+from monai_ext.io import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,30 @@ def saved_setting(checkpoint: str | Path, name: str, default: Any = None) -> Any
     return settings.get(name, default)
 
 
+def saved_settings(
+    checkpoint: str | Path, defaults: Mapping[str, Any], ensemble: str | Path | None = None
+) -> dict[str, Any]:
+    """The settings that a network was trained with, for configs that take them from there.
+
+    Args:
+        checkpoint: one of our ``.pt`` files or an exported ``.ts``.
+        defaults: name → value where the file doesn't exist (a bundle without weights can still be inspected) or
+            doesn't say. Only these settings are returned.
+        ensemble: ``cross_validation.json`` to read in place of ``checkpoint``.
+
+    Raises:
+        WeightsError: when the checkpoint can't be read.
+        DataError: when ``ensemble`` can't be read.
+    """
+    if ensemble is not None:
+        record = read_json(ensemble)
+        saved = record.get("settings") if isinstance(record, Mapping) else None  # what else is wrong: LoadCheckpoint
+    else:
+        saved = network_settings(checkpoint) if Path(checkpoint).is_file() else None
+    saved = saved or {}
+    return {name: saved.get(name, default) for name, default in defaults.items()}
+
+
 def saved_thresholds(checkpoint: str | Path, level: str | None = None) -> list[float] | None:
     """Thresholds of several labels that were chosen on validation and saved with a network.
 
@@ -201,7 +226,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], path: s
         "other shape": [shape_note(key, state, own) for key in own if key in state and _differs(key, state, own)],
     }
     if any(problems.values()):
-        listed = "; ".join(f"{what}: {shorten(keys)}" for what, keys in problems.items() if keys)
+        listed = "; ".join(f"{what}: {first_names(keys)}" for what, keys in problems.items() if keys)
         raise WeightsError(f"{path}: does not fit {type(network).__name__} ({listed}); is it another architecture?")
     network.load_state_dict(state)
 
@@ -217,7 +242,7 @@ def unwrap(network: nn.Module) -> nn.Module:
             return network
 
 
-def shorten(names: list[str]) -> str:
+def first_names(names: list[str]) -> str:
     """The first names, and how many more there are."""
     more = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

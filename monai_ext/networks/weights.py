@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from monai_ext.errors import WeightsError
-from monai_ext.networks.checkpoints import read_checkpoint, shape_note, shorten, state_dict_of, unwrap
+from monai_ext.networks.checkpoints import first_names, read_checkpoint, shape_note, state_dict_of, unwrap
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +38,11 @@ class LoadReport:
         """One line for the log."""
         parts = [f"{len(self.matched)} of {len(self.matched) + len(self.missing)} tensors loaded"]
         if self.missing:
-            parts.append(f"starting fresh: {shorten(self.missing)}")
+            parts.append(f"starting fresh: {first_names(self.missing)}")
         if self.reshaped:
-            parts.append(f"of another shape: {shorten(self.reshaped)}")
+            parts.append(f"of another shape: {first_names(self.reshaped)}")
         if self.unexpected:
-            parts.append(f"unexpected in the file: {shorten(self.unexpected)}")
+            parts.append(f"unexpected in the file: {first_names(self.unexpected)}")
         if self.ignored:
             parts.append(f"{len(self.ignored)} ignored")
         return "; ".join(parts)
@@ -102,14 +102,14 @@ def load_pretrained(
     backbone = [key for key in own if not key.startswith(fresh)]
     unmatched = [key for key in report.missing if not key.startswith(fresh)]
     if len(unmatched) == len(backbone):
-        raise WeightsError(f"{path}: nothing in it fits {name}; it has {shorten(list(state))}")
+        raise WeightsError(f"{path}: nothing in it fits {name}; it has {first_names(list(state))}")
     if unmatched and strict_backbone:
         reshaped = [note for note in report.reshaped if not note.startswith(fresh)]
-        shapes = f"; of another shape: {shorten(reshaped)}" if reshaped else ""
+        shapes = f"; of another shape: {first_names(reshaped)}" if reshaped else ""
         raise WeightsError(
             f"{path}: does not fit {name}: {len(unmatched)} of {len(backbone)} backbone tensors are not matched: "
-            f"{shorten(unmatched)}{shapes}. Give weights of this architecture, or pass strict_backbone=False to start "
-            "these from random values"
+            f"{first_names(unmatched)}{shapes}. Give weights of this architecture, or pass strict_backbone=False to "
+            "start these from random values"
         )
     network.load_state_dict({key: state[key] for key in report.matched}, strict=False)
     level = logging.WARNING if unmatched or report.unexpected else logging.INFO

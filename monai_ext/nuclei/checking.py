@@ -9,17 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from monai_ext.data.checks import Problem, run_checks
-from monai_ext.data.tiff_slices import SliceHeader, decode_slice, disagreement, list_slices, read_header
+from monai_ext.data.tiff_slices import SliceHeader, decode_slice, disagreement, list_slices, read_slice_header
 from monai_ext.errors import DataError
 from monai_ext.nuclei.classes import UNCLASSIFIED, is_excluded
 from monai_ext.nuclei.samples import SampleFolder, find_samples, find_table
 from monai_ext.nuclei.scan import compare_names
+from monai_ext.places import Place
 
 # five folds and a test part
 ENOUGH = 6
 
 
-def check(dataset_dir: str | Path, workers: int | None = None, class_csv: str | Path | None = None) -> list[Problem]:
+def check(
+    dataset_dir: str | Path, workers: int | Place | None = None, class_csv: str | Path | None = None
+) -> list[Problem]:
     """Read every header, decode every compressed slice, and list everything that is wrong.
 
     An empty list is a clean bill. Masks are looked at where there are any; a sample without a mask among others with
@@ -74,7 +77,7 @@ def _check_stack(folder: Path) -> tuple[list[Problem], tuple[int, int] | None]:
     for file in files:
         path = folder / file.name
         try:
-            header = read_header(path)
+            header = read_slice_header(path)
             is_float = np.dtype(header.dtype).kind == "f"
             if is_float or header.offset is None:
                 _, pixels = decode_slice(path)

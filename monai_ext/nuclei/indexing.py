@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.checks import Problem, in_threads
+from monai_ext.blocks import run_in_order
+from monai_ext.data.checks import Problem
 from monai_ext.data.crop_grid import triple
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.nuclei.index_file import read_index, write_index
 from monai_ext.nuclei.samples import find_samples, find_table
 from monai_ext.nuclei.scan import Nucleus, digest, list_sample, scan_sample
+from monai_ext.places import Threads
+from monai_ext.workflow import default_workers
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +66,10 @@ def index(
     table = find_table(dataset_dir, class_csv, required=labels == "required")
     found, problems = find_samples(dataset_dir, table, labels == "required")
     with_masks, measure = use_mask or min_nucleus > 0, min_nucleus > 0
-    listed, bad = _split_results(in_threads(lambda sample: list_sample(sample, with_masks), found, "listing files"))
+    threads = Threads(default_workers())
+    listed, bad = _split_results(
+        run_in_order(lambda sample: list_sample(sample, with_masks), found, threads, "listing files")
+    )
     problems += bad
 
     cache = None
@@ -72,7 +78,9 @@ def index(
         cache = Path(index_dir) / f"nuclei_{digest([FORMAT, size, with_masks, measure, content])}.csv"
     known = read_index(cache, listed, size) if cache is not None and cache.is_file() else {}
     missing = [one for one in listed if one.sample.case not in known]
-    scanned, bad = _split_results(in_threads(lambda one: scan_sample(one, size, measure), missing, "reading headers"))
+    scanned, bad = _split_results(
+        run_in_order(lambda one: scan_sample(one, size, measure), missing, threads, "reading headers")
+    )
     problems += bad
     known |= {nucleus.case: nucleus for nucleus in scanned}
     samples = [known[one.sample.case] for one in listed if one.sample.case in known]

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from monai_ext.data.splits import grouped_stratified_folds
+from monai_ext.data.splits import Splits, grouped_stratified_folds
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.nuclei.classes import ClassMap, class_names, label_of, warn_of_other_names
 from monai_ext.nuclei.indexing import NucleiIndex
 from monai_ext.nuclei.items import crops_of
 
 MORE_DATA = "use fewer num_folds, more sample_percent, less test_fraction, or put the class into excluded_classes"
-
-
-class Splits(dict[str, list[dict[str, Any]]]):
-    """Name of a part ("train", "val", and "test" where there is one) → items; an unknown part is a `ConfigError`."""
-
-    def __missing__(self, section: str) -> NoReturn:
-        raise ConfigError(f"--section {section}: there is no such part of the data; there are {', '.join(self)}")
 
 
 def splits(
@@ -32,7 +25,7 @@ def splits(
     test_fraction: float = 0.15,
     seed: int = 42,
     sample_percent: float = 100.0,
-) -> Splits:
+) -> Splits[dict[str, Any]]:
     """Split by nucleus, stratified by class; the crops of each part in natural order of the sample ids.
 
     First the test part is set aside, then the rest is cut into folds: "val" is fold ``fold``, "train" all others. The
@@ -64,7 +57,7 @@ def splits(
     _require(rest, labels, names, num_folds, f"{num_folds} folds of what is not test part")
     train, val = grouped_stratified_folds(rest, [labels[case] for case in rest], num_folds, seed)[fold - 1]
     parts = {"train": {rest[i] for i in train}, "val": {rest[i] for i in val}, **({"test": set(test)} if test else {})}
-    found = Splits()
+    found: Splits[dict[str, Any]] = Splits()
     for part, cases in parts.items():
         members = [sample for sample in index.samples if sample.case in cases]
         found[part] = [item for sample in members for item in crops_of(sample, labels[sample.case])]

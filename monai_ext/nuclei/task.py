@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from monai_ext.places import Place
+
 BUNDLE = "nuclei_vgg3d"
 
 
@@ -15,7 +17,7 @@ def demo_data(output: Path, seed: int = 0, size: str = "small") -> Path:
     return make_demo(output, seed=seed, size=size)
 
 
-def check(dataset_dir: Path, workers: int | None = None, class_csv: str | None = None) -> list[Any]:
+def check(dataset_dir: Path, workers: int | Place | None = None, class_csv: str | None = None) -> list[Any]:
     """See `monai_ext.nuclei.checking.check`."""
     from monai_ext.nuclei.checking import check
 

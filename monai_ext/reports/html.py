@@ -1,21 +1,19 @@
-"""The static HTML report of a run and of a cross-validation."""
+"""The static HTML report of a run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_ext.errors import DataError
 from monai_ext.io import write_text
-from monai_ext.pages.document import Block, Folded, Section, Table, Text, cell, pairs, picture, picture_file, render
-from monai_ext.pages.tables import as_dict, as_lines, as_list, count_table, key_metric, with_interval
-from monai_ext.predictions.classification import Classification
+from monai_ext.pages.document import Block, Folded, Section, Text, pairs, picture, picture_file, render
+from monai_ext.pages.tables import as_dict, as_lines, count_table, key_metric, with_interval
 from monai_ext.predictions.kind import Predictions
 from monai_ext.reports import plots
-from monai_ext.reports.run_folder import RunFolder, read_object, read_predictions, read_run
+from monai_ext.reports.run_folder import RunContents, read_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,63 +59,10 @@ def write_report(run_dir: str | Path, output: str | Path | None = None) -> Path:
     return write_text(output or run.path / "report.html", page)
 
 
-def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None = None) -> Path:
-    """Write the report of a cross-validation (``cross_validation.json``, ``out_of_fold.csv``).
-
-    Args:
-        cv_dir: folder of the cross-validation.
-        output: HTML file; default ``report.html`` in the folder.
-
-    Raises:
-        DataError: when the folder has no ``cross_validation.json``.
-    """
-    folder = Path(cv_dir)
-    if not is_cross_validation(folder):
-        raise DataError("is not a cross-validation folder: it has no cross_validation.json", folder)
-    problems: list[str] = []
-    content = read_object(folder / "cross_validation.json", problems)
-    together = as_dict(content.get("out_of_fold"))
-    cases = str(content.get("cases") or "cases")
-    names = [str(name) for name in as_dict(together.get("per_class"))]
-    path = folder / "out_of_fold.csv"
-    result = read_predictions(Classification, path, {"class_names": names}, problems)
-    folds = [fold for fold in as_list(content.get("folds")) if isinstance(fold, dict)]
-
-    key = key_metric(together)
-    summary = [f"{len(folds)} folds have finished." if folds else "No fold has finished."]
-    if key:
-        summary.append(f"Out of fold, over all {cases}: {with_interval(together, key)}.")
-        mean, std = as_dict(content.get("mean")).get(key), as_dict(content.get("std")).get(key)
-        if mean is not None:
-            summary.append(f"Mean over the folds: {key} {cell(mean)} ± {cell(std)} (standard deviation).")
-    settings = {name: content[name] for name in ("calibration", "threshold") if content.get(name) is not None}
-    drawn = {} if result is None else Classification.figures(result)
-    skipped = [*as_lines(together.get("skipped")), *problems]
-    sections = [
-        Section("Summary", [Text(summary)]),
-        Section("Folds", _folds(folds, content)),
-        Section("Out-of-fold metrics", Classification.metric_blocks(together, cases)),
-        *Classification.sections(result, cases),
-        Section("Curves", _drawn(drawn, Classification) or [_NO_CURVES]),
-        Section(
-            "Calibration and threshold",
-            [pairs(settings, ("setting", "value")) if settings else Text(["None was fitted."])],
-        ),
-        Section("Skipped, and why", [Text(skipped or ["Nothing was skipped."])]),
-    ]
-    title = f"{content.get('bundle', '')} cross-validation".strip()
-    return write_text(output or folder / "report.html", render(title, folder.name, "", sections))
+NO_CURVES = Text(["There is nothing to draw: no epoch had ended and there are no predictions."])
 
 
-def is_cross_validation(folder: str | Path) -> bool:
-    """Whether the folder holds a cross-validation rather than one run."""
-    return (Path(folder) / "cross_validation.json").is_file()
-
-
-_NO_CURVES = Text(["There is nothing to draw: no epoch had ended and there are no predictions."])
-
-
-def _summary(run: RunFolder, status: str) -> list[Block]:
+def _summary(run: RunContents, status: str) -> list[Block]:
     lines = [_STATUS.get(status, "How the run ended is not recorded.")]
     done = len(run.history)
     evaluation = status == "finished" and not done
@@ -135,7 +80,7 @@ def _summary(run: RunFolder, status: str) -> list[Block]:
     return [Text(lines)]
 
 
-def _instance_sections(run: RunFolder) -> list[Section]:
+def _instance_sections(run: RunContents) -> list[Section]:
     if not run.instances:
         return []
     name, cases = run.instances["name"], run.cases or "cases"
@@ -145,7 +90,7 @@ def _instance_sections(run: RunFolder) -> list[Section]:
     return [Section(f"Metrics of {name}", [Text([told]), *run.kind.metric_blocks(metrics, name)])]
 
 
-def _previews(run: RunFolder) -> Section:
+def _previews(run: RunContents) -> Section:
     """Pictures of the best epoch, else of the last one."""
     previews = sorted((run.path / "previews").glob("epoch_*.png"))
     best = run.path / "previews" / f"epoch_{run.metrics.get('best_epoch') or 0:04d}.png"
@@ -153,7 +98,7 @@ def _previews(run: RunFolder) -> Section:
     return Section("Previews", shown or [Text(["There are none."])])
 
 
-def _pictures(run: RunFolder) -> list[Block]:
+def _pictures(run: RunContents) -> list[Block]:
     """Figures drawn from the numbers, then whatever else lies in ``plots/``."""
     best = run.metrics.get("best_epoch")
     drawn = plots.figures(
@@ -164,18 +109,19 @@ def _pictures(run: RunFolder) -> list[Block]:
         run.cases,
         run.instances.get("name"),
     )
-    blocks = _drawn(drawn, run.kind)
+    blocks = drawn_blocks(drawn, run.kind)
     others = sorted((run.path / "plots").glob("[!.]*.png"))
     blocks += [picture_file(path) for path in others if path.stem not in drawn and path.is_file()]
-    return blocks or [_NO_CURVES]
+    return blocks or [NO_CURVES]
 
 
-def _drawn(figures: Mapping[str, Figure], kind: type[Predictions]) -> list[Block]:
+def drawn_blocks(figures: Mapping[str, Figure], kind: type[Predictions]) -> list[Block]:
+    """Pictures of figures, with the texts that stand for them."""
     alternatives = {**plots.ALTERNATIVES, **kind.alternatives}
     return [picture(figure, alternatives[name]) for name, figure in figures.items()]
 
 
-def _parameters(run: RunFolder) -> list[Block]:
+def _parameters(run: RunContents) -> list[Block]:
     found = as_dict(run.info.get("parameters"))
     blocks: list[Block] = [pairs(found, ("knob", "value")) if found else Text(["They were not recorded."])]
     if run.config:
@@ -183,13 +129,13 @@ def _parameters(run: RunFolder) -> list[Block]:
     return blocks
 
 
-def _data(run: RunFolder) -> list[Block]:
+def _data(run: RunContents) -> list[Block]:
     blocks: list[Block] = [Text([f"Fingerprint: {as_dict(run.info.get('data')).get('fingerprint', 'not recorded')}."])]
     blocks += _count_tables(run)
     return blocks if run.result is None else [*blocks, *run.kind.case_blocks(run.result, run.cases or "cases")]
 
 
-def _count_tables(run: RunFolder) -> list[Block]:
+def _count_tables(run: RunContents) -> list[Block]:
     """Cases by class; instances too, where the run counted both."""
     of_cases, of_items = _counts(run, "cases"), _counts(run, "counts")
     if not of_cases:
@@ -210,7 +156,7 @@ def _environment(info: Mapping[str, Any]) -> list[Block]:
     return blocks or [Text(["It was not recorded."])]
 
 
-def _skipped(run: RunFolder) -> list[str]:
+def _skipped(run: RunContents) -> list[str]:
     computed = getattr(run.result, "skipped", [])
     of_instances = [f"{run.instances['name']}: {line}" for line in as_lines(run.instances.get("skipped"))]
     told = as_lines(run.metrics.get("skipped"))
@@ -218,23 +164,7 @@ def _skipped(run: RunFolder) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _folds(folds: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> list[Block]:
-    if not folds:
-        return [Text(["No fold has finished."])]
-    names = list(dict.fromkeys(name for fold in folds for name in as_dict(fold.get("metrics"))))
-    rows: list[Sequence[Any]] = [
-        (fold.get("fold"), fold.get("best_epoch"), *(as_dict(fold.get("metrics")).get(name) for name in names))
-        for fold in folds
-    ]
-    for label in ("mean", "std"):
-        values = as_dict(content.get(label))
-        if values:
-            rows.append((label, None, *(values.get(name) for name in names)))
-    runs = [(fold.get("fold"), fold.get("run_dir")) for fold in folds]
-    return [Table(("fold", "best epoch", *names), rows), Folded("Run folders", Table(("fold", "run folder"), runs))]
-
-
-def _counts(run: RunFolder, key: str) -> dict[str, dict[str, int]]:
+def _counts(run: RunContents, key: str) -> dict[str, dict[str, int]]:
     counts = as_dict(as_dict(run.info.get("data")).get(key))
     whole = {
         str(part): {str(name): count for name, count in as_dict(found).items() if isinstance(count, int)}

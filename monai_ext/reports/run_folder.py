@@ -17,7 +17,7 @@ PREDICTIONS = "predictions/val_predictions.csv"
 
 
 @dataclass
-class RunFolder:
+class RunContents:
     """What is in a run folder; a part that is missing is empty, a part that can't be read is in `problems`.
 
     Attributes:
@@ -55,13 +55,13 @@ class RunFolder:
         return [row for row in as_list(self.metrics.get("history")) if isinstance(row, dict)]
 
 
-def read_run(run_dir: str | Path) -> RunFolder:
+def read_run(run_dir: str | Path) -> RunContents:
     """Read a run folder.
 
     Raises:
         DataError: when it isn't one: neither ``run.json`` nor ``metrics/metrics.json`` is there.
     """
-    run = RunFolder(Path(run_dir))
+    run = RunContents(Path(run_dir))
     files = {"info": "run.json", "metrics": "metrics/metrics.json", "config": "config/config.json"}
     if not any((run.path / files[name]).is_file() for name in ("info", "metrics")):
         raise DataError("is not a run folder: it has neither run.json nor metrics/metrics.json", run_dir)

@@ -11,8 +11,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from monai_ext.errors import ConfigError, DataError
+from monai_ext.workflow import default_tracking_uri, sqlite_uri
 
 
 @dataclass
@@ -44,14 +46,18 @@ class ComparedRun:
             yield from child.walk(depth + 1)
 
 
-def default_tracking_uri(output_dir: str | Path | None = None) -> str:
-    """The SQLite store of ``output_dir``; without one ``MLFLOW_TRACKING_URI``, else ``runs/mlflow.db``."""
-    if os.environ.get("MLFLOW_TRACKING_URI") and output_dir is None:
-        return os.environ["MLFLOW_TRACKING_URI"]
-    folder = Path(output_dir or "runs")
+def store_to_read(output_dir: str | Path | None = None) -> str:
+    """The SQLite store of an ``output_dir`` that was named; without one, where trainings of ``runs`` track by default.
+
+    As everywhere, what is named counts more than ``MLFLOW_TRACKING_URI``, and that more than the default
+    (`monai_ext.workflow.default_tracking_uri`).
+    """
+    if output_dir is None:
+        return default_tracking_uri("runs/of_a_bundle")
+    folder = Path(output_dir)
     # The runs of one bundle are one level below the store that all bundles share.
     found = next((place for place in (folder, folder.absolute().parent) if (place / "mlflow.db").is_file()), folder)
-    return f"sqlite:///{found / 'mlflow.db'}"
+    return sqlite_uri(found / "mlflow.db")
 
 
 def load_runs(
@@ -165,7 +171,7 @@ def _existing(tracking_uri: str) -> str:
     uri = tracking_uri if ":" in tracking_uri else f"sqlite:///{tracking_uri}"
     if not uri.startswith("sqlite:///"):
         return uri
-    path = Path(uri.removeprefix("sqlite:///").split("?")[0])
+    path = Path(unquote(uri.removeprefix("sqlite:///").split("?")[0]))
     if not path.is_file():
         raise DataError(f"there is no MLflow store {path}; train first, or name one with --tracking_uri", None)
     try:

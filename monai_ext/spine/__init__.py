@@ -12,6 +12,7 @@ Items of training folders are dicts:
 from typing import Any
 
 from monai_ext.lazy import lazy_name
+from monai_ext.moved import NAMES, moved_name
 
 _NAMES = {
     "CascadeBatch": ".cascade.batch",
@@ -24,20 +25,20 @@ _NAMES = {
     "SeriesImage": ".image",
     "SliceStage": ".cascade.stage",
     "SpineCascade": ".cascade.cascade",
-    "Vote": ".series_vote",
+    "Vote": ".voting",
     "check": ".checking",
     "check_stage": ".stage",
     "class_items": ".class_folders",
     "class_names": ".class_folders",
+    "class_sample_weights": ".balance",
     "class_weights": ".balance",
     "find_series": ".series",
     "image_mask_items": ".image_mask",
     "inference_series": ".inference",
     "load_class_map": ".class_folders",
     "read_slice": ".slices",
-    "sample_weights": ".balance",
     "save_class_map": ".class_folders",
-    "series_vote": ".series_vote",
+    "series_vote": ".voting",
     "shared_classes": ".heads",
     "shared_items": ".heads",
     "split_by_patient": ".folders",
@@ -50,4 +51,4 @@ __all__ = sorted(_NAMES)
 
 
 def __getattr__(name: str) -> Any:
-    return lazy_name(__name__, _NAMES, name)
+    return moved_name(__name__, name) if name in NAMES[__name__] else lazy_name(__name__, _NAMES, name)

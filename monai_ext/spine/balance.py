@@ -27,7 +27,7 @@ def class_weights(items: Sequence[Mapping[str, Any]], class_names: Sequence[str]
     return torch.tensor(_weights("class_weights", items, class_names))
 
 
-def sample_weights(items: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> list[float]:
+def class_sample_weights(items: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> list[float]:
     """How often to draw each sample so that all classes come alike, for ``weights`` of `monai_ext.data.SeededLoader`.
 
     Args, Raises: as `class_weights`.

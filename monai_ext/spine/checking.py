@@ -10,6 +10,7 @@ import numpy as np
 
 from monai_ext.data.checks import Problem, run_checks
 from monai_ext.errors import DataError
+from monai_ext.places import Place
 from monai_ext.spine.class_folders import class_items
 from monai_ext.spine.image_mask import image_mask_items
 from monai_ext.spine.series import Series, find_series
@@ -28,7 +29,7 @@ HOW_TO_GET = (
 )
 
 
-def check(dataset_dir: str | Path, workers: int | None = None) -> list[Problem]:
+def check(dataset_dir: str | Path, workers: int | Place | None = None) -> list[Problem]:
     """Open every file and list everything that is wrong; an empty list is a clean bill.
 
     Training folders are looked at under the names of their stages, series in ``series`` below ``dataset_dir``; a folder
@@ -51,7 +52,7 @@ def check(dataset_dir: str | Path, workers: int | None = None) -> list[Problem]:
     return problems
 
 
-def _check_series(folder: Path, workers: int | None) -> list[Problem]:
+def _check_series(folder: Path, workers: int | Place | None) -> list[Problem]:
     series, problems = find_series(folder)
     if not series and not problems:
         return [Problem(str(folder), f"holds no series; {HOW_TO_GET}")]
@@ -67,7 +68,7 @@ def _check_one_series(series: Series) -> list[Problem]:
     return _check_values(voxels, where if series.kind == "nifti" else where.parent)
 
 
-def _check_classes(folder: Path, workers: int | None) -> list[Problem]:
+def _check_classes(folder: Path, workers: int | Place | None) -> list[Problem]:
     try:
         items = class_items(folder)
     except DataError as error:
@@ -90,7 +91,7 @@ def _check_image(path: str) -> list[Problem]:
         return [Problem.of(error, path)]
 
 
-def _check_masks(folder: Path, workers: int | None) -> list[Problem]:
+def _check_masks(folder: Path, workers: int | Place | None) -> list[Problem]:
     try:
         items = image_mask_items(folder)
     except DataError as error:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -27,6 +27,7 @@ _GEOMETRY = (
     ("orientation", "ImageOrientationPatient", 6),
     ("position", "ImagePositionPatient", 3),
 )
+_SUFFIXES = (".dcm", ".ima", ".dicom")
 _DIRECTORY = "1.2.840.10008.1.3.10"
 # of the distance of two slices
 _UNEVEN = 0.1
@@ -61,24 +62,23 @@ def require_dicom() -> None:
             raise ConfigError(f"DICOM needs {package}, which isn't installed: pip install 'monai-ext[dicom]'")
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether it is a DICOM file by its content, or says so by its name."""
-    if path.suffix.lower() in (".dcm", ".ima", ".dicom"):
-        return True
-    try:
-        with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
-def read_header(path: Path) -> DicomSlice | None:
-    """Header of a file; None for what isn't an image (directories, reports, segmentations).
+def read_dicom_header(path: Path) -> DicomSlice | None:
+    """Header of a file; None for what isn't DICOM by its name or content, or no image (a directory, a segmentation).
 
     Raises:
         DataError: when it can't be read as DICOM.
     """
-    return _header(_dataset(path, specific_tags=list(_TAGS), stop_before_pixels=True), path)
+    named = path.suffix.lower() in _SUFFIXES
+    try:
+        with open(path, "rb") as file:
+            if not named and file.read(132)[128:] != b"DICM":
+                return None
+            file.seek(0)
+            return _header(_dataset(path, file, specific_tags=list(_TAGS), stop_before_pixels=True), path)
+    except OSError as error:
+        if not named:
+            return None
+        raise DataError(f"can't be read ({error.strerror or error}); copy or export it again", path) from error
 
 
 def sort_slices(slices: Sequence[DicomSlice]) -> list[DicomSlice]:
@@ -124,29 +124,27 @@ def sort_slices(slices: Sequence[DicomSlice]) -> list[DicomSlice]:
     return [slices[i] for i in order]
 
 
-def read_dicom(files: Sequence[Path]) -> SeriesImage:
+def read_dicom_series(files: Sequence[Path]) -> SeriesImage:
     """Read a series whose files are sorted already (see `sort_slices`); values are rescaled as the header says.
+
+    Each file is opened once; what else stands in it is kept in ``sources``, for `write_dicom_seg`.
 
     Where it says that 0 is white (MONOCHROME1) they are turned over, so that bright stays bright.
 
     Raises:
         DataError: naming a file that can't be read.
     """
-    datasets = read_datasets(files)
-    headers = [header for data, path in zip(datasets, files, strict=True) if (header := _header(data, path))]
-    voxels = np.stack([_pixels(data, path).T for data, path in zip(datasets, files, strict=True)], axis=-1)
-    if datasets[0].get("PhotometricInterpretation") == "MONOCHROME1":  # 0 is shown white
+    headers, slices, sources = [], [], []
+    for path in files:
+        data = _dataset(path, path)
+        if (header := _header(data, path)) is not None:
+            headers.append(header)
+        slices.append(_pixels(data, path).T)
+        sources.append(_without_pixels(data))
+    voxels = np.stack(slices, axis=-1)
+    if sources[0].get("PhotometricInterpretation") == "MONOCHROME1":  # 0 is shown white
         voxels = voxels.max() + voxels.min() - voxels
-    return SeriesImage(voxels, affine_of(headers), slice_axis=2)
-
-
-def read_datasets(files: Sequence[Path]) -> list[Dataset]:
-    """The files with all their tags.
-
-    Raises:
-        DataError: naming a file that can't be read.
-    """
-    return [_dataset(path) for path in files]
+    return SeriesImage(voxels, affine_of(headers), slice_axis=2, sources=tuple(sources))
 
 
 def affine_of(slices: Sequence[DicomSlice]) -> np.ndarray:
@@ -228,12 +226,19 @@ def _pixels(dataset: Dataset, path: Path) -> np.ndarray:
         raise DataError(f"its pixels can't be read ({_line(error)}); export it uncompressed", path) from error
 
 
-def _dataset(path: Path, **options: Any) -> Dataset:
+def _without_pixels(dataset: Dataset) -> Dataset:
+    for tag in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
+        if tag in dataset:
+            del dataset[tag]
+    return dataset
+
+
+def _dataset(path: Path, source: Path | BinaryIO, **options: Any) -> Dataset:
     require_dicom()
     import pydicom
 
     try:
-        return pydicom.dcmread(path, force=True, **options)
+        return pydicom.dcmread(source, force=True, **options)
     except Exception as error:  # damaged files make the parser raise almost anything
         raise DataError(f"can't be read as DICOM ({_line(error)}); copy or export it again", path) from error
 

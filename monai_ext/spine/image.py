@@ -27,6 +27,7 @@ class SeriesImage:
         slice_axis: axis of ``voxels`` along which the slices were taken.
         has_geometry: False for plain image files: mm and directions are then unknown, and taken for pixels.
         header: fields of a NIfTI header that say where it lies; empty for other kinds.
+        sources: of a DICOM series, what its files hold besides pixels, slice by slice; may name the patient.
     """
 
     voxels: np.ndarray
@@ -34,6 +35,7 @@ class SeriesImage:
     slice_axis: int
     has_geometry: bool = True
     header: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def plane(self) -> str:

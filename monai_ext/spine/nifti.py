@@ -22,7 +22,7 @@ _PLACE = (
 _THICK = 1.2
 
 
-def read_nifti(path: Path) -> SeriesImage:
+def read_nifti_series(path: Path) -> SeriesImage:
     """Read a volume; see `slice_axis_of` for which of its axes the slices are taken along.
 
     Raises:

@@ -12,11 +12,11 @@ from monai_ext.data.checks import Problem
 from monai_ext.data.tiff_slices import natural_key
 from monai_ext.data.volumes import volume_stem
 from monai_ext.errors import DataError
-from monai_ext.spine.dicom import DicomSlice, is_dicom, read_dicom, read_header, sort_slices
+from monai_ext.spine.dicom import DicomSlice, read_dicom_header, read_dicom_series, sort_slices
 from monai_ext.spine.folders import visible_files
 from monai_ext.spine.image import SeriesImage
-from monai_ext.spine.nifti import NIFTI_SUFFIXES, read_nifti
-from monai_ext.spine.slices import SLICE_SUFFIXES, read_slices
+from monai_ext.spine.nifti import NIFTI_SUFFIXES, read_nifti_series
+from monai_ext.spine.slices import SLICE_SUFFIXES, read_slice_series
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Series:
             DataError: naming a file that can't be read or doesn't fit the others.
         """
         if self.kind == "dicom":
-            return read_dicom(self.files)
-        return read_nifti(self.files[0]) if self.kind == "nifti" else read_slices(self.files)
+            return read_dicom_series(self.files)
+        return read_nifti_series(self.files[0]) if self.kind == "nifti" else read_slice_series(self.files)
 
 
 def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
@@ -58,7 +58,7 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     Layouts: ``<patient>/<series>/...``, ``<patient>/...`` or everything flat. DICOM files are grouped by
     SeriesInstanceUID, whatever they are called and wherever they lie in the patient's folder; each NIfTI file is a
     series; so are the PNG, JPEG and TIFF files of one folder (flat: those that differ in the number at their end only).
-    Only headers of DICOM files are opened.
+    Of DICOM files only the headers are read, once.
 
     Raises:
         DataError: when there is no such folder.
@@ -73,9 +73,9 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
             volumes.append(path)
         elif path.suffix.lower() in SLICE_SUFFIXES:
             slices.append(path)
-        elif is_dicom(path):
+        else:
             try:
-                header = read_header(path)
+                header = read_dicom_header(path)
             except DataError as error:
                 problems.append(Problem.of(error, path))
                 continue

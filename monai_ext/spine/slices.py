@@ -38,7 +38,7 @@ def read_slice(path: str | Path) -> np.ndarray:
         raise DataError(reason(error), path) from error
 
 
-def read_slices(files: Sequence[Path]) -> SeriesImage:
+def read_slice_series(files: Sequence[Path]) -> SeriesImage:
     """Slices in the given order as a series without geometry.
 
     Raises:

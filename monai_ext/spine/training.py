@@ -12,7 +12,7 @@ from typing import Any
 from monai_ext import runs
 from monai_ext.engines.kept_runs import newest_same
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.handlers.data_summary import fingerprint
+from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.io import atomic_path
 from monai_ext.overrides import apply_dataset_settings, check_overrides, knobs
@@ -107,7 +107,7 @@ class CascadeTraining:
         settings = {**self._beginning(stage), **self.settings[stage]}
         parser = self._parser(stage, settings)
         parameters, fold = knobs(parser), int(parser.get("fold"))
-        data = fingerprint(parser.get_parsed_content("items"))
+        data = dataset_hash(parser.get_parsed_content("items"))
         del parser
         output = self.output_dir / stage
         finished = newest_same(runs.finished_runs(output, fold), parameters, data)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import numpy as np
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import atomic_path
-from monai_ext.spine.dicom import read_datasets
 from monai_ext.spine.image import SeriesImage
 from monai_ext.spine.series import Series
 
@@ -79,9 +79,11 @@ def write_dicom_seg(
         raise ConfigError(f"write_dicom_seg: segment must be one of {SEGMENTS}, got {segment!r}")
     if series.kind != "dicom":
         raise DataError(f"series {series.name!r} is {series.kind}, not DICOM; write NIfTI by write_like instead")
+    if not image.sources:
+        raise DataError(f"series {series.name!r}: the image doesn't come from its files; give what series.read() gave")
     # (column, row, slice) to frames (slice, row, column)
     frames = (image.restore(np.asarray(slices)) > 0).astype(np.uint8).transpose(2, 1, 0)
-    sources = _completed(read_datasets(series.files), thickness=image.spacing[0])
+    sources = _completed(image.sources, thickness=image.spacing[0])
     try:
         with _unheard():
             segmentation = _segmentation(sources, np.ascontiguousarray(frames), segment)
@@ -117,15 +119,16 @@ def _header(place: Mapping[str, Any]) -> nib.Nifti1Header | None:
     return header
 
 
-def _completed(sources: list[Any], thickness: float) -> list[Any]:
-    """The same datasets with the tags that highdicom wants to copy."""
-    for source in sources:
+def _completed(sources: Sequence[Any], thickness: float) -> list[Any]:
+    """Copies of the datasets with the tags that highdicom wants to copy."""
+    completed = [copy.copy(source) for source in sources]
+    for source in completed:
         for tag in _MAY_BE_EMPTY:
             if tag not in source:
                 setattr(source, tag, "")
         if "SliceThickness" not in source:
             source.SliceThickness = thickness
-    return sources
+    return completed
 
 
 def _segmentation(sources: list[Any], frames: np.ndarray, segment: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from monai_ext.data.checks import Problem, in_threads
+from monai_ext.blocks import run_in_order
+from monai_ext.data.checks import Problem
 from monai_ext.data.normals import decode_normals
 from monai_ext.data.patches_blocks import block_layout
 from monai_ext.data.volumes_zarr import channel_axis, open_volume
 from monai_ext.errors import DataError
+from monai_ext.places import Place, Threads, place_of
 from monai_ext.surface.sets import HOW_TO_GET, SUFFIX, check_type, volume_folders
 
 # A unit vector stored as uint8 is at most 0.014 off.
@@ -21,7 +24,7 @@ _LENGTH_TOLERANCE = 0.1
 _SHOWN = 3
 
 
-def check(dataset_dir: str | Path, workers: int | None = None) -> list[Problem]:
+def check(dataset_dir: str | Path, workers: int | Place | None = None) -> list[Problem]:
     """Read every stored chunk of every label, and list everything that is wrong; an empty list is a clean bill.
 
     Each ``<name>.zarr`` beside an ``input.zarr`` counts as a target, and holds normals when it has three channels and
@@ -37,7 +40,7 @@ def check(dataset_dir: str | Path, workers: int | None = None) -> list[Problem]:
     return [problem for folder in folders for problem in _check_set(folder, workers)]
 
 
-def _check_set(folder: Path, workers: int | None) -> list[Problem]:
+def _check_set(folder: Path, workers: int | Place | None) -> list[Problem]:
     place = folder / f"input{SUFFIX}"
     try:
         volume = open_volume(place)
@@ -52,7 +55,7 @@ def _check_set(folder: Path, workers: int | None) -> list[Problem]:
     return [problem for target in targets for problem in _check_target(target, place, volume, workers)]
 
 
-def _check_target(place: Path, input_place: Path, volume: zarr.Array, workers: int | None) -> list[Problem]:
+def _check_target(place: Path, input_place: Path, volume: zarr.Array, workers: int | Place | None) -> list[Problem]:
     try:
         array = open_volume(place)
         check_type(array.dtype, "biuf", str(place))
@@ -65,7 +68,8 @@ def _check_target(place: Path, input_place: Path, volume: zarr.Array, workers: i
     target = _Target(array, axis, normals, volume)
     starts, shape = target.blocks()
     title = f"{place.parent.name}/{place.name}"
-    return _summary(in_threads(lambda start: target.look(start, shape), starts, title, workers), place, input_place)
+    look = functools.partial(target.look, shape=shape)
+    return _summary(run_in_order(look, starts, place_of(workers, Threads), title, "block"), place, input_place)
 
 
 @dataclass(frozen=True)

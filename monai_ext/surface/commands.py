@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monai_ext.chosen_workers import DASK
 from monai_ext.errors import ConfigError
 
 
@@ -84,9 +85,9 @@ def predict_zarr(
     tf32: Annotated[
         bool, typer.Option("--tf32/--no-tf32", help="Whether a GPU may compute fp32 in TF32, which is less exact.")
     ] = True,
-    part: Annotated[int | None, typer.Option("--part", help="Number of this process, from 0.")] = None,
-    parts: Annotated[int | None, typer.Option("--parts", help="Processes that share the work.")] = None,
-    dask: Annotated[str | None, typer.Option("--dask", help="Address of a Dask scheduler, tcp://...")] = None,
+    part: Annotated[int | None, typer.Option("--part", help="Shard index of this process, from 0.")] = None,
+    parts: Annotated[int | None, typer.Option("--parts", help="Shard count: processes that share the work.")] = None,
+    dask: Annotated[str | None, DASK] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="First read what is finished; what is damaged is computed again.")
     ] = False,
@@ -99,6 +100,7 @@ def predict_zarr(
 
     from monai_ext.devices import user_device
     from monai_ext.inferers import ZarrPrediction, predict_on_dask
+    from monai_ext.inferers.streaming.manifest import ProgressManifest
     from monai_ext.surface.predictor import surface_predictor
 
     # `--output_targets a b`: what follows the first name comes as an argument of its own.
@@ -111,7 +113,7 @@ def predict_zarr(
         user_device(device)
     call: dict[str, Any] = {"level": level, "mask": mask}
     call["bbox"] = None if bbox is None else (bbox[:2], bbox[2:4], bbox[4:])
-    if verify and (output / "ledger" / "settings.json").exists():
+    if verify and ProgressManifest(output).begun:
         for problem in ZarrPrediction(output).verify(repair=True):
             typer.echo(f"{problem.path}: {problem.message}", err=True)
     make = partial(

@@ -11,7 +11,7 @@ import zarr
 
 from monai_ext.data.cached_file import cached
 from monai_ext.data.patches_blocks import LabelBlocks
-from monai_ext.data.volumes_zarr import fingerprint, open_volume
+from monai_ext.data.volumes_zarr import open_volume, volume_identity
 from monai_ext.errors import ConfigError, DataError
 
 SCHEMES = ("ct", "zscore")
@@ -47,7 +47,7 @@ def intensity(sets: Sequence[Mapping[str, str]], scheme: str, file: str | Path) 
         return None
     made_from = {
         "percentiles": list(PERCENTILES),
-        "volumes": [{key: fingerprint(entry[key]) for key in ("input", "ref_label")} for entry in sets],
+        "volumes": [{key: volume_identity(entry[key]) for key in ("input", "ref_label")} for entry in sets],
     }
     return cached(Path(file), made_from, lambda: _measure(sets), "intensities are measured again")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from monai_ext.places import Place
 from monai_ext.surface.commands import find_patches, predict_zarr
 from monai_ext.task import Command
 
@@ -19,7 +20,7 @@ def demo_data(output: Path, seed: int = 0, size: str = "small") -> Path:
     return make_demo(output, seed=seed, size=size)
 
 
-def check(dataset_dir: Path, workers: int | None = None) -> list[Any]:
+def check(dataset_dir: Path, workers: int | Place | None = None) -> list[Any]:
     """See `monai_ext.surface.checking.check`."""
     from monai_ext.surface.checking import check
 

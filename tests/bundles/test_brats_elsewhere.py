@@ -63,7 +63,7 @@ def test_a_zipped_bundle_works_where_it_is_unpacked(brats_data, tmp_path):
     (best,) = tmp_path.glob("runs/brats_resnet50/fold_1/run_*/checkpoints/best.pt")
     shutil.copy(best, place / "brats_resnet50" / "models" / "model.pt")
     inference = place / "brats_resnet50" / "configs" / "inference.json"
-    done = bundle_run(tmp_path, inference, "--inputs", brats_data, "--image_size", 32, "--num_workers", 0)
+    done = bundle_run(tmp_path, inference, "--inputs", brats_data, "--num_workers", 0)
     assert done.returncode == 0, done.stderr
     predictions = json.loads((tmp_path / "runs" / "brats_resnet50" / "inference" / "predictions.json").read_text())
     assert len(predictions["predictions"]) == 13

@@ -124,7 +124,8 @@ def test_the_resolved_configuration_can_be_read_again(trained):
 
 
 def infer(brats_configs, output, **overrides):
-    settings = {"image_size": 32, "num_workers": 0, "output_dir": str(output), **overrides}
+    # The size of the training, image_size=32, isn't repeated: the checkpoint knows it.
+    settings = {"num_workers": 0, "output_dir": str(output), **overrides}
     run(config_file=str(brats_configs / "inference.json"), **settings)
     rows = rows_of(output / "predictions.csv")
     document = json.loads((output / "predictions.json").read_text())

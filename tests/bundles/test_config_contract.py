@@ -1,14 +1,21 @@
 """What every bundle's configs have to keep, so that they can be read, overridden and zipped."""
 
+import itertools
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
+import torch
 
 from monai_ext.targets import network_targets
 
-BUNDLES = sorted(path.parent.parent for path in Path(__file__).parents[2].glob("bundles/*/configs/train.json"))
+ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "monai_ext" / "cli" / "template"
+BUNDLES = sorted(
+    path.parent.parent for place in (ROOT, TEMPLATE) for path in place.glob("bundles/*/configs/train.json")
+)
 CONFIGS = sorted(path for bundle in BUNDLES for path in (bundle / "configs").glob("*.json"))
 COMPLETE = ("train.json", "inference.json")
 SCHEMA_REQUIRED = {
@@ -62,6 +69,41 @@ def test_is_ascii_without_repeated_keys(path):
 
 
 @pytest.mark.parametrize("path", named(CONFIGS))
+def test_is_laid_out_by_the_formatter(path):
+    laid_out = runpy.run_path(str(Path(__file__).parents[2] / ".ci" / "format_configs.py"))["laid_out"]
+    text = path.read_text(encoding="ascii")
+    assert laid_out(text) == text, "run .ci/format_configs.py"
+
+
+@pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
+def test_configs_fit_on_few_screens(bundle):
+    lines = {name: len((bundle / "configs" / name).read_text().splitlines()) for name in COMPLETE}
+    assert lines["train.json"] <= (200 if bundle.name == "brats_resnet50" else 215)
+    assert lines["inference.json"] <= 120
+
+
+def settings_and_recipe(path):
+    keys = list(read(path))
+    start = keys.index("network_settings")
+    return keys[:start], keys[start:]
+
+
+@pytest.mark.parametrize(("name", "part"), [("train.json", 0), ("train.json", 1), ("inference.json", 0)])
+def test_topics_stand_in_the_same_order_in_all_bundles(name, part):
+    orders = [settings_and_recipe(bundle / "configs" / name)[part] for bundle in BUNDLES]
+    for one, other in itertools.combinations(orders, 2):
+        assert [key for key in one if key in other] == [key for key in other if key in one]
+
+
+@pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
+def test_short_settings_of_a_topic_share_a_line(bundle):
+    path = bundle / "configs" / "train.json"
+    settings, _ = settings_and_recipe(path)
+    lines = [line for line in path.read_text().splitlines() if re.match(rf' {{4}}"({"|".join(settings)})": ', line)]
+    assert len(lines) <= len(settings) / 2
+
+
+@pytest.mark.parametrize("path", named(CONFIGS))
 def test_expressions_are_short_and_plain(path):
     for text in strings(read(path)):
         if text.startswith("$"):
@@ -92,7 +134,8 @@ def test_overlays_patch_keys_that_exist(path):
 
 
 @pytest.mark.parametrize("path", named([p for p in CONFIGS if p.name in COMPLETE]))
-def test_every_target_can_be_imported(path):
+def test_every_target_can_be_imported(path, monkeypatch):
+    monkeypatch.syspath_prepend(TEMPLATE)
     from monai.bundle.config_item import ComponentLocator
 
     locator = ComponentLocator()
@@ -115,10 +158,10 @@ def test_every_target_can_be_imported(path):
         assert pydoc.locate(name) is not None, target
 
 
-def default_of(setting):
+def default_of(config, key):
     """A setting of inference, or what it is when the checkpoint doesn't say."""
-    saved = isinstance(setting, dict) and setting.get("_target_") == "monai_ext.networks.saved_setting"
-    return setting.get("default") if saved else setting
+    saved = config[key] == f"$@saved['{key}']"
+    return config["saved"]["defaults"][key] if saved else config[key]
 
 
 def plain_default(key, setting):
@@ -135,13 +178,27 @@ def test_inference_repeats_network_and_preparation_exactly(bundle):
         assert train[key] == inference[key]
     # Patches are read from volumes, which inference does by itself: there it is "normalize" that has to be the same.
     patches = "ZarrPatchDataset" in train["train"]["dataset"]["_target_"]
-    shared = {"normalize"} if patches else {"preparation", "class_names"}
-    for key in shared | (
-        {"networks", "input_size", "finishing"} & (set(train) | set(inference)) if not patches else set()
-    ):
-        assert train[key] == inference[key], key
+    shared = {"normalize"} if patches else {"preparation"}
+    if not patches:
+        shared |= {"slice_classifier", "networks", "input_size", "finishing"} & (set(train) | set(inference))
+    for key in shared:
+        assert default_of(inference, key) == train[key], key
     for key in set(train) & set(inference) & set(train["network_settings"]):
-        assert default_of(inference[key]) == plain_default(key, train[key]), key
+        assert default_of(inference, key) == plain_default(key, train[key]), key
+
+
+@pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
+def test_a_plain_parser_builds_network_preparation_and_inferer(bundle, tmp_path, monkeypatch):
+    from monai.bundle import ConfigParser
+
+    monkeypatch.chdir(tmp_path)  # no weights here, and no bundle
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "inference.json"))
+    assert isinstance(parser.get_parsed_content("network_def"), torch.nn.Module)
+    assert callable(parser.get_parsed_content("inferer"))
+    names = [name for name in ("preprocessing", "slice_preparation", "normalize") if name in parser]
+    assert names
+    assert all(callable(parser.get_parsed_content(name)) for name in names)
 
 
 @pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
@@ -163,7 +220,7 @@ def test_metadata_has_what_the_schema_and_the_model_zoo_want(bundle):
 @pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
 def test_metadata_names_the_tested_versions(bundle):
     metadata = read(bundle / "configs" / "metadata.json")
-    lines = (Path(__file__).parents[2] / "constraints.txt").read_text().splitlines()
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
     tested = dict(line.lower().split("==") for line in lines if "==" in line)
     named_versions = {
         "monai": metadata["monai_version"],

@@ -14,7 +14,7 @@ from monai_ext.ct_rate.chest_ct import read_chest_ct
 from monai_ext.ct_rate.chest_range import chest_range
 from monai_ext.errors import ConfigError
 
-GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "ct_rate.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "ct_rate.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(("name", "expected"), GOLDEN["slice_positions"].items())

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import typer
 import zarr
-from monai_ext.cli.find_patches import find_patches as command
 from typer.testing import CliRunner
 
 from monai_ext.data import cached_patches, find_patches
 from monai_ext.errors import ConfigError
+from monai_ext.surface.commands import find_patches as command
 
 SIZE = (8, 8, 8)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from monai.transforms import (
 )
 
 from monai_ext.brats import data as brats
-from monai_ext.data.prepared import PreparedDataset, describe, prepare
+from monai_ext.data.prepared import PreparedDataset, plain_settings, prepare
 from monai_ext.errors import DataError
 from monai_ext.transforms import LoadVolumed, is_nonzero
 
@@ -183,14 +184,29 @@ def test_prepare_in_worker_processes_gives_the_same_files(items: list[dict], tmp
         prepare(PreparedDataset(items, steps(), tmp_path / "three"), workers=2)
 
 
+class Deadly(Transform):
+    def __call__(self, data):
+        if data["case"] == "b":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return data
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_own_case_only(items: list[dict], tmp_path: Path) -> None:
+    dataset = PreparedDataset(items, [Deadly(), *steps()], tmp_path / "cache")
+    with pytest.raises(DataError, match=r"1 of 3 cases could not be prepared:\nb: its worker process was killed; try"):
+        prepare(dataset, workers=2)
+    assert [dataset.cache_file(index).is_file() for index in range(3)] == [True, False, True]
+
+
 def test_description_holds_settings_but_no_addresses() -> None:
-    text = str([describe(step) for step in steps()])
+    text = str([plain_settings(step) for step in steps()])
     assert "0x" not in text
     assert "is_nonzero" in text
-    assert text == str([describe(step) for step in steps()])
-    assert describe(ScaleIntensityd("image", maxv=1.0)) != describe(ScaleIntensityd("image", maxv=2.0))
-    assert describe({"b", "a"}) == ["a", "b"]
-    assert describe(np.zeros(2)) != describe(np.ones(2))
+    assert text == str([plain_settings(step) for step in steps()])
+    assert plain_settings(ScaleIntensityd("image", maxv=1.0)) != plain_settings(ScaleIntensityd("image", maxv=2.0))
+    assert plain_settings({"b", "a"}) == ["a", "b"]
+    assert plain_settings(np.zeros(2)) != plain_settings(np.ones(2))
 
 
 @pytest.mark.slow

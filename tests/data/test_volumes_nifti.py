@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from monai_ext.data.volumes_nifti import open_nifti
-from monai_ext.data.volumes_zarr import fingerprint, open_volume, stored_chunks
+from monai_ext.data.volumes_zarr import open_volume, stored_chunks, volume_identity
 from monai_ext.errors import DataError
-from monai_ext.inferers.streaming.metadata import voxel_space
+from monai_ext.inferers.streaming.reading import voxel_space
 
 
 def write(path, voxels, slope=None, inter=0.0, kind=nib.Nifti1Image):
@@ -50,9 +50,9 @@ def test_the_size_of_a_voxel_is_known(tmp_path, voxels):
 
 
 def test_a_changed_file_has_another_fingerprint(tmp_path, voxels):
-    before = fingerprint(write(tmp_path / "a.nii", voxels))
-    assert before == fingerprint(tmp_path / "a.nii")
-    assert before != fingerprint(write(tmp_path / "a.nii", voxels[:-1]))
+    before = volume_identity(write(tmp_path / "a.nii", voxels))
+    assert before == volume_identity(tmp_path / "a.nii")
+    assert before != volume_identity(write(tmp_path / "a.nii", voxels[:-1]))
 
 
 def compressed(path):

@@ -11,7 +11,9 @@ import typer
 from monai_ext.cli.app import app
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("bundles/*/docs/*.md")])
+DOCUMENTS = sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("bundles/*/docs/*.md")]
+)
 BUNDLE_PAGES = sorted(path for path in ROOT.glob("docs/*.md") if (ROOT / "bundles" / path.stem).is_dir())
 COMMANDS = typer.main.get_command(app).commands
 # Arguments of `monai.bundle run` itself.
@@ -58,9 +60,9 @@ def invocations(path, program):
 
 
 def knobs(config):
-    """Settings: what stands above the recipe."""
+    """Settings: what stands above the recipe, but for the block that reads a checkpoint."""
     names = list(config)
-    return names[: names.index("network_settings")]
+    return [name for name in names[: names.index("network_settings")] if name != "saved"]
 
 
 def read(path):
@@ -97,7 +99,7 @@ def test_images_are_small_and_described(path):
 def test_commands_and_their_options_exist(path):
     for words in invocations(path, "monai_ext"):
         words = words[1:] if words[:1] == ["--debug"] else words
-        if not words or words[0] == "COMMAND":
+        if not words or words[0] in ("COMMAND", "--help"):
             continue
         command = COMMANDS[words[0]]
         known = {name.removeprefix("--") for parameter in command.params for name in parameter.opts} | {"help"}
@@ -118,6 +120,8 @@ def bundle_of(document, file):
 @pytest.mark.parametrize("path", named(DOCUMENTS))
 def test_settings_behind_a_run_exist(path):
     checked = 0
+    if path.name == "extending.md":
+        return  # its commands are run: test_pages_are_true.py
     for words in invocations(path, "monai.bundle"):
         if words[:1] != ["run"] or "--config_file" not in words:
             continue
@@ -164,23 +168,6 @@ def check_default(name, settings, config, cell):
 def test_names_no_machine_of_its_authors(path):
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"(?<![\w/])/(?:work|root|tmp|home)/", text)
-
-
-def test_api_lists_the_public_names():
-    import importlib
-
-    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    sections = re.split(r"^## `(monai_ext\.[\w.]+)`$", text, flags=re.M)[1:]
-    listed = {
-        module: set(re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in body.splitlines() if row[:1] == "|")))
-        for module, body in zip(sections[::2], sections[1::2], strict=True)
-    }
-    for folder in sorted(ROOT.glob("monai_ext/*/__init__.py")):
-        module = importlib.import_module(f"monai_ext.{folder.parent.name}")
-        names = set(getattr(module, "__all__", ()))
-        assert listed.get(module.__name__, set()) == names, module.__name__
-    for module, names in listed.items():
-        assert not {name for name in names if not hasattr(importlib.import_module(module), name)}, module
 
 
 def test_the_readme_is_short():

@@ -4,11 +4,12 @@ import copy
 
 import pytest
 import torch
+from device_tensor import DeviceTensor, on_device
 from memory_budget import Budget, Layer
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from monai_ext.engines import EvaluationStep, ImageAndTargets, TrainingError, TrainingStep, is_out_of_memory
+from monai_ext.engines import Autocast, EvaluationStep, ImageAndTargets, TrainingError, TrainingStep, is_out_of_memory
 from monai_ext.errors import UserError
 
 
@@ -190,6 +191,28 @@ def test_validation_moves_in_halves_what_does_not_fit():
     torch.testing.assert_close(evaluate(network(), batches(1), _refusing_once()), evaluate(network(), batches(1)))
 
 
+@pytest.mark.parametrize("refused", [False, True], ids=["on the device", "on the host"])
+def test_predictions_of_a_validation_are_where_its_labels_are(refused):
+    class OnDevice(nn.Module):
+        def forward(self, x):
+            return on_device(x)
+
+    def fitting(batch, device=None, non_blocking=False, **kwargs):
+        return on_device((batch["image"], batch["label"]))
+
+    evaluator = SupervisedEvaluator(
+        device="cpu",
+        val_data_loader=batches(1),
+        network=OnDevice(),
+        prepare_batch=_refusing_once() if refused else fitting,
+        iteration_update=EvaluationStep(),
+        decollate=False,
+    )
+    evaluator.run()
+    kinds = [type(evaluator.state.output[key]) for key in ("label", "pred")]
+    assert kinds == [torch.Tensor if refused else DeviceTensor] * 2
+
+
 def test_one_sample_too_many_ends_validation_with_a_sentence():
     with pytest.raises(UserError, match=r"one sample.*--val_device cpu"):
         evaluate(network(Budget(0)), batches())
@@ -218,13 +241,14 @@ def test_validation_of_several_targets_is_joined():
     assert torch.equal(evaluator.state.output["pred"]["normals"], 2 * torch.arange(12.0).reshape(4, 3))
 
 
-def test_validation_uses_the_number_format_of_the_training_on_a_cpu_too():
+@pytest.mark.parametrize("arguments", [{"amp": True}, {"autocast": Autocast(True)}], ids=["amp", "autocast"])
+def test_validation_uses_the_number_format_of_the_training_on_a_cpu_too(arguments):
     net = network()
     evaluator = SupervisedEvaluator(
         device="cpu",
         val_data_loader=batches(1),
         network=net,
-        iteration_update=EvaluationStep(amp=True),
+        iteration_update=EvaluationStep(**arguments),
         decollate=False,
     )
     evaluator.run()

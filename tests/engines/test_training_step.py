@@ -6,7 +6,15 @@ from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from monai_ext.engines import ImageAndTargets, TrainingError, TrainingStep, autocast_dtype, is_out_of_memory
+from monai_ext.engines import (
+    Autocast,
+    EvaluationStep,
+    ImageAndTargets,
+    TrainingError,
+    TrainingStep,
+    autocast_dtype,
+    is_out_of_memory,
+)
 from monai_ext.errors import ConfigError
 from monai_ext.losses import MultiTargetLoss
 
@@ -173,7 +181,8 @@ def test_gradients_are_clipped():
     assert moved.norm().item() == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_amp_on_a_cpu_is_bf16():
+@pytest.mark.parametrize("arguments", [{"amp": True}, {"autocast": Autocast(True)}], ids=["amp", "autocast"])
+def test_amp_on_a_cpu_is_bf16(arguments):
     seen = []
 
     class Spy(nn.Module):
@@ -182,7 +191,7 @@ def test_amp_on_a_cpu_is_bf16():
             return x.float()
 
     net = nn.Sequential(nn.Linear(3, 2), Spy())
-    train(net, batches(1), TrainingStep(amp=True))
+    train(net, batches(1), TrainingStep(**arguments))
     assert seen == [torch.bfloat16]
 
 
@@ -313,3 +322,10 @@ def test_the_loss_follows_to_the_device_of_the_engine():
 
     TrainingStep(amp=False).prepare(Engine)
     assert Engine.loss_function.pos_weight.device.type == "meta"
+
+
+@pytest.mark.parametrize("step", [TrainingStep, EvaluationStep])
+@pytest.mark.parametrize("given", [{"amp": False}, {"precision": "bf16"}])
+def test_two_number_formats_are_refused(step, given):
+    with pytest.raises(ConfigError, match="belong to autocast; set --autocast#amp"):
+        step(autocast=Autocast(), **given)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import descendants, left_of
 
 from monai_ext.ct_rate import extract_slices, extracted_slices, volumes
 from monai_ext.ct_rate.demo import make_demo
@@ -21,8 +22,17 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_extraction_killed_half_way_and_continued_equals_the_undisturbed_one(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "alone"),
+    [
+        pytest.param(1, False, id="one process"),
+        pytest.param(2, False, id="all processes"),
+        pytest.param(2, True, id="the parent alone"),
+    ],
+)
+def test_an_extraction_killed_half_way_and_continued_equals_the_undisturbed_one(
+    tmp_path: Path, workers: int, alone: bool
+) -> None:
     data = make_demo(tmp_path / "data", counts=(40, 0))
     extract_slices(volumes(data), tmp_path / "whole", size=96, workers=1)
     output = tmp_path / "killed"
@@ -33,8 +43,13 @@ def test_an_extraction_killed_half_way_and_continued_equals_the_undisturbed_one(
     deadline = time.monotonic() + 120
     while len(list(output.glob("slices/train/*.npy"))) < 30 and time.monotonic() < deadline:
         time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
+    below = descendants(process.pid)
+    if alone:
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
+    assert left_of(below) == []
     with pytest.raises(DataError, match="has no splits"):
         extracted_slices(output)
     assert extract_slices(volumes(data), output, size=96, workers=1) == []

@@ -28,12 +28,14 @@ def device():
 
 @pytest.fixture
 def figures(request, record_property):
-    """Call it with the figures of a test for the summary."""
+    """Call it with the name of a check; fill what it returns with figures for the summary."""
 
-    def record(check, **values):
-        record_property("gpu", {"bundle": request.node.callspec.params["workspace"], "check": check, **values})
+    def begin(check):
+        told = {"bundle": request.node.callspec.params["workspace"], "check": check}
+        record_property("gpu", told)
+        return told
 
-    return record
+    return begin
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -54,9 +56,7 @@ def pytest_terminal_summary(terminalreporter):
 
 def _rows(report, state):
     found = [values for name, values in report.user_properties if name == "gpu"]
-    name, _, parameters = report.nodeid.rpartition("::")[2].rstrip("]").partition("[")
-    bundle, _, variant = parameters.partition("-")
-    unknown = {"bundle": bundle, "check": f"{name.removeprefix('test_').replace('_', ' ')} {variant}"}
-    if state == "skipped" and isinstance(report.longrepr, tuple):
-        unknown["note"] = report.longrepr[2].removeprefix("Skipped: ")
-    return [{**values, "state": state} for values in found or [unknown]]
+    # of tests that end before they begin
+    unknown = {"bundle": report.nodeid.rpartition("[")[2].rstrip("]"), "check": report.nodeid.rpartition("::")[2]}
+    reason = {"note": report.longrepr[2].removeprefix("Skipped: ")} if state == "skipped" else {}
+    return [{**values, **reason, "state": state} for values in found or [unknown]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import platform
 import subprocess
 import time
@@ -24,19 +25,17 @@ COLUMNS = {
 
 
 class Measured:
-    """Seconds and, on a GPU, the largest memory that tensors took and that was reserved, in MiB."""
+    """Seconds and, on a GPU, the largest memory that tensors took, in MiB."""
 
     seconds = 0.0
     peak_mib: float | None = None
-    reserved_mib: float | None = None
 
     def __init__(self, device):
         self.device = device
 
     def __enter__(self):
         if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.synchronize(self.device)
+            _empty(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
         self._start = time.perf_counter()
         return self
@@ -45,15 +44,19 @@ class Measured:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
             self.peak_mib = torch.cuda.max_memory_allocated(self.device) / 2**20
-            self.reserved_mib = torch.cuda.max_memory_reserved(self.device) / 2**20
         self.seconds = time.perf_counter() - self._start
+
+    @property
+    def figures(self):
+        """For the summary."""
+        return {"seconds": self.seconds, "peak_mib": self.peak_mib}
 
 
 @contextlib.contextmanager
-def limited_memory(device, mib, samples):
-    """Within, a GPU has ``mib`` MiB for torch; on a CPU a network in training runs out with more than ``samples``."""
+def limited_memory(device, mib, batch):
+    """Within, a GPU has ``mib`` MiB for torch; on a CPU a network in training runs out with ``batch`` samples."""
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        _empty(device)
         total = torch.cuda.get_device_properties(device).total_memory / 2**20
         torch.cuda.set_per_process_memory_fraction(mib / total, device)
         try:
@@ -64,7 +67,7 @@ def limited_memory(device, mib, samples):
 
     def forward(module, args):
         own = module.training and next(module.parameters(), None) is not None
-        if own and any(isinstance(each, torch.Tensor) and len(each) > samples for each in args):
+        if own and any(isinstance(each, torch.Tensor) and len(each) == batch for each in args):
             raise torch.OutOfMemoryError("a rehearsal on the CPU")
 
     handle = torch.nn.modules.module.register_module_forward_pre_hook(forward)
@@ -72,6 +75,13 @@ def limited_memory(device, mib, samples):
         yield
     finally:
         handle.remove()
+
+
+def _empty(device):
+    # what earlier runs left in reference cycles
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.synchronize(device)
 
 
 class Synchronisations:

@@ -61,7 +61,7 @@ ALL = {
         lambda folder: nuclei.make_demo(folder, counts=(4, 4, 4, 4, 1)),
         NUCLEI,
         {**NUCLEI, "crop_size": 80, "fmaps": 24, "batch_size": 8},
-        (1, 1, 40, 40, 40),
+        (1, 1, 32, 32, 32),
         best="best_f1",
         cache="",
     ),

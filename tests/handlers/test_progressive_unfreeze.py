@@ -90,12 +90,14 @@ def optimizer_of(network, everything=True):
     return torch.optim.Adam(parameters, lr=0.01)
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["given", "of-the-trainer"])
 @pytest.mark.parametrize("everything", [True, False], ids=["optimizer-over-all", "optimizer-over-the-head"])
-def test_a_stage_changes_from_its_epoch_on_and_not_before(everything):
+def test_a_stage_changes_from_its_epoch_on_and_not_before(everything, given):
     network = small_network()
     optimizer = optimizer_of(network, everything)
     recorder = Recorder(network, optimizer)
-    unfreeze = ProgressiveUnfreeze(network, optimizer, ["body.1", "body.0"], interval=3)
+    parts = (network, optimizer) if given else (None, None)
+    unfreeze = ProgressiveUnfreeze(*parts, ["body.1", "body.0"], interval=3)
     trainer_of(network, optimizer, 8, unfreeze, recorder).run()
 
     head, last, first = (entries(prefix, network) for prefix in ("fc.", "body.1.", "body.0."))
@@ -178,6 +180,17 @@ def test_stages_return_to_the_group_they_came_from():
     assert recorder.rates == [[1e-4, 1e-2]] * 3
 
 
+def test_a_trainer_that_goes_on_keeps_the_groups():
+    network = small_network()
+    groups = [{"params": network.fc.parameters(), "lr": 1e-2}, {"params": network.body.parameters(), "lr": 1e-4}]
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    trainer = trainer_of(network, optimizer, 2, ProgressiveUnfreeze(stages=["body.1", "body.0"], interval=1))
+    trainer.run()
+    trainer.state.max_epochs = 3
+    trainer.run()
+    assert [len(group["params"]) for group in optimizer.param_groups] == [2, 6]
+
+
 @pytest.mark.parametrize("lr", [None, 0.003], ids=["common-rate", "own-rate"])
 @pytest.mark.parametrize("interrupted_after", [1, 2, 3, 4])
 def test_a_resumed_schedule_is_bit_identical(tmp_path, interrupted_after, lr):
@@ -254,7 +267,8 @@ def test_an_optimizer_without_anything_else_to_train_is_refused():
         trainer_of(network, unfreeze.optimizer, 1, unfreeze)
 
 
-def test_chosen_layers_of_the_classifier_stay_as_loaded():
+@pytest.mark.parametrize("given", [True, False], ids=["given", "of-the-trainer"])
+def test_chosen_layers_of_the_classifier_stay_as_loaded(given):
     network = VGG3DAdapter(VGG3D((16, 16, 16), fmaps=2), (16, 16, 16), 3, classifier_size=4)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
@@ -266,7 +280,7 @@ def test_chosen_layers_of_the_classifier_stay_as_loaded():
         network=network,
         optimizer=optimizer,
         loss_function=nn.CrossEntropyLoss(),
-        train_handlers=[FreezeLayers(network, "classifier", [1, 3])],
+        train_handlers=[FreezeLayers(network if given else None, "classifier", [1, 3])],
         decollate=False,
     )
     trainer.run()

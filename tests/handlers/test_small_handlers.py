@@ -12,10 +12,12 @@ from monai_ext.errors import ConfigError
 from monai_ext.handlers import (
     DeferredReweighting,
     FreezeBackbone,
+    FreezeLayers,
     GracefulSignals,
     Interrupted,
     IterationSeeding,
     MemoryMonitor,
+    ProgressiveUnfreeze,
     ValidationDevice,
 )
 from monai_ext.losses import LDAMLoss
@@ -60,9 +62,41 @@ def test_reweighting_can_be_off(start):
 def test_reweighting_needs_a_loss_with_weights():
     with pytest.raises(ConfigError, match="MSELoss has no weight"):
         DeferredReweighting(nn.MSELoss(), [1, 2])
+    trainer = engine()
+    trainer.loss_function = nn.MSELoss()
+    DeferredReweighting(class_counts=[1, 2]).attach(trainer)
+    with pytest.raises(ConfigError, match="MSELoss has no weight"):
+        trainer.run([0])
 
 
-def test_a_frozen_backbone_neither_learns_nor_drifts_and_then_does():
+def test_reweighting_takes_the_trainer_s_loss():
+    trainer = engine()
+    DeferredReweighting(class_counts=[75, 210], start_epoch=1).attach(trainer)
+    trainer.loss_function = LDAMLoss([75, 210])  # MONAI's trainer has it only after its handlers are attached
+    trainer.run([0])
+    assert trainer.loss_function.weight.tolist() == pytest.approx([(210 / 75) ** 0.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("handler", "part"),
+    [
+        (DeferredReweighting(class_counts=[1, 2]), "DeferredReweighting: the Engine has no loss_function"),
+        (FreezeBackbone(head="fc", epochs=1), "FreezeBackbone: the Engine has no network"),
+        (FreezeLayers(module="fc", layers=[1]), "FreezeLayers: the Engine has no network"),
+        (ProgressiveUnfreeze(stages=["fc"]), "ProgressiveUnfreeze: the Engine has no network"),
+        (ProgressiveUnfreeze(nn.Sequential(nn.Linear(1, 1)), stages=["0"]), "the Engine has no optimizer"),
+        (ValidationDevice(), "ValidationDevice: the Engine has no network"),
+    ],
+)
+def test_an_engine_without_what_a_handler_needs_is_refused(handler, part):
+    plain = engine()
+    handler.attach(plain)
+    with pytest.raises(ConfigError, match=f"{part}; give it to the handler"):
+        plain.run([0])
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["given", "of-the-trainer"])
+def test_a_frozen_backbone_neither_learns_nor_drifts_and_then_does(given):
     torch.manual_seed(0)
     network = nn.Sequential()
     network.add_module("body", nn.Sequential(nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4)))
@@ -77,7 +111,8 @@ def test_a_frozen_backbone_neither_learns_nor_drifts_and_then_does():
         optimizer.step()
 
     trainer = engine(update)
-    FreezeBackbone(network, "fc", epochs=2).attach(trainer)
+    FreezeBackbone(**({"network": network} if given else {}), head="fc", epochs=2).attach(trainer)
+    trainer.network = network
     states = [{name: value.clone() for name, value in network.state_dict().items()}]
     trainer.add_event_handler(
         Events.EPOCH_COMPLETED,
@@ -95,6 +130,11 @@ def test_a_frozen_backbone_neither_learns_nor_drifts_and_then_does():
 def test_freezing_an_unknown_head_is_an_error():
     with pytest.raises(ConfigError, match="no sub-module 'head'"):
         FreezeBackbone(nn.Linear(1, 1), "head", 1)
+    trainer = engine()
+    trainer.network = nn.Linear(1, 1)
+    FreezeBackbone(head="head", epochs=1).attach(trainer)
+    with pytest.raises(ConfigError, match="no sub-module 'head'"):
+        trainer.run([0])
 
 
 def test_random_numbers_are_a_function_of_seed_and_iteration():
@@ -200,12 +240,13 @@ def test_a_second_signal_acts_at_once():
         signal.signal(signal.SIGINT, before)
 
 
-def test_an_evaluator_on_another_device_works_on_an_up_to_date_copy():
+@pytest.mark.parametrize("given", [True, False], ids=["given", "of-the-evaluator"])
+def test_an_evaluator_on_another_device_works_on_an_up_to_date_copy(given):
     network = nn.Linear(2, 1)
     evaluator = engine()
     evaluator.network = network
     evaluator.state.device = torch.device("cpu", 0)  # to torch another device than "cpu"
-    ValidationDevice(network).attach(evaluator)
+    ValidationDevice(network if given else None).attach(evaluator)
     for _ in range(2):
         with torch.no_grad():
             network.weight.add_(1)

@@ -12,8 +12,8 @@ from zarr_helpers import TARGETS, TwoHeads, predictor, stored, tree, volume
 from monai_ext.data import decode_normals
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.inferers import ZarrPrediction
-from monai_ext.inferers.streaming.launcher import part_of_launcher
-from monai_ext.inferers.streaming.ledger import Ledger
+from monai_ext.inferers.streaming.manifest import ProgressManifest
+from monai_ext.inferers.streaming.shard import shard_of_launcher
 
 SCALED = {
     "ome": {
@@ -130,10 +130,10 @@ def test_a_changed_input_is_refused(tmp_path):
 
 
 def test_the_first_of_several_settings_stays(tmp_path):
-    Ledger(tmp_path / "ledger").begin({"a": 1})
-    Ledger(tmp_path / "ledger").begin({"a": 1})
+    ProgressManifest(tmp_path).begin({"a": 1})
+    ProgressManifest(tmp_path).begin({"a": 1})
     with pytest.raises(ConfigError, match="a: there 1, now 2"):
-        Ledger(tmp_path / "ledger").begin({"a": 2})
+        ProgressManifest(tmp_path).begin({"a": 2})
     assert [path.name for path in (tmp_path / "ledger").iterdir()] == ["settings.json"]
 
 
@@ -208,10 +208,10 @@ def test_the_records_name_the_chunks(finished):
     ],
     ids=["alone", "torchrun", "srun", "array", "array of several tasks"],
 )
-def test_a_launcher_says_which_part_this_is(environment, expected):
-    assert part_of_launcher(environment) == expected
+def test_a_launcher_gives_the_shard(environment, expected):
+    assert shard_of_launcher(environment) == expected
 
 
 def test_a_launcher_s_number_must_be_one():
     with pytest.raises(ConfigError, match="SLURM_PROCID must be a number"):
-        part_of_launcher({"SLURM_PROCID": "a"})
+        shard_of_launcher({"SLURM_PROCID": "a"})

@@ -13,7 +13,7 @@ from zarr_helpers import BLOCK, ROI, TARGETS, OneHead, TwoHeads, predictor, stor
 from monai_ext.data import decode_normals
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.inferers import ZarrSlidingWindow
-from monai_ext.inferers.streaming import job, sliding_window
+from monai_ext.inferers.streaming import job
 from monai_ext.inferers.streaming.job import _same_algorithms as same_algorithms
 from monai_ext.transforms import NormalizeVolume
 
@@ -262,7 +262,7 @@ def test_arguments_that_cannot_be_are_refused(options, message):
         ({"zarr_format": 4}, {}, "zarr_format"),
         ({"zarr_format": 2, "shard_size": 16, "block_size": 16}, {}, "needs zarr_format 3"),
         ({"shard_size": 12, "block_size": 12}, {}, "multiple of chunk_size"),
-        ({}, {"part": 2, "parts": 2}, "part must be"),
+        ({}, {"part": 2, "parts": 2}, "part must be a shard index from 0 to parts - 1, got part 2 of parts 2"),
         ({}, {"bbox": ((0, 9), (0, 9), (5, 50))}, "bbox: x"),
         ({"targets": {"sheet": {"channels": 2, "activation": "sigmoid"}}}, {}, "channels or the network is wrong"),
         ({"targets": {"ink": {"channels": 1}}}, {}, "doesn't predict 'ink'"),
@@ -314,26 +314,17 @@ def test_the_default_block_is_bounded_whatever_the_volume(tmp_path):
     assert BLOCK == (8, 16, 16)
 
 
-@pytest.fixture
-def on_gpu(monkeypatch):
-    """Predictors that are asked of their settings as if they were on a GPU."""
-    weights = sliding_window.compute_importance_map
-    monkeypatch.setattr(
-        sliding_window, "compute_importance_map", lambda roi, mode, device: weights(roi, mode, device="cpu")
-    )
-
-    def made(tf32):
-        predict = predictor(tf32=tf32, device="cpu")
-        predict.device = torch.device("cuda")
-        return predict
-
-    return made
+def test_a_job_gives_its_shards_under_the_old_name_too(tmp_path):
+    volume(tmp_path / "in.zarr")
+    job = predictor().job(tmp_path / "in.zarr", tmp_path / "out")
+    with pytest.warns(DeprecationWarning, match="share is now shard"):
+        assert job.share(1, 3) == job.shard(1, 3)
 
 
 def test_blocks_of_a_gpu_with_and_without_tf32_are_not_mixed(tmp_path, on_gpu):
     volume(tmp_path / "in.zarr")
     begun = on_gpu(True).job(tmp_path / "in.zarr", tmp_path / "out")
-    assert begun.ledger.settings()["tf32"] is True
+    assert begun.manifest.settings()["tf32"] is True
     on_gpu(True).job(tmp_path / "in.zarr", tmp_path / "out")
     with pytest.raises(ConfigError, match="tf32: there true, now false"):
         on_gpu(False).job(tmp_path / "in.zarr", tmp_path / "out")

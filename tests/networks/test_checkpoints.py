@@ -8,12 +8,14 @@ import torch
 from torch import nn
 
 from monai_ext.errors import WeightsError
+from monai_ext.io import write_json
 from monai_ext.networks import (
     compare_settings,
     load_model,
     network_settings,
     read_checkpoint,
     saved_setting,
+    saved_settings,
     saved_thresholds,
 )
 
@@ -153,6 +155,24 @@ def test_a_setting_comes_from_the_checkpoint_where_it_says_so(source, path, tmp_
     assert saved_setting(tmp_path / "absent.pt", "modality", "t1") == "t1"
     torch.save(source.state_dict(), path)
     assert saved_setting(path, "modality", "t1") == "t1"
+
+
+def test_settings_come_from_the_checkpoint_its_export_or_a_cross_validation(source, path, tmp_path) -> None:
+    torch.save({"model": source.state_dict(), "settings": SETTINGS}, path)
+    defaults = {"modality": "t1", "scaling": "unit"}
+    assert saved_settings(path, defaults) == {"modality": "flair", "scaling": "unit"}
+    assert saved_settings(exported(source, path, settings=SETTINGS), defaults)["modality"] == "flair"
+    assert saved_settings(tmp_path / "absent.pt", defaults) == defaults
+    record = write_json(tmp_path / "cross_validation.json", {"settings": {"modality": "t2"}})
+    assert saved_settings(path, defaults, ensemble=record)["modality"] == "t2"
+    torch.save(source.state_dict(), path)
+    assert saved_settings(path, defaults) == defaults
+
+
+@pytest.mark.parametrize("content", [{}, {"settings": None}, []], ids=["other", "empty", "list"])
+def test_a_record_without_settings_leaves_the_defaults(tmp_path, content) -> None:
+    record = write_json(tmp_path / "other.json", content)
+    assert saved_settings(tmp_path / "absent.pt", {"modality": "t1"}, ensemble=record) == {"modality": "t1"}
 
 
 def test_thresholds_come_from_a_checkpoint_or_the_metadata_of_an_export(source, path, tmp_path) -> None:

@@ -13,7 +13,7 @@ from monai.engines import SupervisedEvaluator
 from monai_ext import runs
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers import RunRecords, StandardEvaluation, WritePredictions
-from monai_ext.handlers.data_summary import fingerprint
+from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.predictions import Classification
 from monai_ext.reports import write_report
 
@@ -178,18 +178,18 @@ def test_there_is_no_text_report_where_nothing_can_be_computed(records):
     assert not (records.run / "metrics" / "classification_report.txt").exists()
 
 
-def test_other_crops_of_the_same_nuclei_have_another_fingerprint():
+def test_other_crops_of_the_same_nuclei_have_another_dataset_hash():
     moved = [*ITEMS[:-1], {**ITEMS[-1], "crop_x": 80}]
     whole = [{"case": item["case"], "label": item["label"], "stamp": "s"} for item in ITEMS]
-    prints = {fingerprint({"val": items}) for items in (ITEMS, moved, ITEMS[:-1], whole)}
+    prints = {dataset_hash({"val": items}) for items in (ITEMS, moved, ITEMS[:-1], whole)}
     assert len(prints) == 4
-    assert fingerprint({"val": [dict(reversed(item.items())) for item in ITEMS]}) == fingerprint({"val": ITEMS})
+    assert dataset_hash({"val": [dict(reversed(item.items())) for item in ITEMS]}) == dataset_hash({"val": ITEMS})
 
 
-def test_paths_do_not_count_and_cases_without_parts_keep_their_fingerprint():
+def test_paths_do_not_count_and_cases_without_parts_keep_their_dataset_hash():
     items = [{"case": "a", "label": 1, "stamp": [[3, 4]], "image": "/here/a.nii.gz"}]
     elsewhere = [{**items[0], "image": "/there/a.nii.gz"}]
-    assert fingerprint({"val": items}) == fingerprint({"val": elsewhere}) == "5385241b2ef4fb83"
+    assert dataset_hash({"val": items}) == dataset_hash({"val": elsewhere}) == "5385241b2ef4fb83"
 
 
 def test_an_evaluation_writes_and_reports_both_levels(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.reports.comparison import comparison_rows, console_table, differing_parameters, write_comparison
-from monai_ext.reports.tracked_runs import choose_metric, default_tracking_uri, load_runs
+from monai_ext.reports.tracked_runs import choose_metric, load_runs, store_to_read
+from monai_ext.workflow import default_tracking_uri
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +135,7 @@ def test_the_store_that_the_process_writes_to_stays_its_own(
 
 def test_missing_store_is_refused_and_not_created(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no MLflow store .*mlflow\.db; train first"):
-        load_runs(default_tracking_uri(tmp_path))
+        load_runs(store_to_read(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -169,10 +171,18 @@ def test_choice_of_the_metric(logged: list[dict[str, float]], wanted: str | None
     assert choose_metric(logged, wanted) == chosen
 
 
-def test_default_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_read_is_what_trainings_track_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert default_tracking_uri() == "sqlite:///runs/mlflow.db"
+    monkeypatch.chdir(tmp_path)
+    assert store_to_read() == default_tracking_uri("runs/brats_resnet50") == f"sqlite:///{tmp_path}/runs/mlflow.db"
     (tmp_path / "mlflow.db").touch()
-    assert default_tracking_uri(tmp_path / "brats_resnet50") == f"sqlite:///{tmp_path}/mlflow.db"
+    assert store_to_read(tmp_path / "brats_resnet50") == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:1")
-    assert default_tracking_uri() == "http://localhost:1"
+    assert store_to_read() == default_tracking_uri("runs/brats_resnet50") == "http://localhost:1"
+    assert store_to_read(tmp_path / "brats_resnet50") == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_a_store_below_a_folder_with_a_space_is_found(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "my runs").mkdir()
+    shutil.copy(store, tmp_path / "my runs" / "mlflow.db")
+    assert load_runs(store_to_read(tmp_path / "my runs"), "brats_resnet50")[1]

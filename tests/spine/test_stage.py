@@ -76,7 +76,7 @@ def test_class_weights_make_rare_classes_count_as_much_as_common_ones() -> None:
     names = ["often", "seldom"]
     weights = spine.class_weights(items, names)
     assert weights.tolist() == pytest.approx([8 / 12, 8 / 4])
-    drawn = spine.sample_weights(items, names)
+    drawn = spine.class_sample_weights(items, names)
     assert sum(drawn[:6]) == pytest.approx(sum(drawn[6:]))
     with pytest.raises(DataError, match=r"no sample of class \[2\]"):
         spine.class_weights(items, [*names, "never"])

@@ -106,7 +106,7 @@ def test_device_and_tf32_reach_the_predictor(trained, tmp_path, monkeypatch, opt
         seen.append((device, tf32))
         raise ConfigError("far enough")
 
-    monkeypatch.setattr("monai_ext.inferers.surface_predictor", stop)
+    monkeypatch.setattr("monai_ext.surface.predictor.surface_predictor", stop)
     run(trained, tmp_path / "out", *options)
     assert seen == [expected]
 

@@ -9,7 +9,7 @@ import zarr
 
 from monai_ext.data.volumes_zarr import array_source, channel_axis
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.handlers.data_summary import fingerprint
+from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.surface import patches, volume_sets
 
 SIZE = (8, 16, 16)
@@ -181,7 +181,7 @@ def test_patches_have_a_case_and_a_stamp_that_changes_with_the_label(surface_dir
     label[0, 0, 0] = 1  # still labelled: the positions stay
     again = patches(sets, SIZE, file, 0.5, 0.01)
     assert [record["start_pos"] for record in again] == [record["start_pos"] for record in found]
-    assert fingerprint({"train": again}) != fingerprint({"train": found})
+    assert dataset_hash({"train": again}) != dataset_hash({"train": found})
     assert again[0] == found[0]
 
 

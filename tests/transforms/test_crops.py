@@ -11,7 +11,7 @@ from monai.data import DataLoader
 from monai.transforms import RandFlipd
 
 from monai_ext.data import PreparedDataset, TiffStack
-from monai_ext.data.prepared import describe
+from monai_ext.data.prepared import plain_settings
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.transforms import ClearBackgroundd, LoadCropd, ScaleUnitd
 
@@ -164,12 +164,12 @@ def test_scaling_clips_and_stretches() -> None:
 
 def test_what_is_kept_in_memory_changes_neither_description_nor_pickle(tmp_path: Path) -> None:
     load = LoadCropd(crop_size=8)
-    before = describe(load)
+    before = plain_settings(load)
     load(item(stack_of(tmp_path / "raw", noise("u1", 255), compression="lzw")))
     assert load.cache.nbytes > 0
-    assert describe(load) == before
+    assert plain_settings(load) == before
     assert len(pickle.loads(pickle.dumps(load)).cache) == 0
-    assert describe(LoadCropd(crop_size=8, margin=1)) != before
+    assert plain_settings(LoadCropd(crop_size=8, margin=1)) != before
 
 
 @pytest.mark.parametrize("workers", [0, 2])

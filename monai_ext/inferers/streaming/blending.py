@@ -1,4 +1,4 @@
-"""Weighted sums of overlapping windows for one block of a column, moved on along Z."""
+"""Weighted sums of overlapping windows for one block of a tile column, moved on along Z."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from monai_ext.inferers.streaming.geometry import Region, Size
 
 
-class ColumnBlend:
-    """Blends the windows of a column, and keeps what reaches over into the next block.
+class TileColumnBlend:
+    """Blends the windows of a tile column, and keeps what reaches over into the next block.
 
     A voxel's sum doesn't depend on where in the column the work began: every window is added to it in the same order,
     and by exactly rounded operations, which give the same bits at any place of any array. A fused multiply-add would

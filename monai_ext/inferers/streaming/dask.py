@@ -1,24 +1,24 @@
-"""Prediction from Zarr to Zarr on a Dask cluster: runs of blocks as tasks, lost workers' runs done by others."""
+"""Prediction from Zarr to Zarr on a Dask cluster: blocks in tasks, lost workers' tasks done by others."""
 
 from __future__ import annotations
 
 import pickle
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from monai_ext.errors import ConfigError, UserError
-from monai_ext.inferers.streaming.job import ZarrJob
-from monai_ext.inferers.streaming.ledger import Ledger
-from monai_ext.inferers.streaming.sliding_window import Predicted, ZarrSlidingWindow
+from monai_ext.blocks import WorkerLost, run_blocks
+from monai_ext.errors import UserError
+from monai_ext.inferers.streaming.job import Predicted, PredictionJob
+from monai_ext.inferers.streaming.manifest import ProgressManifest
+from monai_ext.inferers.streaming.sliding_window import ZarrSlidingWindow
+from monai_ext.places import Dask
 
-# Tasks of a worker that are submitted at a time, and runs that each should get in all.
-_SUBMITTED = 2
-_RUNS = 4
-# A worker with several threads computes one run at a time: it has one network, and memory for one column.
+# Tasks that each worker should get.
+_TASKS = 4
+# A worker with several threads computes one task at a time: it has one network, and memory for one tile column.
 _one_at_a_time = threading.Lock()
 
 
@@ -27,8 +27,8 @@ def predict_on_dask(
 ) -> Predicted:
     """Predict a volume on the workers of a Dask cluster.
 
-    Each worker makes its network once. A run of blocks whose worker is lost is done again by another one, which skips
-    the blocks that are recorded. This process computes nothing, and needs no GPU.
+    Each worker makes its network once. A task whose worker is lost is done again by another one, which skips the blocks
+    that are recorded. This process computes nothing, and needs no GPU.
 
     Args:
         client: of ``distributed``, or the address of a scheduler (``tcp://...``).
@@ -41,45 +41,23 @@ def predict_on_dask(
         ConfigError: when ``distributed`` isn't installed, the scheduler isn't there, or has no workers.
         UserError: naming the block that ends every worker.
     """
-    distributed = _distributed()
-    if isinstance(client, str):
-        try:
-            with distributed.Client(client, timeout="30s") as connected:
-                return predict_on_dask(connected, make, input, output, **call)
-        except OSError as error:
-            raise ConfigError(f"--dask {client}: no scheduler answers there ({error})") from error
-    workers = len(client.scheduler_info(n_workers=-1)["workers"])
-    if not workers:
-        raise ConfigError("the Dask cluster has no workers; start some first")
-    import cloudpickle
-
     output = Path(output).absolute()
     call = {**call, "mask": call.get("mask") and _absolute(call["mask"])}
-    work = cloudpickle.dumps((make, _absolute(input), str(output), call))
-    with client.get_executor(pure=False) as executor:
-        runs, empty, ready = executor.submit(_plan, work, _RUNS * workers).result()
-        waiting: dict[Future[None], list[int]] = {}
-        left = list(reversed(runs))
-        while left or waiting:
-            while left and len(waiting) < _SUBMITTED * workers:
-                run = left.pop()
-                waiting[executor.submit(_compute, work, run)] = run
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                run = waiting.pop(future)
-                try:
-                    future.result()
-                except distributed.KilledWorker as error:
-                    raise UserError(_killed(output, run)) from error
-        complete = executor.submit(_finish, work).result()
-    return Predicted(sum(map(len, runs)) + empty, ready, complete)
 
+    def failed(task: Sequence[int], error: Exception) -> None:
+        if isinstance(error, WorkerLost):
+            raise UserError(_killed(output, task)) from error
+        raise error
 
-def _distributed() -> Any:
-    try:
-        import distributed
-    except ImportError as error:
-        raise ConfigError("Dask isn't installed: pip install 'monai-ext[dask]'") from error
-    return distributed
+    with Dask(client) as cluster:
+        import cloudpickle
+
+        client, work = cluster.client, cloudpickle.dumps((make, _absolute(input), str(output), call))
+        tasks, empty, ready = client.submit(_plan, work, _TASKS * cluster.count(), pure=False).result()
+        for _ in run_blocks(partial(_compute, work), tasks, cluster, "predicting", "task", failed):
+            pass
+        complete = client.submit(_finish, work, pure=False).result()
+    return Predicted(sum(map(len, tasks)) + empty, ready, complete)
 
 
 def _absolute(source: str | Path) -> str:
@@ -87,9 +65,9 @@ def _absolute(source: str | Path) -> str:
     return str(source) if "://" in str(source) else str(Path(source).absolute())
 
 
-def _killed(output: Path, run: Sequence[int]) -> str:
-    finished = Ledger(output / "ledger").finished()
-    block = next((block for block in run if block not in finished), run[-1])
+def _killed(output: Path, task: Sequence[int]) -> str:
+    finished = ProgressManifest(output).finished()
+    block = next((block for block in task if block not in finished), task[-1])
     return (
         f"{output}: block {block} ended every worker that computed it, probably for want of memory; give the workers "
         "more, or take a smaller block_size or batch_size in another output"
@@ -97,33 +75,33 @@ def _killed(output: Path, run: Sequence[int]) -> str:
 
 
 @lru_cache(maxsize=1)
-def _job(work: bytes) -> ZarrJob:
+def _job(work: bytes) -> PredictionJob:
     make, input, output, call = pickle.loads(work)
     return make().job(input, output, **call)
 
 
 def _plan(work: bytes, least: int) -> tuple[list[list[int]], int, int]:
-    """Runs of blocks, at least so many where there are enough blocks; records the empty ones."""
+    """Tasks of blocks that follow one another, at least so many where there are enough; records the empty blocks."""
     with _one_at_a_time:
         job = _job(work)
-        share = job.share(0, 1)
-        job.compute([], share.empty)
-        longest = max(1, len(share.wanted) // least)
-        runs: list[list[int]] = []
-        for block in share.wanted:
-            last = runs[-1][-1] if runs else None
-            goes_on = last == block - 1 and job.grid.column(block - 1) == job.grid.column(block)
-            if goes_on and len(runs[-1]) < longest:
-                runs[-1].append(block)
+        shard = job.shard(0, 1)
+        job.compute([], shard.empty)
+        longest = max(1, len(shard.wanted) // least)
+        tasks: list[list[int]] = []
+        for block in shard.wanted:
+            last = tasks[-1][-1] if tasks else None
+            goes_on = last == block - 1 and job.grid.tile_column(block - 1) == job.grid.tile_column(block)
+            if goes_on and len(tasks[-1]) < longest:
+                tasks[-1].append(block)
             else:
-                runs.append([block])
-        return runs, len(share.empty), share.ready
+                tasks.append([block])
+        return tasks, len(shard.empty), shard.ready
 
 
 def _compute(work: bytes, blocks: Sequence[int]) -> None:
     with _one_at_a_time:
         job = _job(work)
-        job.compute([block for block in blocks if not job.ledger.is_finished(block)])
+        job.compute([block for block in blocks if not job.manifest.is_finished(block)])
 
 
 def _finish(work: bytes) -> bool:

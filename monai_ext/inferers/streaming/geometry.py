@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from monai.data.utils import dense_patch_slices
+from monai.utils import ensure_tuple_rep
 
 from monai_ext.errors import ConfigError
 
@@ -51,7 +52,7 @@ class WindowAxis:
 
 
 class BlockGrid:
-    """Blocks of a volume, numbered column by column, from the first to the last along Z.
+    """Blocks of a volume, numbered one tile column after another, from the first to the last along Z.
 
     Args:
         shape: voxels of the volume along Z, Y, X.
@@ -78,9 +79,33 @@ class BlockGrid:
         )
         return z, y, x
 
-    def column(self, index: int) -> int:
-        """Number of the block's column; its blocks follow one another."""
+    def tile_column(self, index: int) -> int:
+        """Number of the block's tile column, the blocks of one place along Y and X; they follow one another."""
         return index // self.counts[0]
+
+
+@dataclass(frozen=True)
+class VoxelSpace:
+    """Where a volume's voxels lie, along Z, Y, X.
+
+    Attributes:
+        scale: size of a voxel.
+        translation: centre of the first voxel.
+        units: of both, such as "micrometer"; None where they aren't known.
+    """
+
+    scale: tuple[float, ...] = (1.0, 1.0, 1.0)
+    translation: tuple[float, ...] = (0.0, 0.0, 0.0)
+    units: tuple[str | None, ...] = (None, None, None)
+
+    def level(self, level: int) -> VoxelSpace:
+        """The space of a level with voxels 2 ** level as large, the first corner staying where it is."""
+        factor = 2**level
+        return VoxelSpace(
+            tuple(size * factor for size in self.scale),
+            tuple(first + (factor - 1) / 2 * size for first, size in zip(self.translation, self.scale, strict=True)),
+            self.units,
+        )
 
 
 def window_axes(shape: Sequence[int], roi_size: Sequence[int], overlap: Sequence[float]) -> tuple[WindowAxis, ...]:
@@ -110,6 +135,17 @@ def check_block_size(block_size: Sequence[int], unit: Sequence[int]) -> None:
         raise ConfigError(
             f"block_size must be a multiple of the output's chunks (or shards), {list(unit)}, got {list(block_size)}"
         )
+
+
+def voxel_counts(name: str, value: Sequence[int] | int) -> Size:
+    """One count for all three axes, or one for each; raises `ConfigError` for anything else."""
+    try:
+        z, y, x = ensure_tuple_rep(value, 3)
+        if min(z, y, x) < 1:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} must be one or three counts of voxels (Z, Y, X), got {value}") from None
+    return int(z), int(y), int(x)
 
 
 def chunks_of(region: Sequence[slice], unit: Sequence[int]) -> list[Size]:

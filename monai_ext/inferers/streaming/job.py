@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,17 +16,24 @@ import numpy as np
 import torch
 
 from monai_ext.errors import DataError
-from monai_ext.inferers.streaming.ahead import Ahead
-from monai_ext.inferers.streaming.blending import ColumnBlend
-from monai_ext.inferers.streaming.geometry import BlockGrid, Region
-from monai_ext.inferers.streaming.ledger import Ledger
-from monai_ext.inferers.streaming.metadata import VoxelSpace
+from monai_ext.inferers.streaming.blending import TileColumnBlend
+from monai_ext.inferers.streaming.geometry import BlockGrid, Region, VoxelSpace
+from monai_ext.inferers.streaming.manifest import ProgressManifest
 from monai_ext.inferers.streaming.output import OutputStore
-from monai_ext.inferers.streaming.predicting import predicted, threads_of_each
 from monai_ext.inferers.streaming.predictor import WindowPredictor
-from monai_ext.inferers.streaming.pyramid import finish
+from monai_ext.inferers.streaming.pyramid import add_levels
+from monai_ext.inferers.streaming.reading import Ahead
 from monai_ext.inferers.streaming.selection import Selection
-from monai_ext.inferers.streaming.steps import BeginBlock, EmptyBlock, EndBlock, Steps, Windows
+from monai_ext.inferers.streaming.shard import Shard
+from monai_ext.inferers.streaming.steps import (
+    BeginBlock,
+    EmptyBlock,
+    EndBlock,
+    Steps,
+    Windows,
+    predicted,
+    threads_of_each,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -34,19 +42,19 @@ _BATCHES_AHEAD = 2
 _BLOCKS_BEHIND = 1
 
 
-class Share(NamedTuple):
-    """What one of several processes has to do."""
+class Predicted(NamedTuple):
+    """What a call of `ZarrSlidingWindow` did."""
 
-    wanted: list[int]
-    """Numbers of the blocks to compute, ascending."""
-    empty: list[int]
-    """Of those known to be empty, to be recorded."""
+    blocks: int
+    """Blocks that it computed, or found to be empty."""
     ready: int
-    """How many of its blocks are finished."""
+    """Blocks of its shard that were finished before."""
+    complete: bool
+    """Whether all blocks of all processes are finished, and the output with them."""
 
 
 @dataclass(frozen=True)
-class ZarrJob:
+class PredictionJob:
     """What is computed, where to, and what is done of it.
 
     Attributes:
@@ -56,7 +64,7 @@ class ZarrJob:
         predictor: the network.
         weights: importance of a window's voxels, on the network's device.
         store: the output.
-        ledger: what is finished.
+        manifest: what is finished.
         space: where the voxels lie.
         pyramid_levels: how many coarser levels to add at the end.
         network_threads: batches that the network computes at the same time.
@@ -70,7 +78,7 @@ class ZarrJob:
     predictor: WindowPredictor
     weights: torch.Tensor
     store: OutputStore
-    ledger: Ledger
+    manifest: ProgressManifest
     space: VoxelSpace
     pyramid_levels: int
     network_threads: int
@@ -81,13 +89,16 @@ class ZarrJob:
     def _candidates(self) -> np.ndarray:
         return self.selection.candidates()
 
-    def share(self, part: int, parts: int) -> Share:
-        """The blocks of one of several processes, as runs along columns."""
-        finished = self.ledger.finished()
-        empty = np.setdiff1d(np.arange(len(self.grid)), self._candidates, assume_unique=True)
-        shares = [np.array_split(blocks, parts)[part].tolist() for blocks in (self._candidates, empty)]
-        wanted, skipped = ([block for block in share if block not in finished] for share in shares)
-        return Share(wanted, skipped, sum(map(len, shares)) - len(wanted) - len(skipped))
+    def shard(self, index: int, count: int) -> Shard:
+        """What process ``index`` (from 0) of ``count`` has to do."""
+        return Shard.of(index, count, len(self.grid), self._candidates, self.manifest.finished())
+
+    def share(self, part: int, parts: int) -> Shard:
+        """Old name of `shard`."""
+        warnings.warn(
+            "PredictionJob.share is now shard; the old name goes with the next version", DeprecationWarning, 2
+        )
+        return self.shard(part, parts)
 
     def compute(self, blocks: Sequence[int], empty: Sequence[int] = ()) -> None:
         """Compute and write blocks (in ascending order), and record each that is finished.
@@ -99,17 +110,17 @@ class ZarrJob:
         from tqdm import tqdm
 
         for block in empty:
-            self.ledger.record(block, {"empty": True})
+            self.manifest.record(block, {"empty": True})
         if not blocks:
             return
-        blend = ColumnBlend(
+        blend = TileColumnBlend(
             {name: target.channels for name, target in self.store.targets.items()}, self.weights, self.grid.block_size
         )
         voxels = sum(_voxels(self.grid.region(block)) for block in blocks)
         with (
             torch.inference_mode(),
             _same_algorithms(self.predictor.device, self.tf32),
-            _BlockWriter(self.store, self.ledger, threads_of_each(self.network_threads)) as writer,
+            _BlockWriter(self.store, self.manifest, threads_of_each(self.network_threads)) as writer,
             tqdm(
                 total=voxels, unit="voxel", unit_scale=True, disable=None if self.progress else True, desc="blocks"
             ) as bar,
@@ -132,11 +143,11 @@ class ZarrJob:
 
     def finish(self) -> bool:
         """Add the coarser levels when all blocks are recorded; True when the output is complete."""
-        if len(self.ledger.finished()) < len(self.grid):
+        if len(self.manifest.finished()) < len(self.grid):
             return False
-        with self.ledger.alone() as alone:
+        with self.manifest.alone() as alone:
             if alone:
-                finish(self.store, self.ledger, self.space, self.pyramid_levels)
+                add_levels(self.store, self.manifest, self.space, self.pyramid_levels)
             else:
                 logger.info("%s: another process is finishing it", self.store.folder)
             return alone
@@ -145,8 +156,8 @@ class ZarrJob:
 class _BlockWriter:
     """Activates and writes blocks in a thread while the network goes on; records each when it is on the disk."""
 
-    def __init__(self, store: OutputStore, ledger: Ledger, threads: int) -> None:
-        self._store, self._ledger = store, ledger
+    def __init__(self, store: OutputStore, manifest: ProgressManifest, threads: int) -> None:
+        self._store, self._manifest = store, manifest
         self._executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
         self._waiting: deque[Future[None]] = deque()
 
@@ -169,7 +180,7 @@ class _BlockWriter:
 
     def skip(self, block: int) -> None:
         """Record a block as empty."""
-        self._submit(self._ledger.record, block, {"empty": True})
+        self._submit(self._manifest.record, block, {"empty": True})
 
     def _submit(self, work: object, *arguments: object) -> None:
         while len(self._waiting) >= _BLOCKS_BEHIND:
@@ -177,7 +188,7 @@ class _BlockWriter:
         self._waiting.append(self._executor.submit(work, *arguments))  # type: ignore[arg-type]
 
     def _write(self, block: int, region: Region, logits: dict[str, torch.Tensor], kept: np.ndarray | None) -> None:
-        if self._ledger.is_finished(block):
+        if self._manifest.is_finished(block):
             return
         keys = {}
         for name, activated in self._values(logits, region).items():
@@ -185,7 +196,7 @@ class _BlockWriter:
             if kept is not None:
                 stored = np.where(kept, stored, stored.dtype.type(0))
             keys[name] = self._store.write(name, region, stored)
-        self._ledger.record(block, {"chunks": keys})
+        self._manifest.record(block, {"chunks": keys})
 
     def _values(self, logits: dict[str, torch.Tensor], region: Region) -> dict[str, np.ndarray]:
         values = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import ContainsArrayError, ContainsGroupError
 
 from monai_ext.errors import ConfigError, DataError, WriteError
-from monai_ext.inferers.streaming.geometry import Region, Size, chunks_of
-from monai_ext.inferers.streaming.metadata import VoxelSpace, image_attributes
+from monai_ext.inferers.streaming.geometry import Region, Size, VoxelSpace, chunks_of
 from monai_ext.inferers.streaming.targets import StoredTarget
 
 _ZSTD_LEVEL = 3
+# Zarr format -> version of OME-Zarr
+_VERSIONS = {2: "0.4", 3: "0.5"}
 
 
 class OutputStore:
@@ -168,6 +169,44 @@ class OutputStore:
             array = zarr.open_array(self.image(name) / str(level), mode="r+")
             self._arrays[name, level] = array.with_config({"write_empty_chunks": True})
         return self._arrays[name, level]
+
+
+def image_attributes(
+    name: str, axes: Sequence[str], space: VoxelSpace, levels: int, zarr_format: int
+) -> dict[str, Any]:
+    """Attributes of the group of an image whose levels are the arrays "0", "1", ...
+
+    Args:
+        name: of the image.
+        axes: names of the array's axes, ("z", "y", "x") or with "c" in front.
+        space: of level 0.
+        levels: number of them; each halves the size.
+        zarr_format: 2 or 3.
+    """
+    channels = len(axes) - 3
+    version = _VERSIONS[zarr_format]
+    image: dict[str, Any] = {
+        "name": name,
+        "axes": [{"name": "c", "type": "channel"}] * channels
+        + [
+            {"name": axis, "type": "space", **({"unit": unit} if unit else {})}
+            for axis, unit in zip(axes[channels:], space.units, strict=True)
+        ],
+        "datasets": [
+            {"path": str(level), "coordinateTransformations": _transformations(space.level(level), channels)}
+            for level in range(levels)
+        ],
+    }
+    if zarr_format == 2:
+        return {"multiscales": [{"version": version, **image}]}
+    return {"ome": {"version": version, "multiscales": [image]}}
+
+
+def _transformations(space: VoxelSpace, channels: int) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": [1.0] * channels + list(space.scale)}]
+    if any(space.translation):
+        steps.append({"type": "translation", "translation": [0.0] * channels + list(space.translation)})
+    return steps
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
-"""From a batch of windows to logits of each target: normalisation, flips, the network, and a check of what it gives."""
+"""From a batch of windows to logits of each target: normalisation, flips, network; and what these depend on."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, cast
@@ -75,6 +76,47 @@ class WindowPredictor:
                     f"{tuple(windows.shape)}, expected {expected}; channels or the network is wrong"
                 )
         return {name: found[name] for name in self.targets}
+
+
+def predictor_settings(
+    network: nn.Module,
+    identity: Mapping[str, Any],
+    engine: str,
+    precision: str,
+    normalize: Normalize | None,
+    test_time_flips: Sequence[str],
+) -> dict[str, Any]:
+    """What the numbers depend on, as plain values: see `ZarrSlidingWindow` for the arguments."""
+    return {
+        "network": {"type": type(network).__name__, "weights": _digest(network), **identity},
+        "engine": engine,
+        "precision": precision,
+        "normalize": _named(normalize),
+        "test_time_flips": sorted(test_time_flips),
+    }
+
+
+def device_settings(device: torch.device, threads_of_a_batch: int, tf32: bool) -> dict[str, Any]:
+    """What else the bytes depend on, but for the models of CPUs and GPUs, which may change the last bits."""
+    of_kind: dict[str, dict[str, Any]] = {"cpu": {"threads": threads_of_a_batch}, "cuda": {"tf32": tf32}}
+    own = of_kind.get(device.type, {})
+    return {"device": device.type, "torch": torch.__version__, **own}
+
+
+def _digest(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        if isinstance(tensor, torch.Tensor):
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+    return digest.hexdigest()
+
+
+def _named(normalize: Normalize | None) -> str | None:
+    if normalize is None or hasattr(normalize, "__qualname__"):
+        return getattr(normalize, "__qualname__", None)
+    return f"{type(normalize).__qualname__} {sorted(vars(normalize).items())}"
 
 
 def _flips(axes: Sequence[str]) -> list[tuple[str, ...]]:

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 
 from monai_ext.data import decode_normals
-from monai_ext.inferers.streaming.geometry import Region
-from monai_ext.inferers.streaming.ledger import Ledger
-from monai_ext.inferers.streaming.metadata import VoxelSpace
+from monai_ext.inferers.streaming.geometry import Region, VoxelSpace
+from monai_ext.inferers.streaming.manifest import ProgressManifest
 from monai_ext.inferers.streaming.output import OutputStore
 from monai_ext.inferers.streaming.targets import StoredTarget, unit_vectors
 
 
-def finish(store: OutputStore, ledger: Ledger, space: VoxelSpace, levels: int) -> None:
+def add_levels(store: OutputStore, manifest: ProgressManifest, space: VoxelSpace, levels: int) -> None:
     """Add ``levels`` coarser levels, each half as large: scores and values as means, vectors at length 1 again.
 
     A level is recorded when it is complete; after a kill an unfinished one is made again, with the same bytes. Viewers
@@ -23,19 +22,19 @@ def finish(store: OutputStore, ledger: Ledger, space: VoxelSpace, levels: int) -
 
     Args:
         store: all blocks of which are written.
-        ledger: of the prediction, locked.
+        manifest: of the prediction, locked.
         space: of level 0.
         levels: how many besides level 0; levels that are there stay.
     """
     store.sweep()
-    ledger.sweep()
+    manifest.sweep()
     for level in range(1, levels + 1):
         for name in store.targets:
-            if ledger.step(step_name(name, level)) is None:
+            if manifest.step(step_name(name, level)) is None:
                 keys = _make_level(store, name, level)
-                ledger.record_step(step_name(name, level), {"chunks": {name: keys}})
+                manifest.record_step(step_name(name, level), {"chunks": {name: keys}})
     complete = 1
-    while all(ledger.step(step_name(name, complete)) is not None for name in store.targets):
+    while all(manifest.step(step_name(name, complete)) is not None for name in store.targets):
         complete += 1
     store.set_levels(complete, space)
 

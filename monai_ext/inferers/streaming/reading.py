@@ -1,21 +1,27 @@
-"""The voxels of one column of blocks, read ahead by whole chunks, each chunk once."""
+"""The input: where its voxels lie, and those of one tile column, read ahead by whole chunks, each chunk once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import zarr
 
-from monai_ext.data.volumes_zarr import open_volume
+from monai_ext.data.volumes_zarr import open_node, open_volume
 from monai_ext.errors import DataError
-from monai_ext.inferers.streaming.geometry import Size
+from monai_ext.inferers.streaming.geometry import Size, VoxelSpace
 
 # Thin chunks are read together, as each reading has a price.
 _LEAST_PLANES = 16
+_POLL_SECONDS = 0.1
+
+Item = TypeVar("Item")
 
 
 class InputVolume:
@@ -49,14 +55,39 @@ class InputVolume:
             ) from error
 
 
+def voxel_space(source: str | Path, level: int = 0) -> VoxelSpace:
+    """What an OME-Zarr image says of one of its levels; voxels of size 1 for an array, or where it doesn't say."""
+    node = open_node(source)
+    attributes: dict[str, Any] = dict(node.attrs)
+    try:
+        image = attributes.get("ome", attributes)["multiscales"][0]
+        axes = image.get("axes", [])[-3:]
+        units = tuple(axis.get("unit") if isinstance(axis, dict) else None for axis in axes)
+        scale, translation = [1.0] * 3, [0.0] * 3
+        steps = [
+            *image["datasets"][level].get("coordinateTransformations", []),
+            *image.get("coordinateTransformations", []),
+        ]
+        for step in steps:
+            if step["type"] == "scale":
+                factors = [float(factor) for factor in step["scale"][-3:]]
+                scale = [a * b for a, b in zip(scale, factors, strict=True)]
+                translation = [a * b for a, b in zip(translation, factors, strict=True)]
+            elif step["type"] == "translation":
+                translation = [a + float(b) for a, b in zip(translation, step["translation"][-3:], strict=True)]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return VoxelSpace()
+    return VoxelSpace(tuple(scale), tuple(translation), units if len(units) == 3 else (None, None, None))
+
+
 class _Slab(NamedTuple):
     voxels: np.ndarray
     occupied: np.ndarray
     """Whether a plane has a voxel that isn't 0."""
 
 
-class ColumnReader:
-    """Windows of a column, taken from slabs of whole chunks.
+class TileColumnReader:
+    """Windows of a tile column, taken from slabs of whole chunks.
 
     Args:
         volume: to read from.
@@ -118,3 +149,52 @@ class ColumnReader:
         z = slice(number * self._planes, min((number + 1) * self._planes, self._high[0]))
         voxels = self._volume.read((z, *map(slice, self._low[1:], self._high[1:])))
         return _Slab(voxels, np.asarray(voxels.any(axis=(1, 2))))
+
+
+class Ahead(Generic[Item]):
+    """A generator run by a thread, at most ``count`` items ahead; its errors are raised here.
+
+    Use it in a ``with`` statement, which ends the thread.
+    """
+
+    def __init__(self, items: Generator[Item], count: int) -> None:
+        self._items = items
+        self._queue: Queue[tuple[bool, Item | BaseException | None]] = Queue(count)
+        self._stopped = Event()
+        self._thread = Thread(target=self._fill, daemon=True)
+
+    def __enter__(self) -> Iterator[Item]:
+        self._thread.start()
+        return self._given()
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _given(self) -> Iterator[Item]:
+        while True:
+            more, item = self._queue.get()
+            if isinstance(item, BaseException):
+                raise item
+            if not more:
+                return
+            yield item  # type: ignore[misc]
+
+    def _fill(self) -> None:
+        try:
+            with closing(self._items):
+                for item in self._items:
+                    if not self._put((True, item)):
+                        return
+            self._put((False, None))
+        except BaseException as error:
+            self._put((False, error))
+
+    def _put(self, entry: tuple[bool, Item | BaseException | None]) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(entry, timeout=_POLL_SECONDS)
+                return True
+            except Full:
+                continue
+        return False

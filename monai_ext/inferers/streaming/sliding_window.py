@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from monai.data.utils import compute_importance_map
 from monai.utils import ensure_tuple_rep
 from torch import nn
 
-from monai_ext.data.volumes_zarr import fingerprint
+from monai_ext.data.volumes_zarr import volume_identity
 from monai_ext.devices import own_device
 from monai_ext.errors import ConfigError
 from monai_ext.inferers.acceleration import prepare_for_inference
@@ -21,32 +20,20 @@ from monai_ext.inferers.streaming.geometry import (
     Size,
     check_block_size,
     default_block_size,
+    voxel_counts,
     window_axes,
 )
-from monai_ext.inferers.streaming.job import ZarrJob
-from monai_ext.inferers.streaming.launcher import part_of_launcher
-from monai_ext.inferers.streaming.ledger import Ledger
-from monai_ext.inferers.streaming.metadata import voxel_space
+from monai_ext.inferers.streaming.job import Predicted, PredictionJob
+from monai_ext.inferers.streaming.manifest import ProgressManifest
 from monai_ext.inferers.streaming.output import OutputStore
-from monai_ext.inferers.streaming.predicting import threads_of_each
-from monai_ext.inferers.streaming.predictor import Normalize, WindowPredictor
-from monai_ext.inferers.streaming.reading import InputVolume
+from monai_ext.inferers.streaming.predictor import Normalize, WindowPredictor, device_settings, predictor_settings
+from monai_ext.inferers.streaming.reading import InputVolume, voxel_space
 from monai_ext.inferers.streaming.selection import Box, Selection
-from monai_ext.inferers.streaming.steps import Steps
+from monai_ext.inferers.streaming.shard import shard_of_launcher
+from monai_ext.inferers.streaming.steps import Steps, threads_of_each
 from monai_ext.inferers.streaming.targets import stored_targets
 
 _MODES = ("constant", "gaussian")
-
-
-class Predicted(NamedTuple):
-    """What a call of `ZarrSlidingWindow` did."""
-
-    blocks: int
-    """Blocks that it computed, or found to be empty."""
-    ready: int
-    """Blocks of its part that were finished before."""
-    complete: bool
-    """Whether all blocks of all processes are finished, and the output with them."""
 
 
 class ZarrSlidingWindow:
@@ -54,17 +41,18 @@ class ZarrSlidingWindow:
 
     The numbers are those of MONAI's ``SlidingWindowInferer``, to 1e-5 in float32 without TF32 (on a CPU, or with
     ``tf32=False``), logits blended before the activation. Every finished block is recorded; a call that was killed is
-    repeated as it is, and goes on. Any number of processes share the work without locks. The output has the same bytes
-    whoever computed what, and how often it was killed, on the same kind of device, with the same versions and the same
-    number of threads for a batch: what the bytes depend on is in ``<output>/ledger/settings.json``, and another call
-    with other settings is refused.
+    repeated as it is, and goes on. Any number of processes take a shard each, without locks. The output has the same
+    bytes whoever computed what, and how often it was killed, on the same kind of device, with the same versions and the
+    same number of threads for a batch: what the bytes depend on is in ``<output>/ledger/settings.json``, and another
+    call with other settings is refused.
 
     Blocks whose windows read nothing but 0 are skipped; they read as 0.
 
     Memory: (block's Z + window's Z) · tile · (channels + 1) · 4 bytes, where the tile is the block's Y · X, all
     channels of the targets counted; for blocks that are being written up to 3 · block · channels · 4 bytes; for the
-    input 2 · (block's Z + window's Z) planes of the tile and the windows around it. Windows at a column's sides are
-    computed by its neighbours too: with tiles of n window strides (n + window / stride)² / n² of all windows.
+    input 2 · (block's Z + window's Z) planes of the tile and the windows around it. Windows at the sides of a
+    tile column are computed by its neighbours too: with tiles of n window strides (n + window / stride)² / n² of all
+    windows.
 
     Args:
         network: windows (B, 1, Z, Y, X) to logits: a tensor, or a dict of target → (B, channels, Z, Y, X).
@@ -131,18 +119,16 @@ class ZarrSlidingWindow:
         identity: Mapping[str, Any] | None = None,
         progress: bool = True,
     ) -> None:
-        self.roi_size = _counts("roi_size", roi_size)
+        self.roi_size = voxel_counts("roi_size", roi_size)
         self.overlap = tuple(float(share) for share in ensure_tuple_rep(overlap, 3))
         if not all(0 <= share < 1 for share in self.overlap):
             raise ConfigError(f"overlap must be at least 0 and below 1, got {overlap}")
         if mode not in _MODES:
             raise ConfigError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
-        if network_threads < 1:
-            raise ConfigError(f"network_threads must be at least 1, got {network_threads}")
-        if pyramid_levels < 0:
-            raise ConfigError(f"pyramid_levels must be at least 0, got {pyramid_levels}")
+        given = {"batch_size": (batch_size, 1), "network_threads": (network_threads, 1)}
+        for name, (value, least) in {**given, "pyramid_levels": (pyramid_levels, 0)}.items():
+            if value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}")
         if "auto" in (engine, precision):
             raise ConfigError(
                 "engine and precision 'auto' choose by timing, each process for itself, and blocks would differ; name "
@@ -150,19 +136,13 @@ class ZarrSlidingWindow:
             )
         self.mode, self.batch_size = mode, batch_size
         self.targets = stored_targets(targets or {"pred": {"channels": 1}}, output_targets, dtypes)
-        self.chunk_size = _counts("chunk_size", chunk_size)
-        self.shard_size = None if shard_size is None else _counts("shard_size", shard_size)
-        self.block_size = None if block_size is None else _counts("block_size", block_size)
+        self.chunk_size = voxel_counts("chunk_size", chunk_size)
+        self.shard_size = None if shard_size is None else voxel_counts("shard_size", shard_size)
+        self.block_size = None if block_size is None else voxel_counts("block_size", block_size)
         self.zarr_format, self.pyramid_levels, self.progress = zarr_format, pyramid_levels, progress
         self.network_threads, self.tf32 = network_threads, tf32
         self.device = own_device(device)
-        self._settings = {
-            "network": {"type": type(network).__name__, "weights": _digest(network), **dict(identity or {})},
-            "engine": engine,
-            "precision": precision,
-            "normalize": _named(normalize),
-            "test_time_flips": sorted(test_time_flips),
-        }
+        self._settings = predictor_settings(network, identity or {}, engine, precision, normalize, test_time_flips)
         example = torch.zeros(batch_size, 1, *self.roi_size)
         prepared = prepare_for_inference(network, self.device, engine, precision, example)
         self.predictor = WindowPredictor(prepared, self.targets, self.device, normalize, test_time_flips)
@@ -178,7 +158,7 @@ class ZarrSlidingWindow:
         part: int | None = None,
         parts: int | None = None,
     ) -> Predicted:
-        """Predict a volume, or this process's part of it.
+        """Predict a volume, or this process's shard of it.
 
         Args:
             input: path or URL of a Zarr array (Z, Y, X) or OME-Zarr image.
@@ -186,8 +166,8 @@ class ZarrSlidingWindow:
             level: of an OME-Zarr image, 0 the finest.
             mask: path or URL of an array of the same shape; the output is 0 where it is 0.
             bbox: ((z0, z1), (y0, y1), (x0, x1)), first voxels and those after the last; the output is 0 elsewhere.
-            part, parts: this process is number ``part`` (from 0) of ``parts``; default as the launcher says
-                (``torchrun``, SLURM), else the only one.
+            part, parts: shard index (from 0) and count of this process; default as the launcher says (``torchrun``,
+                SLURM), else the only one.
 
         Raises:
             ConfigError: when the settings don't fit the volume, or the output was begun with others.
@@ -195,13 +175,13 @@ class ZarrSlidingWindow:
             WriteError: naming the image that can't be written.
         """
         if part is None or parts is None:
-            part, parts = part_of_launcher()
+            part, parts = shard_of_launcher()
         if not 0 <= part < parts:
-            raise ConfigError(f"part must be from 0 to parts - 1, got part {part} of {parts}")
+            raise ConfigError(f"part must be a shard index from 0 to parts - 1, got part {part} of parts {parts}")
         job = self.job(input, output, level=level, mask=mask, bbox=bbox)
-        share = job.share(part, parts)
-        job.compute(share.wanted, share.empty)
-        return Predicted(len(share.wanted) + len(share.empty), share.ready, job.finish())
+        shard = job.shard(part, parts)
+        job.compute(shard.wanted, shard.empty)
+        return Predicted(len(shard.wanted) + len(shard.empty), shard.ready, job.finish())
 
     def job(
         self,
@@ -211,8 +191,8 @@ class ZarrSlidingWindow:
         level: int = 0,
         mask: str | Path | None = None,
         bbox: Box | None = None,
-    ) -> ZarrJob:
-        """The work of a call, for those who spread it themselves; the images and the ledger are made.
+    ) -> PredictionJob:
+        """The work of a call, for those who spread it themselves; the images and the progress manifest are made.
 
         Arguments and errors: see `__call__`.
         """
@@ -224,29 +204,29 @@ class ZarrSlidingWindow:
         grid = BlockGrid(volume.shape, block_size)
         axes = window_axes(volume.shape, self.roi_size, self.overlap)
         selection = Selection(grid, axes, volume, None if mask is None else InputVolume(mask), bbox)
-        ledger = Ledger(store.folder / "ledger")
-        ledger.begin(
+        manifest = ProgressManifest(store.folder)
+        manifest.begin(
             {
                 **self._settings,
-                "input": fingerprint(input, level),
-                "mask": None if mask is None else fingerprint(mask),
+                "input": volume_identity(input, level),
+                "mask": None if mask is None else volume_identity(mask),
                 "bbox": None if bbox is None else [list(part) for part in bbox],
                 **self._geometry(volume.shape, block_size),
-                **_surroundings(self.device, threads_of_each(self.network_threads), self.tf32),
+                **device_settings(self.device, threads_of_each(self.network_threads), self.tf32),
             }
         )
         space = voxel_space(input, level)
         store.create(space)
         weights = compute_importance_map(self.roi_size, self.mode, device=self.device)
         steps = Steps(volume, grid, axes, selection, self.batch_size, pin=self.device.type == "cuda")
-        return ZarrJob(
+        return PredictionJob(
             grid,
             selection,
             steps,
             self.predictor,
             weights,
             store,
-            ledger,
+            manifest,
             space,
             self.pyramid_levels,
             self.network_threads,
@@ -267,36 +247,3 @@ class ZarrSlidingWindow:
             "zarr_format": self.zarr_format,
             "targets": {name: vars(target) for name, target in self.targets.items()},
         }
-
-
-def _surroundings(device: torch.device, threads_of_a_batch: int, tf32: bool) -> dict[str, Any]:
-    """What else the bytes depend on, but for the models of CPUs and GPUs, which may change the last bits."""
-    of_kind: dict[str, dict[str, Any]] = {"cpu": {"threads": threads_of_a_batch}, "cuda": {"tf32": tf32}}
-    own = of_kind.get(device.type, {})
-    return {"device": device.type, "torch": torch.__version__, **own}
-
-
-def _digest(network: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        if isinstance(tensor, torch.Tensor):
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-            digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
-    return digest.hexdigest()
-
-
-def _named(normalize: Normalize | None) -> str | None:
-    if normalize is None or hasattr(normalize, "__qualname__"):
-        return getattr(normalize, "__qualname__", None)
-    return f"{type(normalize).__qualname__} {sorted(vars(normalize).items())}"
-
-
-def _counts(name: str, value: Sequence[int] | int) -> Size:
-    try:
-        z, y, x = ensure_tuple_rep(value, 3)
-        if min(z, y, x) < 1:
-            raise ValueError
-    except (TypeError, ValueError):
-        raise ConfigError(f"{name} must be one or three counts of voxels (Z, Y, X), got {value}") from None
-    return int(z), int(y), int(x)

@@ -1,9 +1,10 @@
-"""The work on a run of blocks as a stream of small steps, prepared by a thread ahead of the network."""
+"""The work on blocks as a stream of small steps: their windows are read ahead, and predicted in threads."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 
 from monai_ext.inferers.streaming.geometry import BlockGrid, Region, Size, WindowAxis
-from monai_ext.inferers.streaming.reading import ColumnReader, InputVolume
+from monai_ext.inferers.streaming.predictor import WindowPredictor
+from monai_ext.inferers.streaming.reading import InputVolume, TileColumnReader
 from monai_ext.inferers.streaming.selection import Selection
 
 _READERS = 2
@@ -56,13 +58,15 @@ class EmptyBlock:
 
 
 Step = BeginBlock | Windows | EndBlock | EmptyBlock
+Logits = dict[str, torch.Tensor]
 
 
 class Steps:
     """Steps of blocks in ascending order.
 
-    A batch holds windows of one layer (one place along Z) of a column, in a fixed order: its composition depends on the
-    geometry alone, never on where the work begins, so that a network gives the same bits for a window whoever asks.
+    A batch holds windows of one layer (one place along Z) of a tile column, in a fixed order: its composition depends
+    on the geometry alone, never on where the work begins, so that a network gives the same bits for a window whoever
+    asks.
 
     Args:
         volume: the input.
@@ -88,11 +92,11 @@ class Steps:
     def of(self, blocks: Sequence[int]) -> Generator[Step]:
         """All steps of these blocks; input is read ahead, for the next block too."""
         layers_of = self._axes[0].touching
-        readers: dict[int, ColumnReader] = {}
+        readers: dict[int, TileColumnReader] = {}
         previous: Region | None = None
         with ThreadPoolExecutor(_READERS) as executor:
             for block, upcoming in zip(blocks, [*blocks[1:], None], strict=True):
-                region, column = self._grid.region(block), self._grid.column(block)
+                region, column = self._grid.region(block), self._grid.tile_column(block)
                 for left in [left for left in readers if left != column]:
                     del readers[left]
                 for soon in (block, upcoming):
@@ -113,18 +117,20 @@ class Steps:
                     layers = range(max(layers.start, layers_of(previous[0].start, previous[0].stop).stop), layers.stop)
                 for layer in layers:
                     yield from self._layer(reader, self._axes[0].starts[layer], region)
-                goes_on = upcoming == block + 1 and self._grid.column(upcoming) == column
+                goes_on = upcoming == block + 1 and self._grid.tile_column(upcoming) == column
                 yield EndBlock(block, region, kept, self._grid.region(block + 1) if goes_on else None)
                 previous = region if goes_on else None
 
-    def _reader(self, readers: dict[int, ColumnReader], block: int, executor: ThreadPoolExecutor) -> ColumnReader:
-        column = self._grid.column(block)
+    def _reader(
+        self, readers: dict[int, TileColumnReader], block: int, executor: ThreadPoolExecutor
+    ) -> TileColumnReader:
+        column = self._grid.tile_column(block)
         if column not in readers:
             _, y, x = self._selection.reach(block)
-            readers[column] = ColumnReader(self._volume, y, x, executor)
+            readers[column] = TileColumnReader(self._volume, y, x, executor)
         return readers[column]
 
-    def _layer(self, reader: ColumnReader, z: int, region: Region) -> Iterator[Windows]:
+    def _layer(self, reader: TileColumnReader, z: int, region: Region) -> Iterator[Windows]:
         in_plane = (
             [axis.starts[index] for index in axis.touching(part.start, part.stop)]
             for axis, part in zip(self._axes[1:], region[1:], strict=True)
@@ -137,3 +143,37 @@ class Steps:
             for window, start in zip(batch.numpy()[:, 0], chosen, strict=False):
                 reader.fill(window, start)
             yield Windows(batch, chosen)
+
+
+def threads_of_each(network_threads: int) -> int:
+    """Threads that torch uses for one batch when so many batches are computed at the same time."""
+    return max(1, torch.get_num_threads() // network_threads)
+
+
+def predicted(
+    steps: Iterable[Step], predictor: WindowPredictor, network_threads: int = 1
+) -> Generator[tuple[Step, Logits | None]]:
+    """The same steps in the same order, `Windows` with their logits.
+
+    One batch more than there are threads is on its way, so that each finds the next one when it is done.
+    """
+    executor = ThreadPoolExecutor(
+        network_threads,
+        # The number of threads is a setting of each thread, and part of what the bytes depend on.
+        initializer=torch.set_num_threads,
+        initargs=(threads_of_each(network_threads),),
+    )
+    waiting: deque[tuple[Step, Future[Logits] | None]] = deque()
+    try:
+        for step in steps:
+            waiting.append((step, executor.submit(predictor, step.batch) if isinstance(step, Windows) else None))
+            if len(waiting) > network_threads + 1:
+                yield _result(*waiting.popleft())
+        while waiting:
+            yield _result(*waiting.popleft())
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(step: Step, logits: Future[Logits] | None) -> tuple[Step, Logits | None]:
+    return step, None if logits is None else logits.result()

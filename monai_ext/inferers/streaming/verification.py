@@ -8,7 +8,7 @@ from pathlib import Path
 from monai_ext.data.checks import Problem
 from monai_ext.errors import DataError
 from monai_ext.inferers.streaming.geometry import BlockGrid, Region
-from monai_ext.inferers.streaming.ledger import Ledger
+from monai_ext.inferers.streaming.manifest import ProgressManifest
 from monai_ext.inferers.streaming.output import OutputStore
 from monai_ext.inferers.streaming.pyramid import step_name, units
 from monai_ext.inferers.streaming.targets import StoredTarget
@@ -25,8 +25,8 @@ class ZarrPrediction:
     """
 
     def __init__(self, output: str | Path) -> None:
-        self._ledger = Ledger(Path(output).absolute() / "ledger")
-        settings = self._ledger.settings()
+        self._manifest = ProgressManifest(Path(output).absolute())
+        settings = self._manifest.settings()
         self._store = OutputStore(
             output,
             {name: StoredTarget(**target) for name, target in settings["targets"].items()},
@@ -39,7 +39,7 @@ class ZarrPrediction:
 
     def missing_blocks(self) -> list[int]:
         """Numbers of the blocks that aren't finished."""
-        return sorted(set(range(len(self._grid))) - self._ledger.finished())
+        return sorted(set(range(len(self._grid))) - self._manifest.finished())
 
     def verify(self, repair: bool = False) -> list[Problem]:
         """Read all that is recorded as written; missing, truncated and changed chunks are found by their checksums.
@@ -50,8 +50,8 @@ class ZarrPrediction:
         """
         problems: list[Problem] = []
         damaged_blocks, damaged_levels = [], []
-        for block in sorted(self._ledger.finished()):
-            keys = self._ledger.read(block).get("chunks", {})
+        for block in sorted(self._manifest.finished()):
+            keys = self._manifest.read(block).get("chunks", {})
             found = [
                 problem for name in keys for problem in self._damage(name, self._grid.region(block), 0, keys[name])
             ]
@@ -60,7 +60,7 @@ class ZarrPrediction:
                 damaged_blocks.append(block)
         for name in self._store.targets:
             level = 1
-            while (record := self._ledger.step(step_name(name, level))) is not None:
+            while (record := self._manifest.step(step_name(name, level))) is not None:
                 found = list(self._damaged_level(name, level, set(record["chunks"][name])))
                 problems += found
                 if found or damaged_blocks:
@@ -68,9 +68,9 @@ class ZarrPrediction:
                 level += 1
         if repair:
             for step in damaged_levels:
-                self._ledger.forget_step(step)
+                self._manifest.forget_step(step)
             for block in damaged_blocks:
-                self._ledger.forget(block)
+                self._manifest.forget(block)
         return problems
 
     def _damaged_level(self, name: str, level: int, keys: set[str]) -> Iterator[Problem]:

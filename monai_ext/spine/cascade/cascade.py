@@ -17,7 +17,7 @@ from monai_ext.spine.cascade.gate import Gate
 from monai_ext.spine.cascade.result import CascadeResult, Findings, Lesion, StageDecision, file_slices, find_lesions
 from monai_ext.spine.cascade.stage import SliceStage
 from monai_ext.spine.cascade.stages import CLASSIFIERS, SEGMENTATIONS, STAGES, VISIBLE
-from monai_ext.spine.series_vote import METHODS, series_vote
+from monai_ext.spine.voting import METHODS, series_vote
 
 
 class Stages(Protocol):
@@ -29,7 +29,7 @@ class Stages(Protocol):
 class SpineCascade:
     """Anatomy, location and view, sequence, cord, lesion.
 
-    The classifiers vote over all slices of a series (see `monai_ext.spine.series_vote`); the first that doesn't
+    The classifiers vote over all slices of a series (see `monai_ext.spine.voting.series_vote`); the first that doesn't
     admit it ends the cascade. Then the cord is segmented in each slice (where "cord_visible" sees it, if there is that
     stage; else where the network of "cord" itself does, if it answers that), and lesions in the slices that show enough
     of it.

@@ -18,7 +18,7 @@ from monai_ext.inferers.acceleration import prepare_for_inference
 from monai_ext.networks import load_model, network_settings
 from monai_ext.spine import load_class_map
 from monai_ext.spine.cascade.stage import SliceStage
-from monai_ext.workflow import find_workflow
+from monai_ext.workflow import find_parser
 
 logger = logging.getLogger("monai_ext")
 
@@ -42,7 +42,7 @@ class CascadeStages:
         batch_size, device, engine, precision: see `SliceStage` and `monai_ext.inferers.prepare_for_inference`.
 
     Raises:
-        ConfigError: outside a MONAI bundle workflow; for an unknown stage, and when a segmentation is left out.
+        ConfigError: outside a config; for an unknown stage, and when a segmentation is left out.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class CascadeStages:
         engine: str = "eager",
         precision: str = "fp32",
     ) -> None:
-        workflow = find_workflow()
-        if workflow is None:
-            raise ConfigError("CascadeStages reads the config of a MONAI bundle; without one, make each SliceStage")
+        parser = find_parser()
+        if parser is None:
+            raise ConfigError("CascadeStages reads the config that it stands in; without one, make each SliceStage")
         unknown = sorted(set(checkpoints) - set(STAGES))
         if unknown:
             raise ConfigError(f"CascadeStages: there is no stage {unknown[0]!r}; there are {', '.join(STAGES)}")
@@ -67,7 +67,7 @@ class CascadeStages:
         self.device = torch.device(device)
         self.engine = engine
         self.precision = precision
-        self._config = workflow.parser.get()
+        self._config = parser.get()
 
     def load(self) -> dict[str, SliceStage]:
         """The stages by name, in the order in which they are asked.

@@ -1,4 +1,7 @@
-"""What is finished of a prediction, and what its bytes depend on, in small files: whole ones, or none."""
+"""What is finished of a prediction, and what its bytes depend on, in small files: whole ones, or none.
+
+The folder is called ``ledger``, as it always was: a prediction that an earlier version began goes on.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,28 @@ from monai_ext.io import TEMPORARY_SUFFIX, read_json, sweep_partial, write_json
 
 Record = dict[str, Any]
 
+_FOLDER = "ledger"
+# Settings that came later, and what predictions begun before were made with.
+_ONCE_IMPLIED = {"tf32": True}
 
-class Ledger:
-    """``settings.json``, and a file in ``blocks`` for every finished block.
+
+class ProgressManifest:
+    """``ledger/settings.json``, and a file in ``ledger/blocks`` for every finished block.
 
     Any number of processes write to it without locks: each file appears in one step, and whoever computes a block
     writes the same bytes.
 
     Args:
-        folder: of the ledger, inside the output.
+        output: folder of the prediction.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, output: str | Path) -> None:
+        self.folder = Path(output) / _FOLDER
+
+    @property
+    def begun(self) -> bool:
+        """Whether there are settings."""
+        return (self.folder / "settings.json").exists()
 
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Write the settings, or compare them with those that are there.
@@ -42,7 +54,8 @@ class Ledger:
         ours = json.loads(json.dumps(settings))
         if not file.exists():
             _write_once(file, {"sha256": _digest(ours), **ours})
-        theirs = read_json(file)
+        implied = {name: value for name, value in _ONCE_IMPLIED.items() if name in ours}
+        theirs = implied | read_json(file)
         theirs.pop("sha256", None)
         differing = [
             f"{name}: there {_short(theirs.get(name))}, now {_short(ours.get(name))}"

@@ -1,0 +1,37 @@
+"""``new-bundle``: a small working bundle with a package of its own, to be changed into what one wants."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monai_ext.errors import ConfigError
+from monai_ext.task import find_tasks
+
+TEMPLATE = Path(__file__).parent / "template"
+# What the template is called, in its files and their paths.
+PLACEHOLDER = "my_bundle"
+
+
+def new_bundle(
+    name: Annotated[str, typer.Argument(help="Of bundle and package: lower-case letters, digits and _.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder to write; must be empty or not exist.")],
+) -> None:
+    """Write a small bundle that works (two classes of images), with its package, to start your own from."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+        raise ConfigError(f"new-bundle {name}: a name has lower-case letters, digits and _, and begins with a letter")
+    if name in find_tasks() or importlib.util.find_spec(name) is not None:
+        raise ConfigError(f"new-bundle {name}: there is a bundle or package of this name; choose another one")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ConfigError(f"--output {output}: exists and is not an empty folder; choose another one")
+    for file in sorted(TEMPLATE.rglob("*")):
+        if file.is_file() and "__pycache__" not in file.parts:
+            target = output / file.relative_to(TEMPLATE).as_posix().replace(PLACEHOLDER, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(file.read_text(encoding="utf-8").replace(PLACEHOLDER, name), encoding="utf-8")
+    typer.echo(f"{output}: see README.md there; to begin, `cd {output}` and `pip install --no-deps --editable .`")

@@ -1,0 +1,1 @@
+"""Circles and squares: data of the bundle my_bundle."""

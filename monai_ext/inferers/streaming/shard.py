@@ -1,0 +1,59 @@
+"""The part of the blocks that one of several processes computes: a shard, by its index and their count."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Set
+from typing import NamedTuple
+
+import numpy as np
+
+from monai_ext.devices import launcher_number as _number
+
+
+class Shard(NamedTuple):
+    """What one of several processes has to do."""
+
+    wanted: list[int]
+    """Numbers of the blocks to compute, ascending."""
+    empty: list[int]
+    """Of those known to be empty, to be recorded."""
+    ready: int
+    """How many of its blocks are finished."""
+
+    @classmethod
+    def of(cls, index: int, count: int, blocks: int, candidates: np.ndarray, finished: Set[int]) -> Shard:
+        """Shard ``index`` of ``count``: its blocks follow one another down tile columns.
+
+        Args:
+            blocks: how many there are in all.
+            candidates: numbers of those that may have an output, ascending; the others are empty.
+            finished: numbers of those that are recorded.
+        """
+        empty = np.setdiff1d(np.arange(blocks), candidates, assume_unique=True)
+        own = [np.array_split(each, count)[index].tolist() for each in (candidates, empty)]
+        wanted, skipped = ([block for block in each if block not in finished] for each in own)
+        return cls(wanted, skipped, sum(map(len, own)) - len(wanted) - len(skipped))
+
+
+def shard_of_launcher(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Shard index (from 0) and count of this process; (0, 1) without a launcher.
+
+    ``torchrun`` sets ``RANK`` and ``WORLD_SIZE``. SLURM sets ``SLURM_PROCID`` and ``SLURM_NTASKS`` under ``srun``, and
+    ``SLURM_ARRAY_TASK_ID``, ``_MIN`` and ``_COUNT`` in array jobs; in an array of jobs with several tasks each, both
+    count.
+
+    Raises:
+        ConfigError: when one of them isn't a number.
+    """
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        return _number(environment, "RANK"), _number(environment, "WORLD_SIZE")
+    index, count = 0, 1
+    if "SLURM_ARRAY_TASK_ID" in environment:
+        step = _number(environment, "SLURM_ARRAY_TASK_STEP", 1)
+        index = (_number(environment, "SLURM_ARRAY_TASK_ID") - _number(environment, "SLURM_ARRAY_TASK_MIN", 0)) // step
+        count = _number(environment, "SLURM_ARRAY_TASK_COUNT", index + 1)
+    if "SLURM_PROCID" in environment:
+        tasks = _number(environment, "SLURM_NTASKS", 1)
+        index, count = index * tasks + _number(environment, "SLURM_PROCID"), count * tasks
+    return index, count

@@ -1,0 +1,178 @@
+"""Places where blocks of work are computed (see `monai_ext.blocks`): threads, processes, a Dask cluster."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.context
+import os
+import signal
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
+
+from monai_ext.errors import ConfigError
+from monai_ext.workflow import default_workers
+
+
+class Place(ABC):
+    """Where blocks are computed.
+
+    Attributes:
+        at_once: blocks that are submitted at a time, at least 1.
+        lost: what a block's future raises when its worker has died.
+        how_lost: the same for users, with what to do.
+    """
+
+    at_once: int
+    lost: tuple[type[BaseException], ...] = (BrokenExecutor,)
+    how_lost = "its worker process was killed; try fewer --workers if memory ran out"
+
+    @abstractmethod
+    def open(self) -> Executor:
+        """A new executor; asked again after a worker was lost."""
+
+
+class Threads(Place):
+    """Threads of this process, for work that releases Python's lock or shares an array; one thread is this one."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        # The next ones lie ready: a block may take less time than this process to hand one out.
+        self.at_once = 2 * workers if workers > 1 else 1
+
+    def open(self) -> Executor:
+        return ThreadPoolExecutor(self.workers) if self.workers > 1 else _ThisThread()
+
+
+class Processes(Place):
+    """Clean processes of this machine, which end when this one does, however it ends; one process is this one.
+
+    Args:
+        workers: number of processes.
+        preload: modules that are imported once and shared, such as those that import MONAI, which takes seconds.
+        setup: called first in each process.
+    """
+
+    def __init__(self, workers: int, preload: Sequence[str] = (), setup: Callable[[], Any] | None = None) -> None:
+        self.at_once = max(1, workers)
+        self.setup = setup
+        self.context = _clean_context(preload)
+
+    def open(self) -> Executor:
+        """Processes, of which one has started.
+
+        Raises:
+            ConfigError: when it ends as soon as it starts.
+        """
+        if self.at_once == 1:
+            return _ThisThread()
+        executor = ProcessPoolExecutor(self.at_once, self.context, _start, (self.setup,))
+        try:
+            executor.submit(os.getpid).result()
+        except BaseException as error:
+            executor.shutdown()
+            if not isinstance(error, BrokenExecutor):
+                raise
+            raise ConfigError(
+                "worker processes end as soon as they start; what they printed says why (a script that starts them "
+                "needs `if __name__ == '__main__':`). One worker is this process itself"
+            ) from error
+        return executor
+
+
+class Dask(Place):
+    """The workers of a Dask cluster; they have this package, and see the data under the same paths.
+
+    Use it in a ``with`` statement, which ends the connection that it has made.
+
+    Args:
+        client: of ``distributed``, or the address of a scheduler (``tcp://...``).
+
+    Raises:
+        ConfigError: when ``distributed`` isn't installed, the scheduler isn't there, or has no workers.
+    """
+
+    how_lost = "it ended every worker of the Dask cluster that computed it; give them more memory if it ran out"
+
+    def __init__(self, client: Any) -> None:
+        try:
+            import distributed
+        except ImportError as error:
+            raise ConfigError("Dask isn't installed: pip install 'monai-ext[dask]'") from error
+        self._own = isinstance(client, str)
+        try:
+            self.client = distributed.Client(client, timeout="30s") if self._own else client
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"--dask {client}: no scheduler answers there ({error})") from error
+        self.lost = (distributed.KilledWorker,)
+        # One computes while the next is on its way.
+        self.at_once = 2 * self.count()
+        if not self.at_once:
+            self.close()
+            raise ConfigError("the Dask cluster has no workers; start some first")
+
+    def count(self) -> int:
+        """Workers that the cluster has now."""
+        return len(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    def open(self) -> Executor:
+        return self.client.get_executor(pure=False)
+
+    def close(self) -> None:
+        if self._own:
+            self.client.close()
+
+    def __enter__(self) -> Dask:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def place_of(workers: int | Place | None, local: Callable[[int], Place]) -> Place:
+    """``workers`` where it is a place; else a local one with so many, by default one a CPU, at most 8."""
+    if isinstance(workers, Place):
+        return workers
+    return local(default_workers() if workers is None else workers)
+
+
+class _ThisThread(Executor):
+    """Computes a block while it is submitted; interruptions come through at once."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def _clean_context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
+    """A clean server process imports ``preload`` once and forks the workers.
+
+    Forking the calling process itself, which may have threads, could deadlock.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    return context
+
+
+def _start(setup: Callable[[], Any] | None) -> None:
+    """In a new worker: end with the parent, also when that one couldn't say so (kill -9), and at once on Ctrl-C."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    # A terminal interrupts the workers, too. The parent says so; files get their names when they are complete.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if setup is not None:
+        setup()

@@ -1,0 +1,60 @@
+"""Blocks of work for `test_blocks`, which workers import; as a program, two of them at a time that wait."""
+
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from monai_ext.blocks import run_blocks
+from monai_ext.error_report import install_error_report
+from monai_ext.places import Processes
+
+
+def square(number):
+    return number * number
+
+
+def die(number, ends, number_of_signal=signal.SIGKILL):
+    """The square, but block ``ends`` takes its process with it; those before take long enough to be with it."""
+    if number == ends:
+        time.sleep(0.1)
+        os.kill(os.getpid(), number_of_signal)
+    time.sleep(0.3 * max(0, ends - number))
+    return number * number
+
+
+def die_once(number, folder):
+    """The square; a block that is the first to come ends its process."""
+    try:
+        (Path(folder) / "died").touch(exist_ok=False)
+    except FileExistsError:
+        return number * number
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail(number):
+    if number == 3:
+        raise ZeroDivisionError("no tissue")
+    return number * number
+
+
+def refuse():
+    raise RuntimeError("no such device")
+
+
+def wait_for_go(number, folder):
+    (Path(folder) / f"{number}.begun").touch()
+    while not (Path(folder) / "go").exists():
+        with suppress(KeyboardInterrupt):  # as compiled code, which doesn't look for signals
+            time.sleep(0.01)
+    (Path(folder) / f"{number}.done").touch()
+
+
+if __name__ == "__main__":
+    from functools import partial
+
+    install_error_report()
+    for _ in run_blocks(partial(wait_for_go, folder=sys.argv[1]), range(9), Processes(2), "waiting"):
+        pass

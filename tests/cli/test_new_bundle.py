@@ -1,0 +1,104 @@
+"""``new-bundle`` writes a package with a bundle that works as it is, under the name one gives."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from installed import forget, install
+from monai.bundle import run
+from typer.testing import CliRunner
+
+from monai_ext.cli import new_bundle
+from monai_ext.cli.app import app
+from monai_ext.errors import ConfigError
+from monai_ext.task import find_tasks
+
+
+def call(*words):
+    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
+@pytest.fixture
+def shapes(tmp_path, monkeypatch):
+    """A new bundle of the name ``shapes``, installed, with demo data; the current folder is its own."""
+    folder = tmp_path / "new"
+    assert call("new-bundle", "shapes", "--output", folder).exit_code == 0
+    install(folder, monkeypatch)
+    monkeypatch.chdir(folder)
+    assert call("demo-data", "shapes", "--output", "data").exit_code == 0
+    yield folder
+    forget("shapes")
+
+
+def test_a_new_bundle_trains_and_predicts(shapes):
+    configs = shapes / "bundles" / "shapes" / "configs"
+    run(
+        config_file=[str(configs / "train.json"), str(configs / "demo.json")],
+        dataset_dir="data",
+        max_epochs=1,
+        plot_every=0,
+        tracking_uri="none",
+    )
+    (best,) = shapes.glob("runs/shapes/fold_1/run_*/checkpoints/best.pt")
+    run(config_file=str(configs / "inference.json"), checkpoint=str(best), inputs="data", num_workers=0)
+    with open("runs/shapes/inference/predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 40
+    assert {row["prediction"] for row in rows} <= {"circle", "square"}
+
+
+def test_check_names_an_image_that_is_cut_off(shapes):
+    assert call("check", "shapes", "--dataset_dir", "data").exit_code == 0
+    image = shapes / "data" / "circle" / "circle_003.png"
+    image.write_bytes(image.read_bytes()[:300])
+    done = call("check", "shapes", "--dataset_dir", "data")
+    assert done.exit_code == 1
+    assert "circle_003.png" in done.output
+
+
+def test_nothing_keeps_the_name_of_the_template(shapes):
+    files = [path for path in shapes.rglob("*") if path.is_file() and path.suffix != ".png"]
+    assert not [path for path in files if "my_bundle" in path.name or b"my_bundle" in path.read_bytes()]
+
+
+def test_the_wheel_holds_all_files_of_the_template():
+    """What ``package-data`` in pyproject.toml matches: patterns with ``*`` leave out names that begin with a dot."""
+    import tomllib
+
+    root = Path(__file__).parents[2]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["monai_ext"]
+    files = [path for path in new_bundle.TEMPLATE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    hidden = [path for path in files if path.name.startswith(".")]
+    assert "cli/template/**/*" in patterns
+    assert hidden
+    assert all(f"cli/template/**/{path.name}" in patterns for path in hidden)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        pytest.param("My-Bundle", "lower-case letters", id="no-package-name"),
+        pytest.param("class", "lower-case letters", id="keyword"),
+        pytest.param("json", "of this name", id="package-that-exists"),
+        pytest.param(next(iter(find_tasks())), "of this name", id="bundle-that-exists"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_refused(name, reason, tmp_path):
+    with pytest.raises(ConfigError, match=f"new-bundle {name}: .*{reason}"):
+        call("new-bundle", name, "--output", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(ConfigError, match="is not an empty folder"):
+        call("new-bundle", "shapes", "--output", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_metadata_tells_the_classes_of_the_configs():
+    configs = new_bundle.TEMPLATE / "bundles" / "my_bundle" / "configs"
+    metadata, train = (json.loads((configs / name).read_text()) for name in ("metadata.json", "train.json"))
+    channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert list(channels.values()) == train["class_names"]

@@ -1,0 +1,25 @@
+"""A public name stands for one thing: no two files define the same one, but for what every domain has its own of."""
+
+import ast
+from collections import defaultdict
+
+from source_lines import REPOSITORY
+
+# What each domain brings under the same name, so that commands and configs need know one name only.
+OF_EACH_DOMAIN = {"check", "class_names", "demo_data", "inference_items", "make_demo", "read_slice", "splits", "Size"}
+# A command is called as what it does.
+COMMANDS = {"check", "compare", "demo_data", "extract_slices", "find_patches", "prepare", "report"}
+# A config names the first, which finds the workflow for the second.
+OF_A_WORKFLOW = {"apply_dataset_settings"}
+# Figures of one and of several labels; they are about to become one.
+OF_REPORTS = {"calibration", "class_counts", "precision_recall", "roc"}
+
+
+def test_no_public_name_is_defined_twice():
+    places = defaultdict(set)
+    for path in sorted((REPOSITORY / "monai_ext").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].add(str(path.relative_to(REPOSITORY)))
+    allowed = OF_EACH_DOMAIN | COMMANDS | OF_A_WORKFLOW | OF_REPORTS
+    assert {name: sorted(found) for name, found in places.items() if len(found) > 1 and name not in allowed} == {}
