@@ -75,6 +75,8 @@ def test_volumes_are_at_the_thresholds_and_slices_at_one_half(tmp_path):
     assert [float(volumes[0][f"prob_{name}"]) for name in NAMES] == pytest.approx([0.5, 0.2, 0.4], abs=1e-6)
     assert [row["pred_Lung nodule"] for row in volumes] == ["0", "0", "1"]
     assert [row["pred_Lung nodule"] for row in slices] == ["1", "0", "0", "1", "1"]
+    # 0.3 reaches the threshold of a volume, not one half
+    assert [row["pred_Pleural effusion"] for row in slices] == ["0", "0", "1", "1", "0"]
     assert [row["label_Hiatal hernia"] for row in volumes] == ["0", "1", "0"]
 
 
