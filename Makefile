@@ -38,7 +38,7 @@ test: setup
 	$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile
 
 test-slow: setup
-	$(BIN)/python -m pytest -m "slow and not gpu" --timeout 1500
+	$(BIN)/python -m pytest -m "slow and not gpu" --numprocesses $(JOBS) --dist loadfile --timeout 1500
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu --timeout 1800 tests/gpu
