@@ -20,14 +20,28 @@ MODULES = {
     "monai_ext.data.spine": "monai_ext.spine",
     "monai_ext.inferers.cascade": "monai_ext.spine.cascade",
     "monai_ext.engines.cascade_training": "monai_ext.spine.training",
+    "monai_ext.reports.document": "monai_ext.pages.document",
+    "monai_ext.reports.style": "monai_ext.pages.style",
 }
+# Translates arguments that have changed with the name.
+_OLD = "monai_ext.handlers.old_names"
 # Package -> name -> the module it is in now, with the new name where that is another.
 NAMES = {
     "monai_ext.transforms": {
         "LoadChestCTd": "monai_ext.ct_rate.transforms",
         "LoadSliced": "monai_ext.spine.load_slice",
     },
-    "monai_ext.handlers": {"SaveClassMap": "monai_ext.spine.class_map"},
+    "monai_ext.handlers": {
+        "SaveClassMap": "monai_ext.spine.class_map",
+        **dict.fromkeys(
+            ("ClassificationOutputs", "HeadOutputs", "MultiLabelOutputs", "SegmentationOutputs", "TargetOutputs"), _OLD
+        ),
+        **dict.fromkeys(("MultiLabelWriter", "PredictionWriter"), _OLD),
+    },
+    "monai_ext.metrics": {
+        **dict.fromkeys(("ClassificationCases", "HeadCases", "MultiLabelCases", "reliability_curve"), _OLD),
+        **dict.fromkeys(("MultiTargetPatches", "SegmentationCases"), _OLD),
+    },
     "monai_ext.inferers": {
         "CascadeBatch": "monai_ext.spine.cascade.batch",
         "CascadeResult": "monai_ext.spine.cascade.result",
@@ -46,6 +60,18 @@ NAMES = {
 }
 
 
+# What to use in place of the names in `_OLD`.
+SUCCESSORS = {
+    **dict.fromkeys(("ClassificationCases", "ClassificationOutputs"), "monai_ext.predictions.Classification"),
+    **dict.fromkeys(("HeadCases", "HeadOutputs"), "monai_ext.predictions.Classification with heads=True"),
+    **dict.fromkeys(("MultiLabelCases", "MultiLabelOutputs"), "monai_ext.predictions.MultiLabel"),
+    **dict.fromkeys(("SegmentationCases", "SegmentationOutputs"), "monai_ext.predictions.Masks"),
+    **dict.fromkeys(("MultiTargetPatches", "TargetOutputs"), "monai_ext.predictions.Patches"),
+    **dict.fromkeys(("MultiLabelWriter", "PredictionWriter"), "monai_ext.handlers.WritePredictions"),
+    "reliability_curve": "sklearn.calibration.calibration_curve",
+}
+
+
 def moved_name(package: str, name: str) -> Any:
     """What a package once gave under this name; for its ``__getattr__``.
 
@@ -57,7 +83,7 @@ def moved_name(package: str, name: str) -> Any:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
     module, _, new = place.partition(":")
     new = new or name
-    _warn(f"{package}.{name}", f"{module}.{new}", stacklevel=4)
+    _warn(f"{package}.{name}", SUCCESSORS[name] if module == _OLD else f"{module}.{new}", stacklevel=4)
     return getattr(importlib.import_module(module), new)
 
 

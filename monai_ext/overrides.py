@@ -12,7 +12,7 @@ from typing import Any
 from monai_ext.errors import ConfigError
 from monai_ext.io import read_json
 
-# Keys of earlier configs → what they are now; what lay below the one lies below the other.
+# Keys of earlier configs → what they are now; what lay below the one lies below the other. ``*`` is any number.
 _RENAMED = {
     "autocast_dtype": "autocast",
     "train#step#amp": "autocast#amp",
@@ -22,6 +22,19 @@ _RENAMED = {
     "validate#evaluator#iteration_update#amp": "autocast#amp",
     "validate#evaluator#iteration_update#precision": "autocast#precision",
     "splits": "items",
+    "train#handlers#*#outputs": "predictions",
+    "train#handlers#*#outputs#parts": "predictions#instances",
+    "handlers#*#calibration": "predictions#calibration",
+    "handlers#*#cases": "predictions#cases",
+    "handlers#*#class_names": "predictions#class_names",
+    "handlers#*#part_columns": "predictions#instance_columns",
+    "handlers#*#parts": "predictions#instances",
+    "handlers#*#threshold": "predictions#threshold",
+    "handlers#*#thresholds": "predictions#thresholds",
+    "metrics#classification#f1": "kinds#classification",
+    "metrics#segmentation#dice": "kinds#segmentation",
+    "metrics": "kinds",
+    "outputs": "kinds",
 }
 _REFERENCE = re.compile(r"\$?@(?P<key>\w+(?:#\w+)*)(?:\['(?P<entry>\w+)'\])?")
 _CHOICE = re.compile(r"^\$@(?P<table>\w+)\[@(?P<knob>\w+)\]")
@@ -85,7 +98,8 @@ def _successor(config: Mapping[str, Any], parts: Sequence[str]) -> str | None:
     if reference:  # what is referred to was once described in place
         return "#".join(_existing(config, [*reference["key"].split("#"), *parts[len(known) :]])[0])
     for length in range(len(parts), 0, -1):
-        new = _RENAMED.get("#".join(parts[:length]), "").split("#")
+        old = "#".join("*" if part.isdigit() else part for part in parts[:length])
+        new = _RENAMED.get(old, "").split("#")
         found, _ = _existing(config, [*new, *parts[length:]])
         if len(found) >= len(new):
             return "#".join(found)

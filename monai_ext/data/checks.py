@@ -11,7 +11,7 @@ import numpy as np
 
 from monai_ext.blocks import run_in_order
 from monai_ext.data.volumes import geometry_difference, read_volume
-from monai_ext.errors import DataError
+from monai_ext.errors import DataError, UserError
 from monai_ext.places import Place, Threads, place_of
 
 
@@ -24,9 +24,9 @@ class Problem:
     severity: str = "error"
 
     @classmethod
-    def of(cls, error: DataError, path: str | Path = "") -> Problem:
-        """From an error, whose message starts with its path."""
-        where = str(error.path or path)
+    def of(cls, error: UserError, path: str | Path = "") -> Problem:
+        """From an error, whose message starts with its path where it has one."""
+        where = str(getattr(error, "path", None) or path)
         return cls(where, str(error).removeprefix(f"{where}: "))
 
 

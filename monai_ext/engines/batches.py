@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from monai_ext.engines.memory import is_out_of_memory
+from monai_ext.memory import is_out_of_memory
 
 # Predictions and labels of one batch: a tensor, or one for each target.
 Tensors = torch.Tensor | Mapping[str, torch.Tensor]

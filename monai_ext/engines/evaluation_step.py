@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
@@ -10,12 +9,11 @@ from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 
-from monai_ext.engines.batches import Tensors, joined, moved, prepared_where_it_fits, split
-from monai_ext.engines.memory import is_out_of_memory, release_cached_memory
+from monai_ext.engines.batches import Tensors, joined, moved, prepared_where_it_fits
 from monai_ext.engines.precision import Autocast, one_autocast
-from monai_ext.errors import UserError
+from monai_ext.memory import in_halves
 
-logger = logging.getLogger(__name__)
+_ADVICE = "use a smaller input or window, or another device (--val_device cpu in training, --device cpu in inference)"
 
 
 class EvaluationStep:
@@ -30,7 +28,7 @@ class EvaluationStep:
 
     Raises:
         ConfigError: for two number formats.
-        UserError: while it runs, when one sample doesn't fit.
+        FullMemoryError: while it runs, when one sample doesn't fit.
     """
 
     def __init__(self, amp: bool | str = "auto", precision: str = "auto", autocast: Autocast | None = None) -> None:
@@ -52,25 +50,10 @@ class EvaluationStep:
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             if not isinstance(inputs, torch.Tensor):
                 return engine.inferer(inputs, engine.network)
-            size = len(inputs) if fits else _halved(len(inputs))
-            while True:
-                try:
-                    parts = (moved(part, device, engine.non_blocking) for part in split(inputs, size))
-                    found = (engine.inferer(part, engine.network) for part in parts)
-                    # Metrics compare the predictions with the labels, which stayed on the host.
-                    return joined([each if fits else moved(each, "cpu") for each in found])
-                except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error):
-                        raise
-                size = _halved(size)  # outside the except clause, whose exception holds what was computed
 
+            def compute(start: int, stop: int) -> Any:
+                output = engine.inferer(moved(inputs[start:stop], device, engine.non_blocking), engine.network)
+                # Metrics compare the predictions with the labels, which stayed on the host.
+                return output if fits else moved(output, "cpu")
 
-def _halved(size: int) -> int:
-    release_cached_memory()
-    if size == 1:
-        raise UserError(
-            "out of memory with one sample in validation or inference; use a smaller input or window, or another "
-            "device (--val_device cpu in training, --device cpu in inference)"
-        )
-    logger.warning("out of memory with %d samples at once in validation or inference: retried in halves", size)
-    return (size + 1) // 2
+            return joined(in_halves(compute, len(inputs), len(inputs) if fits else (len(inputs) + 1) // 2, _ADVICE))

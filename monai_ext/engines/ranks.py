@@ -16,17 +16,28 @@ def highest_on_all_ranks(values: Sequence[torch.Tensor | float], device: torch.d
         values: scalars, on ``device`` or on the host, as many in each process.
         device: what the network runs on: the process group's own kind.
     """
-    tensors = [torch.as_tensor(value, dtype=torch.float32, device=device) for value in values]
-    together = torch.stack(tensors)
+    tensors = [
+        value.to(device, torch.float32) if isinstance(value, torch.Tensor) else torch.full((), value, device=device)
+        for value in values
+    ]
+    together = torch.stack([tensor.float() for tensor in tensors])
     if idist.get_world_size() > 1:
         dist.all_reduce(together, op=dist.ReduceOp.MAX)
     return together.tolist()
 
 
 def average_gradients(parameters: Sequence[torch.Tensor]) -> None:
-    """Mean over all processes, for gradients that were collected outside the wrapper's own reduction."""
-    world_size = idist.get_world_size()
-    for parameter in parameters:
-        if world_size > 1 and parameter.grad is not None:
+    """Mean over all processes, for gradients that were collected outside the wrapper's own reduction.
+
+    A parameter without a gradient on some of them counts as zero there; without one on any it keeps none.
+    """
+    if idist.get_world_size() == 1 or not parameters:
+        return
+    present = torch.tensor([p.grad is not None for p in parameters], dtype=torch.uint8, device=parameters[0].device)
+    dist.all_reduce(present, op=dist.ReduceOp.MAX)
+    for parameter, somewhere in zip(parameters, present.tolist(), strict=True):
+        if somewhere:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
             dist.all_reduce(parameter.grad)
-            parameter.grad /= world_size
+            parameter.grad /= idist.get_world_size()

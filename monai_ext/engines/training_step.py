@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,24 +15,11 @@ from monai.utils import CommonKeys as Keys
 
 from monai_ext.engines.batches import Tensors, detached, joined, moved, prepared_where_it_fits, samples, split
 from monai_ext.engines.first_steps import FirstSteps
-from monai_ext.engines.memory import is_out_of_memory, release_cached_memory
 from monai_ext.engines.precision import Autocast, one_autocast
 from monai_ext.engines.ranks import average_gradients, highest_on_all_ranks
-from monai_ext.errors import ConfigError, UserError
-
-logger = logging.getLogger(__name__)
-
-
-class TrainingError(UserError):
-    """Training can't go on: too many non-finite losses or gradients, or a batch that doesn't fit the memory."""
-
-
-class _Skipped(Exception):
-    """This batch is left out; says why, and whether it counts as non-finite."""
-
-    def __init__(self, reason: str, nonfinite: bool = True) -> None:
-        super().__init__(reason)
-        self.nonfinite = nonfinite
+from monai_ext.engines.skipped_batches import BufferCopies, Skipped, SkippedBatches, TrainingError
+from monai_ext.errors import ConfigError
+from monai_ext.memory import is_out_of_memory, release_cached_memory
 
 
 class _Window(NamedTuple):
@@ -44,7 +30,7 @@ class _Window(NamedTuple):
     last: bool
 
 
-class TrainingStep:
+class TrainingStep(SkippedBatches):
     """``iteration_update`` of MONAI's `SupervisedTrainer`, with guards.
 
     Beyond MONAI's own iteration: autocast on CPUs too; gradients clipped after unscaling; the last, incomplete
@@ -97,40 +83,18 @@ class TrainingStep:
             raise ConfigError(f"--accumulate {accumulate}: must be at least 1")
         if on_oom not in ("halve", "skip", "stop"):
             raise ConfigError(f"on_oom {on_oom!r}: unknown (choices: halve, skip, stop)")
+        super().__init__(nonfinite_limit, overflow_limit)
         self.autocast = one_autocast(autocast, amp, precision)
         self.grad_clip = grad_clip
         self.accumulate = accumulate
-        self.nonfinite_limit = nonfinite_limit
-        self.overflow_limit = overflow_limit
         self.on_oom = on_oom
         self.decollate = decollate
         self.pending_signal: Callable[[], int] = lambda: 0
-        self.nonfinite = self.overflows = self.overflows_in_a_row = 0
         self.scaler = torch.amp.GradScaler(enabled=False)
-        self._events: list[str] = []
         self._dtype: torch.dtype | None = None
-        self._buffers: _Buffers | None = None
+        self._buffers: BufferCopies | None = None
         self._first_steps = FirstSteps()
         self._reduces = False  # whether a multi-process wrapper expects a backward pass whose gradients it averages
-
-    @property
-    def events(self) -> list[str]:
-        """What happened beside plain training, a sentence each."""
-        if not self.overflows:
-            return list(self._events)
-        left_out = f"fp16: {self.overflows} optimizer steps left out because their gradients overflowed"
-        return [*self._events, f"{left_out} (a few are normal: they find the scale)"]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Counts and messages of the skipped batches; the scaler's state lies in ``scaler``."""
-        counts = {name: getattr(self, name) for name in ("nonfinite", "overflows", "overflows_in_a_row")}
-        return {**counts, "events": list(self._events)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over `state_dict` of another step."""
-        self.nonfinite, self._events = state["nonfinite"], list(state["events"])
-        self.overflows = state.get("overflows", 0)
-        self.overflows_in_a_row = state.get("overflows_in_a_row", 0)
 
     def prepare(self, engine: SupervisedTrainer) -> None:
         """Choose the number format for the engine's device, and move the loss's own tensors there, such as weights of
@@ -140,7 +104,7 @@ class TrainingStep:
             engine.loss_function.to(engine.state.device)
         self._dtype = self.autocast.dtype(engine.state.device)
         self.scaler = torch.amp.GradScaler(engine.state.device.type, enabled=self._dtype == torch.float16)
-        self._buffers = _Buffers(engine.network)
+        self._buffers = BufferCopies(engine.network)
 
     def __call__(self, engine: SupervisedTrainer, batch: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
         if self._buffers is None:
@@ -163,7 +127,7 @@ class TrainingStep:
             self._reduces = False
             if window.last:
                 self._optimizer_step(engine, batch, loss if window.size == 1 else None)
-        except _Skipped as skipped:
+        except Skipped as skipped:
             self._skip(engine, skipped, batch, window)
         output = engine.state.output
         if Keys.PRED not in output:
@@ -213,7 +177,7 @@ class TrainingStep:
                 output.update({**total, Keys.PRED: joined(predictions)})
                 if len(predictions) > 1:  # earlier parts of this batch have left their gradients
                     engine.optimizer.zero_grad(set_to_none=True)
-                raise _Skipped("non-finite loss")
+                raise Skipped("non-finite loss")
             self.scaler.scale(loss * share / window.size).backward()
             del loss
         output.update({**total, Keys.PRED: joined(predictions)})
@@ -247,7 +211,7 @@ class TrainingStep:
         """Half the size of a pass that did not fit, after everything it left behind is gone.
 
         Raises:
-            _Skipped, TrainingError: where it isn't to be tried again.
+            Skipped, TrainingError: where it isn't to be tried again.
         """
         release_cached_memory()
         assert self._buffers is not None
@@ -259,8 +223,8 @@ class TrainingStep:
             advice = f"try --batch_size {size // 2}" if size > 1 else "one sample does not fit: use a smaller input"
             raise TrainingError(f"{message}; {advice}, or --amp True")
         if self.on_oom == "skip":
-            raise _Skipped(message, nonfinite=False)
-        self._note(f"{message}: retried in halves")
+            raise Skipped(message, nonfinite=False)
+        self.note(f"{message}: retried in halves")
         return (size + 1) // 2
 
     # -- the optimizer -------------------------------------------------------------------------------------------
@@ -281,10 +245,10 @@ class TrainingStep:
             # A loss that isn't finite says nothing about the scale of the gradients.
             self.scaler.update(self.scaler.get_scale() if bad_loss else None)
         if bad_loss:
-            raise _Skipped("non-finite loss")
+            raise Skipped("non-finite loss")
         if not self.scaler.is_enabled():
-            raise _Skipped("non-finite gradient")
-        self._count_overflow(batch)
+            raise Skipped("non-finite gradient")
+        self.count_overflow(self.scaler.get_scale(), batch)
 
     def _apply(self, engine: SupervisedTrainer) -> None:
         """The optimizer's step; the first one, which takes memory for the optimizer's state, is tried twice."""
@@ -303,7 +267,7 @@ class TrainingStep:
             undo()
             engine.state.output = {name: moved(value, "cpu") for name, value in engine.state.output.items()}
             release_cached_memory()
-            self._note("out of memory in the optimizer's first step: retried without the batch")
+            self.note("out of memory in the optimizer's first step: retried without the batch")
             try:
                 optimizer.step()
             except (RuntimeError, MemoryError) as error:
@@ -324,65 +288,19 @@ class TrainingStep:
 
     # -- what went wrong -----------------------------------------------------------------------------------------
 
-    def _skip(self, engine: SupervisedTrainer, skipped: _Skipped, batch: dict[str, Any], window: _Window) -> None:
+    def _skip(self, engine: SupervisedTrainer, skipped: Skipped, batch: dict[str, Any], window: _Window) -> None:
         """Leave no trace of a batch, but those of its window that came before it still count."""
         assert self._buffers is not None
         self._buffers.restore()
         engine.state.output[Keys.LOSS] = torch.tensor(float("nan"))
-        self._count(skipped, batch)
+        self.count_skipped(skipped, batch)
         if window.last and any(p.grad is not None for p in _parameters(engine.optimizer)):
             if hasattr(engine.network, "no_sync"):  # its own reduction comes with the last backward pass
                 average_gradients(_parameters(engine.optimizer))
             try:
                 self._optimizer_step(engine, batch, None)
-            except _Skipped as rest:
-                self._count(rest, batch)
-
-    def _count(self, skipped: _Skipped, batch: dict[str, Any]) -> None:
-        cases = _cases(batch)
-        self._note(f"{skipped}: batch skipped (cases: {cases})")
-        self.nonfinite += skipped.nonfinite
-        if self.nonfinite > self.nonfinite_limit:
-            raise TrainingError(
-                f"{self.nonfinite} batches had a non-finite loss or gradient, the last one with the cases {cases}; "
-                "look at them, lower --lr, or switch --amp off"
-            )
-
-    def _count_overflow(self, batch: dict[str, Any]) -> None:
-        self.overflows += 1
-        self.overflows_in_a_row += 1
-        scale = self.scaler.get_scale()
-        logger.debug("fp16 gradients overflowed: step left out, scale %g", scale)
-        if scale < 1 or self.overflows_in_a_row > self.overflow_limit:
-            raise TrainingError(
-                f"fp16: the last {self.overflows_in_a_row} optimizer steps were left out because their gradients were "
-                f"not finite, and the scale is down to {scale:g} (last cases: {_cases(batch)}); use --precision bf16 "
-                "or --amp False, or lower --lr"
-            )
-
-    def _note(self, sentence: str) -> None:
-        self._events.append(sentence)
-        logger.warning("%s", sentence)
-
-
-class _Buffers:
-    """Copy of a network's buffers (running statistics), to undo what a skipped batch did to them."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        self.live = list(network.buffers())
-        self.copies = [buffer.clone() for buffer in self.live]
-
-    def save(self) -> None:
-        if self.live:
-            torch._foreach_copy_(self.copies, self.live)
-
-    def restore(self) -> None:
-        if self.live:
-            torch._foreach_copy_(self.live, self.copies)
-
-
-def _cases(batch: dict[str, Any]) -> str:
-    return ", ".join(map(str, batch.get("case", []))) or "not named"
+            except Skipped as rest:
+                self.count_skipped(rest, batch)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:

@@ -7,26 +7,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ext.handlers.outputs import Outputs
 from monai_ext.io import read_json
+from monai_ext.predictions.kind import Predictions
 
 
 def run_metadata(
-    bundle: Path, image_shape: Sequence[int], outputs: Outputs | None, settings: Mapping[str, Any]
+    bundle: Path, image_shape: Sequence[int], predictions: Predictions | None, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A bundle's ``metadata.json``, made true for a run: MONAI's exports keep it and take the input's size from it.
 
     Args:
         bundle: folder of the bundle.
         image_shape: one input of the network: channels, then the spatial axes.
-        outputs: knows the network's outputs; ``None`` to leave theirs as they are.
+        predictions: know the network's outputs; ``None`` to leave theirs as they are.
         settings: what changes the network's function without changing its keys; goes under ``settings``.
     """
     metadata = read_json(bundle / "configs" / "metadata.json")
     formats = metadata["network_data_format"]
     formats["inputs"]["image"].update(num_channels=image_shape[0], spatial_shape=list(image_shape[1:]))
-    if outputs is not None:
-        formats["outputs"] = outputs.formats(formats["outputs"], image_shape)
+    if predictions is not None:
+        formats["outputs"] = predictions.formats(formats["outputs"], image_shape)
     return {**metadata, "settings": dict(settings)}
 
 

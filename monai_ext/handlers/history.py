@@ -11,6 +11,8 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
+from monai_ext.predictions.kind import validation_name
+
 # What an epoch's entry holds beside metrics.
 NOT_METRICS = {"epoch", "lr", "trained_parameters", "seconds", "data_seconds"}
 
@@ -127,11 +129,6 @@ class History:
 
 def _trained(optimizer: torch.optim.Optimizer) -> int:
     return sum(p.numel() for group in optimizer.param_groups for p in group["params"] if p.requires_grad)
-
-
-def validation_name(name: str) -> str:
-    """How a metric of the evaluator is called in the history: losses are told from those of the training."""
-    return f"val_{name}" if name == "loss" or name.startswith("loss_") else name
 
 
 def _losses_and_size(output: Any) -> tuple[dict[str, torch.Tensor], int]:

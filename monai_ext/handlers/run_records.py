@@ -13,10 +13,10 @@ from monai_ext.handlers.data_summary import Data, count_labels, dataset_hash, la
 from monai_ext.handlers.history import History
 from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
-from monai_ext.handlers.outputs import Outputs
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.io import finite, read_json, write_csv, write_json, write_text
 from monai_ext.overrides import knobs
+from monai_ext.predictions.kind import Predictions
 from monai_ext.workflow import find_workflow
 
 logger = logging.getLogger("monai_ext")
@@ -36,7 +36,7 @@ class RunRecords:
         kind: ``"train"`` or ``"evaluate"``, the name of the log.
         data: section name → list of data items, for counts and the fingerprint.
         class_names: names of the labels in the data items.
-        outputs: predictions of the best epoch.
+        predictions: those of the best epoch.
         tracking: arguments of `MLflowTracker` but the names of the run; the word ``none`` as ``tracking_uri``
             switches tracking off.
         run_name: shown in MLflow and the report; default: the folder's.
@@ -50,7 +50,7 @@ class RunRecords:
         kind: str,
         data: Data | None = None,
         class_names: Sequence[str] = (),
-        outputs: Outputs | None = None,
+        predictions: Predictions | None = None,
         tracking: Mapping[str, Any] | None = None,
         run_name: str | None = None,
         split_columns: tuple[str, str] = ("case", "class"),
@@ -62,7 +62,7 @@ class RunRecords:
         self.kind = kind
         self.data = dict(data or {})
         self.class_names = list(class_names)
-        self.outputs = outputs
+        self.predictions = predictions
         self.tracking = dict(tracking or {"tracking_uri": "none"})
         self.run_name = run_name
         self.split_columns = split_columns
@@ -137,7 +137,7 @@ class RunRecords:
             "metrics": {},
             "intervals": {},
             "skipped": [],
-            **(self.outputs.metrics(intervals) if self.outputs is not None else {}),
+            **(self.predictions.metrics(intervals) if self.predictions is not None else {}),
             "history": entries,
             "loss_summary": history.summary() if history is not None else {},
         }
@@ -146,7 +146,7 @@ class RunRecords:
         content["metrics"] = {**of_cases, **content["metrics"]}
         content["skipped"] = [*content["skipped"], *events]
         write_json(self.run / "metrics" / "metrics.json", finite(content))
-        report = self.outputs.report() if self.outputs is not None else None
+        report = self.predictions.report() if self.predictions is not None else None
         if report is not None:
             write_text(self.run / "metrics" / "classification_report.txt", report)
 
@@ -157,9 +157,11 @@ class RunRecords:
         save_all(
             self.run / "plots",
             history.entries if history is not None else [],
-            best_epoch=best_epoch or None,
-            counts=count_labels(unique_cases(self.data), self.class_names) if self.class_names else None,
-            **(self.outputs.plots() if self.outputs is not None else {}),
+            self.predictions.drawn() if self.predictions is not None else {},
+            best_epoch or None,
+            count_labels(unique_cases(self.data), self.class_names) if self.class_names else None,
+            self.predictions.cases if self.predictions is not None else None,
+            self.predictions.instances if self.predictions is not None else None,
         )
 
     def preview(self, figure: Any, epoch: int) -> None:

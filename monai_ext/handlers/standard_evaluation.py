@@ -9,11 +9,12 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from monai_ext import runs
+from monai_ext.errors import ConfigError
 from monai_ext.handlers.data_summary import Data
-from monai_ext.handlers.history import validation_name
-from monai_ext.handlers.outputs import Outputs
 from monai_ext.handlers.run_records import RunRecords
 from monai_ext.handlers.slice_previews import SlicePreviews
+from monai_ext.predictions.kind import Predictions, validation_name
+from monai_ext.renamed import renamed_argument
 
 logger = logging.getLogger("monai_ext")
 
@@ -23,23 +24,30 @@ class StandardEvaluation:
 
     Args:
         run: the folder they go to.
-        outputs: takes the predictions from the evaluator.
+        predictions: of the evaluator, whose key metric they are.
         data, class_names: see `RunRecords`.
         previews: pictures of some predictions.
+
+    Raises:
+        ConfigError: without predictions.
     """
 
     def __init__(
         self,
         run: runs.RunFolder,
-        outputs: Outputs,
+        predictions: Predictions | None = None,
         data: Data | None = None,
         class_names: Sequence[str] = (),
         previews: SlicePreviews | None = None,
+        outputs: Predictions | None = None,
     ) -> None:
+        found = renamed_argument("StandardEvaluation", "outputs", outputs, "predictions", predictions)
+        if found is None:
+            raise ConfigError("StandardEvaluation: needs predictions, such as monai_ext.predictions.Classification")
         self.run = run
         self.previews = previews
-        self.outputs = outputs
-        self.records = RunRecords(run, "evaluate", data, class_names, outputs)
+        self.predictions = found
+        self.records = RunRecords(run, "evaluate", data, class_names, found)
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
@@ -56,8 +64,8 @@ class StandardEvaluation:
         self.records.open(seed=None, first_epoch=None)
 
     def _completed(self, engine: Engine) -> None:
-        self.outputs.take(engine)
-        self.outputs.write(self.run / "predictions")
+        self.predictions.take(engine)
+        self.predictions.write(self.run / "predictions")
         scalars = {
             validation_name(name): value
             for name, value in engine.state.metrics.items()

@@ -20,7 +20,6 @@ from monai_ext.handlers.engine_parts import part_of
 from monai_ext.handlers.handing_on import inference_command, run_metadata
 from monai_ext.handlers.history import NOT_METRICS, History
 from monai_ext.handlers.memory_monitor import MemoryMonitor
-from monai_ext.handlers.outputs import Outputs
 from monai_ext.handlers.replicas import check_replicas
 from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
@@ -28,6 +27,8 @@ from monai_ext.handlers.signals import GracefulSignals, Interrupted
 from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.handlers.top_epochs import TopEpochs
 from monai_ext.io import read_json, write_json
+from monai_ext.predictions.kind import Predictions
+from monai_ext.renamed import renamed_argument
 
 logger = logging.getLogger("monai_ext")
 
@@ -44,7 +45,7 @@ class StandardTraining:
             ``iteration_update``; default: the trainer's own.
         scheduler: stepped at the end of each epoch; `ReduceLROnPlateau` gets the first monitored metric.
         evaluator: the validation engine, run by a `ValidationHandler` in front of this handler.
-        outputs: keeps and writes the predictions of the best epoch.
+        predictions: keeps and writes those of the best epoch.
         previews: pictures of predictions, drawn after each validation.
         monitors: name of a best file → metrics that decide (``-`` in front: less is better; later ones break ties).
             The first entry also decides on early stopping and on what ``metrics.json`` tells.
@@ -75,7 +76,7 @@ class StandardTraining:
         step: Any = None,
         scheduler: Any = None,
         evaluator: Engine | None = None,
-        outputs: Outputs | None = None,
+        predictions: Predictions | None = None,
         previews: SlicePreviews | None = None,
         monitors: Mapping[str, Sequence[str]] | None = None,
         patience: int | None = None,
@@ -93,14 +94,16 @@ class StandardTraining:
         plot_every: int = 1,
         empty_cache_interval: int | None = None,
         keep_best: int = 1,
+        outputs: Predictions | None = None,
     ) -> None:
+        predictions = renamed_argument("StandardTraining", "outputs", outputs, "predictions", predictions)
         self.run = run
         self.network: Any = network
         self.optimizer: Any = optimizer
         self.step = step
         self.scheduler = scheduler
         self.evaluator = evaluator
-        self.outputs = outputs
+        self.predictions = predictions
         self.previews = previews
         self.monitors = {name: BestEpoch(metrics) for name, metrics in (monitors or {"best": ["-train_loss"]}).items()}
         self.main_monitor = next(iter(self.monitors.values()))
@@ -115,13 +118,13 @@ class StandardTraining:
         self.history = History(evaluator)
         self.memory = MemoryMonitor()
         self.signals = GracefulSignals()
-        self.console = Console(outputs.parts if outputs is not None else None)
+        self.console = Console(predictions.instances if predictions is not None else None)
         tracking = {
             "tracking_uri": tracking_uri,
             "experiment_name": experiment_name,
             "parent_run_id": parent_run_id,
         }
-        self.records = RunRecords(run, "train", data, class_names, outputs, tracking, run_name, split_columns)
+        self.records = RunRecords(run, "train", data, class_names, predictions, tracking, run_name, split_columns)
         self.checkpoints: Checkpoints | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -207,8 +210,8 @@ class StandardTraining:
         self.top_epochs.load_state_dict(handlers.get("top_epochs", {}))
         self.stopping.load_state_dict(handlers["early_stopping"])
         self.best_metrics = dict(handlers["best_metrics"])
-        if self.outputs is not None:
-            self.outputs.load_state_dict(handlers["outputs"])
+        if self.predictions is not None:
+            self.predictions.restore(handlers["outputs"])
         if self.stopping.stopped(reached["epoch"]):
             engine.terminate()  # killed between the decision to stop and the report
         logger.info("resumed after epoch %d, iteration %d", reached["epoch"], reached["iteration"])
@@ -248,10 +251,10 @@ class StandardTraining:
         main = next(iter(self.monitors))
         if improved[main]:
             self.best_metrics = {name: value for name, value in entry.items() if name not in NOT_METRICS}
-            if self.outputs is not None and self.evaluator is not None:
-                self.outputs.take(self.evaluator)
+            if self.predictions is not None and self.evaluator is not None:
+                self.predictions.take(self.evaluator)
                 if _is_main():
-                    self.outputs.write(self.run / "predictions")
+                    self.predictions.write(self.run / "predictions")
         if _is_main():
             self._save_best([name for name, better in improved.items() if better], entry)
             self._save_top(entry)
@@ -281,9 +284,9 @@ class StandardTraining:
 
     def _extras(self) -> dict[str, Any]:
         """What a best file holds beside the network."""
-        if self.outputs is None or self.evaluator is None:
+        if self.predictions is None or self.evaluator is None:
             return {}
-        return self.outputs.for_checkpoint(self.evaluator)
+        return self.predictions.for_checkpoint(self.evaluator)
 
     def _step_scheduler(self, entry: Mapping[str, Any]) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
@@ -311,7 +314,8 @@ class StandardTraining:
             "top_epochs": self.top_epochs.state_dict(),
             "early_stopping": self.stopping.state_dict(),
             "best_metrics": self.best_metrics,
-            "outputs": self.outputs.state_dict() if self.outputs is not None else {},
+            # named as ever, so that older checkpoints resume
+            "outputs": self.predictions.best_state() if self.predictions is not None else {},
             "history": {name: history[name] for name in ("sums", "samples")},
         }
         self.checkpoints.save_last(trainer, handlers, history["entries"])
@@ -359,7 +363,7 @@ class StandardTraining:
         if self.records.bundle is not None:
             batch = engine.state.batch
             image = batch[0]["image"] if isinstance(batch, list) else batch["image"][0]
-            content = run_metadata(self.records.bundle, image.shape, self.outputs, self.settings)
+            content = run_metadata(self.records.bundle, image.shape, self.predictions, self.settings)
             write_json(self.run / "config" / "metadata.json", content)
 
     def _record_end(self, *events: str) -> None:

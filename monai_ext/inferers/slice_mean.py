@@ -16,7 +16,7 @@ class SliceMeanInferer(Inferer):
         slices: whether the network takes single slices; False makes it a plain forward, so that a knob can switch it.
 
     The call takes slices (B, C, Y, X), which go through as they are, or volumes (B, slice, C, Y, X). It returns logits
-    (B, labels): of a volume those whose sigmoids are the mean probabilities, as `MultiLabelCases` computes them.
+    (B, labels): of a volume those whose sigmoids are the mean probabilities, as `MultiLabel` computes them.
     """
 
     def __init__(self, slices: bool = True) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
-from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 
 from monai_ext.arrays import to_numpy
-from monai_ext.errors import DataError
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.io import read_json
 
 FloatArray = NDArray[np.float64]
 
@@ -64,6 +65,21 @@ def apply_platt(p: ArrayLike, a: float, b: float) -> FloatArray:
     return expit(a * logit(np.clip(to_numpy(p, np.float64), _EPS, 1 - _EPS)) + b)
 
 
+def read_calibration(record: str | Path) -> tuple[dict[str, float], float]:
+    """Platt scaling (``a`` and ``b`` of `apply_platt`) and threshold that a ``cross_validation.json`` holds.
+
+    Raises:
+        ConfigError: for a file that holds none.
+        DataError: for one that is missing or no JSON.
+    """
+    content = read_json(record)
+    try:
+        platt = {name: float(content["calibration"][name]) for name in ("a", "b")}
+        return platt, float(content["threshold"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"--calibration {record}: holds no calibration and threshold") from error
+
+
 def best_threshold(p: ArrayLike, labels: ArrayLike, criterion: str = "balanced_accuracy") -> float:
     """The threshold t for which "positive when p ≥ t" is best on these cases.
 
@@ -89,19 +105,6 @@ def best_threshold(p: ArrayLike, labels: ArrayLike, criterion: str = "balanced_a
     value = _CRITERIA[criterion](tpr[point] * positives, fpr[point] * negatives, positives, negatives)
     best = candidates[np.isclose(value, value.max(), rtol=0, atol=1e-12)]
     return float(best[np.argmin(np.abs(best - 0.5))])
-
-
-def reliability_curve(p: ArrayLike, labels: ArrayLike, bins: int = 10) -> tuple[FloatArray, FloatArray]:
-    """Mean predicted probability and observed frequency of the positive class, in bins of equal width.
-
-    Empty bins are left out.
-
-    Raises:
-        DataError: for wrong values, or when one class is missing.
-    """
-    scores, y = _checked(p, labels, "reliability_curve")
-    observed, predicted = calibration_curve(y, scores, n_bins=bins)
-    return predicted, observed
 
 
 def _checked(scores: ArrayLike, labels: ArrayLike, who: str) -> tuple[FloatArray, NDArray[np.int64]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from monai_ext.arrays import to_numpy
-from monai_ext.errors import DataError
+from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.calibration import best_threshold
 from monai_ext.metrics.multi_label_scores import (
     BoolArray,
@@ -20,6 +20,7 @@ from monai_ext.metrics.multi_label_scores import (
     class_score_names,
     overall_score_names,
 )
+from monai_ext.metrics.parts import MERGES, label_by_case, max_by_case, mean_by_case
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,35 @@ def multi_label_metrics(
     )
 
 
+def merge_label_parts(
+    parts: MultiLabelResult, how: str = "mean", thresholds: Sequence[float] | None = None
+) -> MultiLabelResult:
+    """Metrics of several labels of the cases that the parts belong to, slices of a volume for example.
+
+    Args:
+        parts: one row a part, `MultiLabelResult.cases` naming the case of each.
+        how: a case has the ``"mean"`` of its parts' probabilities, or of each class the ``"max"``.
+        thresholds: of the cases; those of the parts don't fit them.
+
+    Returns:
+        one row a case, in the order of their first parts.
+
+    Raises:
+        ConfigError: for another ``how``.
+        DataError: when the parts of a case have different labels.
+    """
+    if how not in MERGES:
+        raise ConfigError(f"merge_label_parts: how must be one of {', '.join(MERGES)}, got {how!r}")
+    merge = mean_by_case if how == "mean" else max_by_case
+    names, probabilities = merge(parts.cases, parts.probabilities)
+    positives = [
+        tuple(name for name, present in zip(parts.class_names, row, strict=True) if present) for row in parts.labels
+    ]
+    label_of = label_by_case(parts.cases, positives)
+    labels = [[name in label_of[case] for name in parts.class_names] for case in names]
+    return multi_label_metrics(probabilities, labels, parts.class_names, thresholds, names)
+
+
 def choose_thresholds(probabilities: ArrayLike, labels: ArrayLike) -> list[float]:
     """The threshold of each class with the best F1 on these cases, which should be validation cases.
 
@@ -161,6 +191,16 @@ def choose_thresholds(probabilities: ArrayLike, labels: ArrayLike) -> list[float
         0.5 if column.all() or not column.any() else best_threshold(score, column, "f1")
         for score, column in zip(scores.T, truth.T, strict=True)
     ]
+
+
+def with_thresholds(result: MultiLabelResult) -> MultiLabelResult:
+    """The result with thresholds, its own or those that are best for its cases; none where outputs aren't finite."""
+    if result.thresholds is not None or not np.isfinite(result.probabilities).all():
+        return result
+    chosen = choose_thresholds(result.probabilities, result.labels)
+    return multi_label_metrics(
+        result.probabilities, result.labels, result.class_names, chosen, result.cases or None, result.columns
+    )
 
 
 def _checked(probabilities: ArrayLike, labels: ArrayLike, count: int) -> tuple[FloatArray, BoolArray]:

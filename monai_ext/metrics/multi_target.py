@@ -36,6 +36,11 @@ class PatchRecord:
     def identity(self) -> tuple[Any, ...]:
         return (self.name,)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the network's output was: sums of one that isn't are NaN."""
+        return all(math.isfinite(number) for sums in self.sums.values() for each in sums for number in each)
+
 
 @dataclass
 class MultiTargetResult:
@@ -61,6 +66,9 @@ class MultiTargetResult:
             self.metrics[name] = self._score(target, self.patches)
             if self.metrics[name] is None:
                 self.skipped.append(f"{name}: no voxel of {target!r} could be compared")
+        broken = [patch.name for patch in self.patches if not patch.is_finite]
+        if broken:
+            self.skipped.append(f"the network's output isn't finite on {len(broken)} patches, such as {broken[0]}")
 
     def metric_name(self, target: str) -> str:
         return f"{target}_{METRIC_OF[target_kind(self.targets[target])]}"

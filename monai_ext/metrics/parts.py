@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 from monai_ext.arrays import to_numpy
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.classification import ClassificationResult, FloatArray, classification_metrics
-from monai_ext.metrics.multi_label import MultiLabelResult, multi_label_metrics
 
 MERGES = ("mean", "max")
 T = TypeVar("T")
@@ -35,35 +34,6 @@ def merge_parts(parts: ClassificationResult, positive: str | None = None) -> Cla
     label_of = label_by_case(parts.cases, [parts.class_names[label] for label in parts.labels])
     labels = [parts.class_names.index(label_of[name]) for name in names]
     return classification_metrics(probabilities, labels, parts.class_names, positive, names)
-
-
-def merge_label_parts(
-    parts: MultiLabelResult, how: str = "mean", thresholds: Sequence[float] | None = None
-) -> MultiLabelResult:
-    """Metrics of several labels of the cases that the parts belong to, slices of a volume for example.
-
-    Args:
-        parts: one row a part, `MultiLabelResult.cases` naming the case of each.
-        how: a case has the ``"mean"`` of its parts' probabilities, or of each class the ``"max"``.
-        thresholds: of the cases; those of the parts don't fit them.
-
-    Returns:
-        one row a case, in the order of their first parts.
-
-    Raises:
-        ConfigError: for another ``how``.
-        DataError: when the parts of a case have different labels.
-    """
-    if how not in MERGES:
-        raise ConfigError(f"merge_label_parts: how must be one of {', '.join(MERGES)}, got {how!r}")
-    merge = mean_by_case if how == "mean" else max_by_case
-    names, probabilities = merge(parts.cases, parts.probabilities)
-    positives = [
-        tuple(name for name, present in zip(parts.class_names, row, strict=True) if present) for row in parts.labels
-    ]
-    label_of = label_by_case(parts.cases, positives)
-    labels = [[name in label_of[case] for name in parts.class_names] for case in names]
-    return multi_label_metrics(probabilities, labels, parts.class_names, thresholds, names)
 
 
 def mean_by_case(cases: Sequence[str], probabilities: ArrayLike) -> tuple[list[str], FloatArray]:

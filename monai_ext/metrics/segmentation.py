@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from monai_ext.metrics.bootstrap import check_arguments, percentiles
 from monai_ext.metrics.classification import FloatArray
 
 
@@ -35,6 +36,11 @@ class SliceRecord:
     @property
     def identity(self) -> tuple[Any, ...]:
         return self.name, self.patient, self.true
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the network's output was."""
+        return math.isfinite(self.predicted)
 
     @property
     def is_false_alarm(self) -> bool:
@@ -147,7 +153,7 @@ class SegmentationResult:
         return np.array(rows, dtype=np.float64).reshape(-1, len(_SUMS))
 
     def _explain(self) -> list[str]:
-        broken = [each.name for each in self.slices if math.isnan(each.predicted)]
+        broken = [each.name for each in self.slices if not each.is_finite]
         if broken:
             return [f"all metrics: the network's output isn't finite on {len(broken)} slices, such as {broken[0]}"]
         reasons = {
@@ -165,6 +171,29 @@ class SegmentationResult:
 
 # What is added up over patients; the first three are attributes of the records.
 _SUMS = ("overlap", "predicted", "true", "slice_dice", "masked_slices", "patient_dice", "masked_patients")
+
+
+def segmentation_intervals(
+    result: SegmentationResult, level: float = 0.95, n: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals by a bootstrap over patients, of every metric in 0..1: slices of a patient are alike.
+
+    Args:
+        result: of a validation.
+        level: coverage, 0..1.
+        n: number of resamples.
+        seed: of the resampling.
+
+    Returns:
+        metric → ``(low, high)``, without what can't be computed in more than one resample of twenty; nothing for
+        fewer than two patients.
+    """
+    check_arguments(level, n)
+    total = len(result.patients)
+    if total < 2:
+        return {}
+    counts = np.random.default_rng(seed).multinomial(total, np.full(total, 1 / total), size=n)
+    return percentiles(result.scores(counts.astype(np.float64)), level)
 
 
 def dice(overlap: float, predicted: float, true: float) -> float:

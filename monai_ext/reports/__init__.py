@@ -3,7 +3,8 @@
 from typing import Any
 
 from monai_ext.moved import moved_name
-from monai_ext.reports.html import is_cross_validation, write_cross_validation_report, write_report
+from monai_ext.reports.cross_validation import is_cross_validation, write_cross_validation_report
+from monai_ext.reports.html import write_report
 from monai_ext.reports.plots import save_all
 from monai_ext.reports.slices import slice_figure
 

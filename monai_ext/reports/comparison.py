@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from monai_ext.errors import ConfigError
 from monai_ext.io import write_csv
+from monai_ext.pages.style import COLOURS, draw_line, dress, place_legend, plain, whole_epochs
 from monai_ext.reports.plots import save
-from monai_ext.reports.style import COLOURS, draw_line, dress, place_legend, plain, whole_epochs
 from monai_ext.reports.tracked_runs import ComparedRun
 
 if TYPE_CHECKING:

@@ -1,62 +1,28 @@
-"""The static HTML report of a run and of a cross-validation."""
+"""The static HTML report of a run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from monai_ext.errors import DataError
-from monai_ext.io import read_csv, write_text
-from monai_ext.metrics import ClassificationResult, MultiLabelResult, SegmentationResult
+from monai_ext.io import write_text
+from monai_ext.pages.document import Block, Folded, Section, Text, pairs, picture, picture_file, render
+from monai_ext.pages.tables import as_dict, as_lines, count_table, key_metric, with_interval
+from monai_ext.predictions.kind import Predictions
 from monai_ext.reports import plots
-from monai_ext.reports.document import Block, Folded, Section, Table, Text, cell, pairs, picture, picture_file, render
-from monai_ext.reports.label_sections import label_case_table, label_metrics_blocks, label_mistakes_blocks
-from monai_ext.reports.run_folder import (
-    RunContents,
-    as_dict,
-    as_list,
-    predictions_file,
-    read_object,
-    read_predictions,
-    read_run,
-)
-from monai_ext.reports.sections import (
-    as_lines,
-    case_tables,
-    count_table,
-    key_metric,
-    metrics_blocks,
-    mistakes_blocks,
-    patches_blocks,
-    with_interval,
-)
-from monai_ext.reports.segmentation_sections import patients_blocks, segmentation_metrics_blocks, slices_blocks
+from monai_ext.reports.run_folder import RunContents, read_run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _STATUS = {
     "finished": "The run finished.",
     "running": "The run was still going on when this report was written, or ended without a trace.",
     "failed": "The run failed: what follows is what it had written by then.",
     "killed": "The run was killed: what follows is what it had written by then.",
-}
-
-_ALT = {
-    "loss_curves": "Training and validation loss by epoch",
-    "loss_terms": "Training and validation loss of each target by epoch",
-    "angle_curves": "Mean angle to the true vectors by epoch, in degrees",
-    "learning_curves": "Validation metrics and learning rate by epoch",
-    "confusion_matrix": "Confusion matrix, the same numbers as in the table",
-    "confusion_matrix_normalised": "Confusion matrix in per cent of each true class",
-    "roc": "ROC curves, true positive rate over false positive rate",
-    "precision_recall": "Precision over recall",
-    "calibration": "Observed frequency over predicted probability",
-    "prevalence": "How often each label is given and predicted, in per cent of the cases",
-    "dice_of_slices": "Histogram of the Dice of the slices with a mask",
-    "dice_by_size": "Dice of each slice over the size of its mask",
-    "dice_of_patients": "Dice of each patient and of their slices, the lowest first",
-    "class_counts": "Cases by class in each part of the data",
 }
 
 
@@ -79,9 +45,10 @@ def write_report(run_dir: str | Path, output: str | Path | None = None) -> Path:
     cases = run.cases or "cases"
     sections = [
         Section("Summary", _summary(run, status)),
-        Section(f"Metrics of {cases}" if run.parts else "Metrics", _metrics(run, run.metrics, cases)),
-        *_part_sections(run),
-        *_example_sections(run, cases),
+        Section(f"Metrics of {cases}" if run.instances else "Metrics", run.kind.metric_blocks(run.metrics, cases)),
+        *_instance_sections(run),
+        *([_previews(run)] if run.kind.previews else []),
+        *run.kind.sections(run.result, cases),
         Section("Curves", _pictures(run)),
         Section("Hyper-parameters", _parameters(run)),
         Section("Data", _data(run)),
@@ -92,59 +59,7 @@ def write_report(run_dir: str | Path, output: str | Path | None = None) -> Path:
     return write_text(output or run.path / "report.html", page)
 
 
-def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None = None) -> Path:
-    """Write the report of a cross-validation (``cross_validation.json``, ``out_of_fold.csv``).
-
-    Args:
-        cv_dir: folder of the cross-validation.
-        output: HTML file; default ``report.html`` in the folder.
-
-    Raises:
-        DataError: when the folder has no ``cross_validation.json``.
-    """
-    folder = Path(cv_dir)
-    if not is_cross_validation(folder):
-        raise DataError("is not a cross-validation folder: it has no cross_validation.json", folder)
-    problems: list[str] = []
-    content = read_object(folder / "cross_validation.json", problems)
-    together = as_dict(content.get("out_of_fold"))
-    cases = str(content.get("cases") or "cases")
-    names = [str(name) for name in as_dict(together.get("per_class"))]
-    result = read_predictions(folder / "out_of_fold.csv", names, problems)
-    folds = [fold for fold in as_list(content.get("folds")) if isinstance(fold, dict)]
-
-    key = key_metric(together)
-    summary = [f"{len(folds)} folds have finished." if folds else "No fold has finished."]
-    if key:
-        summary.append(f"Out of fold, over all {cases}: {with_interval(together, key)}.")
-        mean, std = as_dict(content.get("mean")).get(key), as_dict(content.get("std")).get(key)
-        if mean is not None:
-            summary.append(f"Mean over the folds: {key} {cell(mean)} ± {cell(std)} (standard deviation).")
-    settings = {name: content[name] for name in ("calibration", "threshold") if content.get(name) is not None}
-    drawn = plots.figures(result=result)
-    skipped = [*as_lines(together.get("skipped")), *problems]
-    sections = [
-        Section("Summary", [Text(summary)]),
-        Section("Folds", _folds(folds, content)),
-        Section("Out-of-fold metrics", metrics_blocks(together, cases)),
-        Section("Mistakes", mistakes_blocks(result, cases)),
-        Section("Curves", [picture(figure, _ALT[name]) for name, figure in drawn.items()] or [_NO_CURVES]),
-        Section(
-            "Calibration and threshold",
-            [pairs(settings, ("setting", "value")) if settings else Text(["None was fitted."])],
-        ),
-        Section("Skipped, and why", [Text(skipped or ["Nothing was skipped."])]),
-    ]
-    title = f"{content.get('bundle', '')} cross-validation".strip()
-    return write_text(output or folder / "report.html", render(title, folder.name, "", sections))
-
-
-def is_cross_validation(folder: str | Path) -> bool:
-    """Whether the folder holds a cross-validation rather than one run."""
-    return (Path(folder) / "cross_validation.json").is_file()
-
-
-_NO_CURVES = Text(["There is nothing to draw: no epoch had ended and there are no predictions."])
+NO_CURVES = Text(["There is nothing to draw: no epoch had ended and there are no predictions."])
 
 
 def _summary(run: RunContents, status: str) -> list[Block]:
@@ -165,39 +80,14 @@ def _summary(run: RunContents, status: str) -> list[Block]:
     return [Text(lines)]
 
 
-def _metrics(run: RunContents, metrics: Mapping[str, Any], unit: str) -> list[Block]:
-    if run.is_segmentation:
-        return segmentation_metrics_blocks(metrics)
-    return (label_metrics_blocks if run.several_labels else metrics_blocks)(metrics, unit)
-
-
-def _part_sections(run: RunContents) -> list[Section]:
-    if not run.parts:
+def _instance_sections(run: RunContents) -> list[Section]:
+    if not run.instances:
         return []
-    name, cases = run.parts["name"], run.cases or "cases"
-    of_parts = {**run.parts, "class_names": run.metrics.get("class_names")}
-    joined = "merged" if run.several_labels else "mean"
-    told = f"The {cases} above have the {joined} probabilities of their {name}; these numbers count each by itself."
-    return [Section(f"Metrics of {name}", [Text([told]), *_metrics(run, of_parts, name)])]
-
-
-def _example_sections(run: RunContents, cases: str) -> list[Section]:
-    """What went wrong, case by case; for pictures as outputs, some of them."""
-    if isinstance(run.result, MultiLabelResult):
-        return [Section("Mistakes", label_mistakes_blocks(run.result, cases))]
-    if run.is_segmentation:
-        masks = run.result if isinstance(run.result, SegmentationResult) else None
-        return [_previews(run), Section("Patients and slices", [*patients_blocks(masks), *slices_blocks(masks)])]
-    if not run.targets:
-        result = run.result if isinstance(run.result, ClassificationResult) else None
-        return [Section("Mistakes", mistakes_blocks(result, cases))]
-    path = run.path / predictions_file(run.metrics)
-    try:
-        rows = read_csv(path, ["case"])
-    except (DataError, OSError) as error:
-        rows = []
-        run.problems.append(f"{path.name}: {error}")
-    return [_previews(run), Section("Patches", patches_blocks(rows))]
+    name, cases = run.instances["name"], run.cases or "cases"
+    metrics = {**run.instances, "class_names": run.metrics.get("class_names")}
+    told = f"The {cases} above have the {run.kind.joined} probabilities of their {name}; these numbers count each by "
+    told += "itself."
+    return [Section(f"Metrics of {name}", [Text([told]), *run.kind.metric_blocks(metrics, name)])]
 
 
 def _previews(run: RunContents) -> Section:
@@ -213,16 +103,22 @@ def _pictures(run: RunContents) -> list[Block]:
     best = run.metrics.get("best_epoch")
     drawn = plots.figures(
         run.history,
-        run.result,
+        {} if run.result is None else run.kind.figures(run.result, run.cases),
         best if isinstance(best, int) else None,
-        None if run.targets or run.is_segmentation else _counts(run, "cases") or _counts(run, "counts"),
+        (_counts(run, "cases") or _counts(run, "counts")) if run.kind.by_class else None,
         run.cases,
-        run.parts.get("name"),
+        run.instances.get("name"),
     )
-    blocks: list[Block] = [picture(figure, _ALT[name]) for name, figure in drawn.items()]
+    blocks = drawn_blocks(drawn, run.kind)
     others = sorted((run.path / "plots").glob("[!.]*.png"))
     blocks += [picture_file(path) for path in others if path.stem not in drawn and path.is_file()]
-    return blocks or [_NO_CURVES]
+    return blocks or [NO_CURVES]
+
+
+def drawn_blocks(figures: Mapping[str, Figure], kind: type[Predictions]) -> list[Block]:
+    """Pictures of figures, with the texts that stand for them."""
+    alternatives = {**plots.ALTERNATIVES, **kind.alternatives}
+    return [picture(figure, alternatives[name]) for name, figure in figures.items()]
 
 
 def _parameters(run: RunContents) -> list[Block]:
@@ -236,21 +132,17 @@ def _parameters(run: RunContents) -> list[Block]:
 def _data(run: RunContents) -> list[Block]:
     blocks: list[Block] = [Text([f"Fingerprint: {as_dict(run.info.get('data')).get('fingerprint', 'not recorded')}."])]
     blocks += _count_tables(run)
-    if isinstance(run.result, MultiLabelResult):
-        blocks.append(label_case_table(run.result, run.cases or "cases"))
-    elif isinstance(run.result, ClassificationResult):
-        blocks += case_tables(run.result.rows(), f"Validation {run.cases or 'cases'}", folded=True)
-    return blocks
+    return blocks if run.result is None else [*blocks, *run.kind.case_blocks(run.result, run.cases or "cases")]
 
 
 def _count_tables(run: RunContents) -> list[Block]:
-    """Cases by class; parts too, where the run counted both."""
+    """Cases by class; instances too, where the run counted both."""
     of_cases, of_items = _counts(run, "cases"), _counts(run, "counts")
     if not of_cases:
-        caption = f"Number of {run.cases or 'cases'}" if run.targets or run.is_segmentation else "Cases by class"
-        return [count_table(of_items, caption, not run.several_labels)] if of_items else []
-    named = [(of_cases, run.cases or "cases"), (of_items, run.parts.get("name", "items"))]
-    return [count_table(counts, f"{name.capitalize()} by class", not run.several_labels) for counts, name in named]
+        caption = "Cases by class" if run.kind.by_class else f"Number of {run.cases or 'cases'}"
+        return [count_table(of_items, caption, run.kind.exclusive)] if of_items else []
+    named = [(of_cases, run.cases or "cases"), (of_items, run.instances.get("name", "items"))]
+    return [count_table(counts, f"{name.capitalize()} by class", run.kind.exclusive) for counts, name in named]
 
 
 def _environment(info: Mapping[str, Any]) -> list[Block]:
@@ -265,27 +157,11 @@ def _environment(info: Mapping[str, Any]) -> list[Block]:
 
 
 def _skipped(run: RunContents) -> list[str]:
-    computed = run.result.skipped if run.result is not None else []
-    of_parts = [f"{run.parts['name']}: {line}" for line in as_lines(run.parts.get("skipped"))]
+    computed = getattr(run.result, "skipped", [])
+    of_instances = [f"{run.instances['name']}: {line}" for line in as_lines(run.instances.get("skipped"))]
     told = as_lines(run.metrics.get("skipped"))
-    lines = [*told, *computed, *of_parts, *as_lines(run.info.get("events")), *run.problems]
+    lines = [*told, *computed, *of_instances, *as_lines(run.info.get("events")), *run.problems]
     return list(dict.fromkeys(lines))
-
-
-def _folds(folds: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> list[Block]:
-    if not folds:
-        return [Text(["No fold has finished."])]
-    names = list(dict.fromkeys(name for fold in folds for name in as_dict(fold.get("metrics"))))
-    rows: list[Sequence[Any]] = [
-        (fold.get("fold"), fold.get("best_epoch"), *(as_dict(fold.get("metrics")).get(name) for name in names))
-        for fold in folds
-    ]
-    for label in ("mean", "std"):
-        values = as_dict(content.get(label))
-        if values:
-            rows.append((label, None, *(values.get(name) for name in names)))
-    runs = [(fold.get("fold"), fold.get("run_dir")) for fold in folds]
-    return [Table(("fold", "best epoch", *names), rows), Folded("Run folders", Table(("fold", "run folder"), runs))]
 
 
 def _counts(run: RunContents, key: str) -> dict[str, dict[str, int]]:

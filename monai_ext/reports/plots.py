@@ -1,4 +1,4 @@
-"""Figures of a training run: curves by epoch, and what the validation cases say about the classifier.
+"""Figures of a training run: curves by epoch, and cases by class.
 
 Every function returns a `matplotlib.figure.Figure` of its own and touches no global state of pyplot, so that
 figures can be drawn from any thread and are freed with the last reference.
@@ -7,28 +7,21 @@ figures can be drawn from any thread and are freed with the last reference.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from monai_ext.arrays import to_numpy
 from monai_ext.io import atomic_path
-from monai_ext.metrics import ClassificationResult, MultiLabelResult, SegmentationResult, reliability_curve
-from monai_ext.reports.label_plots import label_figures
-from monai_ext.reports.segmentation_plots import segmentation_figures
-from monai_ext.reports.style import (
+from monai_ext.pages.style import (
     COLOURS,
     MANY_LINES,
     draw_line,
     dress,
     finish_epochs,
     new_axes,
-    place_legend,
     plain,
-    plot_width,
     shorten,
     text_width,
     whole_epochs,
@@ -39,7 +32,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 History = Sequence[Mapping[str, Any]]
-Result = ClassificationResult | MultiLabelResult | SegmentationResult
+ALTERNATIVES = {
+    "loss_curves": "Training and validation loss by epoch",
+    "loss_terms": "Training and validation loss of each target by epoch",
+    "angle_curves": "Mean angle to the true vectors by epoch, in degrees",
+    "learning_curves": "Validation metrics and learning rate by epoch",
+    "class_counts": "Cases by class in each part of the data",
+}
 # Ends of the names of entries that may happen to lie in 0..1.
 _NO_SHARE = ("_angle", "_mae", "_slices", "seconds")
 
@@ -75,106 +74,32 @@ def angle_curves(history: History, best_epoch: int | None = None) -> Figure:
 
 
 def learning_curves(
-    history: History, best_epoch: int | None = None, cases: str | None = None, parts: str | None = None
+    history: History, best_epoch: int | None = None, cases: str | None = None, instances: str | None = None
 ) -> Figure:
     """Every metric in 0..1 by epoch, and the learning rate on a logarithmic axis below.
 
     Args:
         history: epochs.
         best_epoch: gets a line.
-        cases, parts: names of the two levels. The metrics of the parts (``crops_f1``) get axes of their own, in the
+        cases, instances: names of the two levels. Those of the instances (``crops_f1``) get axes of their own, in the
             colours of those of the cases.
     """
     names = metric_names(history)
-    of_parts = [name for name in names if parts is not None and name.startswith(f"{parts}_")]
-    of_cases = [name for name in names if name not in of_parts]
-    title = f"Validation metrics of {cases or 'cases'}" if of_parts else "Validation metrics"
-    height, rows = (8.2, 3) if of_parts else (5.2, 2)
+    of_instances = [name for name in names if instances is not None and name.startswith(f"{instances}_")]
+    of_cases = [name for name in names if name not in of_instances]
+    title = f"Validation metrics of {cases or 'cases'}" if of_instances else "Validation metrics"
+    height, rows = (8.2, 3) if of_instances else (5.2, 2)
     width = 6.4 if len(of_cases) < MANY_LINES else 9
     figure, axes = new_axes(title, "epoch", "value", width, height, rows)
     _draw_metrics(axes, history, dict(zip(of_cases, of_cases, strict=True)), best_epoch)
-    if of_parts:
-        dress(figure.axes[1], f"Validation metrics of {parts}", ylabel="value")
-        found = {name: f"{parts}_{name}" for name in of_cases if f"{parts}_{name}" in of_parts}
+    if of_instances:
+        dress(figure.axes[1], f"Validation metrics of {instances}", ylabel="value")
+        found = {name: f"{instances}_{name}" for name in of_cases if f"{instances}_{name}" in of_instances}
         _draw_metrics(figure.axes[1], history, found, best_epoch)
     rate = figure.axes[-1]
     draw_line(rate, *series(history, "lr"), "lr", 0)
     rate.set(xlabel="epoch", ylabel="learning rate", yscale="log")
     whole_epochs(rate)
-    return figure
-
-
-def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
-    """Counts in the cells; the colours, and the percentages for two classes, are the shares of each true class."""
-    counts = np.asarray(matrix, dtype=np.float64)
-    total = counts.sum(axis=1, keepdims=True)
-    share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
-    texts = [[f"{count:.0f}" for count in row] for row in counts]
-    if len(class_names) == 2:
-        texts = [
-            [f"{text}\n{part:.0%}" if known else text for text, part in zip(row, parts, strict=True)]
-            for row, parts, known in zip(texts, share, total[:, 0] > 0, strict=True)
-        ]
-    return _matrix_figure("Confusion matrix", share, texts, class_names)
-
-
-def confusion_matrix_normalised(matrix: Sequence[Sequence[float | None]], class_names: Sequence[str]) -> Figure:
-    """Shares of each true class, in per cent; the cells of a class without cases stay empty."""
-    share = np.array(matrix, dtype=np.float64)
-    texts = [["" if np.isnan(part) else f"{100 * part:.0f}" for part in row] for row in share]
-    return _matrix_figure("Confusion matrix, % of the true class", np.nan_to_num(share), texts, class_names)
-
-
-def roc(probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str]) -> Figure:
-    """ROC curve of the last of two classes, or of each class against the rest."""
-    from sklearn.metrics import auc, roc_curve
-
-    figure, axes = new_axes("ROC", "false positive rate", "true positive rate", width=plot_width(class_names), height=5)
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
-    for index, (name, truth, scores) in enumerate(_one_against_rest(probabilities, labels, class_names)):
-        fpr, tpr, _ = roc_curve(truth, scores)
-        draw_line(axes, fpr, tpr, f"{shorten(name)} (AUC {auc(fpr, tpr):.3f})", index, marker="")
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    place_legend(axes, "lower right")
-    return figure
-
-
-def precision_recall(probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str]) -> Figure:
-    """Precision over recall, as `roc`; the dotted lines are the shares of the classes (a guesser's precision)."""
-    from sklearn.metrics import average_precision_score, precision_recall_curve
-
-    figure, axes = new_axes("Precision and recall", "recall", "precision", width=plot_width(class_names), height=5)
-    for index, (name, truth, scores) in enumerate(_one_against_rest(probabilities, labels, class_names)):
-        precision, recall, _ = precision_recall_curve(truth, scores)
-        label = f"{shorten(name)} (average {average_precision_score(truth, scores):.3f})"
-        axes.axhline(truth.mean(), color=COLOURS[index % len(COLOURS)], linewidth=1, linestyle=":")
-        draw_line(axes, recall, precision, label, index, marker="", drawstyle="steps-post")
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    place_legend(axes, "lower left")
-    return figure
-
-
-def calibration(probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str]) -> Figure:
-    """Observed frequency over predicted probability, with the Brier score.
-
-    The ticks below are the cases; of more than three classes there would be too many.
-    """
-    from sklearn.metrics import brier_score_loss
-
-    figure, axes = new_axes(
-        "Calibration", "predicted probability", "observed frequency", width=plot_width(class_names), height=5
-    )
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
-    for index, (name, truth, scores) in enumerate(_one_against_rest(probabilities, labels, class_names)):
-        label = f"{shorten(name)} (Brier {brier_score_loss(truth, scores):.3f})"
-        # About ten cases a bin, else the curve is mostly noise.
-        bins = int(np.clip(len(truth) // 10, 3, 10))
-        draw_line(axes, *reliability_curve(scores, truth, bins), label, index)
-        if len(class_names) < 4:
-            rug = np.full(len(scores), -0.03 - 0.012 * (index % 2))
-            axes.plot(scores, rug, "|", color=COLOURS[index % len(COLOURS)], markersize=5, alpha=0.5)
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.06, 1.02), aspect="equal")
-    place_legend(axes, "upper left")
     return figure
 
 
@@ -208,20 +133,20 @@ def class_counts(counts: Mapping[str, Mapping[str, int]], cases: str | None = No
 
 def figures(
     history: History = (),
-    result: Result | None = None,
+    predictions: Mapping[str, Figure] | None = None,
     best_epoch: int | None = None,
     counts: Mapping[str, Mapping[str, int]] | None = None,
     cases: str | None = None,
-    parts: str | None = None,
+    instances: str | None = None,
 ) -> dict[str, Figure]:
     """All figures that can be drawn from what is there, by file name without suffix.
 
     Args:
         history: epochs.
-        result: of the cases.
+        predictions: figures of the predictions, see `monai_ext.predictions.Predictions.figures`; they stand in between.
         best_epoch: gets a line in the curves.
         counts: see `class_counts`.
-        cases, parts: what they are called, where cases have parts: ``"nuclei"`` and ``"crops"``.
+        cases, instances: what they are called, where cases have instances: ``"nuclei"`` and ``"crops"``.
     """
     drawn: dict[str, Figure] = {}
     if any(len(series(history, key)[0]) for key in ("train_loss", "val_loss")):
@@ -231,21 +156,8 @@ def figures(
     if angle_names(history):
         drawn["angle_curves"] = angle_curves(history, best_epoch)
     if metric_names(history):
-        drawn["learning_curves"] = learning_curves(history, best_epoch, cases, parts)
-    if isinstance(result, MultiLabelResult):
-        drawn |= label_figures(result, cases)
-    elif isinstance(result, SegmentationResult):
-        drawn |= segmentation_figures(result)
-    elif result is not None and result.confusion_matrix:
-        drawn["confusion_matrix"] = confusion_matrix(result.confusion_matrix, result.class_names)
-        if len(result.class_names) > 2:
-            shares = confusion_matrix_normalised(result.confusion_matrix_normalised, result.class_names)
-            drawn["confusion_matrix_normalised"] = shares
-        if len(np.unique(result.labels)) > 1:
-            curves = (result.probabilities, result.labels, result.class_names)
-            drawn["roc"] = roc(*curves)
-            drawn["precision_recall"] = precision_recall(*curves)
-            drawn["calibration"] = calibration(*curves)
+        drawn["learning_curves"] = learning_curves(history, best_epoch, cases, instances)
+    drawn |= predictions or {}
     if counts and any(counts.values()):
         drawn["class_counts"] = class_counts(counts, cases)
     return drawn
@@ -254,16 +166,16 @@ def figures(
 def save_all(
     run_plots_dir: str | Path,
     history: History,
-    result: Result | None = None,
+    predictions: Mapping[str, Figure] | None = None,
     best_epoch: int | None = None,
     counts: Mapping[str, Mapping[str, int]] | None = None,
     cases: str | None = None,
-    parts: str | None = None,
+    instances: str | None = None,
 ) -> list[Path]:
     """Write `figures` as PNG files, each whole or not at all; returns their paths."""
     return [
         save(figure, Path(run_plots_dir) / f"{name}.png")
-        for name, figure in figures(history, result, best_epoch, counts, cases, parts).items()
+        for name, figure in figures(history, predictions, best_epoch, counts, cases, instances).items()
     ]
 
 
@@ -312,36 +224,6 @@ def _draw_metrics(axes: Axes, history: History, keys: Mapping[str, str], best_ep
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("")
     finish_epochs(axes, best_epoch)
-
-
-def _matrix_figure(title: str, share: np.ndarray, texts: Sequence[Sequence[str]], class_names: Sequence[str]) -> Figure:
-    names = [shorten(name) for name in class_names]
-    cell = max(0.42, 2.6 / len(names))
-    side, beside = cell * len(names), text_width(names)
-    upright = beside > cell
-    figure, axes = new_axes(
-        title, "predicted", "true", width=side + beside + 2.3, height=side + (beside if upright else 0.2) + 0.9
-    )
-    axes.grid(False)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
-    axes.set_yticks(range(len(names)), names)
-    for (row, column), part in np.ndenumerate(share):
-        text = texts[row][column]
-        colour = "white" if part > 0.5 else "0.6" if text == "0" else "black"
-        axes.text(column, row, text, ha="center", va="center", color=colour)
-    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
-    return figure
-
-
-def _one_against_rest(
-    probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str]
-) -> Iterable[tuple[str, np.ndarray, np.ndarray]]:
-    scores, truth = to_numpy(probabilities, np.float64), to_numpy(labels)
-    for index in range(len(class_names)) if len(class_names) > 2 else [1]:
-        hits = (truth == index).astype(np.int64)
-        if 0 < hits.sum() < hits.size:
-            yield str(class_names[index]), hits, scores[:, index]
 
 
 def _is_number(value: object) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from monai_ext.arrays import to_numpy
 from monai_ext.errors import ConfigError
-from monai_ext.reports.style import COLOURS, shorten, text_width
+from monai_ext.pages.style import COLOURS, shorten, text_width
 from monai_ext.targets import target_kind, vector_targets
 
 if TYPE_CHECKING:

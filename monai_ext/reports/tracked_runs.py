@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -76,25 +77,28 @@ def load_runs(
         DataError: when there is no store, it can't be read, or it has no runs.
         ConfigError: for an unknown experiment or metric, with the nearest name.
     """
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
+    import mlflow
 
     uri = _existing(tracking_uri)
+    # MLflow's searches ask the store of the whole process, and set an environment variable with it.
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
     try:
-        client = MlflowClient(tracking_uri=uri)
-        experiments = {item.name: item.experiment_id for item in _pages(client.search_experiments)}
+        names = {item.experiment_id: item.name for item in mlflow.search_experiments()}
         if experiment_name is not None:
-            if experiment_name not in experiments:
-                raise ConfigError(_unknown("experiment", experiment_name, experiments))
-            experiments = {experiment_name: experiments[experiment_name]}
-        names = {identifier: name for name, identifier in experiments.items()}
-        found = list(_pages(client.search_runs, experiment_ids=list(names)))
+            if experiment_name not in names.values():
+                raise ConfigError(_unknown("experiment", experiment_name, names.values()))
+            names = {identifier: name for identifier, name in names.items() if name == experiment_name}
+        found = mlflow.search_runs(list(names), output_format="list")
         if not found:
             raise DataError(f"the MLflow store {tracking_uri} has no runs yet")
         chosen = choose_metric((run.data.metrics for run in found), metric)
+        client = mlflow.MlflowClient()
         runs = [_compared(client, run, names[run.info.experiment_id], chosen) for run in found]
-    except MlflowException as error:
+    except mlflow.MlflowException as error:
         raise DataError(f"the MLflow store {tracking_uri} can't be read: {str(error).splitlines()[0]}") from error
+    finally:
+        mlflow.set_tracking_uri(before)
     return chosen, _nested(runs, chosen)
 
 
@@ -160,16 +164,6 @@ def _nested(runs: list[ComparedRun], metric: str) -> list[ComparedRun]:
 
 def _better(metric: str) -> Any:
     return min if metric.endswith("loss") else max
-
-
-def _pages(search: Any, **arguments: Any) -> Iterable[Any]:
-    token = None
-    while True:
-        page = search(page_token=token, **arguments)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _existing(tracking_uri: str) -> str:

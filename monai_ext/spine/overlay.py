@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from monai_ext.reports.style import COLOURS, plain
+from monai_ext.pages.style import COLOURS, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.io import write_text
-from monai_ext.reports.document import Block, Picture, Section, Table, Text, cell, pairs, render
+from monai_ext.pages.document import Block, Picture, Section, Table, Text, cell, pairs, render
 
 _HEADER = ("series", "result", "lesions", "volume (mm³)", "slices with lesions", "why, or what else")
 

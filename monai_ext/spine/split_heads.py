@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai_ext.handlers.classification_outputs import class_channels
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.heads import head_class_names, heads_of
 from monai_ext.io import atomic_path, read_json, write_json
 from monai_ext.networks import SliceClassifier, read_checkpoint, save_checkpoint
+from monai_ext.predictions.classes import class_channels
 from monai_ext.spine.class_folders import save_class_map
 from monai_ext.spine.class_map import FILE as CLASS_MAP
 

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import mlflow
@@ -41,7 +40,6 @@ METRICS = {
     *("bundle", "fold", "epoch", "best_epoch", "class_names", "metrics", "per_class", "confusion_matrix", "history"),
     *("loss_summary", "intervals", "skipped"),
 }
-ONE_WRITER = find_spec("monai_ext.predictions") is not None
 
 
 def read(path):
@@ -82,8 +80,6 @@ class BundleContract:
     # Overrides of metadata or config that make the verification of shapes quick.
     verify: dict = {}
     onnx_tolerance = 1e-4
-    # Until one writer writes all predictions, that of some bundles lets NaN through.
-    guarded = True
 
     @classmethod
     def config(cls, *names):
@@ -268,9 +264,7 @@ class BundleContract:
         assert message in str(error)
         assert self.written(tmp_path) == []
 
-    def test_nan_weights_write_nothing(self, request, data, checkpoint, tmp_path):
-        if not (self.guarded or ONE_WRITER):
-            request.applymarker(pytest.mark.xfail(reason="NaN is written", strict=True))
+    def test_nan_weights_write_nothing(self, data, checkpoint, tmp_path):
         content = torch.load(checkpoint, weights_only=True)
         content["model"] = {
             key: torch.full_like(value, math.nan) if value.is_floating_point() else value

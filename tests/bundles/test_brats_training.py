@@ -27,7 +27,6 @@ class TestBrats(BundleContract):
     scores = ("auc", "accuracy", "f1")
     other = ({"modality": "t1ce"}, "modality: checkpoint 'flair', configured 't1ce'")
     verify = {"_meta_#network_data_format#inputs#image#spatial_shape": [32, 32, 32]}
-    guarded = False
 
     def test_metrics_and_predictions_agree(self, trained, metrics):
         rows = rows_of(trained / "predictions" / "val_predictions.csv")

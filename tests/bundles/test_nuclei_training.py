@@ -55,8 +55,6 @@ class TestNuclei(BundleContract):
     scores = ("f1", "accuracy", "top2_accuracy", "val_loss")
     other = ({"scaling": "unit"}, "scaling: checkpoint 'symmetric', configured 'unit'")
 
-    guarded = False
-
     def test_class_ids_with_a_gap_become_labels_once_and_are_kept(self, trained, metrics):
         for name in ("best_f1", "best_accuracy", "best_loss", "last"):
             checkpoint = torch.load(trained / "checkpoints" / f"{name}.pt", weights_only=True)

@@ -15,7 +15,6 @@ class TestTemplate(BundleContract):
     scores = ("auc", "accuracy", "val_loss")
     other = ({"class_names": ["circle", "square"]}, "class_names: checkpoint")
     no_data = "no .png files of the class"
-    guarded = False
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -8,9 +8,10 @@ import torch
 
 from monai_ext import runs
 from monai_ext.engines.cross_validation import CrossValidation
-from monai_ext.handlers import ClassificationOutputs, RunRecords, fold_checkpoints
+from monai_ext.handlers import RunRecords, fold_checkpoints
 from monai_ext.io import read_csv, read_json, write_json
 from monai_ext.metrics import classification_metrics, merge_parts
+from monai_ext.predictions import Classification
 
 NAMES = ["A", "B", "C"]
 SETTINGS = {"scaling": "unit", "classes": [[1, "A"], [3, "B"], [4, "C"]]}
@@ -47,11 +48,11 @@ def finished_run(cross_validation, fold, parts="crops", best="checkpoints/best_f
     items = classification_metrics(
         scores / scores.sum(axis=1, keepdims=True), labels, NAMES, cases=cases, columns=columns
     )
-    outputs = ClassificationOutputs(NAMES, "nuclei" if parts else None, parts)
-    outputs.result, outputs.part_result = (merge_parts(items), items) if parts else (items, None)
-    records = RunRecords(run, "train", DATA, NAMES, outputs)
+    predictions = Classification(NAMES, cases="nuclei" if parts else None, instances=parts)
+    predictions.best, predictions.best_instances = (merge_parts(items), items) if parts else (items, None)
+    records = RunRecords(run, "train", DATA, NAMES, predictions)
     records.open(seed=0, first_epoch=None)
-    outputs.write(run / "predictions")
+    predictions.write(run / "predictions")
     records.metrics(None, 4, {"val_loss": 0.1 * fold, "crops_accuracy": 0.5})
     (run / "checkpoints").mkdir()
     torch.save({"model": {}, "settings": SETTINGS}, run / best)

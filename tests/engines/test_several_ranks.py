@@ -47,3 +47,7 @@ def test_replicas_that_differ_are_noticed_on_all_ranks(found):
     for each in found:
         assert "after epoch 4" in each["drifted"]["message"]
         assert "second.bias" in each["drifted"]["message"]
+
+
+def test_gradients_are_averaged_where_any_rank_has_one(found):
+    assert [each["averaged"] for each in found] == [[[2.0, 2.0], [1.5, 1.5], None]] * 2

@@ -11,6 +11,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
 from monai_ext.engines import TrainingStep, distribute
+from monai_ext.engines.ranks import average_gradients
 from monai_ext.handlers import FreezeBackbone, FreezeLayers, ProgressiveUnfreeze
 from monai_ext.handlers.replicas import ReplicasDifferError, check_replicas
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
@@ -187,6 +188,16 @@ def _ended(engine):
     return {"code": 0}
 
 
+def averaged(rank):
+    """Gradients that only one rank has, both have, none has."""
+    parameters = [nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    if rank == 1:
+        parameters[0].grad = torch.full((2,), 4.0)
+    parameters[1].grad = torch.full((2,), 1.0 + rank)
+    average_gradients(parameters)
+    return [None if p.grad is None else p.grad.tolist() for p in parameters]
+
+
 def drifted(rank):
     network = Net()
     check_replicas(network, 1)
@@ -205,6 +216,7 @@ def rank_main(rank, folder):
     found = {name_of(*each): trained_together(rank, *each) for each in combinations()}
     found |= {f"signal, accumulate {n}": signalled(rank, n) for n in ACCUMULATE}
     found |= {"exploding": exploding(rank), "validation": signalled_in_validation(rank), "drifted": drifted(rank)}
+    found["averaged"] = averaged(rank)
     (folder / f"rank{rank}.json").write_text(json.dumps(found))
     dist.barrier()
     dist.destroy_process_group()

@@ -3,8 +3,8 @@ import shlex
 
 import pytest
 
-from monai_ext.handlers import ClassificationOutputs
 from monai_ext.handlers.handing_on import inference_command, run_metadata
+from monai_ext.predictions import Classification
 
 DEFAULTS = {"size": 80, "range": None, "names": ["a", "b"], "device": "$1", "classes": {"_target_": "x"}, "lr": 0.1}
 
@@ -39,7 +39,7 @@ def test_the_command_names_what_differs_from_the_defaults(bundle, tmp_path, sett
 
 
 def test_metadata_are_those_of_the_bundle_made_true_for_the_run(bundle):
-    found = run_metadata(bundle, (4, 8, 16, 32), ClassificationOutputs(["x", "y", "z"]), {"size": 8})
+    found = run_metadata(bundle, (4, 8, 16, 32), Classification(["x", "y", "z"]), {"size": 8})
     assert found["version"] == "1"
     assert found["network_data_format"]["inputs"]["image"] == {"num_channels": 4, "spatial_shape": [8, 16, 32]}
     assert found["network_data_format"]["outputs"]["pred"] == {

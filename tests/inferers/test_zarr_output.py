@@ -194,19 +194,20 @@ def test_the_records_name_the_chunks(finished):
     [
         ({}, (0, 1)),
         ({"RANK": "1", "WORLD_SIZE": "4"}, (1, 4)),
-        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "3"}, (2, 3)),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "3", "SLURM_STEP_NUM_TASKS": "3"}, (2, 3)),
+        ({"SLURM_JOB_ID": "12", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, (0, 1)),
         ({"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "4"}, (2, 4)),
         (
             {
                 "SLURM_ARRAY_TASK_ID": "1",
                 "SLURM_ARRAY_TASK_COUNT": "2",
                 "SLURM_PROCID": "1",
-                "SLURM_NTASKS": "4",
+                "SLURM_STEP_NUM_TASKS": "4",
             },
             (5, 8),
         ),
     ],
-    ids=["alone", "torchrun", "srun", "array", "array of several tasks"],
+    ids=["alone", "torchrun", "srun", "script of a batch job", "array", "array of several tasks"],
 )
 def test_a_launcher_gives_the_shard(environment, expected):
     assert shard_of_launcher(environment) == expected

@@ -11,7 +11,7 @@ from monai.inferers import SlidingWindowInferer
 from zarr_helpers import BLOCK, ROI, TARGETS, OneHead, TwoHeads, predictor, stored, tree, volume
 
 from monai_ext.data import decode_normals
-from monai_ext.errors import ConfigError, DataError
+from monai_ext.errors import ConfigError, DataError, UserError
 from monai_ext.inferers import ZarrSlidingWindow
 from monai_ext.inferers.streaming import job
 from monai_ext.inferers.streaming.job import _same_algorithms as same_algorithms
@@ -283,6 +283,21 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path):
     volume(tmp_path / "in.zarr", (9, 14, 14))
     with pytest.raises(DataError, match="NaN or infinite"):
         predictor(Infinite())(tmp_path / "in.zarr", tmp_path / "out")
+
+
+def test_full_memory_of_a_gpu_is_a_sentence_and_finished_blocks_stay(tmp_path):
+    class Full(TwoHeads):
+        def forward(self, x):
+            if self.calls == 2:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return super().forward(x)
+
+    volume(tmp_path / "in.zarr")
+    network = Full()
+    with pytest.raises(UserError, match=r"4 windows at once and blocks of \[8, 16, 16\].*smaller batch_size or block"):
+        predictor(network)(tmp_path / "in.zarr", tmp_path / "out")
+    network.calls = 3
+    assert predictor(network)(tmp_path / "in.zarr", tmp_path / "out").complete
 
 
 def test_another_engine_gives_the_same_numbers_and_is_a_setting(tmp_path):

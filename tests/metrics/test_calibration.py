@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, logit
 
 from monai_ext.errors import DataError
-from monai_ext.metrics import apply_platt, best_threshold, fit_platt, reliability_curve
+from monai_ext.metrics import apply_platt, best_threshold, fit_platt
 
 
 def test_platt_recovers_a_known_miscalibration() -> None:
@@ -59,13 +59,7 @@ def test_threshold_is_best_by_exhaustive_search(criterion: str) -> None:
     assert reached == pytest.approx(max(score(labels, p >= t) for t in p))
 
 
-def test_reliability_curve_shows_predicted_against_observed() -> None:
-    predicted, observed = reliability_curve([0.1, 0.1, 0.1, 0.1, 0.9, 0.9], [0, 0, 0, 1, 1, 1], bins=5)
-    np.testing.assert_allclose(predicted, [0.1, 0.9])
-    np.testing.assert_allclose(observed, [0.25, 1.0])
-
-
-@pytest.mark.parametrize("function", [fit_platt, best_threshold, reliability_curve])
+@pytest.mark.parametrize("function", [fit_platt, best_threshold])
 @pytest.mark.parametrize(
     ("p", "labels", "match"),
     [

@@ -7,11 +7,6 @@ from device_tensor import on_device
 
 from monai_ext.losses import HeadCrossEntropy, MultiTargetLoss
 from monai_ext.metrics import (
-    ClassificationCases,
-    HeadCases,
-    MultiLabelCases,
-    MultiTargetPatches,
-    SegmentationCases,
     apply_platt,
     bootstrap_intervals,
     classification_metrics,
@@ -20,6 +15,7 @@ from monai_ext.metrics import (
     multi_label_metrics,
 )
 from monai_ext.metrics.parts import max_by_case, mean_by_case
+from monai_ext.predictions import Classification, Masks, MultiLabel, Patches
 
 RANDOM = torch.Generator().manual_seed(0)
 TARGETS = {"sheet": {"channels": 1, "activation": "sigmoid"}, "normals": {"channels": 3, "activation": "none"}}
@@ -38,25 +34,26 @@ def fields(channels):
     }
 
 
+LEVELS = {"cases": "whole", "instances": "parts", "instance_columns": ["part"]}
 CASES = {
     "classes": (
-        lambda: ClassificationCases(["x", "y"], torch.nn.CrossEntropyLoss(), parts="crops", part_columns=["part"]),
+        lambda: Classification(["x", "y"], torch.nn.CrossEntropyLoss(), **LEVELS),
         [case(n, torch.randn(2, generator=RANDOM), torch.tensor(n % 2)) for n in range(6)],
     ),
     "heads": (
-        lambda: HeadCases(HEADS, HeadCrossEntropy(HEADS), "f1"),
+        lambda: Classification(HEADS, HeadCrossEntropy(HEADS), "f1", heads=True),
         [case(n, torch.randn(4, generator=RANDOM), torch.tensor(n % 4)) for n in range(8)],
     ),
     "several labels": (
-        lambda: MultiLabelCases(["x", "y"], torch.nn.BCEWithLogitsLoss(), parts="slices", part_columns=["part"]),
+        lambda: MultiLabel(["x", "y"], torch.nn.BCEWithLogitsLoss(), **LEVELS),
         [case(n, torch.randn(2, generator=RANDOM), torch.tensor([n % 2, n // 3]).float()) for n in range(6)],
     ),
     "masks": (
-        lambda: SegmentationCases(torch.nn.BCEWithLogitsLoss()),
+        lambda: Masks(torch.nn.BCEWithLogitsLoss()),
         [case(n, torch.randn(1, 4, 5, generator=RANDOM), torch.ones(1, 4, 5)) for n in range(3)],
     ),
     "targets": (
-        lambda: MultiTargetPatches(TARGETS, MultiTargetLoss(TARGETS)),
+        lambda: Patches(TARGETS, MultiTargetLoss(TARGETS)),
         [case(n, fields(3), fields(3)) for n in range(3)],
     ),
 }
@@ -66,10 +63,8 @@ def computed(metric, cases, move):
     for item, pred, label in cases:
         # a case by itself, as the evaluator hands it over
         metric.update(([move(item)], [{"pred": move(pred), "label": move(label)}]))
-    result = metric.compute()
-    found = result[0] if isinstance(result, tuple) else result
-    loss = result[1] if isinstance(result, tuple) else None
-    return {**found.metrics, "exact loss": loss}, getattr(found, "columns", None)
+    result, instances, loss = metric.compute()
+    return {**result.metrics, "exact loss": loss}, getattr(instances, "columns", None)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -81,10 +76,10 @@ def test_a_metric_takes_predictions_labels_and_columns_of_a_device(name):
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 def test_logits_of_mixed_precision_are_taken(kind):
-    metric = ClassificationCases(["x", "y"])
+    metric = Classification(["x", "y"])
     for item, pred, label in CASES["classes"][1]:
         metric.update(([item], [{"pred": on_device(pred.to(kind)), "label": on_device(label)}]))
-    assert metric.compute()[0].metrics["accuracy"] is not None
+    assert metric.compute().result.metrics["accuracy"] is not None
 
 
 SCORES = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], dtype=torch.float64)

@@ -193,7 +193,7 @@ def test_intervals_are_reproducible_and_contain_the_metric() -> None:
 def test_chunks_change_nothing(monkeypatch) -> None:
     result = multi_label_metrics(*random_case(), list("abcde"))
     whole = multi_label_intervals(result, n=50)
-    monkeypatch.setattr("monai_ext.metrics.bootstrap._ENTRIES", 7 * result.labels.size)
+    monkeypatch.setattr("monai_ext.metrics.multi_label_bootstrap._ENTRIES", 7 * result.labels.size)
     assert multi_label_intervals(result, n=50) == whole
 
 

@@ -10,7 +10,8 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.metrics import ClassificationCases, bootstrap_intervals, classification_metrics, merge_parts
+from monai_ext.metrics import bootstrap_intervals, classification_metrics, merge_parts
+from monai_ext.predictions import Classification
 
 # Three nuclei with two, one and two crops, counted by hand.
 NAMES = ["A", "B", "C"]
@@ -25,7 +26,7 @@ def items(order: list[int] | range = range(5)) -> list[dict]:
     return [{"image": logits[i], "label": LABELS[i], "case": CASES[i], "index": i, "crop_z": CROP_Z[i]} for i in order]
 
 
-def evaluate(metric: ClassificationCases, data: list[dict], batch_size: int = 2):
+def evaluate(metric: Classification, data: list[dict], batch_size: int = 2):
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(Dataset(data), batch_size=batch_size),
@@ -80,7 +81,7 @@ def test_two_classes_have_no_top2_accuracy() -> None:
     result = classification_metrics([[0.2, 0.8], [0.6, 0.4]], [0, 1], ["a", "b"])
     assert "top2_accuracy" not in result.metrics
     with pytest.raises(ConfigError, match="got 'top2_accuracy'"):
-        ClassificationCases(["a", "b"], key="top2_accuracy")
+        Classification(["a", "b"], key="top2_accuracy")
 
 
 def test_a_class_without_cases_has_no_shares_and_is_explained_in_the_text_report() -> None:
@@ -96,8 +97,13 @@ def test_columns_of_another_length_are_refused() -> None:
 
 
 def test_the_state_holds_both_levels_and_the_loss_of_the_crops() -> None:
-    metric = ClassificationCases(
-        NAMES, torch.nn.CrossEntropyLoss(), "top2_accuracy", parts="crops", part_columns=["crop_z"]
+    metric = Classification(
+        NAMES,
+        torch.nn.CrossEntropyLoss(),
+        "top2_accuracy",
+        cases="nuclei",
+        instances="crops",
+        instance_columns=["crop_z"],
     )
     state = evaluate(metric, items())
     assert state.metrics["accuracy"] == pytest.approx(2 / 3)
@@ -107,26 +113,26 @@ def test_the_state_holds_both_levels_and_the_loss_of_the_crops() -> None:
     expected = -np.log(PROBABILITIES[range(5), LABELS]).mean()
     assert state.metrics["loss"] == pytest.approx(expected)
     assert state.metric_details["classification"].cases == ["n1", "n2", "n3"]
-    assert state.metric_details["parts"].columns == {"crop_z": CROP_Z}
-    json.dumps(state.metric_details["parts"].columns)
+    assert state.metric_details["instances"].columns == {"crop_z": CROP_Z}
+    json.dumps(state.metric_details["instances"].columns)
 
 
 def test_neither_the_order_of_the_crops_nor_repetitions_change_a_bit() -> None:
-    plain = evaluate(ClassificationCases(NAMES, parts="crops"), items())
-    other = evaluate(ClassificationCases(NAMES, parts="crops"), items([4, 2, 0, 3, 1, 0]), batch_size=4)
+    plain = evaluate(Classification(NAMES, cases="nuclei", instances="crops"), items())
+    other = evaluate(Classification(NAMES, cases="nuclei", instances="crops"), items([4, 2, 0, 3, 1, 0]), batch_size=4)
     assert other.metrics == plain.metrics
     assert other.metric_details["classification"].cases == ["n1", "n2", "n3"]
 
 
 def test_without_parts_there_is_one_level() -> None:
-    state = evaluate(ClassificationCases(NAMES), items())
+    state = evaluate(Classification(NAMES), items())
     assert "parts" not in state.metric_details
     assert state.metrics["accuracy"] == pytest.approx(3 / 5)
     assert not [name for name in state.metrics if name.startswith("crops")]
 
 
 def test_two_crops_of_one_nucleus_with_the_same_index_are_refused() -> None:
-    metric = ClassificationCases(NAMES, parts="crops", part_columns=["crop_z"])
+    metric = Classification(NAMES, cases="nuclei", instances="crops", instance_columns=["crop_z"])
     batch = [{"case": "n1", "index": 0, "crop_z": z} for z in (0, 80)]
     metric.update((batch, [{"pred": torch.zeros(3), "label": 0}] * 2))
     with pytest.raises(DataError, match="both have index 0"):
@@ -134,9 +140,9 @@ def test_two_crops_of_one_nucleus_with_the_same_index_are_refused() -> None:
 
 
 def test_wrong_columns_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"part_columns \['crop_z'\] need a name in parts"):
-        ClassificationCases(NAMES, part_columns=["crop_z"])
-    metric = ClassificationCases(NAMES, parts="crops", part_columns=["crop_x"])
+    with pytest.raises(ConfigError, match=r"instance_columns \['crop_z'\] need a name in instances"):
+        Classification(NAMES, instance_columns=["crop_z"])
+    metric = Classification(NAMES, cases="nuclei", instances="crops", instance_columns=["crop_x"])
     with pytest.raises(ConfigError, match="have no 'crop_x'"):
         metric.update(([{"case": "n1", "index": 0}], [{"pred": torch.zeros(3), "label": 0}]))
 
@@ -145,7 +151,7 @@ def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     # Both crops of n1 and of n3 are on different ranks; rank 1 repeats a crop to make the shares equal.
-    state = evaluate(ClassificationCases(NAMES, parts="crops"), items([[0, 2, 4], [1, 3, 0]][rank]))
+    state = evaluate(Classification(NAMES, cases="nuclei", instances="crops"), items([[0, 2, 4], [1, 3, 0]][rank]))
     content = {"metrics": state.metrics, "cases": state.metric_details["classification"].cases}
     (Path(folder) / f"{rank}.json").write_text(json.dumps(content))
     torch.distributed.destroy_process_group()
@@ -154,7 +160,7 @@ def _rank(rank: int, folder: str) -> None:
 @pytest.mark.slow
 def test_crops_of_a_nucleus_may_be_in_different_processes(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_rank, args=(str(tmp_path),), nprocs=2)
-    alone = evaluate(ClassificationCases(NAMES, parts="crops"), items())
+    alone = evaluate(Classification(NAMES, cases="nuclei", instances="crops"), items())
     for rank in range(2):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
         assert found == {"metrics": alone.metrics, "cases": ["n1", "n2", "n3"]}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -114,6 +115,22 @@ def test_reading_changes_and_creates_nothing(store: Path, tmp_path: Path, monkey
     load_runs(str(store))
     assert store.read_bytes() == before
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///other.db", None])
+def test_the_store_that_the_process_writes_to_stays_its_own(
+    store: Path, monkeypatch: pytest.MonkeyPatch, uri: str | None
+) -> None:
+    import mlflow
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    mlflow.set_tracking_uri(uri)
+    try:
+        load_runs(str(store))
+        assert os.environ.get("MLFLOW_TRACKING_URI") == uri
+        assert mlflow.is_tracking_uri_set() == (uri is not None)
+    finally:
+        mlflow.set_tracking_uri(None)
 
 
 def test_missing_store_is_refused_and_not_created(tmp_path: Path) -> None:

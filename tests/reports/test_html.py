@@ -12,8 +12,8 @@ import pytest
 from monai_ext.errors import DataError
 from monai_ext.io import write_json
 from monai_ext.metrics import classification_metrics
+from monai_ext.pages.document import Picture
 from monai_ext.reports import write_cross_validation_report, write_report
-from monai_ext.reports.document import Picture
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HOSTILE = '<script>alert(\'x\')</script>{{ 7*7 }}$\\frac{ " onerror="x" \u202e'

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from monai_ext.reports.style import COLOURS
+from monai_ext.pages.style import COLOURS
 from monai_ext.spine.overlay import overlay_figure
 from monai_ext.spine.report import write_batch_report
 

@@ -5,6 +5,7 @@ import torch
 from cascade_files import RULES, SIZE, cascade, preparation, spine
 
 from monai_ext.errors import ConfigError, DataError, WeightsError
+from monai_ext.memory import FullMemoryError
 from monai_ext.spine import SeriesImage, SliceStage
 
 
@@ -56,6 +57,32 @@ def test_a_network_of_another_kind_is_refused():
         mask.class_probabilities(prepared)
     with pytest.raises(WeightsError, match=r"stage 'cord'.*a mask of one channel"):
         classifier.mask_probabilities(prepared, (40, 48))
+
+
+class Small(torch.nn.Module):
+    """Has room for so many slices at once."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room = room
+
+    def forward(self, x):
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return RULES["sequence"](x)
+
+
+def test_slices_that_do_not_fit_together_are_computed_in_halves():
+    slices = spine("T1w")[0].slices()
+    stages = [SliceStage(network, preparation(SIZE), ("a", "b")) for network in (Small(2), RULES["sequence"])]
+    few, all_at_once = (stage.class_probabilities(stage.prepare(slices)) for stage in stages)
+    np.testing.assert_allclose(few, all_at_once)
+
+
+def test_a_slice_that_does_not_fit_is_a_sentence():
+    stage = SliceStage(Small(0), preparation(SIZE), ("a", "b"))
+    with pytest.raises(FullMemoryError, match="out of memory with one sample; take another --device"):
+        stage.class_probabilities(stage.prepare(spine("T1w")[0].slices()))
 
 
 def test_outputs_that_are_no_numbers_are_an_error_and_no_empty_mask():

@@ -9,6 +9,7 @@ import pytest
 from cascade_files import cascade, spine, write_series
 
 from monai_ext.errors import ConfigError, DataError, IncompleteError, WriteError
+from monai_ext.memory import FullMemoryError
 from monai_ext.spine import CascadeBatch, inference_series, write_like
 from monai_ext.spine.cascade import output as output_module
 
@@ -314,3 +315,27 @@ def test_a_folder_without_series_is_an_error_that_says_what_to_do(tmp_path, plac
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="demo-data spinal_cord_cascade"):
         inference_series(tmp_path / place)
+
+
+def test_a_series_that_does_not_fit_the_memory_is_broken_and_the_others_go_on(data, tmp_path):
+    rules = cascade("cord_visible")
+
+    before = predict(data, tmp_path / "all", rules)
+    calls = iter(range(100))
+
+    class Third:
+        """Doesn't fit the third series."""
+
+        def __getattr__(self, name):
+            return getattr(rules, name)
+
+        def __call__(self, image):
+            if next(calls) == 2:
+                raise FullMemoryError("out of memory with one sample; take another --device")
+            return rules(image)
+
+    report = predict(data, tmp_path / "out", Third())
+    broken = [series for series in report["series"] if "out of memory" in (series.get("reason") or "")]
+    assert len(broken) == 1
+    assert broken[0]["status"] == "broken"
+    assert len(report["series"]) == len(before["series"])

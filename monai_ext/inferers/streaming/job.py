@@ -34,6 +34,7 @@ from monai_ext.inferers.streaming.steps import (
     predicted,
     threads_of_each,
 )
+from monai_ext.memory import FullMemoryError, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,19 @@ class PredictionJob:
         Raises:
             DataError: when the input can't be read, or the network gives numbers that aren't finite.
             WriteError: when the output can't be written.
+            FullMemoryError: when the memory doesn't suffice.
         """
+        try:
+            self._compute(blocks, empty)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise FullMemoryError(
+                f"out of memory on {self.predictor.device} with {self.steps.batch_size} windows at once and blocks of "
+                f"{list(self.grid.block_size)} voxels; take a smaller batch_size or block_size (finished blocks stay)"
+            ) from error
+
+    def _compute(self, blocks: Sequence[int], empty: Sequence[int]) -> None:
         from tqdm import tqdm
 
         for block in empty:

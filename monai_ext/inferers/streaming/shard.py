@@ -39,9 +39,9 @@ class Shard(NamedTuple):
 def shard_of_launcher(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
     """Shard index (from 0) and count of this process; (0, 1) without a launcher.
 
-    ``torchrun`` sets ``RANK`` and ``WORLD_SIZE``. SLURM sets ``SLURM_PROCID`` and ``SLURM_NTASKS`` under ``srun``, and
-    ``SLURM_ARRAY_TASK_ID``, ``_MIN`` and ``_COUNT`` in array jobs; in an array of jobs with several tasks each, both
-    count.
+    ``torchrun`` sets ``RANK`` and ``WORLD_SIZE``. SLURM sets ``SLURM_PROCID`` and ``SLURM_STEP_NUM_TASKS`` under
+    ``srun``, and ``SLURM_ARRAY_TASK_ID``, ``_MIN`` and ``_COUNT`` in array jobs; in an array of jobs with several tasks
+    each, both count. The script of a batch job is one process, whatever number of tasks ``srun`` is to start in it.
 
     Raises:
         ConfigError: when one of them isn't a number.
@@ -54,6 +54,9 @@ def shard_of_launcher(environment: Mapping[str, str] = os.environ) -> tuple[int,
         index = (_number(environment, "SLURM_ARRAY_TASK_ID") - _number(environment, "SLURM_ARRAY_TASK_MIN", 0)) // step
         count = _number(environment, "SLURM_ARRAY_TASK_COUNT", index + 1)
     if "SLURM_PROCID" in environment:
-        tasks = _number(environment, "SLURM_NTASKS", 1)
-        index, count = index * tasks + _number(environment, "SLURM_PROCID"), count * tasks
+        task = _number(environment, "SLURM_PROCID")
+        script = task == 0 and "SLURM_JOB_ID" in environment and "SLURM_STEP_NUM_TASKS" not in environment
+        of_job = 1 if script else _number(environment, "SLURM_NTASKS", 1)
+        tasks = _number(environment, "SLURM_STEP_NUM_TASKS", of_job)
+        index, count = index * tasks + task, count * tasks
     return index, count

@@ -87,7 +87,7 @@ class Steps:
         pin: bool = False,
     ) -> None:
         self._volume, self._grid, self._axes, self._selection = volume, grid, axes, selection
-        self._batch_size, self._pin = batch_size, pin
+        self.batch_size, self._pin = batch_size, pin
 
     def of(self, blocks: Sequence[int]) -> Generator[Step]:
         """All steps of these blocks; input is read ahead, for the next block too."""
@@ -137,9 +137,9 @@ class Steps:
         )
         starts = [(z, y, x) for y, x in product(*in_plane)]
         roi = [axis.length for axis in self._axes]
-        for first in range(0, len(starts), self._batch_size):
-            chosen = starts[first : first + self._batch_size]
-            batch = torch.zeros(self._batch_size, 1, *roi, pin_memory=self._pin)
+        for first in range(0, len(starts), self.batch_size):
+            chosen = starts[first : first + self.batch_size]
+            batch = torch.zeros(self.batch_size, 1, *roi, pin_memory=self._pin)
             for window, start in zip(batch.numpy()[:, 0], chosen, strict=False):
                 reader.fill(window, start)
             yield Windows(batch, chosen)

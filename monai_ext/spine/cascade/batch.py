@@ -12,8 +12,9 @@ from typing import Any
 
 import monai_ext
 from monai_ext.data.checks import Problem
-from monai_ext.errors import ConfigError, DataError, IncompleteError
+from monai_ext.errors import ConfigError, DataError, IncompleteError, UserError
 from monai_ext.io import read_json, write_json
+from monai_ext.memory import FullMemoryError
 from monai_ext.spine import Series
 from monai_ext.spine.cascade.cascade import SpineCascade
 from monai_ext.spine.cascade.output import CascadeOutput, prune
@@ -102,7 +103,7 @@ class CascadeBatch:
         try:
             image = series.read()
             result = self.cascade(image)
-        except DataError as error:
+        except (DataError, FullMemoryError) as error:
             record = SeriesRecord.broken(series, self._relative(error, series))
             record.seconds = round(time.perf_counter() - start, 3)
             self.output.write(record, series)
@@ -167,9 +168,9 @@ class CascadeBatch:
         elif self.output_dir.exists() and (not self.output_dir.is_dir() or any(self.output_dir.iterdir())):
             raise ConfigError(f"--output_dir {self.output_dir}: holds other files; give a new or an empty folder")
 
-    def _relative(self, error: DataError, series: Series) -> str:
+    def _relative(self, error: UserError, series: Series) -> str:
         """The message with its file as it lies in the dataset."""
-        problem = Problem.of(error, series.files[0].parent if error.path is None else "")
+        problem = Problem.of(error, series.files[0].parent)
         return f"{self._shown(problem.path)}: {problem.message}"
 
     def _shown(self, path: str) -> str:

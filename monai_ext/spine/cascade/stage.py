@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from monai.transforms.utils import convert_applied_interp_mode
 from torch import nn
 
 from monai_ext.errors import WeightsError
+from monai_ext.memory import in_halves
 
 _KEY = "image"
 # What a network gives besides, comes with it in a dict.
@@ -99,14 +99,15 @@ class SliceStage:
         return masks, None if visible is None else torch.sigmoid(visible[:, 0]).numpy()
 
     def _outputs(self, prepared: Sequence[MetaTensor]) -> dict[str, torch.Tensor]:
-        found = defaultdict(list)
+        def compute(start: int, stop: int) -> dict[str, torch.Tensor]:
+            batch = torch.stack([one.as_tensor() for one in prepared[start:stop]])
+            output = self.network(batch.to(self.device))
+            named = output if isinstance(output, Mapping) else {_LOGITS: output}
+            return {name: value.float().cpu() for name, value in named.items()}
+
         with torch.inference_mode():
-            for start in range(0, len(prepared), self.batch_size):
-                batch = torch.stack([one.as_tensor() for one in prepared[start : start + self.batch_size]])
-                output = self.network(batch.to(self.device))
-                for name, value in (output if isinstance(output, Mapping) else {_LOGITS: output}).items():
-                    found[name].append(value.float().cpu())
-        outputs = {name: torch.cat(values) for name, values in found.items()}
+            parts = in_halves(compute, len(prepared), self.batch_size, "take another --device")
+        outputs = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         if not all(values.isfinite().all() for values in outputs.values()):
             raise WeightsError(
                 f"stage {self.name!r}: its network gives values that are no numbers; train it again, or run it with "

@@ -1,0 +1,62 @@
+"""Memory that ran out: how to know it, what to give back, and computing in smaller parts."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from monai_ext.errors import UserError
+
+logger = logging.getLogger("monai_ext")
+
+# Allocators of torch (CPU, CUDA, ROCm, MPS), the driver, cuBLAS, and cuDNN 8 and 9 say it in these words.
+_SAID = re.compile(r"out of memory|allocate memory|STATUS_ALLOC_FAILED|ALLOCATION_FAILED", re.IGNORECASE)
+
+Part = TypeVar("Part")
+
+
+class FullMemoryError(UserError):
+    """Something that can't be made smaller doesn't fit the memory."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and _SAID.search(str(error)) is not None
+    )
+
+
+def release_cached_memory() -> None:
+    """Give what torch keeps of the GPU's memory back, so that a retry doesn't meet its fragments."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def in_halves(compute: Callable[[int, int], Part], count: int, at_once: int, advice: str) -> list[Part]:
+    """Compute samples in parts, and in halves of these (and again) while memory runs out; without gradients.
+
+    Args:
+        compute: of the samples from a number to before another one.
+        count: of samples.
+        at_once: samples of a part, at least 1.
+        advice: for a sample that doesn't fit by itself.
+
+    Raises:
+        FullMemoryError: for such a sample.
+    """
+    while True:
+        try:
+            return [compute(start, min(start + at_once, count)) for start in range(0, count, at_once)]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the except clause, whose exception holds what was computed.
+        release_cached_memory()
+        if at_once == 1:
+            raise FullMemoryError(f"out of memory with one sample; {advice}")
+        logger.warning("out of memory with %d samples at once: retried in halves", at_once)
+        at_once = (at_once + 1) // 2

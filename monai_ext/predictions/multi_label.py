@@ -1,0 +1,265 @@
+"""Predictions of several labels a case, with a threshold for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine
+from scipy.special import expit
+
+from monai_ext.arrays import to_numpy
+from monai_ext.data.loader import UNKNOWN
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.metrics.classification import FloatArray
+from monai_ext.metrics.multi_label import MultiLabelResult, merge_label_parts, multi_label_metrics, with_thresholds
+from monai_ext.metrics.multi_label_bootstrap import multi_label_intervals
+from monai_ext.metrics.multi_label_scores import overall_score_names
+from monai_ext.metrics.parts import MERGES
+from monai_ext.pages.document import Block, Section
+from monai_ext.pages.tables import as_list
+from monai_ext.predictions import multi_label_figures, multi_label_sections
+from monai_ext.predictions.classes import ClassPredictions, ClassRecord, level_state, merged
+from monai_ext.predictions.collecting import exact_loss
+from monai_ext.predictions.kind import Validation
+from monai_ext.predictions.reading import filled_rows, number
+from monai_ext.predictions.writing import Files, table_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class MultiLabel(ClassPredictions):
+    """The predictions of a multi-label classifier; see `Predictions` and `ClassPredictions`.
+
+    Labels are C numbers 0 or 1, probabilities the sigmoids of the logits. Without ``thresholds`` (in training) they are
+    chosen on the validation's cases, for the best F1 of each class: best checkpoints then hold them, and
+    `monai_ext.networks.saved_thresholds` hands them to evaluation and inference. Scores at thresholds that were chosen
+    on the same cases are a little too good, which metrics and report say. Thresholds are about cases, so instances are
+    decided at 0.5.
+
+    Args:
+        class_names, loss, key, cases, instances, instance_columns, logits: see `ClassPredictions`.
+        thresholds: probability of each class from which on it is predicted, C numbers in 0..1; adds the scores with
+            the suffix ``_tuned``. ``None`` to choose them in a validation, 0.5 for new cases.
+        merge: a case has the ``"mean"`` of its instances' probabilities, or of each class the ``"max"``.
+
+    Attributes:
+        chosen_here: whether the thresholds of the best epoch were chosen on its own cases.
+
+    Raises:
+        ConfigError: for thresholds that aren't C numbers in 0..1, another ``merge``; see `ClassPredictions`.
+
+    Example:
+        >>> MultiLabel(LABELS, loss, cases="volumes", instances="slices", instance_columns=["slice_index"])
+    """
+
+    task = "multi_label"
+    alternatives = multi_label_figures.ALTERNATIVES
+    exclusive = False
+    joined = "merged"
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        key: str = "auroc",
+        thresholds: Sequence[float] | None = None,
+        cases: str | None = None,
+        instances: str | None = None,
+        instance_columns: Sequence[str] = (),
+        merge: str = "mean",
+        logits: bool = True,
+    ) -> None:
+        known = overall_score_names(thresholds is not None)
+        super().__init__(class_names, known, key, loss, cases, instances, instance_columns, logits)
+        if merge not in MERGES:
+            raise ConfigError(f"MultiLabel: merge must be one of {', '.join(MERGES)}, got {merge!r}")
+        count = len(class_names)
+        if thresholds is not None and (len(thresholds) != count or not all(0 <= value <= 1 for value in thresholds)):
+            raise ConfigError(f"MultiLabel: thresholds must be {count} numbers in 0..1, one a class, got {thresholds}")
+        self.thresholds = None if thresholds is None else [float(value) for value in thresholds]
+        self.merge = merge
+        self.chosen_here = False
+
+    def label(self, given: Any, name: str) -> tuple[float, ...] | None:
+        values = self.one_each(given, "labels", name)
+        if not np.isfinite(values).all():
+            raise DataError("its labels are not finite", name)
+        return None if (values == UNKNOWN).any() else tuple(values.tolist())
+
+    def label_name(self, label: tuple[float, ...] | None) -> tuple[str, ...] | None:
+        """Names of the classes that a case is known to have."""
+        if label is None:
+            return None
+        return tuple(name for name, value in zip(self.class_names, label, strict=True) if value > 0)
+
+    def probabilities(self, values: FloatArray) -> FloatArray:
+        return np.asarray(expit(values)) if self.logits else values
+
+    # -- a validation --------------------------------------------------------------------------------------------
+
+    def judged(self, records: Sequence[ClassRecord]) -> Validation:
+        values, labels = np.stack([record.values for record in records]), self.labels(records)
+        items = multi_label_metrics(
+            self.probabilities(values),
+            labels,
+            self.class_names,
+            self.thresholds if self.instances is None else None,
+            [record.name for record in records],
+            self.columns(records),
+        )
+        loss = exact_loss(self.loss, values, labels)
+        if self.instances is None:
+            return Validation(items, None, loss)
+        return Validation(merge_label_parts(items, self.merge, self.thresholds), items, loss)
+
+    # -- the best epoch ------------------------------------------------------------------------------------------
+
+    def take(self, evaluator: Engine) -> None:
+        super().take(evaluator)
+        self.chosen_here = self.best.thresholds is None
+        self.best = with_thresholds(self.best)
+
+    def for_checkpoint(self, evaluator: Engine) -> dict[str, Any]:
+        """``thresholds`` of the validation that has just ended, in the order of the classes, and ``thresholds_level``,
+        what they are about: ``"volumes"``, say, or ``"cases"``.
+        """
+        thresholds = with_thresholds(evaluator.state.metric_details[self.task]).thresholds
+        return {} if thresholds is None else {"thresholds": thresholds, "thresholds_level": self._level}
+
+    def metrics(self, intervals: bool = False) -> dict[str, Any]:
+        """The part of ``metrics.json`` that tells of the best epoch; confidence intervals cost some seconds.
+
+        ``thresholds`` are in the order of ``class_names``.
+        """
+        found: dict[str, Any] = {"task": self.task, "confusion_matrix": [], "intervals": {}}
+        if self.best is None:
+            return {**found, "metrics": {}, "per_class": {}, "skipped": ["no validation"]}
+        found |= self.best.to_dict()
+        found |= {"thresholds_level": self._level, "thresholds_chosen_here": self.chosen_here}
+        found["predictions"] = f"predictions/{self.best_file}"
+        if intervals:
+            found["intervals"] = {name: list(pair) for name, pair in multi_label_intervals(self.best).items()}
+        if self.best_instances is not None:
+            of_instances = self.best_instances.to_dict()
+            told = {name: of_instances[name] for name in ("metrics", "per_class", "skipped")}
+            found |= {"cases": self.cases, "parts": {"name": self.instances, **told}}
+        return found
+
+    def best_state(self) -> dict[str, Any]:
+        """Both levels as they are."""
+        if self.best is None:
+            return {}
+        instances = None if self.best_instances is None else _state(self.best_instances)
+        return {"cases": _state(self.best), "parts": instances, "chosen_here": self.chosen_here}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        if not state:
+            return
+        self.best = _restored(state["cases"], self.class_names)
+        self.best_instances = None if state["parts"] is None else _restored(state["parts"], self.class_names)
+        self.chosen_here = state["chosen_here"]
+
+    @property
+    def _level(self) -> str:
+        return self.cases or "cases"
+
+    # -- new cases -----------------------------------------------------------------------------------------------
+
+    def predicted(self, records: Sequence[ClassRecord]) -> Files:
+        """``predictions.csv`` and ``predictions.json``; with two levels a table for each.
+
+        Columns: ``case``, those that tell instances apart, ``prob_<class>`` and ``pred_<class>`` (0 or 1) for every
+        class, and ``label_<class>`` when any label is known, empty where it isn't. The document has the classes,
+        their thresholds, and for each case its probabilities by name and its ``findings``, the classes whose
+        threshold is reached.
+
+        Raises:
+            DataError: when the instances of a case have different labels.
+        """
+        half = [0.5] * len(self.class_names)
+        cuts = self.thresholds or half
+        items = self.items(records)
+        labelled = any(item.label is not None for item in items)
+        cases = items if self.instances is None else merged(items, self.merge)
+        files = Files({table_name(self.cases, "predictions.csv"): [self._row(case, cuts, labelled) for case in cases]})
+        entries = [self._entry(case, cuts) for case in cases]
+        document = {"class_names": self.class_names, "thresholds": cuts, "predictions": entries}
+        if self.instances is not None:
+            files.tables[table_name(self.instances, "")] = [self._row(item, half, labelled) for item in items]
+            of_instances = {"name": self.instances, "predictions": [self._entry(item, half) for item in items]}
+            document |= {"cases": self.cases, "merge": self.merge, "parts": of_instances}
+        files.documents["predictions.json"] = document
+        return files
+
+    def _row(self, item: ClassRecord, cuts: Sequence[float], labelled: bool) -> dict[str, Any]:
+        findings, known = self._findings(item, cuts), item.label
+        row = {"case": item.name, **item.columns}
+        row |= {f"prob_{name}": p for name, p in zip(self.class_names, item.values.tolist(), strict=True)}
+        row |= {f"pred_{name}": int(name in findings) for name in self.class_names}
+        if labelled:
+            row |= {f"label_{name}": "" if known is None else int(name in known) for name in self.class_names}
+        return row
+
+    def _entry(self, item: ClassRecord, cuts: Sequence[float]) -> dict[str, Any]:
+        return {
+            "case": item.name,
+            **item.columns,
+            "findings": self._findings(item, cuts),
+            "probabilities": dict(zip(self.class_names, item.values.tolist(), strict=True)),
+            **({} if item.label is None else {"labels": list(item.label)}),
+        }
+
+    def _findings(self, item: ClassRecord, cuts: Sequence[float]) -> list[str]:
+        reached = zip(self.class_names, item.values, cuts, strict=True)
+        return [name for name, probability, cut in reached if probability >= cut]
+
+    # -- reports -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def read(cls, path: Path, metrics: Mapping[str, Any]) -> MultiLabelResult:
+        """The result from a prediction file with the columns case, prob_<class> …, label_<class> …"""
+        names = [str(name) for name in as_list(metrics.get("class_names"))]
+        kinds = [[f"{kind}_{name}" for name in names] for kind in ("prob", "label")]
+        rows = filled_rows(path, ["case", *kinds[0], *kinds[1]])
+        scores, labels = (np.array([[number(row, name, path) for name in each] for row in rows]) for each in kinds)
+        try:
+            cuts = [float(value) for value in as_list(metrics.get("thresholds"))] or None
+        except (TypeError, ValueError) as error:
+            raise DataError("metrics.json: thresholds must be numbers") from error
+        return multi_label_metrics(scores, labels, names, cuts, [row["case"] for row in rows])
+
+    @classmethod
+    def figures(cls, result: MultiLabelResult, cases: str | None = None) -> dict[str, Figure]:
+        return multi_label_figures.figures(result, cases)
+
+    @classmethod
+    def metric_blocks(cls, metrics: Mapping[str, Any], unit: str) -> list[Block]:
+        return multi_label_sections.metric_blocks(metrics, unit)
+
+    @classmethod
+    def sections(cls, result: MultiLabelResult | None, unit: str) -> list[Section]:
+        return [Section("Mistakes", multi_label_sections.mistakes_blocks(result, unit))]
+
+    @classmethod
+    def case_blocks(cls, result: MultiLabelResult, unit: str) -> list[Block]:
+        return [multi_label_sections.case_table(result, unit)]
+
+
+def _state(result: MultiLabelResult) -> dict[str, Any]:
+    return {**level_state(result), "thresholds": result.thresholds}
+
+
+def _restored(state: Mapping[str, Any], class_names: Sequence[str]) -> MultiLabelResult:
+    return multi_label_metrics(
+        to_numpy(state["probabilities"]),
+        to_numpy(state["labels"]),
+        class_names,
+        state["thresholds"],
+        state["cases"] or None,
+        state["columns"],
+    )

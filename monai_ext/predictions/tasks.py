@@ -1,0 +1,35 @@
+"""The class of each kind of task, by the word for it in ``metrics.json``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from monai_ext.errors import DataError
+from monai_ext.predictions.kind import Predictions
+
+_KINDS = {
+    "classification": "Classification",
+    "multi_label": "MultiLabel",
+    "segmentation": "Masks",
+    "multi_task": "Patches",
+}
+
+
+def task_of(metrics: Mapping[str, Any]) -> str:
+    """The word for the kind of task in a ``metrics.json``; old ones have none for two of the kinds."""
+    return str(metrics.get("task") or ("multi_task" if metrics.get("per_target") else "classification"))
+
+
+def kind_of(task: str) -> type[Predictions]:
+    """The class of a kind of task.
+
+    Raises:
+        DataError: for an unknown word.
+    """
+    if task not in _KINDS:
+        raise DataError(f"the task {task!r} is unknown; there are {', '.join(_KINDS)}")
+    # Late, and by name: a run needs its own kind only.
+    found: type[Predictions] = getattr(importlib.import_module("monai_ext.predictions"), _KINDS[task])
+    return found

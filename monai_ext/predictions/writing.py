@@ -1,0 +1,67 @@
+"""Predictions as files: all of them or none, and none that isn't a number."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_ext.errors import DataError
+from monai_ext.io import atomic_path, write_csv, write_json
+
+
+@dataclass
+class Files:
+    """What is to be written, by file name.
+
+    Attributes:
+        tables: CSV files, rows with the same keys.
+        arrays: ``.npy`` files.
+        documents: JSON files.
+    """
+
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    documents: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: str | Path) -> None:
+        """Write all files; none gets its name before all are on the disk.
+
+        Raises:
+            WriteError: when one can't be written; what was in the folder before is still there.
+        """
+        with contextlib.ExitStack() as together:
+
+            def temporary(name: str) -> Path:
+                return together.enter_context(atomic_path(Path(folder) / name))
+
+            for name, rows in self.tables.items():
+                write_csv(temporary(name), rows, None if rows else ["case"])
+            for name, array in self.arrays.items():
+                # Flushed here already, as the others are: a full disk must show before the first file has its name.
+                with atomic_path(temporary(name)) as path:
+                    np.save(path, array)
+            for name, content in self.documents.items():
+                write_json(temporary(name), content)
+
+
+def refuse_nonfinite(names: Iterable[str]) -> None:
+    """Refuse predictions that aren't numbers.
+
+    Args:
+        names: of the cases whose predictions are not finite.
+
+    Raises:
+        DataError: naming the first one, when there are any.
+    """
+    for name in names:
+        raise DataError("its predictions are not finite; check the image, the checkpoint and the precision", name)
+
+
+def table_name(level: str | None, plain: str) -> str:
+    """``predictions_<level>.csv``; the plain name where the items are the cases."""
+    return plain if level is None else f"predictions_{level}.csv"

@@ -1,0 +1,84 @@
+"""The static HTML report of a cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_ext.errors import DataError
+from monai_ext.io import write_text
+from monai_ext.pages.document import Block, Folded, Section, Table, Text, cell, pairs, render
+from monai_ext.pages.tables import as_dict, as_lines, as_list, key_metric, with_interval
+from monai_ext.predictions.classification import Classification
+from monai_ext.reports.html import NO_CURVES, drawn_blocks
+from monai_ext.reports.run_folder import read_object, read_predictions
+
+
+def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None = None) -> Path:
+    """Write the report of a cross-validation (``cross_validation.json``, ``out_of_fold.csv``).
+
+    Args:
+        cv_dir: folder of the cross-validation.
+        output: HTML file; default ``report.html`` in the folder.
+
+    Raises:
+        DataError: when the folder has no ``cross_validation.json``.
+    """
+    folder = Path(cv_dir)
+    if not is_cross_validation(folder):
+        raise DataError("is not a cross-validation folder: it has no cross_validation.json", folder)
+    problems: list[str] = []
+    content = read_object(folder / "cross_validation.json", problems)
+    together = as_dict(content.get("out_of_fold"))
+    cases = str(content.get("cases") or "cases")
+    names = [str(name) for name in as_dict(together.get("per_class"))]
+    path = folder / "out_of_fold.csv"
+    result = read_predictions(Classification, path, {"class_names": names}, problems)
+    folds = [fold for fold in as_list(content.get("folds")) if isinstance(fold, dict)]
+
+    key = key_metric(together)
+    summary = [f"{len(folds)} folds have finished." if folds else "No fold has finished."]
+    if key:
+        summary.append(f"Out of fold, over all {cases}: {with_interval(together, key)}.")
+        mean, std = as_dict(content.get("mean")).get(key), as_dict(content.get("std")).get(key)
+        if mean is not None:
+            summary.append(f"Mean over the folds: {key} {cell(mean)} ± {cell(std)} (standard deviation).")
+    settings = {name: content[name] for name in ("calibration", "threshold") if content.get(name) is not None}
+    drawn = {} if result is None else Classification.figures(result)
+    skipped = [*as_lines(together.get("skipped")), *problems]
+    sections = [
+        Section("Summary", [Text(summary)]),
+        Section("Folds", _folds(folds, content)),
+        Section("Out-of-fold metrics", Classification.metric_blocks(together, cases)),
+        *Classification.sections(result, cases),
+        Section("Curves", drawn_blocks(drawn, Classification) or [NO_CURVES]),
+        Section(
+            "Calibration and threshold",
+            [pairs(settings, ("setting", "value")) if settings else Text(["None was fitted."])],
+        ),
+        Section("Skipped, and why", [Text(skipped or ["Nothing was skipped."])]),
+    ]
+    title = f"{content.get('bundle', '')} cross-validation".strip()
+    return write_text(output or folder / "report.html", render(title, folder.name, "", sections))
+
+
+def is_cross_validation(folder: str | Path) -> bool:
+    """Whether the folder holds a cross-validation rather than one run."""
+    return (Path(folder) / "cross_validation.json").is_file()
+
+
+def _folds(folds: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> list[Block]:
+    if not folds:
+        return [Text(["No fold has finished."])]
+    names = list(dict.fromkeys(name for fold in folds for name in as_dict(fold.get("metrics"))))
+    rows: list[Sequence[Any]] = [
+        (fold.get("fold"), fold.get("best_epoch"), *(as_dict(fold.get("metrics")).get(name) for name in names))
+        for fold in folds
+    ]
+    for label in ("mean", "std"):
+        values = as_dict(content.get(label))
+        if values:
+            rows.append((label, None, *(values.get(name) for name in names)))
+    runs = [(fold.get("fold"), fold.get("run_dir")) for fold in folds]
+    return [Table(("fold", "best epoch", *names), rows), Folded("Run folders", Table(("fold", "run folder"), runs))]
