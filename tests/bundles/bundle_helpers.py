@@ -7,6 +7,16 @@ from typer.testing import CliRunner
 
 from monai_ext.cli.app import app
 
+# In place of the 46 million parameters of `brats_resnet50`, which its demo and the emulated device train.
+SMALL_RESNET = {
+    "_target_": "resnet10",
+    "spatial_dims": 3,
+    "n_input_channels": 1,
+    "num_classes": 2,
+    "widen_factor": 0.25,
+    "conv1_t_stride": 2,
+}
+
 
 def user_error(error):
     """What MONAI wraps in layers of "Failed to ..."."""

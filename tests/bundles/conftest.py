@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from bundle_helpers import SMALL_RESNET
 
 from monai_ext.brats import demo as brats
 from monai_ext.ct_rate import demo as ct_rate
@@ -28,24 +29,30 @@ def brats_cache(tmp_path_factory):
     return tmp_path_factory.mktemp("prepared")
 
 
-@pytest.fixture
-def short_run(brats_data, brats_cache, tmp_path):
+@pytest.fixture(scope="session")
+def brats_settings(brats_data, brats_cache):
     """Overrides of a training with the real network in a few seconds."""
     return {
         "dataset_dir": str(brats_data),
         "cache_dir": str(brats_cache),
-        "output_dir": str(tmp_path / "runs"),
         "num_folds": 3,
         "image_size": 32,
         "batch_size": 4,
-        "max_epochs": 2,
+        "max_epochs": 1,
         "max_train_batches": 1,
-        "drw_start_epoch": 2,
+        "drw_start_epoch": 1,  # an evaluation's loss has the weights of the later epochs
         "num_workers": 0,
         "plot_every": 0,
         "channels_last": False,
         "tracking_uri": "none",
     }
+
+
+@pytest.fixture
+def short_run(brats_settings, tmp_path):
+    """Overrides of a training of two epochs with a small network, and where it goes."""
+    changed = {"max_epochs": 2, "drw_start_epoch": 2, "network_def": SMALL_RESNET}
+    return {**brats_settings, **changed, "output_dir": str(tmp_path / "runs")}
 
 
 @pytest.fixture(scope="session")

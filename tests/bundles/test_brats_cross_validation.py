@@ -70,7 +70,7 @@ def ensemble_answers(brats_configs, short_run, record, tmp_path):
     run(
         config_file=str(brats_configs / "inference.json"),
         inputs=short_run["dataset_dir"],
-        image_size=32,
+        network_def=short_run["network_def"],
         num_workers=0,
         ensemble=str(record),
         output_dir=str(tmp_path / "ensemble"),

@@ -44,23 +44,6 @@ def trained(request, brats_cache, tmp_path_factory, monkeypatch_module):
     return of
 
 
-@pytest.fixture(scope="session")
-def brats_settings(brats_data, brats_cache):
-    return {
-        "dataset_dir": str(brats_data),
-        "cache_dir": str(brats_cache),
-        "num_folds": 3,
-        "image_size": 32,
-        "batch_size": 4,
-        "max_epochs": 1,
-        "max_train_batches": 1,
-        "drw_start_epoch": 1,  # an evaluation's loss has the weights of the later epochs
-        "num_workers": 0,
-        "channels_last": False,
-        "tracking_uri": "none",
-    }
-
-
 def metrics_of(folder):
     return json.loads((folder / "metrics" / "metrics.json").read_text())
 

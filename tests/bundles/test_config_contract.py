@@ -7,7 +7,6 @@ import runpy
 from pathlib import Path
 
 import pytest
-import torch
 
 from monai_ext.targets import network_targets
 
@@ -185,20 +184,6 @@ def test_inference_repeats_network_and_preparation_exactly(bundle):
         assert default_of(inference, key) == train[key], key
     for key in set(train) & set(inference) & set(train["network_settings"]):
         assert default_of(inference, key) == plain_default(key, train[key]), key
-
-
-@pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
-def test_a_plain_parser_builds_network_preparation_and_inferer(bundle, tmp_path, monkeypatch):
-    from monai.bundle import ConfigParser
-
-    monkeypatch.chdir(tmp_path)  # no weights here, and no bundle
-    parser = ConfigParser()
-    parser.read_config(str(bundle / "configs" / "inference.json"))
-    assert isinstance(parser.get_parsed_content("network_def"), torch.nn.Module)
-    assert callable(parser.get_parsed_content("inferer"))
-    names = [name for name in ("preprocessing", "slice_preparation", "normalize") if name in parser]
-    assert names
-    assert all(callable(parser.get_parsed_content(name)) for name in names)
 
 
 @pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])

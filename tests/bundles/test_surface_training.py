@@ -1,307 +1,229 @@
-"""`surface_unet` end to end on a small, made-up volume with a narrow network and few steps."""
+"""`surface_unet` on a small, made-up volume: a training with everything switched on, and what inference makes of it."""
 
 import json
-import math
 import re
-import shutil
+from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 import torch
 import zarr
 from bundle_helpers import rows_of, user_error
-from monai.bundle import ConfigWorkflow, run
+from contract import BundleContract
+from monai.bundle import ConfigParser, run
 from typer.testing import CliRunner
 
 from monai_ext.cli.app import app
+from monai_ext.data import decode_normals
+from monai_ext.data.zarr_fast import open_fast
 from monai_ext.errors import ConfigError, DataError, WeightsError
-from monai_ext.networks import SurfaceUNet
-
-
-def only_run(output):
-    (folder,) = (output / "fold_1").glob("run_*")
-    return folder
+from monai_ext.inferers import ZarrPrediction
 
 
 def read(path):
     return json.loads(path.read_text())
 
 
-@pytest.fixture(scope="module")
-def trained(surface_configs, surface_settings, tmp_path_factory):
-    """A finished run with everything switched on."""
-    output = tmp_path_factory.mktemp("trained") / "runs" / "surface"
-    settings = {**surface_settings, "max_epochs": 2, "plot_every": 1, "previews": 2}
-    del settings["tracking_uri"]
-    run(config_file=str(surface_configs / "train.json"), output_dir=str(output), **settings)
-    return only_run(output)
+WINDOWS = {"patch_size": [16, 32, 32], "batch_size": 2, "chunk_size": 32, "bbox": [[0, 32], [0, 64], [64, 128]]}
 
 
-def test_the_run_folder_is_laid_out_as_documented(trained):
-    files = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
-    expected = {
-        "run.json",
-        "report.html",
-        "config/config.json",
-        "config/metadata.json",
-        "metrics/metrics.json",
-        *(f"checkpoints/{name}.pt" for name in ("best", "last", "last_previous")),
+def content(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "ledger" not in path.parts
+    }
+
+
+class TestSurface(BundleContract):
+    bundle = "surface_unet"
+    short = "surface"
+    recipe = {"max_epochs": 2, "previews": 2, "deep_supervision": True, "f_maps": [8, 8, 16]}
+    files = (
         "predictions/val_patches.csv",
         *(f"previews/epoch_000{epoch}.png" for epoch in (1, 2)),
-        *(f"plots/{name}.png" for name in ("loss_curves", "loss_terms", "angle_curves", "learning_curves")),
-    }
-    assert expected <= files
-    assert [name for name in files if "partial" in name] == []
-
-
-def test_each_target_has_its_losses_and_its_metric(trained):
-    metrics = read(trained / "metrics" / "metrics.json")
-    for entry in metrics["history"]:
-        for part in ("train", "val"):
-            terms = [entry[f"{part}_loss_{target}"] for target in ("sheet", "normals")]
-            assert sum(terms) == pytest.approx(entry[f"{part}_loss"], rel=1e-5)
-        assert 0 <= entry["sheet_dice"] <= 1
-        assert 0 <= entry["normals_angle"] <= 180
-    best = metrics["history"][metrics["best_epoch"] - 1]
-    assert (
-        metrics["metrics"]["val_loss"]
-        == pytest.approx(best["val_loss"])
-        == min(entry["val_loss"] for entry in metrics["history"])
+        *(f"plots/{name}.png" for name in ("loss_terms", "angle_curves")),
     )
-    assert metrics["per_target"]["normals"]["angle"] == pytest.approx(best["normals_angle"])
+    scores = ("val_loss", "val_loss_normals", "sheet_dice", "normals_angle")
+    other = ({"f_maps": [8, 16]}, "f_maps: checkpoint [8, 8, 16], configured [8, 16]")
+    inference = WINDOWS
+    # Vectors of length one are little numbers divided by little numbers.
+    onnx_tolerance = 1e-3
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def predicted(cls, data, checkpoint, tmp_path_factory):
+        output = tmp_path_factory.mktemp("predicted")
+        cls().infer(data, checkpoint, output)
+        return output / "scroll_1"
 
-def test_each_validation_patch_has_a_row_and_the_loss_is_their_mean(trained):
-    rows = rows_of(trained / "predictions" / "val_patches.csv")
-    metrics = read(trained / "metrics" / "metrics.json")
-    assert len(rows) == 4
-    assert sum(float(row["loss"]) for row in rows) / 4 == pytest.approx(metrics["metrics"]["val_loss"])
+    def infer(self, data, checkpoint, output, **settings):
+        given = {"inputs": str(data), "checkpoint": str(checkpoint), **WINDOWS, **settings}
+        run(config_file=self.config("inference"), output_dir=str(output), **given)
+        return self.numbers(Path(output))
 
+    def numbers(self, folder):
+        """Name of a target → its stored values."""
+        files = folder.glob("*/*.zarr/0")
+        return {file.parent.name: zarr.open_array(str(file), mode="r")[...].astype(int) for file in files}
 
-def test_pictures_are_in_tensorboard_and_mlflow_and_numbers_too(trained):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    def assert_equal(self, found, expected):
+        assert found.keys() == expected.keys() == {"sheet.zarr", "normals.zarr"}
+        assert all(np.abs(found[name] - values).max() <= 1 for name, values in expected.items())
 
-    events = EventAccumulator(str(trained / "tensorboard"), size_guidance={"images": 0})
-    events.Reload()
-    assert [event.step for event in events.Images("preview")] == [1, 2]
-    assert "val_loss_normals" in events.Tags()["scalars"]
-    client = mlflow.MlflowClient(f"sqlite:///{trained.parents[2]}/mlflow.db")
-    identifier = read(trained / "run.json")["mlflow_run_id"]
-    pictures = [file.path for file in client.list_artifacts(identifier, "images") if file.path.endswith(".png")]
-    assert {re.search(r"step.(\d+)", path)[1] for path in pictures} == {"1", "2"}
-    assert len(client.get_metric_history(identifier, "normals_angle")) == 2
+    def written(self, folder):
+        return [path for path in folder.rglob("c/**/*") if path.is_file()]
 
+    def predictions(self, folder):
+        return self.numbers(folder)
 
-def test_the_report_shows_targets_previews_and_patches(trained):
-    page = (trained / "report.html").read_text()
-    for words in ("By target", "Previews", "patches with the largest loss", "Mean angle to the true vectors"):
-        assert words in page
-    assert "Mistakes" not in page
-    assert "Nothing was skipped." in page
+    def words(self, data, bundle):
+        return {"inputs": data, **WINDOWS}
 
-
-def test_the_metadata_are_true_for_the_run_and_settings_are_in_every_checkpoint(trained):
-    metadata = read(trained / "config" / "metadata.json")
-    outputs = metadata["network_data_format"]["outputs"]
-    assert {name: (each["num_channels"], each["spatial_shape"]) for name, each in outputs.items()} == {
-        "sheet": (1, [16, 32, 32]),
-        "normals": (3, [16, 32, 32]),
-    }
-    for name in ("best", "last"):
-        settings = torch.load(trained / "checkpoints" / f"{name}.pt", weights_only=True)["settings"]
-        assert settings["f_maps"] == [8, 16]
-        assert settings["targets"]["normals"] == {"channels": 3, "activation": "none"}
-        assert settings == metadata["settings"]
-
-
-def test_evaluation_of_the_validation_side_gives_the_training_s_numbers(
-    trained, surface_configs, surface_settings, tmp_path
-):
-    files = [str(surface_configs / name) for name in ("train.json", "evaluate.json")]
-    checkpoint = str(trained / "checkpoints" / "best.pt")
-    run(config_file=files, checkpoint=checkpoint, output_dir=str(tmp_path), **surface_settings)
-    folder = only_run(tmp_path / "evaluation")
-    found, expected = (read(each / "metrics" / "metrics.json")["metrics"] for each in (folder, trained))
-    for name in ("val_loss", "val_loss_normals", "sheet_dice", "normals_angle"):
-        assert found[name] == pytest.approx(expected[name], rel=1e-5), name
-    assert (folder / "previews" / "epoch_0000.png").exists()
-    assert (folder / "report.html").exists()
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"normalization": "ct", "optimizer": "sgd", "scheduler": "polynomial", "accumulate": 2, "lr": 1e-3},
-        {"deep_supervision": True, "checkpointing": True, "f_maps": [8, 8, 16], "scheduler": "constant"},
-        {"label_dilation": 1, "ignore_label": 2, "targets#sheet#loss": "bce_dice_cldice", "num_workers": 2},
-        {"targets#normals#loss_only_on_label": "sheet", "level": 0, "cover_tail": True, "test_fraction": 0.2},
-    ],
-    ids=["ct-sgd-polynomial", "deep-checkpointing", "dilated-ignore-cldice", "only-on-sheet-tail-test"],
-)
-def test_every_choice_trains(surface_configs, surface_settings, tmp_path, changed):
-    settings = {**surface_settings, "index_dir": str(tmp_path / "index"), **changed}
-    run(config_file=str(surface_configs / "train.json"), output_dir=str(tmp_path), **settings)
-    history = read(only_run(tmp_path) / "metrics" / "metrics.json")["history"]
-    assert math.isfinite(history[0]["train_loss"])
-    assert math.isfinite(history[0]["val_loss"])
-
-
-def test_the_numbers_of_the_ct_scheme_go_with_the_checkpoint_into_an_evaluation(
-    surface_configs, surface_settings, tmp_path
-):
-    settings = {**surface_settings, "normalization": "ct", "output_dir": str(tmp_path)}
-    run(config_file=str(surface_configs / "train.json"), **settings)
-    checkpoint = only_run(tmp_path) / "checkpoints" / "best.pt"
-    saved = torch.load(checkpoint, weights_only=True)["settings"]["intensity"]
-    assert 0 <= saved["lower"] < saved["mean"] < saved["upper"] <= 255
-    files = [str(surface_configs / name) for name in ("train.json", "evaluate.json")]
-    run(config_file=files, checkpoint=str(checkpoint), **settings)
-    with pytest.raises(RuntimeError) as caught:
-        run(config_file=files, checkpoint=str(checkpoint), **{**settings, "normalization": "zscore"})
-    assert "normalization: checkpoint 'ct', configured 'zscore'" in str(user_error(caught.value))
-
-
-def test_volumes_are_named_in_the_config_and_another_target_is_one_more_path(
-    surface_configs, surface_settings, surface_data, tmp_path
-):
-    scroll = surface_data / "scroll_1"
-    volumes = [
-        {
-            "input": str(scroll / "input.zarr"),
-            "sheet": str(scroll / "sheet.zarr"),
-            "ink": str(scroll / "sheet.zarr"),
-            "ref_label": "ink",
+    def test_monai_verifies_the_network_s_shapes_without_weights_or_data(self):
+        """MONAI's own check knows networks of one output only."""
+        formats = read(Path(self.config("metadata")[0]))["network_data_format"]
+        parser = ConfigParser()
+        parser.read_config(self.config("inference"))
+        image = torch.zeros(1, formats["inputs"]["image"]["num_channels"], 32, 32, 32)
+        with torch.inference_mode():
+            found = parser.get_parsed_content("network_def").eval()(image)
+        channels = {name: each["num_channels"] for name, each in formats["outputs"].items()}
+        assert {name: tuple(each.shape) for name, each in found.items()} == {
+            name: (1, count, 32, 32, 32) for name, count in channels.items()
         }
-    ]
-    targets = {"sheet": {"channels": 1, "activation": "sigmoid"}, "ink": {"channels": 1, "activation": "sigmoid"}}
-    settings = {**surface_settings, "volumes": volumes, "targets": targets, "index_dir": str(tmp_path / "index")}
-    run(config_file=str(surface_configs / "train.json"), output_dir=str(tmp_path), **settings)
-    entry = read(only_run(tmp_path) / "metrics" / "metrics.json")["history"][0]
-    assert {"train_loss_ink", "val_loss_ink", "ink_dice"} <= set(entry)
 
+    def test_inference_repeats_the_validation_with_nothing_but_the_checkpoint(
+        self, trained, data, settings, checkpoint, tmp_path
+    ):
+        """Windows that overlap give no patch's own values: it is network and normalization that are compared."""
+        training, inference = ConfigParser(), ConfigParser()
+        training.read_config(self.config("train"))
+        training.update({**settings, "output_dir": str(tmp_path), "bundle_root": str(tmp_path)})
+        inference.read_config(self.config("inference"))
+        inference.update({"checkpoint": checkpoint})
+        normalize, network = inference.get_parsed_content("normalize"), self.eager(checkpoint)
+        loss, dataset = (training.get_parsed_content(key) for key in ("train#loss_function", "validate#dataset"))
+        volume = open_fast(dataset.volumes[0]["input"])
+        rows = {row["case"]: row for row in rows_of(trained / "predictions" / "val_patches.csv")}
+        seen = 0
+        for position, sample in zip(dataset.positions, dataset, strict=True):
+            start = position["start_pos"]
+            row = rows.get(f"volume 0 at {' '.join(map(str, start))}")
+            if row is None:
+                continue
+            box = tuple(slice(s, s + e) for s, e in zip(start, settings["patch_size"], strict=True))
+            image = torch.as_tensor(normalize(np.asarray(volume[box], np.float32)[None]))[None]
+            with torch.inference_mode():
+                value = loss(network(image), {name: sample[name][None] for name in ("sheet", "normals")})
+            assert float(value) == pytest.approx(float(row["loss"]), rel=1e-4)
+            seen += 1
+        assert seen == len(rows) > 0
 
-def test_training_starts_from_the_reference_s_weights_and_fresh_targets_from_random_ones(
-    surface_configs, surface_settings, tmp_path
-):
-    torch.manual_seed(5)
-    reference = SurfaceUNet(targets={"sheet": {"channels": 1}}, f_maps=(8, 16))
-    state = {f"_orig_mod.{key}": value for key, value in reference.state_dict().items()}
-    state["_orig_mod.final_conv.weight"] = torch.zeros(1, 8, 1, 1, 1)
-    torch.save({"model": state}, tmp_path / "reference.pth")
-    settings = {**surface_settings, "pretrained_path": str(tmp_path / "reference.pth"), "lr": 0.0}
-    with pytest.raises(RuntimeError) as caught:
-        run(config_file=str(surface_configs / "train.json"), output_dir=str(tmp_path / "not"), **settings)
-    assert isinstance(user_error(caught.value), WeightsError)
-    assert "task_decoders.normals" in str(user_error(caught.value))
-    settings["fresh_targets"] = ["normals"]
-    run(config_file=str(surface_configs / "train.json"), output_dir=str(tmp_path), **settings)
-    model = torch.load(only_run(tmp_path) / "checkpoints" / "last.pt", weights_only=True)["model"]
-    for key, value in reference.state_dict().items():
-        # A rate of 0 leaves but the decay of the weights, which AdamW multiplies by the rate.
-        assert torch.equal(model[key], value), key
+    def test_each_target_has_its_losses_and_its_metric(self, trained, metrics):
+        for entry in metrics["history"]:
+            for part in ("train", "val"):
+                terms = [entry[f"{part}_loss_{target}"] for target in ("sheet", "normals")]
+                assert sum(terms) == pytest.approx(entry[f"{part}_loss"], rel=1e-5)
+            assert 0 <= entry["sheet_dice"] <= 1
+            assert 0 <= entry["normals_angle"] <= 180
+        best = metrics["history"][metrics["best_epoch"] - 1]
+        assert (
+            metrics["metrics"]["val_loss"]
+            == pytest.approx(best["val_loss"])
+            == min(entry["val_loss"] for entry in metrics["history"])
+        )
+        assert metrics["per_target"]["normals"]["angle"] == pytest.approx(best["normals_angle"])
 
+    def test_each_validation_patch_has_a_row_and_the_loss_is_their_mean(self, trained, metrics):
+        rows = rows_of(trained / "predictions" / "val_patches.csv")
+        assert len(rows) == 4
+        assert sum(float(row["loss"]) for row in rows) / 4 == pytest.approx(metrics["metrics"]["val_loss"])
 
-def test_a_stale_list_of_patches_is_made_anew_and_that_is_said(
-    surface_configs, surface_settings, surface_data, tmp_path, capfd
-):
-    data = tmp_path / "data"
-    shutil.copytree(surface_data, data)
-    settings = {**surface_settings, "dataset_dir": str(data), "index_dir": str(tmp_path / "index")}
-    run(config_file=str(surface_configs / "train.json"), output_dir=str(tmp_path / "first"), **settings)
-    before = read(tmp_path / "index" / "patches.json")
-    label = zarr.open_array(str(data / "scroll_1" / "sheet.zarr"))
-    label[:64] = 0
-    capfd.readouterr()
-    run(config_file=str(surface_configs / "train.json"), output_dir=str(tmp_path / "second"), **settings)
-    after = read(tmp_path / "index" / "patches.json")
-    assert 0 < len(after) < len(before)
-    assert "labels changed; the patches are found again" in capfd.readouterr().out
+    def test_pictures_are_in_tensorboard_and_mlflow_and_numbers_too(self, trained):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+        events = EventAccumulator(str(trained / "tensorboard"), size_guidance={"images": 0})
+        events.Reload()
+        assert [event.step for event in events.Images("preview")] == [1, 2]
+        assert "val_loss_normals" in events.Tags()["scalars"]
+        client = mlflow.MlflowClient(f"sqlite:///{trained.parents[2]}/mlflow.db")
+        identifier = read(trained / "run.json")["mlflow_run_id"]
+        pictures = [file.path for file in client.list_artifacts(identifier, "images") if file.path.endswith(".png")]
+        assert {re.search(r"step.(\d+)", path)[1] for path in pictures} == {"1", "2"}
+        assert len(client.get_metric_history(identifier, "normals_angle")) == 2
 
-@pytest.mark.parametrize(
-    ("settings", "damage", "kind", "message"),
-    [
-        ({"patch_size": [64, 96, 96]}, "one region", DataError, r"sheet\.zarr: the label's bounding box.* is smaller"),
-        (
-            {"patch_size": [64, 96, 96]},
-            None,
-            DataError,
-            r"sheet\.zarr: no patch of \(64, 96, 96\) .*lower min_bbox_percent",
-        ),
-        ({"patch_size": [64, 512, 96]}, None, DataError, "smaller than patch_size"),
-        ({}, "empty", DataError, r"sheet\.zarr: the label is empty"),
-        ({"targets": {"ink": {"channels": 1, "activation": "sigmoid"}}}, None, (DataError, ConfigError), "ink"),
-        ({"f_maps": [8, 8, 8, 8, 8, 8]}, None, (ConfigError, ValueError), "need at least 32 voxels"),
-        ({"tr_val_split": 1.5}, None, ConfigError, "tr_val_split"),
-        ({"targets#sheet#loss": "bce_dise"}, None, ConfigError, "'bce_dice'"),
-        ({"normalization": "minmax"}, None, ConfigError, "zscore.*got 'minmax'"),
-    ],
-    ids=[
-        "label-small",
-        "labels-sparse",
-        "volume-small",
-        "empty",
-        "no-target",
-        "too-deep",
-        "split",
-        "loss",
-        "normalization",
-    ],
-)
-def test_what_cannot_work_ends_in_one_sentence_before_training(
-    surface_configs, surface_settings, surface_data, tmp_path, settings, damage, kind, message
-):
-    data = surface_data
-    if damage is not None:
-        data = tmp_path / "data"
-        shutil.copytree(surface_data, data)
-        label = zarr.open_array(str(data / "scroll_1" / "sheet.zarr"))
-        if damage == "empty":
-            label[:] = 0
-        else:
-            label[64:] = 0
-            label[:, 128:] = 0
-            label[:, :, 128:] = 0
-    given = {**surface_settings, "dataset_dir": str(data), "index_dir": str(tmp_path / "index"), **settings}
-    with pytest.raises((RuntimeError, ValueError)) as caught:
-        run(config_file=str(surface_configs / "train.json"), output_dir=str(tmp_path / "runs"), **given)
-    error = user_error(caught.value)
-    assert isinstance(error, kind)
-    assert re.search(message, str(error))
+    def test_the_report_shows_targets_previews_and_patches(self, trained):
+        page = (trained / "report.html").read_text()
+        for words in ("By target", "Previews", "patches with the largest loss", "Mean angle to the true vectors"):
+            assert words in page
+        assert "Mistakes" not in page
+        assert "Nothing was skipped." in page
 
+    def test_the_metadata_are_true_for_the_run(self, trained):
+        metadata = read(trained / "config" / "metadata.json")
+        outputs = metadata["network_data_format"]["outputs"]
+        assert {name: (each["num_channels"], each["spatial_shape"]) for name, each in outputs.items()} == {
+            "sheet": (1, [16, 32, 32]),
+            "normals": (3, [16, 32, 32]),
+        }
+        assert metadata["settings"]["f_maps"] == [8, 8, 16]
+        assert metadata["settings"]["targets"]["normals"] == {"channels": 3, "activation": "none"}
 
-def test_without_data_one_sentence_says_how_to_get_them(surface_configs, tmp_path):
-    with pytest.raises(RuntimeError) as caught:
-        run(config_file=str(surface_configs / "train.json"), dataset_dir=str(tmp_path / "absent"))
-    error = user_error(caught.value)
-    assert isinstance(error, DataError)
-    assert "demo-data surface_unet" in str(error)
+    def test_a_folder_of_volumes_is_predicted_with_the_checkpoint_alone(self, predicted):
+        sheet = zarr.open_array(str(predicted / "sheet.zarr" / "0"), mode="r")
+        normals = zarr.open_array(str(predicted / "normals.zarr" / "0"), mode="r")
+        assert (sheet.shape, sheet.dtype) == ((128, 256, 256), np.uint8)
+        assert (normals.shape, normals.dtype) == ((3, 128, 256, 256), np.uint16)
+        box = tuple(slice(*part) for part in WINDOWS["bbox"])
+        assert sheet[box].min() < sheet[box].max()
+        lengths = np.linalg.norm(decode_normals(normals[(slice(None), *box)], channel_axis=0), axis=0)
+        np.testing.assert_allclose(lengths, 1, atol=1e-3)
+        assert not sheet[64:].any()
+        assert ZarrPrediction(predicted).missing_blocks() == []
 
+    def test_the_command_line_writes_the_same_bytes(self, checkpoint, predicted, data, tmp_path):
+        words = ["predict-zarr", "--checkpoint", checkpoint, "--input", data / "scroll_1" / "input.zarr"]
+        words += [
+            "--output",
+            tmp_path / "out",
+            "--batch_size",
+            2,
+            "--patch_size",
+            16,
+            32,
+            32,
+            "--chunk_size",
+            32,
+            32,
+            32,
+        ]
+        words += ["--bbox", 0, 32, 0, 64, 64, 128]
+        done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert content(tmp_path / "out") == content(predicted)
 
-@pytest.mark.parametrize("names", [["train.json"], ["train.json", "evaluate.json"]], ids=["train", "evaluate"])
-def test_monai_finds_all_its_properties_without_weights(surface_configs, surface_settings, names, tmp_path):
-    workflow = ConfigWorkflow(
-        config_file=[str(surface_configs / name) for name in names],
-        workflow_type="train",
-        logging_file=False,
-        output_dir=str(tmp_path / "runs"),
-        **surface_settings,
+    def test_started_again_it_computes_nothing(self, checkpoint, predicted, data, capfd):
+        self.infer(data / "scroll_1" / "input.zarr", checkpoint, predicted.parent)
+        assert "0 blocks now" in capfd.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("changed", "kind", "message"),
+        [
+            ({"overlap": 0.5}, ConfigError, "overlap"),
+            ({"normalization": "ct"}, (ConfigError, WeightsError), "ct"),
+            ({"inputs": "/nowhere/at/all.zarr"}, DataError, "/nowhere/at/all.zarr"),
+            ({"output_targets": ["ink"]}, ConfigError, "no target 'ink'"),
+            ({"checkpoint": "absent.pt"}, WeightsError, "absent.pt"),
+        ],
+        ids=["other-overlap", "other-scheme", "no-volume", "no-target", "no-checkpoint"],
     )
-    workflow.initialize()
-    assert workflow.check_properties() == []
-    assert list(tmp_path.rglob("run_*")) == [], "looking at a bundle must not start a run"
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        (["cross-validate", "--config_file", "CONFIG"], "has no classes"),
-        (["prepare", "surface_unet", "--dataset_dir", "DATA", "--output", "OUT"], "there is nothing to prepare"),
-    ],
-    ids=["cross-validate", "prepare"],
-)
-def test_commands_that_do_not_apply_say_so(surface_configs, surface_data, tmp_path, command, message):
-    places = {"CONFIG": surface_configs / "train.json", "DATA": surface_data, "OUT": tmp_path}
-    done = CliRunner().invoke(app, [str(places.get(word, word)) for word in command])
-    assert isinstance(done.exception, ConfigError)
-    assert message in str(done.exception)
+    def test_what_does_not_fit_is_refused(self, checkpoint, predicted, data, changed, kind, message):
+        before = content(predicted)
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            self.infer(data, output=predicted.parent, **{"checkpoint": checkpoint, **changed})
+        error = user_error(caught.value)
+        assert isinstance(error, kind), error
+        assert re.search(message, str(error)), error
+        assert content(predicted) == before

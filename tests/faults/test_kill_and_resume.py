@@ -2,16 +2,15 @@
 
 import json
 import os
-import random
 import signal
-import time
 
 import pytest
 import torch
-from trainings import wait_for
+from trainings import finish, kill, wait_for
 
 pytestmark = pytest.mark.slow
 LOADERS = {"0": (), "2": ("--num_workers", "2")}
+AGAIN = ("--checkpoint_every", "1", "--resume", "auto")
 
 
 def content(run):
@@ -33,8 +32,13 @@ def assert_same(run, reference):
     assert metrics[0].get("per_target") == metrics[1].get("per_target")
 
 
+def checkpoints_of(run):
+    return {path.name for path in (run / "checkpoints").iterdir()}
+
+
 @pytest.fixture(scope="module")
 def undisturbed(training):
+    """By the true command line; what is killed and resumed is forked."""
     done = training.run("undisturbed")
     assert done.returncode == 0, done.stderr
     return training.only_run("undisturbed")
@@ -43,15 +47,8 @@ def undisturbed(training):
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_kill_9_at_a_random_moment_changes_nothing(training, undisturbed, workers):
     output = f"killed_{workers}"
-    process = training.start(output, "--checkpoint_every", "1", *LOADERS[workers])
-    wait_for(process, "run folder")
-    time.sleep(random.uniform(0.1, 2))
-    assert process.poll() is None, "the training was over before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    again = training.run(output, "--checkpoint_every", "1", "--resume", "auto", *LOADERS[workers])
-    assert again.returncode == 0, again.stderr
-    run = training.only_run(output)
+    kill(training, output, "run folder", *LOADERS[workers], pause=2)
+    run = finish(training, output, *AGAIN, *LOADERS[workers])
     assert_same(run, undisturbed)
     assert not list(run.rglob(".*partial*"))
 
@@ -116,58 +113,33 @@ def test_a_crash_is_marked_failed_and_told_in_one_sentence(training):
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 def test_kill_9_in_the_middle_of_an_unfreezing_schedule_changes_nothing(nuclei_training, unfrozen, epoch):
     output = f"killed_after_{epoch}"
-    process = nuclei_training.start(output, "--checkpoint_every", "1")
-    wait_for(process, f"epoch {epoch}/5")
-    time.sleep(random.uniform(0, 0.5))
-    assert process.poll() is None, "the training was over before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    again = nuclei_training.run(output, "--checkpoint_every", "1", "--resume", "auto")
-    assert again.returncode == 0, again.stderr
-    assert_same(nuclei_training.only_run(output), unfrozen)
+    kill(nuclei_training, output, f"epoch {epoch}/5")
+    assert_same(finish(nuclei_training, output, *AGAIN), unfrozen)
 
 
 @pytest.fixture(scope="module")
 def unfrozen(nuclei_training):
-    done = nuclei_training.run("undisturbed")
-    assert done.returncode == 0, done.stderr
-    return nuclei_training.only_run("undisturbed")
+    return finish(nuclei_training, "undisturbed")
 
 
 @pytest.fixture(scope="module")
 def mapped(surface_training):
-    done = surface_training.run("undisturbed")
-    assert done.returncode == 0, done.stderr
-    return surface_training.only_run("undisturbed")
+    return finish(surface_training, "undisturbed")
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_kill_9_with_patches_of_zarr_volumes_and_several_targets_changes_nothing(surface_training, mapped, workers):
     output = f"killed_{workers}"
-    process = surface_training.start(output, "--checkpoint_every", "1", *LOADERS[workers])
-    wait_for(process, "epoch 1/4")
-    time.sleep(random.uniform(0, 0.5))
-    assert process.poll() is None, "the training was over before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    again = surface_training.run(output, "--checkpoint_every", "1", "--resume", "auto", *LOADERS[workers])
-    assert again.returncode == 0, again.stderr
-    assert_same(surface_training.only_run(output), mapped)
+    kill(surface_training, output, "epoch 1/4", *LOADERS[workers])
+    assert_same(finish(surface_training, output, *AGAIN, *LOADERS[workers]), mapped)
 
 
 def test_kill_9_with_several_labels_drawn_and_mixed_changes_nothing(ct_training):
-    assert ct_training.run("undisturbed").returncode == 0
-    process = ct_training.start("killed", "--checkpoint_every", "1")
-    wait_for(process, "epoch 2/4")
-    assert process.poll() is None, "the training was over before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    again = ct_training.run("killed", "--checkpoint_every", "1", "--resume", "auto")
-    assert again.returncode == 0, again.stderr
-    run, reference = ct_training.only_run("killed"), ct_training.only_run("undisturbed")
+    reference = finish(ct_training, "undisturbed")
+    kill(ct_training, "killed", "epoch 2/4", pause=0)
+    run = finish(ct_training, "killed", *AGAIN)
     assert_same(run, reference)
-    checkpoints = [{path.name for path in (folder / "checkpoints").iterdir()} for folder in (run, reference)]
-    assert checkpoints[0] == checkpoints[1]
+    assert checkpoints_of(run) == checkpoints_of(reference)
 
 
 @pytest.mark.parametrize(
@@ -175,15 +147,8 @@ def test_kill_9_with_several_labels_drawn_and_mixed_changes_nothing(ct_training)
 )
 def test_kill_9_in_a_stage_of_the_cascade_changes_nothing(spine_training, overlays):
     names = [f"{name}_{len(overlays)}" for name in ("undisturbed", "killed")]
-    assert spine_training.run(names[0], overlays=overlays).returncode == 0
-    process = spine_training.start(names[1], "--checkpoint_every", "1", overlays=overlays)
-    wait_for(process, "epoch 2/4")
-    assert process.poll() is None, "the training was over before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    again = spine_training.run(names[1], "--checkpoint_every", "1", "--resume", "auto", overlays=overlays)
-    assert again.returncode == 0, again.stderr
-    run, reference = (spine_training.only_run(name) for name in names[::-1])
+    reference = finish(spine_training, names[0], overlays=overlays)
+    kill(spine_training, names[1], "epoch 2/4", pause=0, overlays=overlays)
+    run = finish(spine_training, names[1], *AGAIN, overlays=overlays)
     assert_same(run, reference)
-    checkpoints = [{path.name for path in (folder / "checkpoints").iterdir()} for folder in (run, reference)]
-    assert checkpoints[0] == checkpoints[1]
+    assert checkpoints_of(run) == checkpoints_of(reference)

@@ -1,9 +1,13 @@
 """Short trainings of the bundles in processes of their own."""
 
+import random
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from fork_server import Forked
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 
@@ -95,6 +99,11 @@ class Training:
             cwd=self.folder,
         )
 
+    def fork(self, output, *overrides, **options):
+        """The same without the seconds of imports."""
+        words = self.command(output, *overrides, launcher=(), **options)
+        return Forked(words[1:], self.folder)
+
     def run(self, output, *overrides, **options):
         return subprocess.run(
             self.command(output, *overrides, **options),
@@ -118,3 +127,21 @@ def wait_for(process, text, timeout=300):
             return
         assert time.monotonic() < deadline
     raise AssertionError(f"the process ended without {text!r}")
+
+
+def kill(training, output, text, *overrides, pause=0.5, **options):
+    """Start a training and kill it up to ``pause`` seconds after a line that holds ``text``."""
+    process = training.fork(output, "--checkpoint_every", "1", *overrides, **options)
+    wait_for(process, text)
+    time.sleep(random.uniform(0, pause))
+    assert process.poll() is None, "the training was over before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def finish(training, output, *overrides, **options):
+    """Run a training to its end; its run folder."""
+    process = training.fork(output, *overrides, **options)
+    said = process.stdout.read()
+    assert process.wait() == 0, said
+    return training.only_run(output)

@@ -1,0 +1,344 @@
+"""What every bundle must do; a bundle's test class inherits `BundleContract` and adds what is its own.
+
+The tests of a class share one short training with everything switched on, its evaluation and its exports.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from bundle_helpers import only_run, rows_of, user_error
+from monai.bundle import ConfigParser, ConfigWorkflow, run
+from monai.bundle.scripts import ckpt_export, onnx_export, verify_net_in_out
+
+from monai_ext.errors import DataError, WeightsError
+from monai_ext.networks import load_model, network_settings
+
+ROOT = Path(__file__).parents[2]
+FILES = {
+    "run.json",
+    "report.html",
+    "config/config.json",
+    "config/metadata.json",
+    "metrics/metrics.json",
+    "checkpoints/last.pt",
+    "checkpoints/last_previous.pt",
+    "plots/loss_curves.png",
+    "plots/learning_curves.png",
+}
+METRICS = {
+    *("bundle", "fold", "epoch", "best_epoch", "class_names", "metrics", "per_class", "confusion_matrix", "history"),
+    *("loss_summary", "intervals", "skipped"),
+}
+
+
+def read(path):
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def tensors(output):
+    return list(output.values()) if isinstance(output, dict) else [output]
+
+
+class BundleContract:
+    """See the attributes; ``<short>_data`` and ``<short>_settings`` are fixtures of conftest.py."""
+
+    bundle: str
+    short: str
+    place = ROOT / "bundles"
+    # Settings of the shared training beside those of conftest.py, at least two epochs.
+    recipe: dict
+    # What inference can't know from a checkpoint, as the small network of a test.
+    inference: dict = {}
+    # Name of the best checkpoint, and all that are kept beside the last ones.
+    best = "best"
+    checkpoints = ("best",)
+    # What the run folder holds beside `FILES` and the checkpoints.
+    files: tuple
+    # Tables with a column ``prob_<class>`` each: of the validation, of inference.
+    tables = ("val_predictions.csv", "predictions.csv")
+    # The metrics that an evaluation repeats.
+    scores: tuple
+    # A setting that the checkpoint contradicts, and how that is said.
+    other: tuple
+    # NaN that a network gives is told as a fault of the image or of the weights.
+    nan_error: type[Exception] = DataError
+    # What a training without data says.
+    no_data = "demo-data {bundle}"
+    # Where inference looks for weights by itself, below ``models``.
+    model = "model.pt"
+    # Overrides of metadata or config that make the verification of shapes quick.
+    verify: dict = {}
+    onnx_tolerance = 1e-4
+
+    @classmethod
+    def config(cls, *names):
+        return [str(cls.place / cls.bundle / "configs" / f"{name}.json") for name in names]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def data(cls, request):
+        return request.getfixturevalue(f"{cls.short}_data")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def settings(cls, request, tmp_path_factory):
+        """Of the shared training; tracking is on."""
+        settings = {**request.getfixturevalue(f"{cls.short}_settings"), "plot_every": 1, **cls.recipe}
+        del settings["tracking_uri"]
+        return settings
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def trained(cls, settings, tmp_path_factory):
+        """Run folder of the one training; the MLflow store lies beside ``runs/<bundle>``."""
+        output = tmp_path_factory.mktemp("trained") / "runs" / cls.bundle
+        run(config_file=cls.config("train"), output_dir=str(output), **settings)
+        return only_run(output)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def checkpoint(cls, trained):
+        return str(trained / "checkpoints" / f"{cls.best}.pt")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def metrics(cls, trained):
+        return read(trained / "metrics" / "metrics.json")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def exported(cls, trained, checkpoint, tmp_path_factory):
+        """``model.ts`` and ``model.onnx`` of the best checkpoint."""
+        folder = tmp_path_factory.mktemp("exported")
+        common = {
+            "net_id": "network_def",
+            "key_in_ckpt": "model",
+            "ckpt_file": checkpoint,
+            "checkpoint": checkpoint,
+            "config_file": cls.config("inference")[0],
+            "meta_file": str(trained / "config" / "metadata.json"),
+            **cls.inference,
+        }
+        ckpt_export(filepath=str(folder / "model.ts"), **common)
+        onnx_export(filepath=str(folder / "model.onnx"), **common)
+        return folder
+
+    @classmethod
+    def eager(cls, checkpoint):
+        """The network that inference builds for a checkpoint, with its weights."""
+        parser = ConfigParser()
+        parser.read_config(cls.config("inference"))
+        parser.update({"checkpoint": checkpoint, **cls.inference})
+        settings = parser.get_parsed_content("network_settings")
+        return load_model(parser.get_parsed_content("network_def"), checkpoint, settings).eval()
+
+    def infer(self, data, checkpoint, output, **settings):
+        """What inference writes, as `numbers`."""
+        given = {"inputs": str(data), "checkpoint": str(checkpoint), **self.inference, **settings}
+        run(config_file=self.config("inference"), output_dir=str(output), **given)
+        return self.numbers(Path(output) / self.tables[1])
+
+    def numbers(self, table):
+        """Name of a case → its probabilities."""
+        names = [name for name in rows_of(table)[0] if name.startswith(("case", "crop_"))]
+        return {
+            tuple(row[name] for name in names): [float(v) for name, v in row.items() if name.startswith("prob_")]
+            for row in rows_of(table)
+        }
+
+    def assert_equal(self, found, expected):
+        assert found.keys() == expected.keys()
+        for case, values in expected.items():
+            np.testing.assert_allclose(found[case], values, rtol=0, atol=1e-5, err_msg=str(case))
+
+    def test_the_run_folder_is_laid_out_as_documented(self, trained):
+        files = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
+        assert FILES | {f"checkpoints/{name}.pt" for name in self.checkpoints} | set(self.files) <= files
+        assert [name for name in files if "partial" in name] == []
+
+    def test_metrics_have_the_keys_of_the_interface(self, metrics, settings):
+        assert set(metrics) >= METRICS
+        epochs = settings["max_epochs"]
+        assert (metrics["bundle"], metrics["fold"], metrics["epoch"]) == (self.bundle, 1, epochs)
+        assert [entry["epoch"] for entry in metrics["history"]] == list(range(1, epochs + 1))
+        assert all(math.isfinite(entry[key]) for entry in metrics["history"] for key in ("train_loss", "val_loss"))
+        for part in ("train", "val"):
+            assert metrics["loss_summary"][part].keys() == {"min", "max", "mean", "std"}
+
+    def test_checkpoints_load_safely_and_carry_their_settings(self, trained):
+        metadata = read(trained / "config" / "metadata.json")
+        for name in (*self.checkpoints, "last"):
+            content = torch.load(trained / "checkpoints" / f"{name}.pt", weights_only=True)
+            assert content["settings"] == metadata["settings"] == network_settings(trained / f"checkpoints/{name}.pt")
+            assert ("optimizer" in content) == (name == "last")
+
+    def test_the_resolved_configuration_can_be_read_again(self, trained, settings):
+        config = read(trained / "config" / "config.json")
+        assert {key: config[key] for key in self.recipe} == {key: settings[key] for key in self.recipe}
+
+    def test_mlflow_has_parameters_curves_best_metrics_and_artifacts(self, trained, metrics, settings):
+        record = read(trained / "run.json")
+        client = mlflow.MlflowClient(f"sqlite:///{trained.parents[2]}/mlflow.db")
+        found = client.get_run(record["mlflow_run_id"])
+        assert found.info.status == "FINISHED"
+        assert found.data.params["max_epochs"] == str(settings["max_epochs"])
+        assert found.data.params["data_fingerprint"] == record["data"]["fingerprint"]
+        assert len(client.get_metric_history(found.info.run_id, "val_loss")) == settings["max_epochs"]
+        name = self.scores[0]
+        assert found.data.metrics[f"best_{name}"] == pytest.approx(metrics["metrics"][name])
+        artifacts = {file.path for file in client.list_artifacts(found.info.run_id)}
+        assert {"report.html", "plots", "metrics", "config", "predictions"} <= artifacts
+
+    @pytest.mark.parametrize("kind", ["train", "evaluate", "infer"])
+    def test_monai_finds_all_its_properties_without_weights(self, data, settings, kind, tmp_path):
+        files = self.config(*{"train": ["train"], "evaluate": ["train", "evaluate"], "infer": ["inference"]}[kind])
+        known = {key for file in files for key in read(file)}
+        workflow = ConfigWorkflow(
+            config_file=files,
+            workflow_type="infer" if kind == "infer" else "train",
+            logging_file=False,
+            output_dir=str(tmp_path / "runs"),
+            **{key: value for key, value in {**settings, "dataset_dir": str(data)}.items() if key in known},
+        )
+        workflow.initialize()
+        assert workflow.check_properties() == []
+        assert list(tmp_path.rglob("run_*")) == [], "looking at a bundle must not start a run"
+
+    def test_inference_repeats_the_validation_with_nothing_but_the_checkpoint(
+        self, trained, data, checkpoint, tmp_path
+    ):
+        expected = self.numbers(trained / "predictions" / self.tables[0])
+        found = self.infer(data, checkpoint, tmp_path)
+        assert expected
+        self.assert_equal({case: found[case] for case in expected}, expected)
+
+    def test_evaluation_repeats_the_metrics_of_training(self, metrics, settings, checkpoint, tmp_path):
+        files = self.config("train", "evaluate")
+        section = {"section": "val"} if "section" in read(files[1]) else {}
+        settings = {**settings, "tracking_uri": "none", **section}
+        run(config_file=files, checkpoint=checkpoint, output_dir=str(tmp_path), **settings)
+        folder = only_run(tmp_path / "evaluation")
+        found = read(folder / "metrics" / "metrics.json")["metrics"]
+        for name in self.scores:
+            assert found[name] == pytest.approx(metrics["metrics"][name], rel=1e-5), name
+        assert (folder / "report.html").exists()
+
+    def test_exports_equal_the_eager_network_and_carry_its_settings(self, trained, exported, checkpoint):
+        assert network_settings(exported / "model.ts") == network_settings(checkpoint)
+        shape = read(trained / "config" / "metadata.json")["network_data_format"]["inputs"]["image"]
+        size = (1, shape["num_channels"], *shape["spatial_shape"])
+        image = torch.randn(size, generator=torch.Generator().manual_seed(0))
+        scripted = torch.jit.load(str(exported / "model.ts")).eval()
+        with torch.inference_mode():
+            expected, found = tensors(self.eager(checkpoint)(image)), tensors(scripted(image))
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
+        of_onnx = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+        for eager, script, onnx in zip(expected, found, of_onnx, strict=True):
+            assert eager.std() > 0 or eager.numel() == 1
+            torch.testing.assert_close(script, eager, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(onnx, eager, rtol=self.onnx_tolerance, atol=self.onnx_tolerance)
+
+    def test_an_export_predicts_what_its_checkpoint_predicts(self, data, exported, checkpoint, tmp_path):
+        eager = self.infer(data, checkpoint, tmp_path / "eager")
+        self.assert_equal(self.infer(data, exported / "model.ts", tmp_path / "exported"), eager)
+
+    def test_inference_refuses_a_checkpoint_of_other_settings(self, data, checkpoint, tmp_path):
+        changed, message = self.other
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            self.infer(data, checkpoint, tmp_path / "out", **changed)
+        error = user_error(caught.value)
+        assert isinstance(error, WeightsError)
+        assert message in str(error)
+        assert self.written(tmp_path) == []
+
+    def test_nan_weights_write_nothing(self, data, checkpoint, tmp_path):
+        content = torch.load(checkpoint, weights_only=True)
+        content["model"] = {
+            key: torch.full_like(value, math.nan) if value.is_floating_point() else value
+            for key, value in content["model"].items()
+        }
+        torch.save(content, tmp_path / "nan.pt")
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            self.infer(data, tmp_path / "nan.pt", tmp_path / "out")
+        assert isinstance(user_error(caught.value), self.nan_error)
+        assert self.written(tmp_path / "out") == []
+
+    def written(self, folder):
+        """Files with predictions."""
+        return sorted(path.name for path in folder.rglob("predictions*"))
+
+    def test_monai_verifies_the_network_s_shapes_without_weights_or_data(self):
+        meta, config = self.config("metadata", "inference")
+        verify_net_in_out(net_id="network_def", meta_file=meta, config_file=config, device="cpu", **self.verify)
+
+    def test_a_plain_parser_builds_network_preparation_and_inferer(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)  # no weights here, and no bundle
+        parser = ConfigParser()
+        parser.read_config(self.config("inference"))
+        assert isinstance(parser.get_parsed_content("network_def"), torch.nn.Module)
+        assert callable(parser.get_parsed_content("inferer"))
+        names = [name for name in ("preprocessing", "slice_preparation", "normalize") if name in parser]
+        assert names
+        assert all(callable(parser.get_parsed_content(name)) for name in names)
+
+    def test_without_data_one_sentence_says_how_to_get_them(self, tmp_path):
+        with pytest.raises(RuntimeError) as caught:
+            run(config_file=self.config("train"), dataset_dir=str(tmp_path / "absent"))
+        error = user_error(caught.value)
+        assert isinstance(error, DataError)
+        assert self.no_data.format(bundle=self.bundle) in str(error)
+
+    @pytest.mark.parametrize("kind", ["train", "inference"])
+    def test_a_misspelt_setting_stops_before_anything_is_written(self, data, kind, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            run(config_file=self.config(kind), dataset_dir=str(data), batch_sise=3)
+        assert "--batch_sise: the config has no 'batch_sise'; did you mean 'batch_size'?" in str(
+            user_error(caught.value)
+        )
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.slow
+    def test_zipped_and_unpacked_elsewhere_its_command_lines_work(self, data, settings, tmp_path):
+        shutil.make_archive(str(tmp_path / "bundle"), "zip", self.place, self.bundle)
+        with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
+            archive.extractall(tmp_path / "another place")
+        bundle = tmp_path / "another place" / self.bundle
+        quick = {**settings, "max_epochs": 1, "plot_every": 0, "tracking_uri": "none"}
+        said = command_line(tmp_path, bundle / "configs" / "train.json", quick)
+        assert "to infer with the best checkpoint" in said
+        (best,) = tmp_path.glob(f"runs/{self.bundle}/**/fold_1/run_*/checkpoints/{self.best}.pt")
+        target = bundle / "models" / self.model
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(best, target)
+        command_line(tmp_path, bundle / "configs" / "inference.json", self.words(data, bundle))
+        assert self.predictions(tmp_path / "runs" / self.bundle / "inference")
+
+    def words(self, data, bundle):
+        """Settings of the inference of an unpacked bundle."""
+        return {"inputs": data, **self.inference}
+
+    def predictions(self, folder):
+        return self.numbers(folder / self.tables[1])
+
+
+def command_line(folder, config, settings):
+    """Standard output of a true command line in a process of its own."""
+    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config), *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -1,0 +1,55 @@
+"""Trainings in processes forked from one that has imported everything: the imports take longer than the training.
+
+Such a process is as real as one of a command line: it has an id, it dies of SIGKILL, nothing of it stays. What a
+command line adds (its exit codes, its last sentence) is tested with true command lines.
+"""
+
+import multiprocessing
+import os
+import runpy
+import sys
+from pathlib import Path
+
+PRELOADED = ["fork_server", "monai.bundle", "monai.engines", "monai.transforms", "mlflow", "monai_ext.handlers"]
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(PRELOADED)
+
+
+class Forked:
+    """A process that runs ``python -m <words>``; as much of `subprocess.Popen` as these tests need.
+
+    Args:
+        words: module and arguments.
+        folder: the process's current one; a pipe for its output is made there.
+    """
+
+    def __init__(self, words, folder):
+        self._pipe = Path(folder) / f".output_{os.urandom(4).hex()}"
+        os.mkfifo(self._pipe)
+        self._process = _CONTEXT.Process(target=_run, args=([str(word) for word in words], str(folder), self._pipe))
+        self._process.start()
+        self.pid = self._process.pid
+        self.stdout = open(self._pipe, encoding="utf-8")  # noqa: SIM115 (until `wait`)
+
+    def poll(self):
+        return self._process.exitcode
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def wait(self):
+        self._process.join()
+        self.stdout.close()
+        self._pipe.unlink()
+        return self._process.exitcode
+
+
+def _run(words, folder, pipe):
+    output = os.open(pipe, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.close(output)
+    sys.stdout, sys.stderr = (open(stream, "w", buffering=1, closefd=False) for stream in (1, 2))  # noqa: SIM115
+    os.chdir(folder)
+    sys.argv = words
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
