@@ -101,7 +101,7 @@ def _previews(run: RunContents) -> Section:
 def _pictures(run: RunContents) -> list[Block]:
     """Figures drawn from the numbers, then whatever else lies in ``plots/``."""
     best = run.metrics.get("best_epoch")
-    drawn = plots.figures(
+    drawn = plots.run_figures(
         run.history,
         {} if run.result is None else run.kind.figures(run.result, run.cases),
         best if isinstance(best, int) else None,

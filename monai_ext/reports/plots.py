@@ -131,7 +131,7 @@ def class_counts(counts: Mapping[str, Mapping[str, int]], cases: str | None = No
     return figure
 
 
-def figures(
+def run_figures(
     history: History = (),
     predictions: Mapping[str, Figure] | None = None,
     best_epoch: int | None = None,
@@ -172,10 +172,10 @@ def save_all(
     cases: str | None = None,
     instances: str | None = None,
 ) -> list[Path]:
-    """Write `figures` as PNG files, each whole or not at all; returns their paths."""
+    """Write `run_figures` as PNG files, each whole or not at all; returns their paths."""
     return [
         save(figure, Path(run_plots_dir) / f"{name}.png")
-        for name, figure in figures(history, predictions, best_epoch, counts, cases, instances).items()
+        for name, figure in run_figures(history, predictions, best_epoch, counts, cases, instances).items()
     ]
 
 

@@ -102,6 +102,6 @@ def test_losses_of_targets_and_angles_have_figures_of_their_own():
         for epoch in (1, 2)
     ]
     assert plots.metric_names(history) == ["sheet_dice"]
-    assert {"loss_terms", "angle_curves"} <= set(plots.figures(history))
+    assert {"loss_terms", "angle_curves"} <= set(plots.run_figures(history))
     lines = [line.get_label() for line in plots.loss_terms(history, 2).axes[0].lines]
     assert lines == ["sheet, training", "sheet, validation", "best epoch (2)"]
