@@ -37,7 +37,7 @@ _RENAMED = {
     "outputs": "kinds",
 }
 _REFERENCE = re.compile(r"\$?@(?P<key>\w+(?:#\w+)*)(?:\['(?P<entry>\w+)'\])?")
-_CHOICE = re.compile(r"^\$@(?P<table>\w+)\[@(?P<knob>\w+)\]")
+_CHOICE = re.compile(r"^\$@(?P<table>\w+)\[@(?P<setting>\w+)\]")
 
 
 def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) -> None:
@@ -151,21 +151,23 @@ def apply_dataset_settings(parser: Any, overrides: Iterable[str] = ()) -> None:
 
 
 def check_choices(config: Any) -> None:
-    """Check every ``"$@table[@knob]"`` of a config: the knob's value must be a key of the table.
+    """Check every ``"$@table[@setting]"`` of a config: the setting's value must be a key of the table.
 
     Raises:
-        ConfigError: naming the knob, its value and what there is to choose from.
+        ConfigError: naming the setting, its value and what there is to choose from.
     """
     for expression in _strings(config):
         match = _CHOICE.match(expression)
         if match is None:
             continue
-        table, value = config.get(match["table"]), config.get(match["knob"])
+        table, value = config.get(match["table"]), config.get(match["setting"])
         if not isinstance(table, Mapping) or "_target_" in table:
             continue  # made when the config is instantiated: it has to check for itself
         if isinstance(value, str) and not value.startswith(("$", "@")) and value not in table:
             choices = ", ".join(table)
-            raise ConfigError(f"--{match['knob']} {value}: unknown{_nearest(value, list(table))} (choices: {choices})")
+            raise ConfigError(
+                f"--{match['setting']} {value}: unknown{_nearest(value, list(table))} (choices: {choices})"
+            )
 
 
 def _strings(node: Any) -> Iterable[str]:
@@ -179,7 +181,7 @@ def _strings(node: Any) -> Iterable[str]:
             yield from _strings(item)
 
 
-def knobs(parser: Any) -> dict[str, Any]:
+def resolved_settings(parser: Any) -> dict[str, Any]:
     """Resolved top-level settings of a config: numbers, words and short lists, not components.
 
     Args:

@@ -104,7 +104,7 @@ def test_default_dataset_dir_prefers_the_current_directory(tmp_path, monkeypatch
 
 def test_knobs_are_settings_and_not_components():
     parser = ConfigParser({**CONFIG, "bundle_root": "/b", "device": torch.device("cpu"), "names": ["a", "b"]})
-    assert overrides.knobs(parser) == {
+    assert overrides.resolved_settings(parser) == {
         "bundle_root": "/b",
         "lr": 1e-4,
         "loss": "ldam",
@@ -206,7 +206,7 @@ def test_the_whole_config_and_the_record_see_the_process_s_own_gpu(bundle, gpus,
     parser = started(bundle, **given)
     for name in ("device", "val_device"):
         assert torch.device(parser.get_parsed_content(name)) == SECOND
-        assert overrides.knobs(parser)[name] == "cuda:1"
+        assert overrides.resolved_settings(parser)[name] == "cuda:1"
 
 
 @pytest.mark.parametrize("name", ["device", "val_device"])
@@ -240,7 +240,7 @@ def test_other_precisions_of_a_validation_pass(bundle, gpus, given):
 def test_tf32_is_a_setting_of_gpu_runs(bundle, gpus, tf32):
     parser = started(bundle, tf32=tf32)
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (tf32, tf32)
-    assert overrides.knobs(parser)["tf32"] is tf32
+    assert overrides.resolved_settings(parser)["tf32"] is tf32
 
 
 def test_a_run_on_the_cpu_leaves_torch_s_precision_alone(gpus):

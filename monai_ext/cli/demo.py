@@ -1,4 +1,4 @@
-"""``demo``: a bundle from made-up data to an exported network, in one command."""
+"""``demo``: a bundle from synthetic data to an exported network, in one command."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ def demo(
     context: typer.Context,
     bundle: Annotated[str, typer.Argument(help="Bundle to show, such as one of bundles/.")],
     dataset_dir: Annotated[
-        Path | None, typer.Option("--dataset_dir", help="Where the made-up data go; default data/demo/BUNDLE.")
+        Path | None, typer.Option("--dataset_dir", help="Where the synthetic data go; default data/demo/BUNDLE.")
     ] = None,
     output_dir: Annotated[Path | None, typer.Option("--output_dir", help="Default runs/BUNDLE.")] = None,
     bundle_root: Annotated[Path | None, typer.Option("--bundle_root", help="Default bundles/BUNDLE.")] = None,
 ) -> None:
     """Make data, train, evaluate the best checkpoint, predict, and export to TorchScript and ONNX.
 
-    A bundle that fine-tunes (it has a demo_pretrain.json) is first trained on other made-up data, whose best checkpoint
-    stands in for the published weights; of a cascade all stages are trained. Any override of the training config can
+    A bundle that fine-tunes (it has a demo_pretrain.json) is first trained on other synthetic data, whose best
+    checkpoint replaces the published weights; of a cascade all stages are trained. Any override of the training config can
     follow: --max_epochs 3 --lr 1e-4.
     """
     from monai.bundle import ConfigParser, run
@@ -47,7 +47,7 @@ def demo(
 
     def train(files: list[str], data: Path, output: Path, seed: int, **settings: Any) -> Path:
         """Train on new data; the run folder."""
-        _say("made-up data", data)
+        _say("synthetic data", data)
         typer.echo(str(task.demo_data(data, seed=seed)))
         _say("training", output)
         settings = {**overrides, **settings}

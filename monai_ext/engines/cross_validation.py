@@ -22,7 +22,7 @@ from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTr
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
 from monai_ext.metrics import best_threshold, bootstrap_intervals, classification_metrics, fit_platt
 from monai_ext.networks import network_settings
-from monai_ext.overrides import apply_dataset_settings, check_overrides, knobs
+from monai_ext.overrides import apply_dataset_settings, check_overrides, resolved_settings
 
 logger = logging.getLogger("monai_ext")
 
@@ -56,7 +56,7 @@ class CrossValidation:
                 f"cross-validate: {Path(self.root).name} has several labels a case, which it can't put together yet; "
                 "train it with several values of --fold and compare the runs"
             )
-        self.settings = what_counts(knobs(parser))
+        self.settings = what_counts(resolved_settings(parser))
         self.class_names: list[str] = parser.get_parsed_content("class_names")
         self.output_dir = Path(parser.get_parsed_content("output_dir")).absolute()
         self.tracking = {

@@ -15,7 +15,7 @@ from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.io import finite, read_json, write_csv, write_json, write_text
-from monai_ext.overrides import knobs
+from monai_ext.overrides import resolved_settings
 from monai_ext.predictions.kind import Predictions
 from monai_ext.workflow import find_workflow
 
@@ -77,7 +77,7 @@ class RunRecords:
 
     def open(self, seed: int | None, first_epoch: int | None = 1) -> None:
         """Write the record and the resolved configuration, start TensorBoard (with a first epoch) and MLflow."""
-        parameters = knobs(self.parser) if self.parser is not None else {}
+        parameters = resolved_settings(self.parser) if self.parser is not None else {}
         record = {
             "bundle": self.bundle.name if self.bundle else None,
             "fold": self.run.fold,

@@ -231,9 +231,9 @@ def _needed(example: torch.Tensor | None, engine: str, precision: str) -> torch.
 
 
 def _check_names(engine: str, precision: str, device: torch.device) -> None:
-    for knob, value, choices in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
+    for setting, value, choices in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
         if value not in choices:
-            raise ConfigError(f"{knob} must be one of {', '.join(choices)}, got {value!r}")
+            raise ConfigError(f"{setting} must be one of {', '.join(choices)}, got {value!r}")
     if precision == "fp16" and device.type == "cpu":
         raise ConfigError("precision 'fp16' needs a GPU, got device 'cpu'; use 'bf16' or 'fp32'")
     if engine == "openvino":

@@ -16,7 +16,7 @@ class FlipEnsembleInferer(Inferer):
     """Mean of a classifier's softmax probabilities over all flips of the spatial axes (eight for a volume).
 
     Args:
-        flips: False makes it a plain forward, so that a knob can switch it.
+        flips: False makes it a plain forward, so that a setting can switch it.
 
     The call takes images (B, channels, Z, Y, X) or (B, channels, Y, X) and a network that gives logits (B, C). It
     returns the logarithm of the mean probabilities (B, C), float32: a softmax gives the mean probabilities back.

@@ -13,7 +13,7 @@ class SliceMeanInferer(Inferer):
     """Mean over the slices of a volume of the probabilities that a slice network gives to each label.
 
     Args:
-        slices: whether the network takes single slices; False makes it a plain forward, so that a knob can switch it.
+        slices: whether the network takes single slices; False makes it a plain forward (for a setting to switch).
 
     The call takes slices (B, C, Y, X), which go through as they are, or volumes (B, slice, C, Y, X). It returns logits
     (B, labels): of a volume those whose sigmoids are the mean probabilities, as `MultiLabel` computes them.

@@ -123,7 +123,7 @@ def drawn_blocks(figures: Mapping[str, Figure], kind: type[Predictions]) -> list
 
 def _parameters(run: RunContents) -> list[Block]:
     found = as_dict(run.info.get("parameters"))
-    blocks: list[Block] = [pairs(found, ("knob", "value")) if found else Text(["They were not recorded."])]
+    blocks: list[Block] = [pairs(found, ("setting", "value")) if found else Text(["They were not recorded."])]
     if run.config:
         blocks.append(Folded("Resolved configuration", json.dumps(run.config, indent=2, ensure_ascii=False)))
     return blocks

@@ -40,7 +40,7 @@ def demo_cascade(configs: Path, dataset_dir: Path, output_dir: Path, overrides: 
 
     Args:
         configs: of the bundle.
-        dataset_dir: where the made-up data go.
+        dataset_dir: where the synthetic data go.
         output_dir: of everything else.
         overrides: settings of the training, see `monai_ext.spine.training.CascadeTraining`.
     """
@@ -57,7 +57,7 @@ def demo_cascade(configs: Path, dataset_dir: Path, output_dir: Path, overrides: 
         _predict(inference, dataset_dir=str(dataset_dir), output_dir=str(output), models_dir=str(models), **settings)
 
     inference = str(configs / "inference.json")
-    say("made-up data", dataset_dir)
+    say("synthetic data", dataset_dir)
     typer.echo(str(make_demo(dataset_dir)))
     say("training of all stages", output_dir)
     training = [str(configs / "train.json"), str(configs / "demo.json")]

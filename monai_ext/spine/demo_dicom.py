@@ -1,4 +1,4 @@
-"""Writing made-up volumes as DICOM series, as a scanner's export has them: one file a slice, names that say nothing."""
+"""Writing synthetic volumes as DICOM series, as a scanner exports them: a file per slice, names that say nothing."""
 
 from __future__ import annotations
 

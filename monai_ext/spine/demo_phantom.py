@@ -1,4 +1,4 @@
-"""Made-up anatomy for the demo of `spinal_cord_cascade`: which tissue lies where, and how bright it is.
+"""Synthetic anatomy for the demo of `spinal_cord_cascade`: which tissue lies where, and how bright it is.
 
 World coordinates are mm, RAS+, with the middle of the picture at 0. Everything a stage has to tell apart shows in the
 structure or the contrast: regions of the spine differ in curve, vertebrae and what lies beside them, sequences in which

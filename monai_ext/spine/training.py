@@ -15,7 +15,7 @@ from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.io import atomic_path
-from monai_ext.overrides import apply_dataset_settings, check_overrides, knobs
+from monai_ext.overrides import apply_dataset_settings, check_overrides, resolved_settings
 from monai_ext.spine.class_map import FILE as CLASS_MAP
 from monai_ext.spine.heads import SHARING
 from monai_ext.spine.split_heads import split_heads
@@ -106,7 +106,7 @@ class CascadeTraining:
 
         settings = {**self._beginning(stage), **self.settings[stage]}
         parser = self._parser(stage, settings)
-        parameters, fold = knobs(parser), int(parser.get("fold"))
+        parameters, fold = resolved_settings(parser), int(parser.get("fold"))
         data = dataset_hash(parser.get_parsed_content("items"))
         del parser
         output = self.output_dir / stage

@@ -24,7 +24,7 @@ class CorrectBiasField(Transform):
     Args:
         shrink: thinning of each axis; 1 takes every voxel.
         iterations: at most that many per fitting level.
-        enabled: False returns the image as it is, so that a knob of the configuration can switch it.
+        enabled: False returns the image as it is, so that a setting of the configuration can switch it.
     """
 
     def __init__(self, shrink: int = 4, iterations: Sequence[int] = (50, 50, 50, 50), enabled: bool = True) -> None:

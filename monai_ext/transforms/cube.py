@@ -28,7 +28,7 @@ class CubePad(Transform):
     """Pad an image (C, X, Y, Z) with zeros on both sides to its longest edge, so that resizing keeps proportions.
 
     Args:
-        enabled: False returns the image as it is, so that a knob of the configuration can switch it.
+        enabled: False returns the image as it is, so that a setting of the configuration can switch it.
     """
 
     def __init__(self, enabled: bool = True) -> None:

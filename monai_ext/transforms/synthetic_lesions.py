@@ -1,4 +1,4 @@
-"""Made-up lesions in the spinal cord, to train on more of them than there are."""
+"""Synthetic lesions in the spinal cord, to train on more of them than there are."""
 
 from __future__ import annotations
 
