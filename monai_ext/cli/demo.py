@@ -20,8 +20,8 @@ def demo(
     """Make data, train, evaluate the best checkpoint, predict, and export to TorchScript and ONNX.
 
     A bundle that fine-tunes (it has a demo_pretrain.json) is first trained on other synthetic data, whose best
-    checkpoint replaces the published weights; of a cascade all stages are trained. Any override of the training config can
-    follow: --max_epochs 3 --lr 1e-4.
+    checkpoint replaces the published weights; of a cascade all stages are trained. Any override of the training
+    config can follow: --max_epochs 3 --lr 1e-4.
     """
     from monai.bundle import ConfigParser, run
     from monai.bundle.scripts import ckpt_export, onnx_export
