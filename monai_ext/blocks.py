@@ -34,7 +34,9 @@ def run_blocks(
     Args:
         work: of one block. It travels to processes and clusters by pickle, as do blocks and results.
         blocks: any number, in the order in which to begin.
-        title, unit: for the progress bar, which only terminals show.
+        place: where to compute.
+        title: of the progress bar, which only terminals show.
+        unit: what a block is called in the bar and in errors.
         failed: gives the result of a block whose ``work`` raised, or which ended its worker (`WorkerLost`); it may
             raise, too. By default the first failure ends the run.
 

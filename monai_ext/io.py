@@ -28,6 +28,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises:
         WriteError: with the final name, when the file can't be written (for example, when the disk is full).
+        OSError: of the block, when it has no error number.
+        RuntimeError: of the block, other than torch's for a file that can't be written.
     """
     final = Path(path)
     try:

@@ -13,6 +13,7 @@ def lazy_name(package: str, names: Mapping[str, str], name: str) -> Any:
     Args:
         package: its ``__name__``.
         names: name → the module that holds it; a dot in front for one of the package's own.
+        name: of the attribute that is asked for.
 
     Raises:
         AttributeError: for any other name.

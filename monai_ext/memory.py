@@ -47,7 +47,8 @@ def in_halves(compute: Callable[[int, int], Part], count: int, at_once: int, adv
 
     Raises:
         FullMemoryError: for such a sample.
-    """
+        RuntimeError: of ``compute``, other than for a full memory.
+    """  # noqa: DOC501 (a MemoryError never passes: it always says that memory ran out)
     while True:
         try:
             return [compute(start, min(start + at_once, count)) for start in range(0, count, at_once)]

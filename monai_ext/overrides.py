@@ -66,6 +66,7 @@ def check_override(config: Mapping[str, Any], key: str) -> None:
 
     Args:
         config: as read, not parsed.
+        key: as on the command line, nested ones with ``#`` or ``::``.
 
     Raises:
         ConfigError: naming what the key is called now, or the nearest one.

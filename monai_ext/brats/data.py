@@ -44,6 +44,7 @@ def find_subjects(dataset_dir: str | Path, modality: str = "flair") -> list[dict
     ``<id>_<modality>`` or ``<id>`` (prepared volumes) as ``.nii.gz``, ``.nii`` or ``.npy``.
 
     Args:
+        dataset_dir: folder in one of the layouts above.
         modality: "t1", "t1ce", "t2", "flair", or "all" for four channels.
 
     Raises:
@@ -67,8 +68,11 @@ def splits(
     else the folds are stratified by class and grouped by patient, the same for the same subjects and ``seed``.
 
     Args:
-        modality: see `find_subjects`.
+        dataset_dir: see `find_subjects`.
         fold: from 1 to ``num_folds``.
+        modality: see `find_subjects`.
+        seed: of the folds, where the dataset has no lists.
+        num_folds: number of folds, at least 2.
 
     Raises:
         ConfigError: for an unknown modality or a fold out of range.
@@ -96,7 +100,12 @@ def fold_items(
     """One side of `splits`.
 
     Args:
+        dataset_dir: see `splits`.
+        fold: see `splits`.
         section: "train" or "val".
+        modality: see `splits`.
+        seed: see `splits`.
+        num_folds: see `splits`.
 
     Raises:
         ConfigError: see `splits`; for another section.
@@ -113,6 +122,7 @@ def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "
     Args:
         inputs: a BraTS folder as for `find_subjects` (labels kept), a folder of volumes or of subject folders, one
             volume, or a list of these. Of files named ``<id>_<modality>`` those of ``modality`` are taken.
+        modality: see `find_subjects`.
 
     Raises:
         ConfigError: for an unknown modality.

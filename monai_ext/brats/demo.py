@@ -58,7 +58,9 @@ def make_subject(rng: np.random.Generator, label: int, geometry: Geometry) -> di
     outline and mean brightness of the lesion.
 
     Args:
+        rng: source of all random numbers.
         label: 0 low grade (LGG), 1 high grade (HGG).
+        geometry: voxels along x, y, z and their edge in mm.
     """
     axes = [(np.arange(n, dtype=np.float32) - (n - 1) / 2) * geometry.spacing for n in geometry.shape]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"))
@@ -119,6 +121,8 @@ def make_demo(output: str | Path, seed: int = 0, size: str = "small", counts: tu
     them before is kept as it is.
 
     Args:
+        output: folder, created where it doesn't exist.
+        seed: of all random numbers, at least 0.
         size: "small" (80 x 80 x 52 voxels of 3 mm) or "full" (240 x 240 x 155 of 1 mm, as BraTS).
         counts: subjects of LGG and HGG; by default as unbalanced as BraTS 2018 (75 to 210).
 

@@ -64,6 +64,12 @@ def code_in_configs(bundle_root: Path) -> Iterator[dict[str, str]]:
     """What a bundle's JSON configs can run: every ``$`` expression, and targets outside well-known packages.
 
     A config is code: whoever runs one should have looked at these lines, or trust its author.
+
+    Args:
+        bundle_root: folder of one bundle, with ``configs/*.json``.
+
+    Raises:
+        ConfigError: when there are no such files.
     """
     from monai_ext.io import read_json
 

@@ -52,6 +52,7 @@ def read_chest_ct(
     """Read ``.nii.gz`` or ``.nii``.
 
     Args:
+        path: of one volume.
         rescale: slope and intercept of the metadata table, where there is one; see `choose_rescale`.
         spacing: voxel edges along the file's Z, Y, X in mm of the metadata table, in place of the header's.
 

@@ -143,6 +143,8 @@ def make_demo(output: str | Path, seed: int = 0, size: str = "small", counts: tu
     the order and tilt of their axes. The same arguments give the same bytes; a folder made with them before is kept.
 
     Args:
+        output: folder, created where it doesn't exist.
+        seed: of all random numbers, at least 0.
         size: "small" (40 x 64 x 64 voxels) or "full" (240 x 512 x 512).
         counts: patients of CT-RATE's training and validation sets; each visible label is positive in 40 % of both.
 

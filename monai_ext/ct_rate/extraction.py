@@ -53,6 +53,7 @@ def extract_slices(
 
     Args:
         index: of `monai_ext.ct_rate.volumes`.
+        output: folder; it is created.
         num_slices: slices a volume; see `slice_positions`.
         size: pixels an edge.
         clahe: raise local contrast afterwards (needs scikit-image); inference has to do the same.

@@ -47,9 +47,12 @@ def volumes(
 
     Args:
         dataset_dir: CT-RATE's folder, or ``dataset`` in it.
-        train_dir, valid_dir: folders of the volumes; default ``train`` and ``valid``.
-        train_labels, valid_labels: default ``multi_abnormality_labels/{train,valid}_predicted_labels.csv``.
-        train_metadata, valid_metadata: default ``metadata/{train,validation}_metadata.csv``.
+        train_dir: folder of the training volumes; default ``train``.
+        valid_dir: folder of the validation volumes; default ``valid``.
+        train_labels: default ``multi_abnormality_labels/train_predicted_labels.csv``.
+        valid_labels: default ``multi_abnormality_labels/valid_predicted_labels.csv``.
+        train_metadata: default ``metadata/train_metadata.csv``.
+        valid_metadata: default ``metadata/validation_metadata.csv``.
         metadata: "required", or "optional" for volumes that hold Hounsfield units or say in their headers how to get
             them (such as CT-RATE's ``train_fixed``).
         on_bad_volume: "error", or "skip" to leave out and report_problems volumes with a problem.

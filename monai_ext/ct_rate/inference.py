@@ -30,7 +30,9 @@ def inference_items(
     Args:
         inputs: CT-RATE's folder or one of extracted slices (labels kept); a volume, a slice, or a folder of either;
             or a list of volumes and slices, but not of both.
-        classes, neighbours, num_slices: see `slice_items`.
+        classes: see `slice_items`.
+        neighbours: of slices, see `slice_items`.
+        num_slices: of slices, see `slice_items`.
         metadata: a table with slope and intercept of the volumes; without one they hold Hounsfield units, or their
             headers say how to get them.
 

@@ -62,7 +62,15 @@ def slice_items(
 
 
 def volume_item(volume: Volume, columns: Sequence[int]) -> dict[str, Any]:
-    """The item of one volume's file."""
+    """The item of one volume's file.
+
+    Args:
+        volume: with its file.
+        columns: positions in `LABELS` of the labels to give, in this order.
+
+    Raises:
+        ConfigError: for a volume of which only extracted slices are known.
+    """
     if not volume.path:
         raise ConfigError("volume_items: these are extracted slices, not volumes; use slice_items")
     item = {**_shared(volume, columns), "image": volume.path}
@@ -74,7 +82,16 @@ def volume_item(volume: Volume, columns: Sequence[int]) -> dict[str, Any]:
 
 
 def bag_of(slices: Sequence[Any], count: int, neighbours: bool) -> list[list[Any]]:
-    """``count`` of the slices, evenly and in order, each as a list of its channels."""
+    """``count`` of the slices, evenly and in order, each as a list of its channels.
+
+    Args:
+        slices: of one volume, from the lowest to the highest.
+        count: slices to choose, at least 1; some come twice where there are fewer.
+        neighbours: see `slice_items`.
+
+    Raises:
+        ConfigError: for a count below 1.
+    """
     if count < 1:
         raise ConfigError(f"num_slices must be at least 1, got {count}")
     chosen = np.rint(np.linspace(0, len(slices) - 1, count)).astype(int)

@@ -18,6 +18,7 @@ def slice_positions(start: int, stop: int, n: int = 12) -> list[int]:
     Args:
         start: index of the lowest slice of the chest.
         stop: index of the highest.
+        n: number of slices, at least 1.
 
     Returns:
         ascending indices, each once: fewer than ``n`` in a short range.

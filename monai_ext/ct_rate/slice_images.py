@@ -20,6 +20,7 @@ def slice_images(
     """Choose slices within the chest and bring them to a common size.
 
     Args:
+        ct: the volume.
         num_slices: see `slice_positions`.
         size: pixels an edge; a slice that isn't square is padded with air first, so that proportions stay.
         clahe: raise local contrast (contrast-limited adaptive histogram equalisation) afterwards.
@@ -28,7 +29,7 @@ def slice_images(
         indices along Z, ascending; and float32 (slice, Y, X) from 0 to 1.
 
     Raises:
-        ConfigError: for a size below 1.
+        ConfigError: for a size or number of slices below 1.
     """
     if size < 1:
         raise ConfigError(f"slice_images: size must be at least 1, got {size}")

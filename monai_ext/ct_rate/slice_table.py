@@ -61,7 +61,9 @@ def extracted_slices(
 
     Args:
         slices_dir: what `extract_slices` wrote to.
-        num_slices, size, clahe: settings that these slices must have been made with; None for any.
+        num_slices: that these slices must have been made with; None for any.
+        size: the same, pixels an edge.
+        clahe: the same.
 
     Raises:
         ConfigError: for slices made with other settings.

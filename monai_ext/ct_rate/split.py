@@ -28,11 +28,15 @@ def splits(
     Rare labels are spread evenly over the parts. The same patients give the same split, in whatever order they come.
 
     Args:
+        index: the volumes, all with labels.
         fold: from 1 to ``num_folds``; "val" is this fold of what isn't test part, "train" all others.
+        num_folds: number of folds, at least 2.
         val_fraction: of these patients, drawn by ``seed``, in place of folds.
         test: "valid" (CT-RATE's own validation set is the test part; there is none without it), or "random"
             (``test_fraction`` of all patients, CT-RATE's two sets taken together; 0 for no test part).
+        test_fraction: for "random", share of the patients, from 0 to below 1.
         subset: share of the patients to use at all, drawn by ``seed``; a larger one contains a smaller one.
+        seed: of everything that is drawn, at least 0.
 
     Raises:
         ConfigError: for an argument out of range.

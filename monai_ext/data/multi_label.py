@@ -51,7 +51,8 @@ def sample_weights(labels: Labels, key: str = "label") -> list[float]:
     their own.
 
     Args:
-        labels, key: as for `positive_weights`.
+        labels: as for `positive_weights`.
+        key: as for `positive_weights`.
 
     Returns:
         N weights with mean 1.

@@ -33,8 +33,15 @@ def cached_patches(
     Args:
         file: of the patches; its folder is created.
         labels: paths or URLs; ``volume_idx`` counts them from 0.
+        patch_size: see `find_patches`.
+        min_bbox_percent: see `find_patches`.
+        min_labeled_ratio: see `find_patches`.
+        cover_tail: see `find_patches`.
+        workers: see `find_patches`.
 
-    Other arguments and errors: see `find_patches`.
+    Raises:
+        ConfigError: see `find_patches`.
+        DataError: see `find_patches`.
     """
     made_from: dict[str, Any] = {
         "patch_size": np.asarray(patch_size).tolist(),

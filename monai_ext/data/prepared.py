@@ -120,6 +120,7 @@ def prepare(dataset: PreparedDataset, workers: int | Place | None = None) -> int
     """Fill the cache of ``dataset`` in parallel; a second call, also after a kill, computes only what is missing.
 
     Args:
+        dataset: with a ``cache_dir``.
         workers: processes (one thread each); default one a CPU, at most 8; 0 or 1 works in this one. Or a place such as
             `monai_ext.places.Dask`.
 
@@ -127,7 +128,7 @@ def prepare(dataset: PreparedDataset, workers: int | Place | None = None) -> int
         the number of cases that were computed now.
 
     Raises:
-        DataError: at the end, listing every case that failed.
+        DataError: at once, for a dataset without ``cache_dir``; at the end, listing every case that failed.
     """
     if dataset.cache_dir is None:
         raise DataError("prepare: the dataset has no cache_dir to fill")

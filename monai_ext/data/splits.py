@@ -32,6 +32,7 @@ def grouped_stratified_folds(
         groups: a sample's group.
         labels: a sample's class.
         n_splits: number of folds, at least 2.
+        seed: of the folds, at least 0.
 
     Returns:
         a pair of ascending indices (training, validation) into the arguments for each fold.
@@ -70,6 +71,8 @@ def class_counts(items: Sequence[Mapping[str, Any]], num_classes: int, key: str 
 
     Args:
         items: data items with an integer class from 0 under ``key``.
+        num_classes: number of classes, each with a sample or more.
+        key: of the class in an item.
 
     Raises:
         DataError: when a label is missing, no integer or out of range, or a class has no sample.

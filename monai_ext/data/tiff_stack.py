@@ -51,6 +51,7 @@ class TiffStack:
         """Read the headers of all slices (and no voxel).
 
         Args:
+            folder: of the slices.
             files: what `list_slices` gives for ``folder``, when it is known already.
 
         Raises:
@@ -96,6 +97,7 @@ class TiffStack:
         Args:
             start: first voxel along Z, Y, X, from 0.
             size: voxels along Z, Y, X.
+            cache: of decoded slices; without one they are decoded each time.
 
         Returns:
             the files' type in native byte order, of shape ``size``.

@@ -49,6 +49,14 @@ class ImageAndTargets:
 def prepared_where_it_fits(engine: Any, batch: dict[str, Any]) -> tuple[Any, Any, bool]:
     """Images and labels of a batch by the engine's ``prepare_batch``, and whether they are on its device: where its
     memory is full they stay on the host, to be moved in parts.
+
+    Args:
+        engine: a trainer or evaluator of MONAI.
+        batch: as its loader gives it.
+
+    Raises:
+        RuntimeError: of ``prepare_batch``, other than for a full memory of the device.
+        MemoryError: when the memory of the host is full.
     """
     for device, fits in ((engine.state.device, True), (torch.device("cpu"), False)):
         try:

@@ -151,7 +151,10 @@ class TrainingStep(SkippedBatches):
         No frame above a pass may hold what belongs to its graph: it would outlive a failed one and fill the memory
         through all retries. For the same reason the retries stand outside the except clauses, whose exception holds
         the frames of the pass.
-        """
+
+        Raises:
+            RuntimeError: of a pass, other than for a full memory.
+        """  # noqa: DOC501 (a MemoryError never passes: it always says that memory ran out)
         inputs, targets, fits = prepared_where_it_fits(engine, batch)
         engine.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
         size = len(inputs) if fits else self._halved(engine, len(inputs))
@@ -211,7 +214,8 @@ class TrainingStep(SkippedBatches):
         """Half the size of a pass that did not fit, after everything it left behind is gone.
 
         Raises:
-            Skipped, TrainingError: where it isn't to be tried again.
+            Skipped: with ``on_oom`` "skip": the batch isn't to be tried again.
+            TrainingError: with "stop", in several processes, or for a single sample with "halve".
         """
         release_cached_memory()
         assert self._buffers is not None

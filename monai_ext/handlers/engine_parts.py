@@ -17,6 +17,7 @@ def part_of(engine: Engine, name: str, who: str) -> Any:
     MONAI's trainer attaches its handlers before it has them: ask for them when it has started.
 
     Args:
+        engine: a trainer or evaluator of MONAI.
         name: of the attribute: ``network``, ``optimizer``, ``loss_function``.
         who: begins the error message.
 

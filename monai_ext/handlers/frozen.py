@@ -53,6 +53,8 @@ def inside(network: nn.Module, modules: Sequence[str], who: str) -> Callable[[st
     """Whether a qualified name is one of these modules or lies in one.
 
     Args:
+        network: whose modules they are.
+        modules: qualified names of sub-modules.
         who: begins the error message.
 
     Raises:

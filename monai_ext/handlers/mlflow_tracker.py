@@ -138,8 +138,13 @@ def open_store(tracking_uri: str, experiment_name: str) -> tuple[Any, str]:
 
     Artifacts of a SQLite store lie in ``mlruns`` beside the database, as with MONAI's handler.
 
+    Args:
+        tracking_uri: of a database (``sqlite:///PATH``) or a server.
+        experiment_name: its name in the store.
+
     Raises:
         ConfigError: for a store that MLflow no longer has, or a deleted experiment.
+        MlflowException: when the experiment can't be created.
     """
     import mlflow
     from mlflow.exceptions import MlflowException

@@ -43,7 +43,8 @@ def head_metrics(
         probabilities: (N, C), those of the case's head with the sum 1, the others 0.
         labels: (N,) positions in ``class_names``.
         class_names: ``<head>/<class>``, see `monai_ext.heads.heads_of`; each head has two or more.
-        cases, columns: see `classification_metrics`.
+        cases: see `classification_metrics`.
+        columns: see `classification_metrics`.
 
     Raises:
         ConfigError: for names without a head.

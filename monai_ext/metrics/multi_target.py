@@ -143,7 +143,16 @@ def compare(
 def ignored_voxels(
     labels: Mapping[str, torch.Tensor], targets: Mapping[str, Definition], ignore_label: float | None
 ) -> torch.Tensor | None:
-    """Voxels (1, spatial axes) that hold the ignored label in any label map; ``None`` without such a label."""
+    """Voxels (1, spatial axes) that hold the ignored label in any label map; ``None`` without such a label.
+
+    Args:
+        labels: (channels, spatial axes) by target.
+        targets: definitions by name.
+        ignore_label: stored value of these voxels.
+
+    Raises:
+        ConfigError: for an ignored label that is NaN or infinite.
+    """
     if ignore_label is None:
         return None
     if not math.isfinite(ignore_label):

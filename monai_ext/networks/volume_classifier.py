@@ -69,7 +69,16 @@ class VolumeClassifier(nn.Module):
         return self.slice_network.head(features), self.slice_weights(features, mask)
 
     def slice_features(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Slices (B, S, C, Y, X) to their features (B, S, F), 0 where ``mask`` is False."""
+        """Slices (B, S, C, Y, X) to their features (B, S, F), 0 where ``mask`` is False.
+
+        Args:
+            x: slices (B, S, C, Y, X).
+            mask: bool (B, S), False for padding; default all slices count.
+
+        Raises:
+            ValueError: for another shape, a mask of another shape or type, or one that leaves a volume without any
+                slice.
+        """
         if x.ndim != 5:
             raise ValueError(f"VolumeClassifier: expected slices (B, S, C, Y, X), got {list(x.shape)}")
         slices = x.flatten(0, 1)

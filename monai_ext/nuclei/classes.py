@@ -31,6 +31,7 @@ def class_map(
     """The classes to tell apart: [[class_id, class_name], ...] by ascending id; the label is the position.
 
     Args:
+        index: the samples; those without a class are not counted.
         class_ids: the only classes to use; None for all.
         excluded_classes: ids, or names (in whatever case), to leave out.
 

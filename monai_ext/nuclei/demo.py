@@ -80,7 +80,9 @@ def make_nucleus(rng: np.random.Generator, class_id: int, size: Size) -> tuple[n
     ``rng`` gives each class the same nucleus.
 
     Args:
+        rng: source of all random numbers.
         class_id: a key of `NAMES`.
+        size: voxels along the axes, and of the finest grain.
     """
     shape = rng.integers(size.axis[0], size.axis[1], 3, endpoint=True).tolist()
     long_axis = int(rng.integers(12))  # every fourth nucleus has one
@@ -126,6 +128,8 @@ def make_demo(
     same arguments give the same bytes; a folder made with them before is kept as it is.
 
     Args:
+        output: folder, created where it doesn't exist.
+        seed: of all random numbers, at least 0.
         size: "small" (44 to 60 voxels an axis, some 96 along one) or "full" (160 to 240).
         counts: nuclei of the classes 1, 2, 4, 5 and 19 (Unclassified).
 

@@ -115,7 +115,14 @@ def find_table(dataset_dir: str | Path, class_csv: str | Path | None, required: 
 
 
 def read_table(path: str | Path) -> ClassTable:
-    """Read a class CSV; see `find_table`."""
+    """Read a class CSV; see `find_table`.
+
+    Args:
+        path: CSV with the columns ``sample_id``, ``class_id``, ``class_name``.
+
+    Raises:
+        DataError: naming the file and row: see `find_table`; two sample ids with the same number; no row.
+    """
     path = Path(path)
     classes: dict[str, tuple[int, str]] = {}
     names: dict[int, str] = {}

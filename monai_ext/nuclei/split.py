@@ -32,8 +32,12 @@ def splits(
     same samples give the same split, in whatever order they come; samples whose class isn't in the map take no part.
 
     Args:
+        index: the samples.
+        class_map: the classes, see `monai_ext.nuclei.class_map`.
         fold: from 1 to ``num_folds``.
+        num_folds: number of folds, at least 2.
         test_fraction: of the nuclei, 0 for no test part. It is the same for all folds.
+        seed: of everything that is drawn, at least 0.
         sample_percent: share of the nuclei of each class to use at all, at least one; drawn by ``seed``.
 
     Raises:

@@ -93,7 +93,16 @@ class ClassPredictions(Predictions):
         """An item's label in a form that can be compared; ``None`` for an unknown one."""
 
     def one_each(self, given: Any, what: str, name: str) -> FloatArray:
-        """As many float64 numbers as classes."""
+        """As many float64 numbers as classes.
+
+        Args:
+            given: numbers, of any shape.
+            what: they are, for the error message.
+            name: of the case, for the error message.
+
+        Raises:
+            DataError: for another number of values than classes.
+        """
         values = to_numpy(given, np.float64).reshape(-1)
         if len(values) != len(self.class_names):
             raise DataError(f"expected {len(self.class_names)} {what}, one a class, got {len(values)}", name)

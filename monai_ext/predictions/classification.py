@@ -219,7 +219,15 @@ class Classification(ClassPredictions):
 
     @classmethod
     def read(cls, path: Path, metrics: Mapping[str, Any]) -> ClassificationResult:
-        """The result from a prediction file with the columns case, prob_<class> …, label; see `Predictions`."""
+        """The result from a prediction file with the columns case, prob_<class> …, label; see `Predictions`.
+
+        Args:
+            path: CSV.
+            metrics: the run's metrics, with ``class_names`` in the order of the columns; default all of them.
+
+        Raises:
+            DataError: naming the file: a column is missing, a value is no number, or a label is none of the classes.
+        """
         names = [str(name) for name in as_list(metrics.get("class_names"))]
         rows = filled_rows(path, ["case", "label", *(f"prob_{name}" for name in names)])
         names = names or [column[5:] for column in rows[0] if column.startswith("prob_")]

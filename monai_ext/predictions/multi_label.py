@@ -222,7 +222,15 @@ class MultiLabel(ClassPredictions):
 
     @classmethod
     def read(cls, path: Path, metrics: Mapping[str, Any]) -> MultiLabelResult:
-        """The result from a prediction file with the columns case, prob_<class> …, label_<class> …"""
+        """The result from a prediction file with the columns case, prob_<class> …, label_<class> …
+
+        Args:
+            path: CSV.
+            metrics: the run's metrics, with ``class_names`` and ``thresholds``.
+
+        Raises:
+            DataError: naming the file: a column is missing or a value is no number; for thresholds that aren't numbers.
+        """
         names = [str(name) for name in as_list(metrics.get("class_names"))]
         kinds = [[f"{kind}_{name}" for name in names] for kind in ("prob", "label")]
         rows = filled_rows(path, ["case", *kinds[0], *kinds[1]])

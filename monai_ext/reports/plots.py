@@ -81,8 +81,9 @@ def learning_curves(
     Args:
         history: epochs.
         best_epoch: gets a line.
-        cases, instances: names of the two levels. Those of the instances (``crops_f1``) get axes of their own, in the
-            colours of those of the cases.
+        cases: name of the level of cases.
+        instances: name of the level of instances. Theirs (``crops_f1``) get axes of their own, in the colours of those
+            of the cases.
     """
     names = metric_names(history)
     of_instances = [name for name in names if instances is not None and name.startswith(f"{instances}_")]
@@ -146,7 +147,8 @@ def run_figures(
         predictions: figures of the predictions, see `monai_ext.predictions.Predictions.figures`; they stand in between.
         best_epoch: gets a line in the curves.
         counts: see `class_counts`.
-        cases, instances: what they are called, where cases have instances: ``"nuclei"`` and ``"crops"``.
+        cases: what they are called, where cases have instances: ``"nuclei"``.
+        instances: what they are called: ``"crops"``.
     """
     drawn: dict[str, Figure] = {}
     if any(len(series(history, key)[0]) for key in ("train_loss", "val_loss")):

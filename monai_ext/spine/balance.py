@@ -16,6 +16,7 @@ def class_weights(items: Sequence[Mapping[str, Any]], class_names: Sequence[str]
 
     Args:
         items: the training set, with ``label``.
+        class_names: C names; an item's ``label`` is a position in them.
 
     Returns:
         Tensor (C,), float32, on the CPU.

@@ -88,6 +88,8 @@ def make_demo(output: str | Path, seed: int = 0, size: str = "small", patients: 
     The same arguments give the same bytes; a folder made with them before is kept as it is.
 
     Args:
+        output: folder, created where it doesn't exist.
+        seed: of all random numbers, at least 0.
         size: "small" (slices of 64 x 64) or "full" (320 x 320).
         patients: to train on; three more are to predict.
 

@@ -17,7 +17,11 @@ def write_dicom_series(
     UIDs follow from ``patient_id`` and ``series_number``, so that the same arguments give the same bytes.
 
     Args:
+        folder: of the files; it is created.
+        voxels: int16 (column, row, slice).
         affine: (4, 4), from voxel numbers to mm, RAS+, with columns and rows at right angles.
+        patient_id: stands in the files, also in the patient's name.
+        series_number: stands in the files; it seeds the order of their names, too.
 
     Returns:
         The files in the order of the slices.

@@ -87,6 +87,7 @@ def tissues(patient: Patient, anatomy: str, location: str, points: np.ndarray) -
     """Tissue at each point.
 
     Args:
+        patient: whose anatomy it is.
         anatomy: ``"spine"``, ``"brain"`` or ``"knee"``.
         location: a region of the spine; not used for other anatomies.
         points: (..., 3), mm.

@@ -52,6 +52,8 @@ def split_by_patient(
     Args:
         items: with ``patient``, and ``label`` where there are classes.
         fold: from 1 to ``num_folds``.
+        num_folds: number of folds, at least 2.
+        seed: of the folds, at least 0.
 
     Raises:
         ConfigError: for a fold out of range.

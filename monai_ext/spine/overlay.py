@@ -21,6 +21,7 @@ def overlay_figure(
     Args:
         image: (Y, X), any values; shown from the 0.5th to the 99.5th percentile.
         masks: bool (Y, X) by name; an empty one is named all the same.
+        title: stands above both pictures; none by default.
         aspect: height of a pixel over its width.
         height: of each of the two pictures, in inches.
 

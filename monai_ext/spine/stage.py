@@ -84,6 +84,8 @@ def stage_items(
             ``"masks"``: masks as they are; ``"synthetic"``: masks are the cord, lesions in it are made up in training.
         classes: in the order of the labels; none for masks.
         fold: from 1 to ``num_folds``.
+        num_folds: number of folds, at least 2.
+        seed: of the folds, at least 0.
         cord_dir: for ``"masks"``, a folder with ``masks`` of the cord; items whose case has one get it as ``cord``.
         visible_area: for ``"visible"``, share of a slice's pixels, in 0..1.
 

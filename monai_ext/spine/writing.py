@@ -34,6 +34,7 @@ def write_like(image: SeriesImage, slices: np.ndarray, path: str | Path) -> Path
     Of the input's header only what says where it lies is copied: text fields and extensions may name the patient.
 
     Args:
+        image: of the series that the slices were computed from.
         slices: (N, Y, X) or (N, 1, Y, X) in the order of `SeriesImage.slices`; booleans become uint8, floats
             float32, signed integers int32.
         path: ends in ``.nii.gz`` or ``.nii``.
@@ -66,7 +67,9 @@ def write_dicom_seg(
 
     Args:
         series: a series of kind "dicom", ``image`` what its `read` gave.
+        image: what the series' `read` gave.
         slices: mask (N, Y, X) or (N, 1, Y, X) in the order of `SeriesImage.slices`, inside where > 0.
+        path: DICOM file to write.
         segment: ``"lesion"`` or ``"cord"``.
 
     Raises:

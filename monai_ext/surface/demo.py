@@ -150,6 +150,8 @@ def make_demo(output: str | Path, seed: int = 0, size: str = "small") -> Path:
     with them before is kept as it is.
 
     Args:
+        output: folder, created where it doesn't exist.
+        seed: of all random numbers, at least 0.
         size: "small" (128 x 256 x 256 voxels, for patches of 32 x 48 x 48) or "full" (512 x 1024 x 1024, for
             64 x 192 x 192).
 

@@ -29,6 +29,7 @@ def intensity(sets: Sequence[Mapping[str, str]], scheme: str, file: str | Path) 
     10⁸ voxels over all cases, with the same percentiles).
 
     Args:
+        sets: paths or URLs of the volumes, under ``input`` and ``ref_label``.
         scheme: "ct" or "zscore" (each patch by itself).
         file: JSON; its folder is created.
 

@@ -20,8 +20,9 @@ def surface_predictor(
 
     Args:
         checkpoint: with its settings ``targets``, ``f_maps``, ``deep_supervision``, ``normalization``, ``intensity``.
-        roi_size: see `ZarrSlidingWindow`, also for ``options``, of which ``targets``, ``normalize`` and ``identity``
-            come from the checkpoint.
+        roi_size: see `ZarrSlidingWindow`.
+        options: other arguments of `ZarrSlidingWindow`; ``targets``, ``normalize`` and ``identity`` come from the
+            checkpoint.
 
     Raises:
         WeightsError: when the file can't be read, or doesn't say what network it is.

@@ -70,7 +70,14 @@ def volume_sets(
 
 
 def volume_folders(dataset_dir: str | Path) -> list[Path]:
-    """``dataset_dir`` and its direct sub-folders, as far as they hold ``input.zarr``; in natural order."""
+    """``dataset_dir`` and its direct sub-folders, as far as they hold ``input.zarr``; in natural order.
+
+    Args:
+        dataset_dir: folder of one volume or of several.
+
+    Raises:
+        DataError: when there is no such folder.
+    """
     root = Path(dataset_dir)
     if not root.is_dir():
         raise DataError(f"no such folder; {HOW_TO_GET}", dataset_dir)
@@ -87,7 +94,18 @@ def located(place: str | Path, dataset_dir: str | Path) -> str:
 
 
 def check_set(places: Mapping[str, str], targets: Targets, patch_size: Sequence[int]) -> None:
-    """Refuse a set whose arrays don't fit each other, ``targets`` or the patch."""
+    """Refuse a set whose arrays don't fit each other, ``targets`` or the patch.
+
+    Args:
+        places: paths or URLs of ``input``, of each target, and of ``ref_label``.
+        targets: settings by name.
+        patch_size: voxels along Z, Y, X.
+
+    Raises:
+        ConfigError: for a patch size that isn't three positive integers.
+        DataError: naming the array that can't be read, has another shape, type or number of channels, or is smaller
+            than a patch.
+    """
     volume = open_volume(places["input"])
     shape = volume.shape
     if len(shape) != 3:
@@ -152,6 +170,15 @@ def _listed(entry: Mapping[str, str], number: int, targets: Targets) -> dict[str
 
 
 def check_type(dtype: Any, kinds: str, place: str) -> None:
-    """Refuse values that are neither integers nor floats, by numpy's letters for kinds of types."""
+    """Refuse values that are neither integers nor floats, by numpy's letters for kinds of types.
+
+    Args:
+        dtype: of the array.
+        kinds: the letters that are allowed, such as ``"iuf"``.
+        place: path or URL, for the error message.
+
+    Raises:
+        DataError: for another kind of type.
+    """
     if dtype.kind not in kinds:
         raise DataError(f"holds values of type {dtype}; integers or floats are needed", place)

@@ -37,6 +37,7 @@ def splits(
     Args:
         patches: with ``volume_idx`` and ``start_pos``.
         sets: of which ``input`` says where patches lie; two sets with one input share its voxels.
+        patch_size: voxels along Z, Y, X.
         tr_val_split: share of the training patches in what isn't test part, between 0 and 1.
         test_fraction: of all patches, 0 for no test part.
         seed: of the order of the regions and the sides of the cuts.

@@ -34,7 +34,8 @@ def predict_on_dask(
         client: of ``distributed``, or the address of a scheduler (``tcp://...``).
         make: gives the sliding window, on a worker; it travels by pickle, such as
             ``functools.partial(surface_predictor, checkpoint, device="cuda")``.
-        input, output: as the workers see them, on a file system that all share (the input may be a URL).
+        input: path or URL of a Zarr array or OME-Zarr image, as the workers see it.
+        output: folder on a file system that all workers share.
         call: ``level``, ``mask``, ``bbox`` of `ZarrSlidingWindow`'s call.
 
     Raises:

@@ -119,6 +119,9 @@ def default_block_size(
     """A block of one unit along Z, and of about eight window strides along Y and X, the same for all columns.
 
     Args:
+        shape: voxels of the volume along Z, Y, X.
+        roi_size: voxels of a window along Z, Y, X.
+        overlap: share of a window that its neighbour covers along Z, Y, X, in [0, 1).
         unit: voxels of what is stored under one key of the output, along Z, Y, X.
     """
     edges = [unit[0]]

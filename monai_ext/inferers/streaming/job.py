@@ -104,11 +104,16 @@ class PredictionJob:
     def compute(self, blocks: Sequence[int], empty: Sequence[int] = ()) -> None:
         """Compute and write blocks (in ascending order), and record each that is finished.
 
+        Args:
+            blocks: numbers of the blocks to compute.
+            empty: numbers of blocks without output, which are only recorded.
+
         Raises:
             DataError: when the input can't be read, or the network gives numbers that aren't finite.
             WriteError: when the output can't be written.
             FullMemoryError: when the memory doesn't suffice.
-        """
+            RuntimeError: of the network, other than for a full memory.
+        """  # noqa: DOC501 (a MemoryError never passes: it always says that memory ran out)
         try:
             self._compute(blocks, empty)
         except (RuntimeError, MemoryError) as error:

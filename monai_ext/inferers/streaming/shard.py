@@ -26,6 +26,8 @@ class Shard(NamedTuple):
         """Shard ``index`` of ``count``: its blocks follow one another down tile columns.
 
         Args:
+            index: of the shard, from 0.
+            count: of the shards.
             blocks: how many there are in all.
             candidates: numbers of those that may have an output, ascending; the others are empty.
             finished: numbers of those that are recorded.

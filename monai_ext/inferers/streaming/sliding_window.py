@@ -166,8 +166,9 @@ class ZarrSlidingWindow:
             level: of an OME-Zarr image, 0 the finest.
             mask: path or URL of an array of the same shape; the output is 0 where it is 0.
             bbox: ((z0, z1), (y0, y1), (x0, x1)), first voxels and those after the last; the output is 0 elsewhere.
-            part, parts: shard index (from 0) and count of this process; default as the launcher says (``torchrun``,
-                SLURM), else the only one.
+            part: shard index of this process, from 0; default as the launcher says (``torchrun``, SLURM), else the only
+                one.
+            parts: shard count; where one of the two is missing, both are the launcher's.
 
         Raises:
             ConfigError: when the settings don't fit the volume, or the output was begun with others.

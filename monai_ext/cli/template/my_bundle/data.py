@@ -85,6 +85,8 @@ def make_demo(output: str | Path, seed: int = 0, size: str = "small") -> Path:
     """Write noisy circles and squares of 32 x 32 pixels; the same arguments give the same bytes.
 
     Args:
+        output: folder, created where it doesn't exist.
+        seed: of all random numbers, at least 0.
         size: "small" (20 images a class) or "full" (200).
 
     Raises:
