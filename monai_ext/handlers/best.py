@@ -20,6 +20,9 @@ class BestEpoch:
             of the earlier ones; at a full tie the earlier epoch stays.
         min_delta: by how much the first metric has to improve.
 
+    Raises:
+        ConfigError: without any metric.
+
     A first metric that is NaN or missing (a one-class AUC, say) never counts as best; that is said once in the log.
     """
 
@@ -34,6 +37,10 @@ class BestEpoch:
 
     def update(self, epoch: int, values: Mapping[str, Any]) -> bool:
         """Take in an epoch's metrics; whether it is the best so far.
+
+        Args:
+            epoch: its number, from 1.
+            values: its metrics by name.
 
         Raises:
             ConfigError: when a metric doesn't exist.
@@ -52,6 +59,9 @@ class BestEpoch:
 
     def score_of(self, values: Mapping[str, Any]) -> list[float]:
         """An epoch's metrics in order of importance, more is better, NaN where not computable.
+
+        Args:
+            values: metrics by name.
 
         Raises:
             ConfigError: when a metric doesn't exist.

@@ -75,7 +75,17 @@ class Checkpoints:
     def save_best(
         self, name: str, metrics: Mapping[str, Any], epoch: int, extras: Mapping[str, Any] | None = None
     ) -> Path:
-        """Write ``<name>.pt`` with the weights, metrics, settings and plain ``extras``, without the optimizer."""
+        """Write ``<name>.pt`` with the weights, metrics, settings and plain ``extras``, without the optimizer.
+
+        Args:
+            name: of the file, without suffix.
+            metrics: by name; only numbers are kept.
+            epoch: number of the epoch, from 1.
+            extras: further entries, plain values.
+
+        Raises:
+            WriteError: when the file can't be written.
+        """
         path = self.folder / f"{name}.pt"
         content = {
             **(extras or {}),

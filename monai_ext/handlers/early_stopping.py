@@ -15,6 +15,9 @@ class EarlyStopping:
         best: what is being followed.
         patience: validated epochs without a new best after which to stop; ``None`` or 0 never stops.
         min_epochs: never stop before this epoch has ended.
+
+    Raises:
+        ConfigError: for a negative patience.
     """
 
     def __init__(self, best: BestEpoch, patience: int | None, min_epochs: int = 10) -> None:
@@ -26,12 +29,20 @@ class EarlyStopping:
         self.waited = 0
 
     def should_stop(self, epoch: int) -> bool:
-        """Count an epoch after ``best`` has been updated with it; whether to stop now."""
+        """Count an epoch after ``best`` has been updated with it; whether to stop now.
+
+        Args:
+            epoch: number of the epoch, from 1.
+        """
         self.waited = 0 if self.best.epoch == epoch else self.waited + 1
         return self.stopped(epoch)
 
     def stopped(self, epoch: int) -> bool:
-        """Whether the count has reached the end, without counting."""
+        """Whether the count has reached the end, without counting.
+
+        Args:
+            epoch: number of the epoch, from 1.
+        """
         return bool(self.patience) and self.waited >= (self.patience or 0) and epoch >= self.min_epochs
 
     def state_dict(self) -> dict[str, int]:

@@ -51,7 +51,11 @@ class History:
             self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._evaluated)
 
     def record(self, engine: Engine) -> dict[str, Any]:
-        """Close the epoch: its new entry, the same in all processes."""
+        """Close the epoch: its new entry, the same in all processes.
+
+        Args:
+            engine: the trainer.
+        """
         sums, samples = self._reduced()
         entry: dict[str, Any] = {
             "epoch": engine.state.epoch,

@@ -82,9 +82,12 @@ class LoadCheckpoint:
 def fold_checkpoints(cross_validation: Path) -> list[Path]:
     """Best checkpoints of the folds that a ``cross_validation.json`` names, relative to the file.
 
+    Args:
+        cross_validation: path of the file.
+
     Raises:
-        DataError: when the file is missing or damaged.
         ConfigError: when it isn't the record of a cross-validation.
+        DataError: when the file is missing or damaged, or lists no finished fold.
     """
     content = read_json(cross_validation)
     try:
@@ -99,6 +102,11 @@ def fold_checkpoints(cross_validation: Path) -> list[Path]:
 def evaluated_checkpoint(output_dir: str | Path, fold: int, default: str | Path) -> str:
     """The main best checkpoint of the newest finished run of a fold, which its ``run.json`` names; where there is no
     finished run, ``default``.
+
+    Args:
+        output_dir: folder of the runs.
+        fold: number of the fold.
+        default: path of a checkpoint.
     """
     finished = runs.finished_runs(output_dir, fold)
     return str(best_checkpoint(finished[0]) if finished else default)

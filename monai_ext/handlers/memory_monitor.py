@@ -20,12 +20,15 @@ class MemoryMonitor:
     """Samples memory in a thread while an engine runs.
 
     Args:
-        interval: seconds between samples.
+        interval: seconds between samples, above 0.
 
     Attributes:
         latest: the newest sample, in MiB: ``process`` (resident set with the loader processes), ``system_used``,
             and ``gpu`` (allocated by torch on the engine's device) where it runs on one.
         peaks: the largest value of each so far.
+
+    Raises:
+        ConfigError: for an interval of 0 or less.
     """
 
     def __init__(self, interval: float = 10.0) -> None:

@@ -74,7 +74,11 @@ class MLflowTracker:
         return run_id
 
     def parameters(self, values: Mapping[str, Any]) -> None:
-        """Log parameters; those that stand already keep their value."""
+        """Log parameters; those that stand already keep their value.
+
+        Args:
+            values: by name; as text, at most 6000 characters each.
+        """
         from mlflow.entities import Param
 
         def log() -> None:
@@ -86,7 +90,12 @@ class MLflowTracker:
         self._try(log)
 
     def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
-        """Log the finite numbers among the values."""
+        """Log the finite numbers among the values.
+
+        Args:
+            values: by name; others than finite numbers are left out.
+            step: of all of them, such as the epoch.
+        """
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -95,7 +104,12 @@ class MLflowTracker:
         self._try(lambda: self.client.log_batch(self.run_id, metrics=entries))
 
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
-        """Copy a file or a folder into the run's artifacts."""
+        """Copy a file or a folder into the run's artifacts.
+
+        Args:
+            path: of the file or folder; nothing is done where there is none.
+            folder: to put it in; default the top.
+        """
         path = Path(path)
         if path.is_dir():
             self._try(lambda: self.client.log_artifacts(self.run_id, str(path), folder))
@@ -103,7 +117,13 @@ class MLflowTracker:
             self._try(lambda: self.client.log_artifact(self.run_id, str(path), folder))
 
     def picture(self, name: str, path: str | Path, step: int) -> None:
-        """Log a PNG file as the picture of a step, which the MLflow pages show with a slider over the steps."""
+        """Log a PNG file as the picture of a step, which the MLflow pages show with a slider over the steps.
+
+        Args:
+            name: of the series of pictures.
+            path: of the file.
+            step: such as the epoch.
+        """
         from matplotlib.image import imread
 
         self._try(lambda: self.client.log_image(self.run_id, imread(path), key=name, step=step))
@@ -113,7 +133,11 @@ class MLflowTracker:
         self._try(lambda: self.client.set_terminated(self.run_id, status))
 
     def mark_failed(self, run_id: str) -> None:
-        """Write the end of another run that was killed before it could do so itself."""
+        """Write the end of another run that was killed before it could do so itself.
+
+        Args:
+            run_id: MLflow's id of that run.
+        """
 
         def mark() -> None:
             if self.client.get_run(run_id).info.status == "RUNNING":

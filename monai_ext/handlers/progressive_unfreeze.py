@@ -90,7 +90,11 @@ class ProgressiveUnfreeze:
             seen.update(stage.parameters)
 
     def stages_at(self, epoch: int) -> int:
-        """Number of stages that are trained in an epoch (from 1)."""
+        """Number of stages that are trained in an epoch (from 1).
+
+        Args:
+            epoch: number of the epoch, from 1.
+        """
         if self.interval is None or epoch < self.start_epoch:
             return 0
         if self.interval == 0:

@@ -106,7 +106,12 @@ class RunRecords:
         self.run.update(**record)
 
     def epoch(self, entry: Mapping[str, Any], extra: Mapping[str, float] | None = None) -> None:
-        """Add an epoch's numbers to TensorBoard and MLflow; ``extra`` to MLflow only."""
+        """Add an epoch's numbers to TensorBoard and MLflow; ``extra`` to MLflow only.
+
+        Args:
+            entry: the history's entry of the epoch.
+            extra: further numbers by name.
+        """
         if self.tensorboard is not None:
             self.tensorboard.epoch(entry)
         if self.tracker is not None:
@@ -151,7 +156,12 @@ class RunRecords:
             write_text(self.run / "metrics" / "classification_report.txt", report)
 
     def plot(self, history: History | None, best_epoch: int = 0) -> None:
-        """Draw all plots anew."""
+        """Draw all plots anew.
+
+        Args:
+            history: of the training; None without one.
+            best_epoch: number of the best epoch, from 1; 0 for none.
+        """
         from monai_ext.reports import save_all
 
         save_all(
@@ -165,7 +175,12 @@ class RunRecords:
         )
 
     def preview(self, figure: Any, epoch: int) -> None:
-        """Keep a figure of predictions: as a file of its epoch, in TensorBoard and in MLflow."""
+        """Keep a figure of predictions: as a file of its epoch, in TensorBoard and in MLflow.
+
+        Args:
+            figure: of matplotlib.
+            epoch: number of the epoch, from 1.
+        """
         from monai_ext.reports.plots import save
 
         path = save(figure, self.run / "previews" / f"epoch_{epoch:04d}.png")

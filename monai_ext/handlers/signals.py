@@ -70,6 +70,9 @@ class GracefulSignals:
         A collective call, unless the engine's step has put the largest number of all processes into
         ``engine.state.signal`` (see `monai_ext.engines.TrainingStep`).
 
+        Args:
+            engine: the engine that runs.
+
         Raises:
             Interrupted: with the signal's number.
         """

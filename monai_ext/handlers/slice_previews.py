@@ -25,7 +25,10 @@ class SlicePreviews:
         targets: definition of each target by name. With one target predictions and labels may be plain tensors;
             with several they are dicts of target → tensor. Of a `monai_ext.networks.CordUNet` with ``visible_head`` the
             mask is drawn.
-        count: number of items, at most one a batch.
+        count: number of items, at least 1; at most one a batch.
+
+    Raises:
+        ConfigError: for a count below 1.
 
     Example:
         >>> SlicePreviews({"lesion": {"channels": 1, "activation": "sigmoid"}})

@@ -31,7 +31,13 @@ class TensorBoard:
                 self.writer.add_scalar(name, value, entry["epoch"])
 
     def picture(self, name: str, path: Path, epoch: int) -> None:
-        """Log a PNG file."""
+        """Log a PNG file.
+
+        Args:
+            name: of the series of pictures.
+            path: of the file.
+            epoch: number of the epoch.
+        """
         from matplotlib.image import imread
 
         self.writer.add_image(name, imread(path)[..., :3], epoch, dataformats="HWC")

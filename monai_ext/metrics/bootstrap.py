@@ -42,7 +42,17 @@ def bootstrap_interval(
 def bootstrap_intervals(
     result: ClassificationResult, level: float = 0.95, n: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """`bootstrap_interval` of every single number in ``result.metrics``, on the same resamples."""
+    """`bootstrap_interval` of every single number in ``result.metrics``, on the same resamples.
+
+    Args:
+        result: of `monai_ext.metrics.classification_metrics`.
+        level: share of the resamples within the interval, between 0 and 1.
+        n: number of resamples, at least 1.
+        seed: of the resampling, at least 0.
+
+    Raises:
+        ValueError: for a level or number of resamples out of range.
+    """
     if not np.isfinite(result.probabilities).all():
         return {}
     return _bootstrap(scalar_metrics, result.probabilities, result.labels, level, n, seed)

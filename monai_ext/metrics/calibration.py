@@ -61,7 +61,13 @@ def fit_platt(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
 
 
 def apply_platt(p: ArrayLike, a: float, b: float) -> FloatArray:
-    """Calibrated probabilities sigmoid(a · logit(p) + b), float64, of any shape."""
+    """Calibrated probabilities sigmoid(a · logit(p) + b), float64, of any shape.
+
+    Args:
+        p: probabilities in 0..1, of any shape.
+        a: slope, see `fit_platt`.
+        b: intercept.
+    """
     return expit(a * logit(np.clip(to_numpy(p, np.float64), _EPS, 1 - _EPS)) + b)
 
 

@@ -18,7 +18,13 @@ from monai_ext.metrics.classification import ClassificationResult, FloatArray, I
 def head_results(
     probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str]
 ) -> dict[str, ClassificationResult]:
-    """`classification_metrics` of each head by itself; a head without cases is left out. Arguments: `head_metrics`."""
+    """`classification_metrics` of each head by itself; a head without cases is left out. Arguments: `head_metrics`.
+
+    Args:
+        probabilities: see `head_metrics`.
+        labels: see `head_metrics`.
+        class_names: see `head_metrics`.
+    """
     scores, truth, names = to_numpy(probabilities), to_numpy(labels), head_class_names(class_names)
     found = {}
     for head, positions in heads_of(class_names).items():

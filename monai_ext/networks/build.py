@@ -66,6 +66,9 @@ def fine_tuning_stages(network: nn.Module) -> list[Any]:
     """The parts of a network to unfreeze one after another, from its end to its input, without its head.
 
     What the network says of itself (``stages``), else all of its children that learn but the last, which is the head.
+
+    Args:
+        network: any; it is not changed.
     """
     if hasattr(network, "stages"):
         return list(network.stages)  # type: ignore[arg-type]

@@ -24,6 +24,10 @@ _LISTED = 8
 def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
     """Read a file written by ``torch.save``, with ``weights_only=True``: nothing in it is ever executed.
 
+    Args:
+        path: of the file.
+        map_location: device to put its tensors on.
+
     Raises:
         WeightsError: naming the path, when it is missing, a folder, damaged, an exported ``.ts``, or holds anything
             but a dict of tensors and plain values.
@@ -99,6 +103,9 @@ def network_settings(path: str | Path) -> dict[str, Any] | None:
     """Settings saved with a checkpoint (``.pt``) or an export (``.ts``: its ``settings.json``, else the entry
     ``settings`` of its ``metadata.json``); None when it has none.
 
+    Args:
+        path: of the checkpoint or export.
+
     Raises:
         WeightsError: when the file can't be read.
     """
@@ -108,6 +115,11 @@ def network_settings(path: str | Path) -> dict[str, Any] | None:
 
 def saved_setting(checkpoint: str | Path, name: str, default: Any = None) -> Any:
     """One of the settings that a network was trained with, for configs that take it from there.
+
+    Args:
+        checkpoint: a checkpoint or export, see `network_settings`.
+        name: of the setting.
+        default: where there is none.
 
     Returns:
         ``default`` where the file doesn't exist (a bundle without weights can still be inspected) or doesn't say.

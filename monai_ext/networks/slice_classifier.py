@@ -100,7 +100,12 @@ class SliceClassifier(nn.Module):
 
     @staticmethod
     def with_classes(state: Mapping[str, torch.Tensor], positions: range) -> dict[str, torch.Tensor]:
-        """Weights of the same network with some of its classes alone: of its last layer only their rows are kept."""
+        """Weights of the same network with some of its classes alone: of its last layer only their rows are kept.
+
+        Args:
+            state: weights of a whole network.
+            positions: of the classes to keep, from 0.
+        """
         chosen = slice(positions.start, positions.stop)
         return {key: value[chosen].clone() if key.startswith(_LAST_LAYER) else value for key, value in state.items()}
 

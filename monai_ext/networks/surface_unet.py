@@ -86,6 +86,9 @@ class SurfaceUNet(nn.Module):
 
         A file's lack of a target is an error; ``load_pretrained(network, path, ignore=network.target_prefixes("ink"))``
         starts that one fresh.
+
+        Args:
+            name: of the target.
         """
         return tuple(f"{part}.{name}." for part in ("task_decoders", "task_final_convs", "task_deep_convs"))
 

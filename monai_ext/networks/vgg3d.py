@@ -81,8 +81,11 @@ class VGG3D(nn.Module):
     def feature_size(self, input_size: Sequence[int]) -> int:
         """Number of features of an input of (Z, Y, X) voxels, without computing any.
 
+        Args:
+            input_size: voxels along Z, Y, X.
+
         Raises:
-            ConfigError: when the poolings leave nothing of it.
+            ConfigError: for other than three lengths, or when the poolings leave nothing of it.
         """
         size = [int(length) for length in input_size]
         if len(size) != 3:

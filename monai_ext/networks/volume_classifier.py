@@ -64,6 +64,13 @@ class VolumeClassifier(nn.Module):
 
         The weights sum to 1; for ``"max"`` they are the shares of the features that a slice decides. Where ``mask``
         is False the weight is 0, and the logits say nothing.
+
+        Args:
+            x: slices (B, S, C, Y, X).
+            mask: bool (B, S), False for padding; default all slices count.
+
+        Raises:
+            ValueError: see `slice_features`.
         """
         features = self.slice_features(x, mask)
         return self.slice_network.head(features), self.slice_weights(features, mask)
@@ -97,7 +104,12 @@ class VolumeClassifier(nn.Module):
         return features.unflatten(0, [x.shape[0], x.shape[1]])
 
     def slice_weights(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Weights (B, S) of features (B, S, F); see `slice_answers`."""
+        """Weights (B, S) of features (B, S, F); see `slice_answers`.
+
+        Args:
+            features: (B, S, F), of `slice_features`.
+            mask: bool (B, S), False for padding; default all slices count.
+        """
         present = torch.ones_like(features[:, :, 0], dtype=torch.bool) if mask is None else mask
         if self.pooling == "max":
             strongest = features.masked_fill(~present[:, :, None], -torch.inf).argmax(1)

@@ -25,6 +25,9 @@ class CorrectBiasField(Transform):
         shrink: thinning of each axis; 1 takes every voxel.
         iterations: at most that many per fitting level.
         enabled: False returns the image as it is, so that a setting of the configuration can switch it.
+
+    Raises:
+        ValueError: for a ``shrink`` below 1.
     """
 
     def __init__(self, shrink: int = 4, iterations: Sequence[int] = (50, 50, 50, 50), enabled: bool = True) -> None:

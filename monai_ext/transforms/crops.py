@@ -123,7 +123,16 @@ class ClearBackgroundd(MapTransform):
 
 
 class ScaleUnitd(MapTransform):
-    """Clip images to [0, 1] and, for ``scaling="symmetric"``, stretch them to [-1, 1]; "unit" leaves them there."""
+    """Clip images to [0, 1] and, for ``scaling="symmetric"``, stretch them to [-1, 1]; "unit" leaves them there.
+
+    Args:
+        keys: of the images.
+        scaling: "symmetric" or "unit".
+        allow_missing_keys: whether items may lack a key.
+
+    Raises:
+        ConfigError: for another scaling.
+    """
 
     def __init__(
         self, keys: KeysCollection = "image", scaling: str = "symmetric", allow_missing_keys: bool = False
