@@ -55,7 +55,7 @@ def volumes(
         valid_metadata: default ``metadata/validation_metadata.csv``.
         metadata: "required", or "optional" for volumes that hold Hounsfield units or say in their headers how to get
             them (such as CT-RATE's ``train_fixed``).
-        on_bad_volume: "error", or "skip" to leave out and reports volumes with a problem.
+        on_bad_volume: "error", or "skip" to leave out and report volumes with a problem.
 
     Raises:
         ConfigError: for a setting that isn't one of these.
