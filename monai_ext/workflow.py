@@ -250,7 +250,7 @@ def _join_process_group(device: Any, distributed: bool) -> None:
         if started_processes() > 1:
             raise ConfigError(
                 f"{started_processes()} processes were started with a config for one, and each would do the same; "
-                "start one, or train with torchrun and configs/multi_gpu_train.json: "
+                "start one, or use torchrun and add configs/multi_gpu_train.json: "
                 "--config_file \"['.../train.json','.../multi_gpu_train.json']\""
             )
         return
