@@ -1,6 +1,6 @@
 """CT-RATE: chest CTs with 18 abnormalities each; items for training and inference, extraction of slices, a check.
 
-Items are dicts, one a slice or one a volume:
+Items are dicts, one per slice or per volume:
 
 - ``case``: the volume's name as in CT-RATE's tables, ``train_1_a_1.nii.gz``,
 - ``image``: path of the volume, or (lists of) paths of slices, for `monai_ext.ct_rate.LoadChestCTd`,

@@ -16,11 +16,15 @@ def highest_on_all_ranks(values: Sequence[torch.Tensor | float], device: torch.d
         values: scalars, on ``device`` or on the host, as many in each process.
         device: what the network runs on: the process group's own kind.
     """
-    tensors = [
-        value.to(device, torch.float32) if isinstance(value, torch.Tensor) else torch.full((), value, device=device)
-        for value in values
-    ]
-    together = torch.stack([tensor.float() for tensor in tensors])
+    together = torch.stack(
+        [
+            # filled on the device: a number of the host would be another wait
+            value.to(device, torch.float32)
+            if isinstance(value, torch.Tensor)
+            else torch.full((), float(value), device=device)
+            for value in values
+        ]
+    )
     if idist.get_world_size() > 1:
         dist.all_reduce(together, op=dist.ReduceOp.MAX)
     return together.tolist()

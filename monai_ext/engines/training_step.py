@@ -258,16 +258,18 @@ class TrainingStep(SkippedBatches):
         """The optimizer's step; the first one, which takes memory for the optimizer's state, is tried twice."""
         optimizer = engine.optimizer
         undo = self._first_steps.before(optimizer)
-        retry = undo is not None
+        done = False
         try:
             optimizer.step()
-            retry = False
+            done = True
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             if undo is None:
                 raise TrainingError("out of memory in the optimizer's step; try a smaller --batch_size") from error
-        if retry and undo is not None:
+        if undo is None:  # none of its parameters is new
+            return
+        if not done:
             undo()
             engine.state.output = {name: moved(value, "cpu") for name, value in engine.state.output.items()}
             release_cached_memory()

@@ -127,7 +127,7 @@ class Classification(ClassPredictions):
         return files
 
     def metrics(self, intervals: bool = False) -> dict[str, Any]:
-        """The part of ``metrics.json`` that tells of the best epoch; confidence intervals cost some seconds.
+        """The part of ``metrics.json`` about the best epoch; confidence intervals cost some seconds.
 
         Instances have no intervals: those of one case are too much alike for a bootstrap over them.
         """

@@ -1,4 +1,4 @@
-"""What a report tells of a classifier: metrics, classes, the confusion matrix, mistakes."""
+"""Report sections of a classifier: metrics, classes, the confusion matrix, mistakes."""
 
 from __future__ import annotations
 

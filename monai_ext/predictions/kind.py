@@ -158,7 +158,7 @@ class Predictions(CaseMetric):
 
     @abstractmethod
     def metrics(self, intervals: bool = False) -> dict[str, Any]:
-        """The part of ``metrics.json`` that tells of the best epoch; confidence intervals cost some seconds."""
+        """The part of ``metrics.json`` about the best epoch; confidence intervals cost some seconds."""
 
     def report(self) -> str | None:
         """A text for ``metrics/classification_report.txt``, where there is one."""

@@ -109,7 +109,7 @@ class Masks(Predictions):
         return _files(self.best)
 
     def metrics(self, intervals: bool = False) -> dict[str, Any]:
-        """The part of ``metrics.json`` that tells of the best epoch; ``intervals`` are over patients.
+        """The part of ``metrics.json`` about the best epoch; ``intervals`` are over patients.
 
         ``target`` is the name of what the mask shows.
         """

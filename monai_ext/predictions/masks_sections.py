@@ -1,4 +1,4 @@
-"""What a report tells of masks: metrics with their meaning, patients, the worst slices."""
+"""Report sections of masks: metrics with their meaning, patients, the worst slices."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class MultiLabel(ClassPredictions):
         return {} if thresholds is None else {"thresholds": thresholds, "thresholds_level": self._level}
 
     def metrics(self, intervals: bool = False) -> dict[str, Any]:
-        """The part of ``metrics.json`` that tells of the best epoch; confidence intervals cost some seconds.
+        """The part of ``metrics.json`` about the best epoch; confidence intervals cost some seconds.
 
         ``thresholds`` are in the order of ``class_names``.
         """

@@ -1,4 +1,4 @@
-"""What a report tells of a multi-label classifier: metrics by class with intervals, the worst mistakes."""
+"""Report sections of a multi-label classifier: metrics by class with intervals, the worst mistakes."""
 
 from __future__ import annotations
 

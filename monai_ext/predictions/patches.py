@@ -94,7 +94,7 @@ class Patches(Predictions):
         return Files(tables={FILE: self.best.rows()})
 
     def metrics(self, intervals: bool = False) -> dict[str, Any]:
-        """The part of ``metrics.json`` that tells of the best epoch, ``per_target`` among it."""
+        """The part of ``metrics.json`` about the best epoch, ``per_target`` among it."""
         found: dict[str, Any] = {"task": self.task, "per_class": {}, "confusion_matrix": [], "intervals": {}}
         found["cases"] = self.cases
         if self.best is None:

@@ -1,4 +1,4 @@
-"""What a report tells of patches with several targets: metrics by target, the patches with the largest losses."""
+"""Report sections of patches with several targets: metrics by target, the patches with the largest losses."""
 
 from __future__ import annotations
 
