@@ -1,0 +1,1 @@
+"""Settings of bundles: what they may be, and what a config or a command line says."""
