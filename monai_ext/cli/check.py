@@ -28,20 +28,20 @@ def check(
 ) -> None:
     """Open every file and list all problems at once; exit code 1 when a run would fail.
 
-    Settings of training that say which files are read can follow: --modality t1ce, --class_csv FILE.
+    Any setting of training can follow: --modality t1ce, --class_csv FILE. Those that have to do with the data count.
     """
     import inspect
     from dataclasses import asdict
 
     from monai_ext.io import write_json
-    from monai_ext.overrides import parse_overrides
+    from monai_ext.overrides import find_bundle, parse_overrides
+    from monai_ext.settings.reading import read_bundle_config
 
     task = find_task(bundle, "check")
-    options = parse_overrides(context.args)
-    known = [name for name in inspect.signature(task.check).parameters if name not in ("dataset_dir", "workers")]
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"check: --{name} is no option for the data of {bundle}; it has {known or 'none'}")
+    given = parse_overrides(context.args)
+    config = read_bundle_config(str(find_bundle(bundle) / "configs" / "train.json"), given) if given else {}
+    known = inspect.signature(task.check).parameters
+    options = {name: config.get(name) for name in given if name in known}
     with chosen_workers(workers, dask) as chosen:
         problems = task.check(dataset_dir, workers=chosen, **options)
     for problem in problems:

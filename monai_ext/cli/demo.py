@@ -23,13 +23,14 @@ def demo(
     checkpoint replaces the published weights; of a cascade all stages are trained. Any override of the training
     config can follow: --max_epochs 3 --lr 1e-4.
     """
-    from monai.bundle import ConfigParser, run
+    from monai.bundle import run
     from monai.bundle.scripts import ckpt_export, onnx_export
 
     from monai_ext import runs
     from monai_ext.handlers.load_checkpoint import best_checkpoint
     from monai_ext.io import read_json
-    from monai_ext.overrides import check_overrides, find_bundle, parse_overrides
+    from monai_ext.overrides import find_bundle, parse_overrides
+    from monai_ext.settings.reading import read_bundle_config
     from monai_ext.task import find_task
 
     task = find_task(bundle, "demo")
@@ -43,7 +44,7 @@ def demo(
     if own is not None:
         own(configs, dataset_dir, output_dir, overrides)
         return
-    check_overrides(training, overrides)
+    fold = int(read_bundle_config(training, overrides).get("fold"))
 
     def train(files: list[str], data: Path, output: Path, seed: int, **settings: Any) -> Path:
         """Train on new data; the run folder."""
@@ -52,9 +53,7 @@ def demo(
         _say("training", output)
         settings = {**overrides, **settings}
         run(config_file=files, dataset_dir=str(data), output_dir=str(output), **settings)
-        parser = ConfigParser()
-        parser.read_config(f=files)
-        return runs.finished_runs(output, int(settings.get("fold", parser.get("fold"))))[0]
+        return runs.finished_runs(output, fold)[0]
 
     if pretraining.is_file() and "pretrained_path" not in overrides:
         data, output = (place.with_name(f"{place.name}_pretraining") for place in (dataset_dir, output_dir))

@@ -27,27 +27,14 @@ def prepare(
 
     Any override of the config can follow, as in training: --modality t1ce --bias_correction True.
     """
-    from monai.bundle import ConfigParser
-
     from monai_ext.data import PreparedDataset
     from monai_ext.data import prepare as fill
-    from monai_ext.overrides import (
-        apply_dataset_settings,
-        check_overrides,
-        find_bundle,
-        parse_files,
-        parse_overrides,
-    )
+    from monai_ext.overrides import find_bundle, parse_files, parse_overrides
+    from monai_ext.settings.reading import read_bundle_config
 
     root = bundle_root or find_bundle(bundle)
     files = parse_files(config_file) if config_file else str(root / "configs" / "train.json")
-    overrides = parse_overrides(context.args)
-    check_overrides(files, overrides)
-    parser = ConfigParser()
-    parser.read_config(f=files)
-    parser.update({"bundle_root": str(root), "dataset_dir": str(dataset_dir), **overrides})
-    apply_dataset_settings(parser, overrides)
-    parser.parse()
+    parser = read_bundle_config(files, {"dataset_dir": str(dataset_dir), **parse_overrides(context.args)}, root)
     if "train#dataset#data" not in parser:
         raise ConfigError(f"prepare: {bundle} reads its data as they are, there is nothing to prepare; just train")
     # Both sides of one fold are all cases of the data.

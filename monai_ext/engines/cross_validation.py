@@ -22,7 +22,8 @@ from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTr
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
 from monai_ext.metrics import best_threshold, bootstrap_intervals, classification_metrics, fit_platt
 from monai_ext.networks import network_settings
-from monai_ext.overrides import apply_dataset_settings, check_overrides, resolved_settings
+from monai_ext.overrides import resolved_settings
+from monai_ext.settings.reading import read_bundle_config
 
 logger = logging.getLogger("monai_ext")
 
@@ -40,7 +41,6 @@ class CrossValidation:
     """
 
     def __init__(self, config_file: str | Sequence[str], folds: int, overrides: Mapping[str, Any]) -> None:
-        check_overrides(config_file, overrides)
         self.config_file = config_file
         self.folds = folds
         self.overrides = {**overrides, "num_folds": folds}
@@ -81,14 +81,7 @@ class CrossValidation:
         return record
 
     def _parser(self, fold: int) -> Any:
-        from monai.bundle import ConfigParser
-
-        parser = ConfigParser()
-        parser.read_config(f=self.config_file)
-        parser.update({"bundle_root": self.root, **self.overrides, "fold": fold})
-        apply_dataset_settings(parser, self.overrides)
-        parser.parse()
-        return parser
+        return read_bundle_config(self.config_file, {**self.overrides, "fold": fold}, self.root)
 
     def _open_tracker(self) -> MLflowTracker | None:
         if str(self.tracking["tracking_uri"]).lower() == "none":

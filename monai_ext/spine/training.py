@@ -15,7 +15,8 @@ from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.io import atomic_path
-from monai_ext.overrides import apply_dataset_settings, check_overrides, resolved_settings
+from monai_ext.overrides import resolved_settings
+from monai_ext.settings.reading import read_bundle_config
 from monai_ext.spine.class_map import FILE as CLASS_MAP
 from monai_ext.spine.heads import SHARING
 from monai_ext.spine.split_heads import split_heads
@@ -84,8 +85,8 @@ class CascadeTraining:
         self.output_dir = Path(output_dir).absolute()
         self.settings = {stage: _of_stage(overrides or {}, stage) for stage in self.stages}
         for stage, settings in self.settings.items():
-            check_overrides(self._files(stage), settings)
             settings |= {"dataset_dir": str(dataset_dir), "output_dir": str(self.output_dir / stage)}
+            self._parser(stage, settings)  # all stages are checked before the first is trained
 
     def run(self) -> Path:
         """Train what is missing; returns the folder of the networks."""
@@ -124,14 +125,7 @@ class CascadeTraining:
         return result
 
     def _parser(self, stage: str, settings: Mapping[str, Any]) -> Any:
-        from monai.bundle import ConfigParser
-
-        parser = ConfigParser()
-        parser.read_config(f=self._files(stage))
-        parser.update({"bundle_root": str(self.configs.parent), **settings})
-        apply_dataset_settings(parser, settings)
-        parser.parse()
-        return parser
+        return read_bundle_config(self._files(stage), settings, self.configs.parent)
 
     def _beginning(self, stage: str) -> dict[str, str]:
         """The setting by which a stage begins with the best network of its source."""
