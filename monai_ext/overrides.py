@@ -21,6 +21,10 @@ _RENAMED = {
     "validate#evaluator#amp_kwargs": "autocast#precision",
     "validate#evaluator#iteration_update#amp": "autocast#amp",
     "validate#evaluator#iteration_update#precision": "autocast#precision",
+    **{
+        f"initialize#*#{name}": f"initialize#1#{name}"
+        for name in ("seed", "device", "distributed", "cuda_launch_blocking", "independent", "tf32")
+    },
     "splits": "items",
     "train#handlers#*#outputs": "predictions",
     "train#handlers#*#outputs#parts": "predictions#instances",

@@ -187,7 +187,7 @@ def start(
         ConfigError: for a device that isn't there or is one GPU for several processes, a precision that validation
             doesn't have, or several processes without the multi-process config.
     """
-    install_error_report()
+    check_settings()  # again, for configs from before it was a step of its own
     _block_launches(cuda_launch_blocking)
     workflow = find_workflow()
     if workflow is not None:

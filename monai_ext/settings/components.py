@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -76,18 +77,17 @@ def _wrong(place: str, component: Mapping[str, Any]) -> Iterator[str]:
         plain = _plain_types(hints.get(key))
         if plain and not is_computed(value) and not _fits(value, plain):
             expected = " or ".join(sorted("null" if kind is type(None) else kind.__name__ for kind in plain))
-            yield f"{place}#{key}: is {value!r}, but {short} takes {expected}"
+            yield f"{place}#{key}: is {json.dumps(value)}, but {short} takes {expected}"
 
 
 def _found(name: str) -> Any:
-    """The class or function, as MONAI finds it: full path, or a name without dots of MONAI itself."""
+    """The class or function, as MONAI finds it: a name without dots is first looked up in MONAI itself."""
     from monai.bundle import ComponentLocator
 
     if "." not in name:
         module = _LOCATOR.setdefault("monai", ComponentLocator()).get_component_module_name(name)
-        if module is None:
-            return None
-        name = f"{module if isinstance(module, str) else module[0]}.{name}"
+        if module is not None:
+            name = f"{module if isinstance(module, str) else module[0]}.{name}"
     return locate(name)
 
 
