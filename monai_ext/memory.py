@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import torch
 
 from monai_ext.errors import UserError
@@ -15,6 +18,12 @@ logger = logging.getLogger("monai_ext")
 
 # Allocators of torch (CPU, CUDA, ROCm, MPS), the driver, cuBLAS, and cuDNN 8 and 9 say it in these words.
 _SAID = re.compile(r"out of memory|allocate memory|STATUS_ALLOC_FAILED|ALLOCATION_FAILED", re.IGNORECASE)
+
+# Limit, use and statistics of the process's control group, version 2 and 1.
+_LIMITS = [
+    tuple(f"/sys/fs/cgroup/{name}" for name in ("memory.max", "memory.current", "memory.stat")),
+    tuple(f"/sys/fs/cgroup/memory/memory.{name}" for name in ("limit_in_bytes", "usage_in_bytes", "stat")),
+]
 
 Part = TypeVar("Part")
 
@@ -34,6 +43,20 @@ def release_cached_memory() -> None:
     """Give what torch keeps of the GPU's memory back, so that a retry doesn't meet its fragments."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process can still take: of a GPU, or of the host within its control group's limit."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = psutil.virtual_memory().available
+    for limit, used, cached in _LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # no such limit
+            reclaimable = re.search(r"^(?:total_)?inactive_file (\d+)$", Path(cached).read_text(), re.MULTILINE)
+            taken = int(Path(used).read_text()) - int(reclaimable[1] if reclaimable else 0)
+            free = min(free, int(Path(limit).read_text()) - taken)
+    return free
 
 
 def in_halves(compute: Callable[[int, int], Part], count: int, at_once: int, advice: str) -> list[Part]:
