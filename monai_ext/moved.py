@@ -73,7 +73,7 @@ SUCCESSORS = {
 
 
 def moved_name(package: str, name: str) -> Any:
-    """What a package once gave under this name; for its ``__getattr__``.
+    """The object that a package once exported under a name; for its ``__getattr__``.
 
     Raises:
         AttributeError: when it never did.
