@@ -17,7 +17,7 @@ class Splits(dict[str, list[Entry]], Generic[Entry]):
     """Name of a section ("train", "val", perhaps "test") → entries; an unknown section is a `ConfigError`."""
 
     def __missing__(self, section: str) -> NoReturn:
-        raise ConfigError(f"--section {section}: there is no such part of the data; there are {', '.join(self)}")
+        raise ConfigError(f"--section {section}: there is no such section of the data; there are {', '.join(self)}")
 
 
 def grouped_stratified_folds(

@@ -25,7 +25,7 @@ class History:
 
     Attributes:
         entries: ``{"epoch", "train_loss", "lr", "trained_parameters", "seconds", "data_seconds", ...}``, oldest
-            first; ``trained_parameters`` is the number of values that the optimizer changes, ``data_seconds`` the time that
+            first; ``trained_parameters`` is the number of trained values, ``data_seconds`` the time that
             the trainer waited for data. Where a loss has terms (``loss_sheet``), there are ``train_loss_sheet`` and
             ``val_loss_sheet``, too.
     """

@@ -48,7 +48,7 @@ class StandardTraining:
         predictions: keeps and writes the predictions of the best epoch.
         previews: draws pictures of predictions after each validation; ``None`` for none.
         monitors: name of a best file → metrics that decide (``-`` in front: less is better; later ones break ties).
-            The first entry also decides on early stopping and on the epoch that ``metrics.json`` reports.
+            The first entry also decides on early stopping and on what ``metrics.json`` reports.
         keep_best: number k of top-k checkpoints, by the first entry of ``monitors``: with 2 or more also written as
             ``<name>_epoch_<number>.pt``, the best one included.
         patience, min_epochs: see `EarlyStopping`.
@@ -61,7 +61,7 @@ class StandardTraining:
             switches tracking off.
         checkpoint_every: iterations between checkpoints within an epoch, for epochs of hours; ``None`` for none.
         plot_every: epochs between plots; 0 for the end only.
-        empty_cache_interval: iterations after which torch gives unused GPU memory back to the system; ``None`` for never.
+        empty_cache_interval: iterations after which torch gives unused GPU memory back to the system; ``None``: never.
         outputs: old name of ``predictions``.
 
     Raises:

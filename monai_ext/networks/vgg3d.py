@@ -107,7 +107,7 @@ class VGG3DAdapter(nn.Module):
     """The features of a `VGG3D` under a new, smaller classifier, for other classes and input sizes.
 
     Args:
-        base: gives its features (shared, not copied); its classifier is not used.
+        base: network whose features are used (shared, not copied); its classifier is not used.
         input_size: voxels (Z, Y, X) of an input; the base may have been made for another size.
         num_classes: number of logits.
         classifier_size: width of the two hidden layers.
