@@ -60,7 +60,7 @@ NAMES = {
 }
 
 
-# What to use in place of the names in `_OLD`.
+# Successors of the names in `_OLD`.
 SUCCESSORS = {
     **dict.fromkeys(("ClassificationCases", "ClassificationOutputs"), "monai_ext.predictions.Classification"),
     **dict.fromkeys(("HeadCases", "HeadOutputs"), "monai_ext.predictions.Classification with heads=True"),

@@ -17,7 +17,7 @@ from monai_ext.workflow import default_workers
 
 
 class Place(ABC):
-    """Where blocks are computed.
+    """A place that computes blocks.
 
     Attributes:
         at_once: blocks that are submitted at a time, at least 1.

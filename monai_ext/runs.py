@@ -64,6 +64,7 @@ class RunFolder:
 
         Raises:
             RunLockedError: when another living process writes to it.
+            ConfigError: when no new run folder can be made.
         """
         self.parent.mkdir(parents=True, exist_ok=True)
         existing = self._to_resume()

@@ -101,6 +101,9 @@ def default_device(cuda_launch_blocking: bool = False) -> Any:
 
     Args:
         cuda_launch_blocking: see `start`; asking for GPUs may already be too late to set it.
+
+    Raises:
+        ConfigError: when a launcher's variable, such as ``LOCAL_RANK``, isn't a number.
     """
     _block_launches(cuda_launch_blocking)
     return own_device()

@@ -115,6 +115,9 @@ class SeededLoader(DataLoader):
         device: device that the batches will be moved to; for a GPU they are in page-locked memory. Default a GPU where
             there is one.
         kwargs: other arguments of `torch.utils.data.DataLoader`.
+
+    Raises:
+        DataError: when the weights aren't one number > 0 for each sample.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ def positive_weights(labels: Labels, class_names: Sequence[str] | None = None, k
 
 
 def sample_weights(labels: Labels, key: str = "label") -> list[float]:
-    """How often to draw each sample, so that rare labels are drawn more often: for ``weights`` of `SeededLoader`.
+    """Weights by which rare labels are drawn more often, one per sample: for ``weights`` of `SeededLoader`.
 
     A sample counts by its rarest label, as N / samples with that label. Samples without any label form a class of
     their own.

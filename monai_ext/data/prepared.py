@@ -51,7 +51,8 @@ class PreparedDataset(PersistentDataset):
             front of the first random one.
 
     Raises:
-        DataError: on access, when a case can't be prepared: its file and the root cause.
+        DataError: at once, for a ``cache_dir`` that can't be used; on access, when a case can't be prepared, with its
+            file and the root cause.
     """
 
     def __init__(

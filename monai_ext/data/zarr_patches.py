@@ -27,7 +27,7 @@ class ZarrPatchDataset(Dataset):
     `monai_ext.transforms.PrepareTargetsd` decodes normals and converts targets for losses. Only chunks under
     the patch are read, those of the image and its targets at the same time. Stores are opened by the process that
     reads, so that neither a fork nor a pickle carries them over. A chunk that isn't stored holds the array's fill
-    value, as everywhere in Zarr: a lost one can't be told from an empty one.
+    value, as everywhere in Zarr: a lost one can't be distinguished from an empty one.
 
     Args:
         volumes: ``{"input": ..., <target>: ...}`` each, paths or URLs of arrays; ``ref_label`` isn't read.

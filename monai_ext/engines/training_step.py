@@ -23,7 +23,7 @@ from monai_ext.memory import is_out_of_memory, release_cached_memory
 
 
 class _Window(NamedTuple):
-    """Where a batch stands among those of one optimizer step."""
+    """Position of a batch among those of one optimizer step."""
 
     size: int
     first: bool

@@ -37,6 +37,9 @@ class LoadCheckpoint:
 
     Raises:
         WeightsError: when the evaluator starts, for a file that is missing, damaged or of other settings.
+        ConfigError: when it starts, for an ``ensemble`` that is no cross-validation, or an ``engine`` or ``precision``
+            that doesn't fit.
+        DataError: when it starts, for an ``ensemble`` that can't be read or has no finished fold.
     """
 
     def __init__(

@@ -65,8 +65,8 @@ class StandardTraining:
         outputs: old name of ``predictions``.
 
     Raises:
-        ConfigError: when the training starts, for a trainer whose ``iteration_update`` is no
-            `monai_ext.engines.TrainingStep`, or a run to resume that doesn't fit.
+        ConfigError: for ``keep_best`` below 1 or a negative ``patience``; when the training starts, for a trainer whose
+            ``iteration_update`` is no `monai_ext.engines.TrainingStep`, or a run to resume that doesn't fit.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ class VGG3D(nn.Module):
     """Blocks of 3³ convolutions, batch norms and ReLUs, each closed by a max-pool, and three linear layers.
 
     The keys are the reference's (``features.<i>``, ``classifier.<0 | 3 | 6>``), so its checkpoints load without
-    renaming. Where we differ: an input of another size than the network was made for is an error that says so; the
+    renaming. Where we differ: an input of another size than the network was made for raises a clear error; the
     reference fails inside a matrix product.
 
     Args:

@@ -19,7 +19,7 @@ class Shard(NamedTuple):
     empty: list[int]
     """Of those known to be empty, to be recorded."""
     ready: int
-    """How many of its blocks are finished."""
+    """Number of its blocks that are finished."""
 
     @classmethod
     def of(cls, index: int, count: int, blocks: int, candidates: np.ndarray, finished: Set[int]) -> Shard:

@@ -64,7 +64,7 @@ Logits = dict[str, torch.Tensor]
 class Steps:
     """Steps of blocks in ascending order.
 
-    A batch holds windows of one layer (one position along Z) of a tile column, in a fixed order: its composition depends
+    A batch holds windows of one layer (one position along Z) of a tile column, in fixed order: its composition depends
     on the geometry alone, never on where the work begins, so that a network gives the same bits for a window in every
     process.
 
