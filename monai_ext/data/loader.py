@@ -60,12 +60,12 @@ class EpochSampler(DistributedSampler):
         self.size = size
         self.samples = min(size, samples_per_epoch) if samples_per_epoch else size
         self.equal_shares = equal_shares
-        self.shares: np.ndarray | None = None
+        self.probabilities: np.ndarray | None = None
         if weights is not None:
             given = np.asarray(weights, dtype=np.float64)
             if given.shape != (size,) or not (np.isfinite(given).all() and (given > 0).all()):
                 raise DataError(f"weights: the {size} samples need one finite number > 0 each, got shape {given.shape}")
-            self.shares = given / given.sum()
+            self.probabilities = given / given.sum()
         self.skip = 0
 
     def _share(self, order: np.ndarray) -> np.ndarray:
@@ -81,10 +81,10 @@ class EpochSampler(DistributedSampler):
         order = np.linspace(0, self.size - 1, self.samples).round().astype(np.int64)
         if self.shuffle:
             rng = np.random.default_rng((self.seed, self.epoch))
-            if self.shares is None:
+            if self.probabilities is None:
                 order = rng.permutation(self.size)
             else:
-                order = rng.choice(self.size, self.size, p=self.shares)
+                order = rng.choice(self.size, self.size, p=self.probabilities)
         skip, self.skip = self.skip, 0
         epoch = self.epoch if self.shuffle else 0
         keys, seen = [], Counter[int]()

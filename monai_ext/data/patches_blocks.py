@@ -1,4 +1,4 @@
-"""A label volume as blocks: read by several threads, each once a pass, and those without labels never again."""
+"""A label volume as blocks: read by several threads, each once per pass, and those without labels never again."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class ZarrPatchDataset(Dataset):
         record = dict(position) if isinstance(position, Mapping) else {"volume_idx": 0, "start_pos": position}
         index, start = int(record.get("volume_idx", 0)), tuple(int(edge) for edge in record["start_pos"])
         if not isinstance(position, Mapping) and len(self.volumes) != 1:
-            raise ConfigError(f"ZarrPatchDataset: {start} needs volume_idx, its volume among {len(self.volumes)}")
+            raise ConfigError(f"ZarrPatchDataset: give volume_idx with {start}: there are {len(self.volumes)} volumes")
         if not 0 <= index < len(self.volumes) or len(start) != 3 or min(start) < 0:
             raise ConfigError(
                 f"ZarrPatchDataset: no patch can start at {start} of volume {index}; positions are (z, y, x) from 0, "

@@ -53,8 +53,8 @@ class CrossValidation:
             )
         if any(np.ndim(case["label"]) for case in parser.get_parsed_content("train#dataset#data")[:1]):
             raise ConfigError(
-                f"cross-validate: {Path(self.root).name} is multi-label, and its folds can't be evaluated yet; "
-                "train it with several values of --fold and compare the runs"
+                f"cross-validate: {Path(self.root).name} is multi-label, and its folds can't be evaluated "
+                "together yet; train it with several values of --fold and compare the runs"
             )
         self.settings = what_counts(resolved_settings(parser))
         self.class_names: list[str] = parser.get_parsed_content("class_names")

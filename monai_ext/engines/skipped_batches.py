@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingError(UserError):
-    """Training can't go on: too many non-finite losses or gradients, or a batch that doesn't fit the memory."""
+    """Training can't continue: too many non-finite losses or gradients, or a batch that doesn't fit the memory."""
 
 
 class Skipped(Exception):

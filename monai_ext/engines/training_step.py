@@ -36,7 +36,7 @@ class TrainingStep(SkippedBatches):
     Beyond MONAI's own iteration: autocast on CPUs too; gradients clipped after unscaling; the last, incomplete
     accumulation of an epoch weighted by its own length; a batch with a non-finite loss or gradient skipped without an
     effect, batch-norm buffers included; fp16 steps that the scaler leaves out counted; a batch that doesn't fit the
-    memory retried in halves. A GPU is waited for once an iteration, when the finite flag is read (once more at the
+    memory retried in halves. A GPU is waited for once per iteration, when the finite flag is read (once more at the
     end of an accumulation); with several processes this flag is theirs together, and so are all decisions.
 
     The output is MONAI's (image, label, pred, loss); a skipped batch has ``loss`` NaN, and neither ``pred`` nor
@@ -176,15 +176,15 @@ class TrainingStep(SkippedBatches):
         predictions: list[Tensors] = []
         total: dict[str, torch.Tensor] = {}
         for part, target in zip(split(inputs, size), split(targets, size), strict=True):
-            share = len(part) / len(inputs)
-            loss = self._forward(engine, part, target, predictions, total, share)
+            fraction = len(part) / len(inputs)
+            loss = self._forward(engine, part, target, predictions, total, fraction)
             # A single batch's loss is checked with its gradients. A batch among others must not spoil theirs.
             if window.size > 1 and self._not_finite(engine, loss.detach())[0]:
                 output.update({**total, Keys.PRED: joined(predictions)})
                 if len(predictions) > 1:  # earlier parts of this batch have left their gradients
                     engine.optimizer.zero_grad(set_to_none=True)
                 raise Skipped("non-finite loss")
-            self.scaler.scale(loss * share / window.size).backward()
+            self.scaler.scale(loss * fraction / window.size).backward()
             del loss
         output.update({**total, Keys.PRED: joined(predictions)})
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
@@ -197,7 +197,7 @@ class TrainingStep(SkippedBatches):
         target: Tensors,
         predictions: list[Tensors],
         total: dict[str, torch.Tensor],
-        share: float,
+        fraction: float,
     ) -> torch.Tensor:
         """Loss of a part, with its graph; adds to the predictions and the losses of the batch, without."""
         device = engine.state.device
@@ -210,7 +210,7 @@ class TrainingStep(SkippedBatches):
         predictions.append(detached(prediction))
         terms = {f"loss_{name}": term.detach() for name, term in getattr(engine.loss_function, "terms", {}).items()}
         for name, value in {Keys.LOSS: loss.detach(), **terms}.items():
-            total[name] = total.get(name, 0.0) + value * share
+            total[name] = total.get(name, 0.0) + value * fraction
         return loss
 
     def _halved(self, engine: SupervisedTrainer, size: int) -> int:

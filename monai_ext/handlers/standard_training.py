@@ -202,7 +202,7 @@ class StandardTraining:
         reached, handlers = content["trainer"], content["handlers"]
         if reached["epoch_length"] != engine.state.epoch_length:
             raise ConfigError(
-                f"--resume: the run has {reached['epoch_length']} batches an epoch, this configuration "
+                f"--resume: the run has {reached['epoch_length']} batches per epoch, this configuration "
                 f"{engine.state.epoch_length}; resume with the same data, batch size and number of processes"
             )
         engine.state.epoch, engine.state.iteration = reached["epoch"], reached["iteration"]
@@ -353,7 +353,7 @@ class StandardTraining:
         self.memory.stop()
         if _is_main() and self.run.path is not None:
             if asked:
-                logger.warning("interrupted; go on with --resume auto")
+                logger.warning("interrupted; continue with --resume auto")
             else:
                 self._record_end(f"{type(error).__name__}: {error}")
             self.records.close(runs.KILLED if asked else runs.FAILED)

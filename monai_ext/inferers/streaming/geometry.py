@@ -125,8 +125,8 @@ def default_block_size(
         unit: voxels of the output's storage unit (chunk or shard) along Z, Y, X.
     """
     edges = [unit[0]]
-    for size, roi, share, whole in list(zip(shape, roi_size, overlap, unit, strict=True))[1:]:
-        largest = max(1, _STRIDES * max(1, int(roi * (1 - share))) // whole) * whole
+    for size, roi, fraction, whole in list(zip(shape, roi_size, overlap, unit, strict=True))[1:]:
+        largest = max(1, _STRIDES * max(1, int(roi * (1 - fraction))) // whole) * whole
         columns = -(-size // largest)
         edges.append(-(-size // (columns * whole)) * whole)
     return _size(edges)

@@ -64,7 +64,7 @@ class ProgressManifest:
         ]
         if differing:
             raise ConfigError(
-                f"{self.folder.parent}: was begun with other settings ({'; '.join(differing)}); go on with the same "
+                f"{self.folder.parent}: was begun with other settings ({'; '.join(differing)}); continue with the same "
                 "ones, or give another output"
             )
 

@@ -120,8 +120,8 @@ class ZarrSlidingWindow:
         progress: bool = True,
     ) -> None:
         self.roi_size = voxel_counts("roi_size", roi_size)
-        self.overlap = tuple(float(share) for share in ensure_tuple_rep(overlap, 3))
-        if not all(0 <= share < 1 for share in self.overlap):
+        self.overlap = tuple(float(fraction) for fraction in ensure_tuple_rep(overlap, 3))
+        if not all(0 <= fraction < 1 for fraction in self.overlap):
             raise ConfigError(f"overlap must be at least 0 and below 1, got {overlap}")
         if mode not in _MODES:
             raise ConfigError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
