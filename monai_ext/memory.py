@@ -1,4 +1,4 @@
-"""Memory that ran out: how to know it, what to give back, and computing in smaller parts."""
+"""Out of memory: recognising it, releasing the cache, and computing in smaller parts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from monai_ext.errors import UserError
 
 logger = logging.getLogger("monai_ext")
 
-# Allocators of torch (CPU, CUDA, ROCm, MPS), the driver, cuBLAS, and cuDNN 8 and 9 say it in these words.
+# Allocators of torch (CPU, CUDA, ROCm, MPS), the driver, cuBLAS, and cuDNN 8 and 9 report it in these words.
 _SAID = re.compile(r"out of memory|allocate memory|STATUS_ALLOC_FAILED|ALLOCATION_FAILED", re.IGNORECASE)
 
 # Limit, use and statistics of the process's control group, version 2 and 1.
@@ -33,14 +33,18 @@ class FullMemoryError(UserError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
+    """Whether an exception reports that memory ran out, on a GPU or on the CPU.
+
+    Args:
+        error: any exception.
+    """
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and _SAID.search(str(error)) is not None
     )
 
 
 def release_cached_memory() -> None:
-    """Give what torch keeps of the GPU's memory back, so that a retry doesn't meet its fragments."""
+    """Release the GPU memory that torch caches, so that a retry doesn't fail on its fragments."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -63,15 +67,15 @@ def in_halves(compute: Callable[[int, int], Part], count: int, at_once: int, adv
     """Compute samples in parts, and in halves of these (and again) while memory runs out; without gradients.
 
     Args:
-        compute: of the samples from a number to before another one.
-        count: of samples.
-        at_once: samples of a part, at least 1.
-        advice: for a sample that doesn't fit by itself.
+        compute: result of the samples from ``start`` to ``stop`` (exclusive).
+        count: number of samples.
+        at_once: samples per part, at least 1.
+        advice: what to do when a single sample doesn't fit, for the error message.
 
     Raises:
-        FullMemoryError: for such a sample.
-        RuntimeError: of ``compute``, other than for a full memory.
-    """  # noqa: DOC501 (a MemoryError never passes: it always says that memory ran out)
+        FullMemoryError: when a single sample doesn't fit.
+        RuntimeError: any that ``compute`` raises, other than out of memory.
+    """  # noqa: DOC501 (a MemoryError is never raised again: it always means out of memory)
     while True:
         try:
             return [compute(start, min(start + at_once, count)) for start in range(0, count, at_once)]

@@ -60,7 +60,7 @@ NAMES = {
 }
 
 
-# What to use in place of the names in `_OLD`.
+# Successors of the names in `_OLD`.
 SUCCESSORS = {
     **dict.fromkeys(("ClassificationCases", "ClassificationOutputs"), "monai_ext.predictions.Classification"),
     **dict.fromkeys(("HeadCases", "HeadOutputs"), "monai_ext.predictions.Classification with heads=True"),
@@ -73,7 +73,7 @@ SUCCESSORS = {
 
 
 def moved_name(package: str, name: str) -> Any:
-    """What a package once gave under this name; for its ``__getattr__``.
+    """The object that a package once exported under a name; for its ``__getattr__``.
 
     Raises:
         AttributeError: when it never did.

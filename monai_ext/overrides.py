@@ -12,7 +12,7 @@ from typing import Any
 from monai_ext.errors import ConfigError
 from monai_ext.io import read_json
 
-# Keys of earlier configs → what they are now; what lay below the one lies below the other. ``*`` is any number.
+# Keys of earlier configs → their successors; what was below the one is below the other. ``*`` is any number.
 _RENAMED = {
     "autocast_dtype": "autocast",
     "train#step#amp": "autocast#amp",
@@ -45,7 +45,7 @@ _CHOICE = re.compile(r"^\$@(?P<table>\w+)\[@(?P<setting>\w+)\]")
 
 
 def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) -> None:
-    """Refuse overrides that match no key of the config; what ``python -m monai.bundle run`` accepts in silence.
+    """Refuse overrides that match no key of the config; ``python -m monai.bundle run`` accepts them in silence.
 
     A new argument of a component (``train#optimizer#amsgrad``) passes: the component itself checks its arguments.
 
@@ -66,14 +66,14 @@ def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) 
 
 
 def check_override(config: Mapping[str, Any], key: str) -> None:
-    """One of `check_overrides`.
+    """Check one override, see `check_overrides`.
 
     Args:
         config: as read, not parsed.
         key: as on the command line, nested ones with ``#`` or ``::``.
 
     Raises:
-        ConfigError: naming what the key is called now, or the nearest one.
+        ConfigError: naming the key's successor, or the nearest key.
     """
     parts = re.split(r"#|::", key.removeprefix("+"))
     successor = _successor(config, parts)
@@ -93,7 +93,7 @@ def check_override(config: Mapping[str, Any], key: str) -> None:
 
 
 def _successor(config: Mapping[str, Any], parts: Sequence[str]) -> str | None:
-    """What a key that isn't in the config is called now; ``None`` where nothing has taken its place."""
+    """The successor of a key that isn't in the config; ``None`` where it has none."""
     known, node = _existing(config, parts)
     if len(known) == len(parts):
         return None
@@ -112,7 +112,7 @@ def _successor(config: Mapping[str, Any], parts: Sequence[str]) -> str | None:
 
 
 def _existing(config: Any, parts: Sequence[str]) -> tuple[list[str], Any]:
-    """The beginning of a key that the config has, and what stands there."""
+    """The beginning of a key that the config has, and its value."""
     found: list[str] = []
     for part in parts:
         if isinstance(config, list) and part.isdigit() and int(part) < len(config):
@@ -134,8 +134,8 @@ def apply_dataset_settings(parser: Any, overrides: Iterable[str] = ()) -> None:
     """Put the settings of a data set into a config: those in the JSON file that its ``dataset_settings`` names.
 
     Args:
-        parser: a `monai.bundle.ConfigParser`; its ``dataset_knobs`` lists what may stand in the file.
-        overrides: keys that were given by hand, which count more than the file.
+        parser: a `monai.bundle.ConfigParser`; its ``dataset_knobs`` lists the settings that the file may hold.
+        overrides: keys given on the command line, which take precedence over the file.
 
     Raises:
         ConfigError: naming the file, and the key that isn't one of ``dataset_knobs``.
@@ -159,7 +159,7 @@ def check_choices(config: Any) -> None:
     """Check every ``"$@table[@setting]"`` of a config: the setting's value must be a key of the table.
 
     Raises:
-        ConfigError: naming the setting, its value and what there is to choose from.
+        ConfigError: naming the setting, its value and the choices.
     """
     for expression in _strings(config):
         match = _CHOICE.match(expression)

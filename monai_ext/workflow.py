@@ -1,4 +1,4 @@
-"""What a bundle's config needs to know about the workflow that reads it.
+"""Values that a bundle's config takes from the workflow that reads it.
 
 A config names these functions as ``_target_``; they find the running `monai.bundle.ConfigWorkflow` (or the export and
 verify commands of ``python -m monai.bundle``) by looking up the call stack, because MONAI hands a component nothing
@@ -86,7 +86,11 @@ def _root_of(config_folder: str | Path) -> str:
 
 
 def default_dataset_dir(bundle_root: str) -> str:
-    """``data/<bundle>`` under the current directory, else beside ``bundles/``; the first one when neither exists."""
+    """``data/<bundle>`` under the current directory, else beside ``bundles/``; the first one when neither exists.
+
+    Args:
+        bundle_root: path of the bundle, whose folder name is used.
+    """
     root = Path(bundle_root).absolute()
     here = Path("data") / root.name
     beside = root.parent.parent / "data" / root.name
@@ -98,6 +102,9 @@ def default_device(cuda_launch_blocking: bool = False) -> Any:
 
     Args:
         cuda_launch_blocking: see `start`; asking for GPUs may already be too late to set it.
+
+    Raises:
+        ConfigError: when a launcher's variable, such as ``LOCAL_RANK``, isn't a number.
     """
     _block_launches(cuda_launch_blocking)
     return own_device()
@@ -109,7 +116,11 @@ def default_workers() -> int:
 
 
 def unique_run_name(fold: int = 1) -> str:
-    """A name for the experiment tracker that no earlier run has: MONAI's handler would take up such a run."""
+    """A name for the experiment tracker that no earlier run has: MONAI's handler would continue such a run.
+
+    Args:
+        fold: cross-validation fold, from 1, which the name begins with.
+    """
     import datetime
 
     return f"fold_{fold} {datetime.datetime.now():%Y-%m-%d %H:%M:%S} {os.getpid()}"
@@ -118,7 +129,10 @@ def unique_run_name(fold: int = 1) -> str:
 def default_tracking_uri(output_dir: str) -> str:
     """``MLFLOW_TRACKING_URI`` where it is set, else SQLite beside the runs: ``<output_dir>/../mlflow.db``.
 
-    Both are defaults: a ``--tracking_uri`` of the command line counts more.
+    Both are defaults: a ``--tracking_uri`` of the command line takes precedence.
+
+    Args:
+        output_dir: folder of all runs of a bundle.
     """
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
     return chosen or sqlite_uri(Path(output_dir).absolute().parent / "mlflow.db")
@@ -178,7 +192,7 @@ def start(
     Args:
         seed: any non-negative integer; ``None`` leaves the generators alone.
         device: name or `torch.device`; a GPU becomes torch's current one.
-        distributed: whether the config is the multi-process one (``multi_gpu_train.json`` says so).
+        distributed: whether the config is the multi-process one (``multi_gpu_train.json`` sets it).
         cuda_launch_blocking: wait for every GPU kernel, so that an error is reported where it happens; slow.
         independent: whether several processes are fine without a group: they share files, not tensors.
         tf32: whether a GPU may compute float32 convolutions and matrix products in TF32 (10 bits of mantissa).
@@ -242,7 +256,7 @@ def _settle_devices(parser: Any) -> None:
 
 
 def _check_validation_precision(parser: Any) -> None:
-    """Without it the first epoch would be trained before its validation found out."""
+    """Refuse fp16 on a CPU now: otherwise the error would come after the first epoch, when it is validated."""
     if parser.get("val_device") == "cpu" and parser.get("precision") == "fp16" and parser.get("amp") is not False:
         raise ConfigError(
             "--precision fp16: not on a CPU, where --val_device cpu validates; use --precision auto, which is fp16 on "
@@ -286,7 +300,7 @@ def _join_process_group(device: Any, distributed: bool) -> None:
     else:
         dist.init_process_group("gloo")
     if dist.get_rank() > 0:
-        logging.getLogger().setLevel(logging.WARNING)  # the main process tells what all of them do
+        logging.getLogger().setLevel(logging.WARNING)  # the main process reports for all
 
 
 def finish() -> None:

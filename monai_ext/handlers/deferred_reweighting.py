@@ -27,10 +27,10 @@ class DeferredReweighting:
         class_counts: samples per class in the training data, all > 0.
         start_epoch: first epoch (from 1) with weights; 0 or 1 for all epochs, ``None`` for none.
         scheme: ``"sqrt"`` or ``"effective_number"``, see `monai_ext.losses.drw_weights`.
-        beta: of the effective number.
+        beta: β of the effective number, in [0, 1).
 
     Raises:
-        ConfigError: for a loss without a ``weight``; without ``loss`` as the training starts.
+        ConfigError: for a loss without a ``weight``; when the training starts without any ``loss``.
         ValueError: see `monai_ext.losses.drw_weights`.
     """
 
@@ -47,7 +47,11 @@ class DeferredReweighting:
         self.weights = drw_weights(class_counts, scheme, beta)
 
     def attach(self, engine: Engine) -> None:
-        """Register with a trainer."""
+        """Register with a trainer.
+
+        Args:
+            engine: the trainer.
+        """
         engine.add_event_handler(Events.STARTED, self._started)
         engine.add_event_handler(Events.EPOCH_STARTED, self.apply)
 
@@ -56,7 +60,11 @@ class DeferredReweighting:
             self.loss = _with_weight(part_of(engine, "loss_function", "DeferredReweighting"))
 
     def apply(self, engine: Engine) -> None:
-        """Set or clear the weights for the epoch that begins."""
+        """Set or clear the weights for the epoch that begins.
+
+        Args:
+            engine: the trainer, at the start of an epoch.
+        """
         assert self.loss is not None
         active = self.start_epoch is not None and engine.state.epoch >= self.start_epoch
         if active and self.loss.weight is None:

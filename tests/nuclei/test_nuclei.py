@@ -529,7 +529,7 @@ def test_without_a_test_part_all_is_trained_and_validated() -> None:
     classes = nuclei.class_map(found)
     split = nuclei.splits(found, classes, 1, 3, 0)
     assert {name: len(cases(part)) for name, part in split.items()} == {"train": 8, "val": 4}
-    with pytest.raises(ConfigError, match="--section test: there is no such part of the data; there are train, val"):
+    with pytest.raises(ConfigError, match="--section test: there is no such section of the data; there are train, val"):
         split["test"]
 
 
