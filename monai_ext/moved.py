@@ -20,6 +20,7 @@ MODULES = {
     "monai_ext.data.spine": "monai_ext.spine",
     "monai_ext.inferers.cascade": "monai_ext.spine.cascade",
     "monai_ext.engines.cascade_training": "monai_ext.spine.training",
+    "monai_ext.overrides": "monai_ext.settings",
     "monai_ext.reports.document": "monai_ext.pages.document",
     "monai_ext.reports.style": "monai_ext.pages.style",
 }

@@ -22,8 +22,7 @@ from urllib.parse import quote
 from monai_ext.devices import local_rank, own_device, started_processes, user_device
 from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
 from monai_ext.errors import ConfigError
-from monai_ext.overrides import check_overrides
-from monai_ext.settings.reading import settle_config
+from monai_ext.settings import check_overrides, settle_config
 
 _WORKFLOW_ARGUMENTS = {
     "meta_file",

@@ -34,8 +34,7 @@ def check(
     from dataclasses import asdict
 
     from monai_ext.io import write_json
-    from monai_ext.overrides import find_bundle, parse_overrides
-    from monai_ext.settings.reading import read_bundle_config
+    from monai_ext.settings import find_bundle, parse_overrides, read_bundle_config
 
     task = find_task(bundle, "check")
     given = parse_overrides(context.args)

@@ -20,7 +20,7 @@ def cross_validate(
     again with the same settings and data, it keeps finished folds and goes on in the one that was interrupted.
     """
     from monai_ext.engines.cross_validation import CrossValidation
-    from monai_ext.overrides import parse_files, parse_overrides
+    from monai_ext.settings import parse_files, parse_overrides
 
     record = CrossValidation(parse_files(config_file), folds, parse_overrides(context.args)).run()
     typer.echo(f"\nout-of-fold metrics: {record}")

@@ -29,8 +29,7 @@ def demo(
     from monai_ext import runs
     from monai_ext.handlers.load_checkpoint import best_checkpoint
     from monai_ext.io import read_json
-    from monai_ext.overrides import find_bundle, parse_overrides
-    from monai_ext.settings.reading import read_bundle_config
+    from monai_ext.settings import find_bundle, parse_overrides, read_bundle_config
     from monai_ext.task import find_task
 
     task = find_task(bundle, "demo")

@@ -29,8 +29,7 @@ def prepare(
     """
     from monai_ext.data import PreparedDataset
     from monai_ext.data import prepare as fill
-    from monai_ext.overrides import find_bundle, parse_files, parse_overrides
-    from monai_ext.settings.reading import read_bundle_config
+    from monai_ext.settings import find_bundle, parse_files, parse_overrides, read_bundle_config
 
     root = bundle_root or find_bundle(bundle)
     files = parse_files(config_file) if config_file else str(root / "configs" / "train.json")

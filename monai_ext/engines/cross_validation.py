@@ -22,8 +22,7 @@ from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTr
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
 from monai_ext.metrics import best_threshold, bootstrap_intervals, classification_metrics, fit_platt
 from monai_ext.networks import network_settings
-from monai_ext.overrides import resolved_settings
-from monai_ext.settings.reading import read_bundle_config
+from monai_ext.settings import read_bundle_config, resolved_settings
 
 logger = logging.getLogger("monai_ext")
 

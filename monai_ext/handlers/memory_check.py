@@ -23,8 +23,8 @@ class MemoryCheck:
 
     What the forward pass keeps is counted for the shape of the first batch, see
     `monai_ext.networks.training_footprint`; in mixed precision half of it. The count is a lower bound: a training that
-    passes may still be too large. Where the step retries a batch in halves, as on a GPU, too large a batch is a warning,
-    and only a single sample that doesn't fit is refused.
+    passes may still be too large. Where the step retries a batch in halves, as on a GPU, too large a batch is a
+    warning, and only a single sample that doesn't fit is refused.
 
     Args:
         network: the network itself, not a multi-process wrapper.

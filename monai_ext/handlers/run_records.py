@@ -15,8 +15,8 @@ from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.io import finite, read_json, write_csv, write_json, write_text
-from monai_ext.overrides import resolved_settings
 from monai_ext.predictions.kind import Predictions
+from monai_ext.settings import resolved_settings
 from monai_ext.workflow import find_workflow
 
 logger = logging.getLogger("monai_ext")

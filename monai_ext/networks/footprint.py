@@ -25,8 +25,8 @@ class Footprint(NamedTuple):
 def training_footprint(network: nn.Module, shape: Sequence[int]) -> Footprint:
     """Count the memory of one training step on torch's ``meta`` device, which has shapes but no values.
 
-    Work space of convolutions isn't counted, and recomputed parts (gradient checkpointing) only as far as they are kept:
-    the true need is higher.
+    Work space of convolutions isn't counted, and recomputed parts (gradient checkpointing) only as far as they are
+    kept: the true need is higher.
 
     Args:
         network: any that can be run on the ``meta`` device; it is copied there and not changed.

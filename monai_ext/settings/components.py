@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import types
@@ -12,6 +11,7 @@ from pydoc import locate
 from typing import Any
 
 from monai_ext.errors import ConfigError
+from monai_ext.settings.names import nearest
 from monai_ext.settings.schema import is_computed
 
 _PLAIN = (bool, int, float, str)
@@ -65,9 +65,7 @@ def _wrong(place: str, component: Mapping[str, Any]) -> Iterator[str]:
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in given:
             if key not in takes:
-                close = difflib.get_close_matches(key, takes, n=1, cutoff=0.5)
-                hint = f"did you mean {close[0]}" if close else f"it takes {', '.join(takes) or 'none'}"
-                yield f"{place}#{key}: unknown argument of {short}; {hint}"
+                yield f"{place}#{key}: unknown argument of {short}{nearest(key, takes)}"
     if component.get("_mode_") != "callable":
         for key in takes:
             if parameters[key].default is inspect.Parameter.empty and key not in given:

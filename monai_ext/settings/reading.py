@@ -6,9 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ext.overrides import apply_dataset_settings, check_choices, check_override
+from monai_ext.errors import ConfigError
+from monai_ext.io import read_json
+from monai_ext.settings.choices import check_choices
 from monai_ext.settings.components import check_components
-from monai_ext.settings.schema import settings_schema, settle
+from monai_ext.settings.keys import check_effect, check_override, root_of
+from monai_ext.settings.names import nearest
+from monai_ext.settings.schema import Rule, settings_schema, settle
 
 
 def read_bundle_config(
@@ -32,12 +36,12 @@ def read_bundle_config(
     """
     from monai.bundle import ConfigParser
 
-    first = config_file if isinstance(config_file, str) else config_file[0]
-    root = bundle_root or Path(first).absolute().parent.parent
+    root = bundle_root or root_of(config_file)
+    schema = settings_schema(root)
     parser = ConfigParser()
     parser.read_config(f=config_file)
     for key in settings:
-        check_override(parser.get(), key)
+        check_override(parser.get(), key, schema)
     parser.update({"bundle_root": str(root), **settings})
     settle_config(parser, root, settings)
     parser.parse()
@@ -55,10 +59,62 @@ def settle_config(parser: Any, bundle_root: str | Path, by_hand: Iterable[str]) 
     Raises:
         ConfigError: see `read_bundle_config`.
     """
-    apply_dataset_settings(parser, by_hand)
+    schema = settings_schema(bundle_root)
+    put_dataset_settings(parser, schema, by_hand)
     config = parser.get()
-    for name, value in settle(settings_schema(bundle_root), config).items():
+    for name, value in settle(schema, config).items():
         if value is not config[name]:
             parser[name] = value
     check_choices(config)
+    check_effect(config, by_hand)
     check_components(config)
+
+
+def put_dataset_settings(parser: Any, schema: Mapping[str, Rule], by_hand: Iterable[str] = ()) -> None:
+    """Put the settings of a data set into a config: those in the JSON file that its ``dataset_settings`` names.
+
+    Args:
+        parser: a `monai.bundle.ConfigParser`.
+        schema: the bundle's settings; those with ``"x-dataset": true`` may be in the file.
+        by_hand: keys given on the command line, which take precedence over the file.
+
+    Raises:
+        ConfigError: naming the file, and the key that isn't a setting of data.
+        DataError: for a file that is missing or no JSON.
+    """
+    file = parser.get("dataset_settings")
+    if file is None:
+        return
+    settings = read_json(file)
+    if not isinstance(settings, dict):
+        raise ConfigError(f'--dataset_settings {file}: must hold settings by name, as in {{"image_size": 224}}')
+    allowed = [name for name, rule in schema.items() if rule.get("x-dataset")]
+    for key in settings:
+        if key not in allowed:
+            raise ConfigError(f"--dataset_settings {file}: {key!r} isn't a setting of data{nearest(key, allowed)}")
+    given = {key.removeprefix("+") for key in by_hand}
+    parser.update({key: value for key, value in settings.items() if key not in given})
+
+
+def resolved_settings(parser: Any) -> dict[str, Any]:
+    """Resolved top-level settings of a config: numbers, words and short lists, not components.
+
+    Args:
+        parser: a `monai.bundle.ConfigParser` that has been parsed.
+    """
+    found: dict[str, Any] = {}
+    for key, raw in parser.get().items():
+        if key.startswith("_") or key in ("initialize", "run", "finalize"):
+            continue
+        value = raw
+        if (isinstance(raw, str) and raw.startswith(("$", "@"))) or (isinstance(raw, Mapping) and "_target_" in raw):
+            if not isinstance(raw, str) and not str(raw["_target_"]).startswith("monai_ext.workflow."):
+                continue
+            value = parser.get_parsed_content(key)
+        if type(value).__name__ == "device":
+            value = str(value)
+        if value is None or isinstance(value, (bool, int, float, str)):
+            found[key] = value
+        elif isinstance(value, (list, tuple)) and all(isinstance(item, (bool, int, float, str)) for item in value):
+            found[key] = list(value)
+    return found

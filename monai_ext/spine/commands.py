@@ -26,7 +26,7 @@ def train_cascade(
     Any override of the config can follow, for all stages (--max_epochs 50) or for one (--lesion.max_epochs 100).
     Started again with the same settings and data, it keeps finished stages and goes on in the one that was interrupted.
     """
-    from monai_ext.overrides import find_bundle, parse_files, parse_overrides
+    from monai_ext.settings import find_bundle, parse_files, parse_overrides
     from monai_ext.spine.training import STAGES, CascadeTraining
 
     default = f"{find_bundle('spinal_cord_cascade')}/configs/train.json" if config_file is None else config_file

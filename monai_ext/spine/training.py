@@ -15,8 +15,7 @@ from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.io import atomic_path
-from monai_ext.overrides import resolved_settings
-from monai_ext.settings.reading import read_bundle_config
+from monai_ext.settings import read_bundle_config, resolved_settings
 from monai_ext.spine.class_map import FILE as CLASS_MAP
 from monai_ext.spine.heads import SHARING
 from monai_ext.spine.split_heads import split_heads
