@@ -25,7 +25,8 @@ FLOOR = [
     for path in sorted(PACKAGE.rglob("*.py"))
     if path.relative_to(PACKAGE).parts[0] not in TASKS and path != OLD_NAMES
 ]
-MOST_SHARED_LINES = 6500
+# 6,500 and, since, settings that are checked against a schema.
+MOST_SHARED_LINES = 6500 + 400
 
 
 def bundle_of(task):
