@@ -16,7 +16,8 @@ from monai_ext.io import read_csv
 COLUMNS = ("sample_id", "class_id", "class_name")
 HOW_TO_GET = (
     "expected <sample id>/raw/*.tif, one folder per nucleus, and a CSV with sample_id,class_id,class_name; to try "
-    "things out, make demo data with `python -m monai_ext demo-data nuclei_vgg3d --output DIR` and pass `--dataset_dir DIR`"
+    "things out, make demo data with `python -m monai_ext demo-data nuclei_vgg3d --output DIR` and pass "
+    "`--dataset_dir DIR`"
 )
 
 
