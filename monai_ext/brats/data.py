@@ -158,7 +158,7 @@ def check(dataset_dir: str | Path, modality: str = "all", workers: int | Place |
         The problems: "error" where a run would fail or learn nonsense, else "warning".
 
     Raises:
-        ConfigError: for an unknown modality, or a negative number of workers.
+        ConfigError: for an unknown modality.
     """
     try:
         items, problems = _scan(dataset_dir, modality)

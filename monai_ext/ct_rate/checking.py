@@ -30,9 +30,6 @@ def check(dataset_dir: str | Path, workers: int | Place | None = None, metadata:
 
     Returns:
         The problems: "error" where a run would fail or learn nonsense, else "warning".
-
-    Raises:
-        ConfigError: for a negative number of workers.
     """
     try:
         index = scan(find_split_paths(dataset_dir), metadata == "required")

@@ -152,8 +152,8 @@ def make_demo(output: str | Path, seed: int = 0, size: str = "small", counts: tu
     """Write a CT-RATE-like dataset below ``output``: all files appear at once, or none.
 
     ``<output>/dataset/{train,valid}/train_1/train_1_a/train_1_a_1.nii.gz`` with label and metadata tables. Every third
-    patient has a second scan, every fourth a second reconstruction of the first. As in CT-RATE, volumes differ in how they
-    store Hounsfield units (slope and intercept in the header, in the metadata table only, or none needed), and in
+    patient has a second scan, every fourth a second reconstruction of the first. As in CT-RATE, volumes differ in how
+    they store Hounsfield units (slope and intercept in the header, in the metadata table only, or none needed), and in
     the order and tilt of their axes. The same arguments give the same bytes; a folder made with them before is kept.
 
     Args:

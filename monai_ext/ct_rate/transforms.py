@@ -26,7 +26,7 @@ class LoadChestCTd(MapTransform):
     the item; an error where these contradict each other), the axes from the affine: Z to the patient's head, Y to the
     back, X to the left. -1000…400 HU become 0…1, the same for all slices. The result is float32:
 
-    - (1, Z, Y, X) without ``num_slices``, a ``MetaTensor`` with the affine of its own spacing, as ``Spacingd`` needs it,
+    - (1, Z, Y, X) without ``num_slices``, a ``MetaTensor`` with the affine of its own spacing, for ``Spacingd``,
     - (num_slices, C, size, size) with it, a plain tensor: exactly the pixels that
       `monai_ext.ct_rate.extract_slices` writes. Of a chest with fewer slices some occur twice.
 

@@ -35,9 +35,6 @@ def check(
 
     Returns:
         The problems: "error" where a run would fail or learn nonsense, else "warning".
-
-    Raises:
-        ConfigError: for a negative number of workers.
     """
     problems = []
     try:
