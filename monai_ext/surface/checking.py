@@ -81,7 +81,7 @@ def _check_target(place: Path, input_place: Path, volume: zarr.Array, workers: i
 
 @dataclass(frozen=True)
 class _Block:
-    """Counts of one block; ``unreadable`` and ``input_unreadable``: why the label, or the input there, can't be read."""
+    """Counts of one block; ``unreadable`` and ``input_unreadable`` say why its label or input can't be read."""
 
     start: tuple[int, ...]
     labelled: int = 0

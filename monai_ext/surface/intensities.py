@@ -24,9 +24,9 @@ _SAMPLE = 1 << 20
 def intensity(sets: Sequence[Mapping[str, str]], scheme: str, file: str | Path) -> dict[str, float] | None:
     """Statistics for nnU-Net's CT normalisation (arXiv:1904.08128); none for a z-score.
 
-    Measured over all voxels whose reference label isn't 0, of all sets, and kept in ``file`` until the data change. Exact
-    for integers of up to 16 bits. Otherwise a sample of 2²⁰ voxels is drawn, the same for the same data (nnU-Net draws
-    10⁸ voxels over all cases, with the same percentiles).
+    Measured over all voxels whose reference label isn't 0, of all sets, and kept in ``file`` until the data change.
+    Exact for integers of up to 16 bits. Otherwise a sample of 2²⁰ voxels is drawn, the same for the same data (nnU-Net
+    draws 10⁸ voxels over all cases, with the same percentiles).
 
     Args:
         sets: see `volume_sets`; ``input`` and ``ref_label`` are read.

@@ -1,4 +1,4 @@
-"""A checkpoint of `surface_unet` as a sliding window, with the network, targets and normalisation it was trained with."""
+"""A checkpoint of `surface_unet` as a sliding window, with its own network, targets and normalisation."""
 
 from __future__ import annotations
 

@@ -49,8 +49,8 @@ def volume_sets(
 
     Raises:
         ConfigError: for keys of ``volumes`` that don't agree with ``targets``.
-        DataError: when no set is found; for an array that can't be opened, is smaller than the patch, or doesn't fit the
-            others of its set.
+        DataError: when no set is found; for an array that can't be opened, is smaller than the patch, or doesn't fit
+            the others of its set.
     """
     if not targets:
         raise ConfigError("volume_sets: targets is empty; define at least one, such as sheet")
