@@ -237,7 +237,7 @@ class Classification(ClassPredictions):
             metrics: ``metrics.json`` of the run, with ``class_names``; without these, all classes of the columns.
 
         Raises:
-            DataError: naming the file: when a column is missing, a value is no number, or a label is none of the classes.
+            DataError: naming the file, for a missing column, a value that is no number, or a label that is no class.
         """
         names = [str(name) for name in as_list(metrics.get("class_names"))]
         rows = filled_rows(path, ["case", "label", *(f"prob_{name}" for name in names)])

@@ -66,8 +66,8 @@ class Predictions(CaseMetric):
     """
 
     task: ClassVar[str] = ""
-    # For the report: alternative texts of figures, whether data are counted by class, whether these counts add up to the
-    # number of items, whether there are previews, and how instances are merged to a case.
+    # For the report: alternative texts of figures, whether data are counted by class, whether these counts add up to
+    # the number of items, whether there are previews, and how instances are merged to a case.
     alternatives: ClassVar[Mapping[str, str]] = {}
     by_class: ClassVar[bool] = True
     exclusive: ClassVar[bool] = True

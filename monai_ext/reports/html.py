@@ -89,10 +89,8 @@ def _instance_sections(run: RunContents) -> list[Section]:
         return []
     name, cases = run.instances["name"], run.cases or "cases"
     metrics = {**run.instances, "class_names": run.metrics.get("class_names")}
-    note = (
-        f"The {cases} above have the {run.kind.joined} probabilities of their {name}; these metrics are those of the "
-    )
-    note += f"single {name}."
+    note = f"The {cases} above have the {run.kind.joined} probabilities of their {name}; these metrics are of single "
+    note += f"{name}."
     return [Section(f"Metrics of {name}", [Text([note]), *run.kind.metric_blocks(metrics, name)])]
 
 
