@@ -25,7 +25,7 @@ def extract_slices(
     train_metadata: Annotated[Path | None, typer.Option("--train_metadata", help="Their metadata table.")] = None,
     valid_metadata: Annotated[Path | None, typer.Option("--valid_metadata", help="Their metadata table.")] = None,
     metadata: Annotated[
-        str, typer.Option("--metadata", help="required, or optional where the headers say enough.")
+        str, typer.Option("--metadata", help="required, or optional where the headers are enough.")
     ] = "required",
 ) -> None:
     """Write slices that represent each CT, and tables of them with labels; finished volumes are kept.

@@ -118,7 +118,7 @@ def find_table(dataset_dir: str | Path, class_csv: str | Path | None, required: 
     if fitting:
         return read_table(fitting[0])
     if required and len(files) == 1:
-        return read_table(files[0])  # which says what its header lacks
+        return read_table(files[0])  # its error names the missing columns
     if required:
         found = ", ".join(file.name for file in files) or "no CSV at all"
         raise DataError(f"has no CSV with the columns {','.join(COLUMNS)} (found {found}); {HOW_TO_GET}", root)

@@ -36,10 +36,8 @@ def metric_blocks(metrics: Mapping[str, Any], unit: str = "cases") -> list[Block
     if intervals:
         header = (*header, "95 % interval")
         rows = [(name, value, interval_text(intervals.get(name))) for name, value in rows]
-        note += (
-            f" Intervals: bootstrap over the {unit} within each class; they cover the sampling of {unit}, not another "
-        )
-        note += "training."
+        note += f" Intervals: bootstrap over the {unit} within each class; they cover the sampling of {unit}, not "
+        note += "another training."
     blocks: list[Block] = [Table(header, rows, note=note)]
     per_class = {name: as_dict(found) for name, found in as_dict(metrics.get("per_class")).items()}
     if per_class:

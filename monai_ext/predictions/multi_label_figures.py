@@ -150,9 +150,9 @@ def _panels(
     return figure, list(grid[: len(heads)])
 
 
-def _heads(result: MultiLabelResult, metric: str, told: str) -> list[tuple[str, str]]:
+def _heads(result: MultiLabelResult, metric: str, label: str) -> list[tuple[str, str]]:
     names = [result.class_names[number] for number, _, _ in _scored(result)]
-    return [(shorten(name, _LONGEST), f"{told} {result.per_class[name][metric]:.3f}") for name in names]
+    return [(shorten(name, _LONGEST), f"{label} {result.per_class[name][metric]:.3f}") for name in names]
 
 
 def _scored(result: MultiLabelResult) -> list[tuple[int, np.ndarray, np.ndarray]]:
