@@ -1,4 +1,4 @@
-"""The command-line application: names the commands and turns errors into one sentence."""
+"""The command-line application: registers the commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# These hand what they don't know to the config as overrides, where misspelt ones are caught.
+# These pass unknown options to the config as overrides, where misspelt ones are caught.
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app.command("demo-data")(demo_data)

@@ -1,4 +1,4 @@
-"""``check``: open all data of a bundle and list what is wrong; list the code in a bundle's configs."""
+"""``check``: open all data of a bundle and list the problems; list the code in a bundle's configs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check(
     context: typer.Context,
     bundle: Annotated[str, typer.Argument(help="Bundle that the data are for, such as one of bundles/.")],
     dataset_dir: Annotated[Path, typer.Option("--dataset_dir", help="The data, as in training.")],
-    workers: Annotated[int | None, typer.Option("--workers", help="Threads; default one a CPU, at most 8.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Threads; default one per CPU, at most 8.")] = None,
     dask: Annotated[str | None, DASK] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Write the list as JSON, too.")] = None,
     bundle_root: Annotated[
@@ -60,15 +60,19 @@ def check(
 
 
 def code_in_configs(bundle_root: Path) -> Iterator[dict[str, str]]:
-    """What a bundle's JSON configs can run: every ``$`` expression, and targets outside well-known packages.
+    """The code in a bundle's JSON configs: every ``$`` expression, and targets outside well-known packages.
 
-    A config is code: whoever runs one should have looked at these lines, or trust its author.
+    A config is code: read these lines before running it, unless you trust its author.
 
     Args:
         bundle_root: folder of one bundle, with ``configs/*.json``.
 
+    Yields:
+        ``kind`` ("code" or "target"), ``file``, ``id`` (path in the config) and ``text`` of each entry.
+
     Raises:
         ConfigError: when there are no such files.
+        DataError: for a config that is no JSON.
     """
     from monai_ext.io import read_json
 
