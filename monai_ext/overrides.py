@@ -157,18 +157,29 @@ def check_choices(config: Any) -> None:
     Raises:
         ConfigError: naming the setting, its value and what there is to choose from.
     """
+    for setting, table in choices_by_name(config).items():
+        value = config.get(setting)
+        if isinstance(value, str) and not value.startswith(("$", "@")) and value not in table:
+            raise ConfigError(
+                f"--{setting} {value}: unknown{_nearest(value, list(table))} (choices: {', '.join(table)})"
+            )
+
+
+def choices_by_name(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Settings whose value is a key of a table, each with its table: those of every ``"$@table[@setting]"``.
+
+    Tables that are made when the config is instantiated aren't among them: they have to check for themselves.
+
+    Args:
+        config: as read, not parsed.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
     for expression in _strings(config):
         match = _CHOICE.match(expression)
-        if match is None:
-            continue
-        table, value = config.get(match["table"]), config.get(match["setting"])
-        if not isinstance(table, Mapping) or "_target_" in table:
-            continue  # made when the config is instantiated: it has to check for itself
-        if isinstance(value, str) and not value.startswith(("$", "@")) and value not in table:
-            choices = ", ".join(table)
-            raise ConfigError(
-                f"--{match['setting']} {value}: unknown{_nearest(value, list(table))} (choices: {choices})"
-            )
+        table = config.get(match["table"]) if match else None
+        if match and isinstance(table, Mapping) and "_target_" not in table:
+            found[match["setting"]] = table
+    return found
 
 
 def _strings(node: Any) -> Iterable[str]:
@@ -249,8 +260,12 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def find_bundle(bundle: str) -> Path:
+def find_bundle(bundle: str, advice: str = "or give its folder by --bundle_root") -> Path:
     """The bundle's folder below the current one, or beside this package in a source checkout.
+
+    Args:
+        bundle: its name.
+        advice: what else a user could do, for the message.
 
     Raises:
         ConfigError: naming the nearest bundle there is.
@@ -259,5 +274,5 @@ def find_bundle(bundle: str) -> Path:
     found = next((place / bundle for place in places if (place / bundle / "configs").is_dir()), None)
     if found is None:
         known = sorted({path.name for place in places if place.is_dir() for path in place.iterdir()})
-        raise ConfigError(f"no bundle {bundle!r}{_nearest(bundle, known)}; or give its folder by --bundle_root")
+        raise ConfigError(f"no bundle {bundle!r}{_nearest(bundle, known)}; {advice}")
     return found

@@ -121,7 +121,9 @@ def test_every_reference_exists(path):
                 node = node[part]
 
 
-@pytest.mark.parametrize("path", named([p for p in CONFIGS if p.name not in (*COMPLETE, "metadata.json", "settings.json")]))
+@pytest.mark.parametrize(
+    "path", named([p for p in CONFIGS if p.name not in (*COMPLETE, "metadata.json", "settings.json")])
+)
 def test_overlays_patch_keys_that_exist(path):
     train = read(path.with_name("train.json"))
     new = set(read(path)) - {"checkpoint", "evaluation_run", "section"}
