@@ -37,9 +37,11 @@ def test_the_stages_of_the_cascade_are_mentioned():
     assert "stage_" not in invoke("spinal_cord_cascade", "seed")
 
 
-def test_a_bundle_in_another_folder_is_found_by_its_path(tmp_path):
+def test_a_bundle_in_another_folder_is_found_by_its_path(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "bundles" / "nuclei_vgg3d", tmp_path / "mine")
-    assert names(invoke(str(tmp_path / "mine"), "min_nucleus")) == ["min_nucleus"]
+    monkeypatch.chdir(tmp_path)
+    for place in ("mine", str(tmp_path / "mine")):
+        assert names(invoke(place, "min_nucleus")) == ["min_nucleus"]
 
 
 @pytest.mark.parametrize(
