@@ -54,8 +54,12 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def find_bundle(bundle: str) -> Path:
+def find_bundle(bundle: str, advice: str = "or give its folder by --bundle_root") -> Path:
     """The bundle's folder below the current one, or beside this package in a source checkout.
+
+    Args:
+        bundle: its name.
+        advice: what else a user could do, for the message.
 
     Raises:
         ConfigError: naming the nearest bundle there is.
@@ -64,5 +68,5 @@ def find_bundle(bundle: str) -> Path:
     found = next((place / bundle for place in places if (place / bundle / "configs").is_dir()), None)
     if found is None:
         known = sorted({path.name for place in places if place.is_dir() for path in place.iterdir()})
-        raise ConfigError(f"no bundle {bundle!r}{nearest(bundle, known)}; or give its folder by --bundle_root")
+        raise ConfigError(f"no bundle {bundle!r}{nearest(bundle, known)}; {advice}")
     return found
