@@ -37,13 +37,14 @@ _RENAMED = {
     "outputs": "kinds",
 }
 _REFERENCE = re.compile(r"\$?@(?P<key>\w+(?:#\w+)*)(?:\['(?P<entry>\w+)'\])?")
+_USE = re.compile(r"[@%]#*(\w+(?:(?:#|::)\w+)*)")
 _CHOICE = re.compile(r"^\$@(?P<table>\w+)\[@(?P<setting>\w+)\]")
 
 
 def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) -> None:
     """Refuse overrides that match no key of the config; what ``python -m monai.bundle run`` accepts in silence.
 
-    A new argument of a component (``train#optimizer#amsgrad``) passes: the component itself checks its arguments.
+    So are keys of the second and later files that nothing uses (`check_overlay`). A new argument of a component (``train#optimizer#amsgrad``) passes: the component itself checks its arguments.
 
     Args:
         config_file: one config file or several, merged in order.
@@ -59,6 +60,39 @@ def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) 
     config = parser.get()
     for key in overrides:
         check_override(config, key)
+    first, *later = [config_file] if isinstance(config_file, (str, Path)) else config_file
+    for file in later:
+        check_overlay(ConfigParser.load_config_files(first), config, file, ConfigParser.load_config_file(file))
+
+
+def check_overlay(
+    first: Mapping[str, Any], merged: Mapping[str, Any], file: str | Path, overlay: Iterable[str]
+) -> None:
+    """Refuse a key of an overlay that the first file doesn't have and nothing refers to: it would change nothing.
+
+    Keys that begin with an underscore are remarks, and ``imports`` is for the expressions.
+
+    Args:
+        first: content of the file that the overlay changes, not parsed.
+        merged: content of all files, not parsed.
+        file: the overlay, for the message.
+        overlay: its keys.
+
+    Raises:
+        ConfigError: naming the file, the key and the nearest one that exists.
+    """
+    used = {reference.replace("::", "#") for text in _strings(merged) for reference in _USE.findall(text)}
+    for key in overlay:
+        name = key.removeprefix("+")
+        below = name.replace("::", "#") + "#"
+        if name.startswith("_") or name == "imports":
+            continue
+        if any(below.startswith(f"{reference}#") or reference.startswith(below) for reference in used):
+            continue
+        try:
+            check_override(first, name)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(f"--{name}:", f"{file}: {key!r}:", 1)) from None
 
 
 def check_override(config: Mapping[str, Any], key: str) -> None:

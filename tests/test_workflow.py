@@ -66,8 +66,39 @@ def test_overrides_of_keys_and_of_component_arguments_pass(bundle, key):
 
 def test_a_key_of_an_overlay_can_be_overridden(bundle):
     overlay = bundle / "mine.json"
-    overlay.write_text('{"my_knob": 3}')
-    overrides.check_overrides([str(bundle / "configs" / "train.json"), str(overlay)], ["my_knob"])
+    overlay.write_text('{"my_decay": 3, "train#optimizer#weight_decay": "@my_decay"}')
+    overrides.check_overrides([str(bundle / "configs" / "train.json"), str(overlay)], ["my_decay"])
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ({"los": "focal"}, "'los': the config has no 'los'; did you mean 'loss'?"),
+        ({"+losess": {"mine": 1}}, r"'\+losess': the config has no 'losess'; did you mean 'losses'?"),
+        ({"train#additional": 1}, "'train#additional': the config has no 'additional'; it has handlers, optimizer"),
+    ],
+)
+def test_what_an_overlay_adds_and_nothing_uses_is_refused(bundle, overlay, message):
+    file = bundle / "mine.json"
+    file.write_text(json.dumps(overlay))
+    with pytest.raises(ConfigError, match=f"mine.json: {message}"):
+        overrides.check_overrides([bundle / "configs" / "train.json", file], [])
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        {"+losses": {"mine": {"_target_": "torch.nn.HuberLoss"}}, "losses#other": {"_target_": "torch.nn.HuberLoss"}},
+        {"train#optimizer#amsgrad": True},
+        {"mine": {"rate": 1}, "lr": "@mine#rate"},
+        {"train#mine": 1, "lr": "@train::mine"},
+        {"_remark": "why", "imports": ["$import math"], "lr": "$math.exp(-7)"},
+    ],
+)
+def test_what_an_overlay_adds_to_a_table_or_uses_itself_passes(bundle, overlay):
+    file = bundle / "mine.json"
+    file.write_text(json.dumps(overlay))
+    overrides.check_overrides([str(bundle / "configs" / "train.json"), str(file)], [])
 
 
 def test_an_unknown_choice_lists_what_there_is():

@@ -37,21 +37,15 @@ def find_items(dataset_dir: str | Path, class_names: Sequence[str], suffix: str 
     return items
 
 
-def fold_items(
-    dataset_dir: str | Path,
-    class_names: Sequence[str],
-    suffix: str,
-    fold: int,
-    section: str,
-    num_folds: int = 5,
-    seed: int = 42,
-) -> list[dict[str, Any]]:
-    """One side ("train" or "val") of a cross-validation fold, which counts from 1."""
+def splits(
+    dataset_dir: str | Path, class_names: Sequence[str], suffix: str, fold: int, num_folds: int = 5, seed: int = 42
+) -> dict[str, list[dict[str, Any]]]:
+    """Both sides of a cross-validation fold, which counts from 1: ``{"train": [...], "val": [...]}``."""
     items = find_items(dataset_dir, class_names, suffix)
     # Images of one patient belong into one group, so that no patient is on both sides; here each is a group.
     groups, labels = [item["case"] for item in items], [item["label"] for item in items]
     train, val = grouped_stratified_folds(groups, labels, num_folds, seed)[fold - 1]
-    return [items[i] for i in (train if section == "train" else val)]
+    return {"train": [items[i] for i in train], "val": [items[i] for i in val]}
 
 
 def inference_items(inputs: str | Path, suffix: str) -> list[dict[str, Any]]:
@@ -94,7 +88,7 @@ def make_demo(output: str | Path, seed: int = 0, size: str = "small") -> Path:
         DataError: when other data lie in ``output``.
     """
     count = known_size(COUNTS, size)
-    write_folder(output, {"seed": seed, "size": size}, lambda folder: _write(folder, seed, count))
+    write_folder(output, {"classes": list(CLASS_NAMES), "seed": seed, "size": size}, lambda folder: _write(folder, seed, count))
     return Path(output)
 
 
