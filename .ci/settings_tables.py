@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the tables of settings in docs/<bundle>.md, from the bundle's configs and their settings.json.
+"""Writes the tables of settings in docs/<bundle>.md, and of the originals' options in docs/migration.md.
+
+Both come from the bundles' configs and their settings.json.
 
 usage: settings_tables.py [--check]
 """
@@ -8,15 +10,18 @@ import re
 import sys
 from pathlib import Path
 
-from monai_ext.settings.listing import listed_settings, markdown_table, stages_note
+from monai_ext.settings.listing import listed_settings, markdown_table, originals_table, stages_note
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- /settings -->)", flags=re.S)
+ORIGINAL = re.compile(r"(<!-- original (\w+) -->\n).*?(<!-- /original -->)", flags=re.S)
 
 
 def with_table(page):
-    """A page's text with its table as it has to be; pages without the two marks stay as they are."""
+    """A page's text with its tables as they have to be; pages without the marks stay as they are."""
     text = page.read_text(encoding="utf-8")
+    if ORIGINAL.search(text):
+        return ORIGINAL.sub(lambda m: f"{m[1]}\n{originals_table(ROOT / 'bundles' / m[2])}\n\n{m[3]}", text)
     if not PLACE.search(text):
         return text
     settings = listed_settings(ROOT / "bundles" / page.stem)

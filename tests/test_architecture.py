@@ -18,7 +18,7 @@ FLOOR = [
     {"handlers"},
     {"engines"},
 ]
-ROOMS = {"brats", "nuclei", "ct_rate", "surface", "spine"}
+ROOMS = {path.parent.name for path in PACKAGE.glob("*/task.py")}
 LEVELS = [*FLOOR, ROOMS, {"cli"}]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 LEVEL_OF |= dict.fromkeys(("__init__", "__main__", "py"), 0)

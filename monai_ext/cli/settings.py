@@ -14,24 +14,22 @@ def settings(
     ] = None,
 ) -> None:
     """Print the settings of a bundle: name, default, allowed values, meaning."""
-    import difflib
     import shutil
     from pathlib import Path
 
     from monai_ext.errors import ConfigError
-    from monai_ext.settings import find_bundle
-    from monai_ext.settings.listing import console_table, listed_settings, stages_note
+    from monai_ext.settings import find_bundle, settings_schema
+    from monai_ext.settings.listing import listed_settings, settings_table, stages_note
+    from monai_ext.settings.names import nearest_setting
 
     is_folder = (Path(bundle) / "configs").is_dir()
     root = Path(bundle) if is_folder else find_bundle(bundle, "or give its folder")
     listed = listed_settings(root)
     chosen = [setting for setting in listed if word is None or setting.is_about(word)]
     if word is not None and not chosen:
-        names = {name: setting.name for setting in listed for name in (setting.name, *setting.originals)}
-        near = difflib.get_close_matches(word.lstrip("-"), names, n=1, cutoff=0.5)
-        hint = f"did you mean {names[near[0]]}?" if near else "without a word all are listed"
-        raise ConfigError(f"settings {bundle}: none has {word!r} in its name or description; {hint}")
-    typer.echo(console_table(chosen, shutil.get_terminal_size((100, 24)).columns))
+        hint = nearest_setting(word, [setting.name for setting in listed], settings_schema(root))
+        raise ConfigError(f"settings {bundle}: none has {word!r} in its name or description{hint}")
+    typer.echo(settings_table(chosen, shutil.get_terminal_size((100, 24)).columns))
     note = stages_note(chosen)
     if note:
         typer.echo(f"\n{note}")

@@ -28,7 +28,7 @@ def chosen_entries(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         config: as read, not parsed.
     """
     found: dict[str, dict[str, Any]] = {}
-    for expression in _strings(config):
+    for expression in strings(config):
         match = _CHOICE.match(expression)
         # A table that is made when the config is instantiated has to check for itself.
         if match and isinstance(config.get(match["table"]), Mapping) and "_target_" not in config[match["table"]]:
@@ -52,12 +52,13 @@ def check_choices(config: Mapping[str, Any]) -> None:
                 raise ConfigError(f"--{setting} {value}: unknown{nearest(value, names)} (choices: {', '.join(names)})")
 
 
-def _strings(node: Any) -> Iterable[str]:
+def strings(node: Any) -> Iterable[str]:
+    """All texts in a config, in order."""
     if isinstance(node, str):
         yield node
     elif isinstance(node, Mapping):
         for item in node.values():
-            yield from _strings(item)
+            yield from strings(item)
     elif isinstance(node, list):
         for item in node:
-            yield from _strings(item)
+            yield from strings(item)

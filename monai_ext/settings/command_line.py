@@ -12,7 +12,11 @@ from monai_ext.settings.names import nearest
 
 
 def parse_value(text: str) -> Any:
-    """A number, ``True``, ``None``, list, dict or, failing that, the text itself."""
+    """A number, ``True``, ``None``, list, dict or, failing that, the text itself.
+
+    Args:
+        text: one word of a command line.
+    """
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -21,6 +25,9 @@ def parse_value(text: str) -> Any:
 
 def parse_files(text: str) -> str | list[str]:
     """One config file or a list of them in brackets.
+
+    Args:
+        text: value of ``--config_file``.
 
     Raises:
         ConfigError: for something else in brackets.
@@ -35,6 +42,9 @@ def parse_files(text: str) -> str | list[str]:
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     """Pairs of ``--key value`` or ``--key=value``.
+
+    Args:
+        arguments: the words of a command line.
 
     Raises:
         ConfigError: for a key without a value, or a value without a key.

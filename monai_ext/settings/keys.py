@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import ConfigError
-from monai_ext.settings.choices import chosen_entries
+from monai_ext.settings.choices import chosen_entries, strings
 from monai_ext.settings.names import nearest, nearest_setting
 from monai_ext.settings.schema import Rule, settings_schema
 
@@ -41,6 +41,7 @@ _RENAMED = {
     "metrics": "kinds",
     "outputs": "kinds",
 }
+_USE = re.compile(r"[@%]#*(\w+(?:(?:#|::)\w+)*)")
 # An optimizer's groups of parameters have rates of their own.
 _OVERRULED = {"optimizers#*#lr": "lr"}
 _REFERENCE = re.compile(r"\$?@(?P<key>\w+(?:#\w+)*)(?:\['(?P<entry>\w+)'\])?")
@@ -49,6 +50,7 @@ _REFERENCE = re.compile(r"\$?@(?P<key>\w+(?:#\w+)*)(?:\['(?P<entry>\w+)'\])?")
 def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) -> None:
     """Refuse overrides that match no key of the config; ``python -m monai.bundle run`` accepts them in silence.
 
+    So are keys of the second and later files that nothing uses, see `check_overlay`.
     A new argument of a component (``train#optimizer#amsgrad``) passes, see `monai_ext.settings.check_components`; a new
     entry of a table of choices (``losses#mine``) does, too.
 
@@ -66,11 +68,44 @@ def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) 
     schema = settings_schema(root_of(config_file))
     for key in overrides:
         check_override(parser.get(), key, schema)
+    first, *later = [config_file] if isinstance(config_file, (str, Path)) else config_file
+    for file in later:
+        check_overlay(ConfigParser.load_config_files(first), parser.get(), file, ConfigParser.load_config_file(file))
 
 
-def root_of(config_file: str | Sequence[str]) -> Path:
+def check_overlay(
+    first: Mapping[str, Any], merged: Mapping[str, Any], file: str | Path, overlay: Iterable[str]
+) -> None:
+    """Refuse a key of an overlay that the first file doesn't have and nothing refers to: it would change nothing.
+
+    Keys that begin with an underscore are remarks, and ``imports`` is for the expressions.
+
+    Args:
+        first: content of the file that the overlay changes, not parsed.
+        merged: content of all files, not parsed.
+        file: the overlay, for the message.
+        overlay: its keys.
+
+    Raises:
+        ConfigError: naming the file, the key and the nearest one that exists.
+    """
+    used = {reference.replace("::", "#") for text in strings(merged) for reference in _USE.findall(text)}
+    for key in overlay:
+        name = key.removeprefix("+")
+        below = name.replace("::", "#") + "#"
+        if name.startswith("_") or name == "imports":
+            continue
+        if any(below.startswith(f"{reference}#") or reference.startswith(below) for reference in used):
+            continue
+        try:
+            check_override(first, name)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(f"--{name}:", f"{file}: {key!r}:", 1)) from None
+
+
+def root_of(config_file: str | Path | Sequence[str]) -> Path:
     """Folder of the bundle that a config file, or the first of several, belongs to."""
-    first = config_file if isinstance(config_file, str) else config_file[0]
+    first = config_file if isinstance(config_file, (str, Path)) else config_file[0]
     return Path(first).absolute().parent.parent
 
 

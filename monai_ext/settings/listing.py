@@ -87,7 +87,27 @@ def markdown_table(settings: Sequence[ListedSetting]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def console_table(settings: Sequence[ListedSetting], width: int = 100) -> str:
+def originals_table(bundle_root: str | Path) -> str:
+    """Options of the original pipeline as a table in Markdown: what each is here, also those that are gone.
+
+    Args:
+        bundle_root: folder of the bundle.
+
+    Raises:
+        DataError: for a bundle without ``configs/settings.json``.
+    """
+    schema = read_json(Path(bundle_root) / "configs" / "settings.json")
+    rows = [
+        (old, f"`{name}`", note)
+        for name, rule in schema["properties"].items()
+        for old, note in rule.get("x-original", {}).items()
+    ]
+    rows += [(old, "gone", note) for old, note in schema.get("x-gone", {}).items()]
+    lines = [f"| {_escaped(f'`{old}`')} | {ours} | {_escaped(note)} |" for old, ours, note in sorted(rows)]
+    return "\n".join(["| option of the original | setting | notes |", "| --- | --- | --- |", *lines])
+
+
+def settings_table(settings: Sequence[ListedSetting], width: int = 100) -> str:
     """The settings as aligned text; long cells go on in the next line.
 
     Args:

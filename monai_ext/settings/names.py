@@ -70,15 +70,14 @@ def nearest_setting(name: str, config: Iterable[str], schema: Mapping[str, Mappi
         config: the settings that there are.
         schema: from `monai_ext.settings.settings_schema`.
     """
-    there, plain = set(config), _plain(name)
+    there = set(config)
     originals = {_plain(old): ours for ours, rule in schema.items() for old in rule.get("x-original", ())}
-    for known in (originals, _USUAL):
-        ours = known.get(plain)
-        if ours in there:
-            return f"; did you mean --{ours}?"
-    settings = sorted(there & set(schema)) or sorted(there)
-    close = difflib.get_close_matches(plain, settings, n=1, cutoff=0.6)
-    return f"; did you mean --{close[0]}?" if close else "; `python -m monai_ext settings BUNDLE` lists them all"
+    ours_of = {**_USUAL, **originals, **{setting: setting for setting in there & set(schema) or there}}
+    known = [other for other, ours in ours_of.items() if ours in there]
+    close = difflib.get_close_matches(_plain(name), known, n=1, cutoff=0.6)
+    return (
+        f"; did you mean --{ours_of[close[0]]}?" if close else "; `python -m monai_ext settings BUNDLE` lists them all"
+    )
 
 
 def _plain(name: str) -> str:

@@ -10,7 +10,7 @@ from monai_ext.errors import ConfigError
 from monai_ext.io import read_json
 from monai_ext.settings.choices import check_choices
 from monai_ext.settings.components import check_components
-from monai_ext.settings.keys import check_effect, check_override, root_of
+from monai_ext.settings.keys import check_effect, check_overrides, root_of
 from monai_ext.settings.names import nearest
 from monai_ext.settings.schema import Rule, settings_schema, settle
 
@@ -37,11 +37,9 @@ def read_bundle_config(
     from monai.bundle import ConfigParser
 
     root = bundle_root or root_of(config_file)
-    schema = settings_schema(root)
+    check_overrides(config_file, settings)
     parser = ConfigParser()
     parser.read_config(f=config_file)
-    for key in settings:
-        check_override(parser.get(), key, schema)
     parser.update({"bundle_root": str(root), **settings})
     settle_config(parser, root, settings)
     parser.parse()

@@ -24,7 +24,7 @@ _WORDS: dict[str, Any] = {
     "null": None,
     "none": None,
 }
-_TYPES = {"boolean": "true or false", "null": "null", "string": "text", "object": "settings by name"}
+_TYPES = {"null": "null", "string": "text", "object": "settings by name"}
 
 
 def settings_schema(bundle_root: str | Path) -> dict[str, Rule]:
@@ -91,6 +91,10 @@ def convert(rule: Rule, value: Any) -> Any:
     """
     if isinstance(value, (list, tuple)):
         return [convert(rule.get("items", {}), part) for part in value]
+    if isinstance(value, Mapping):
+        others = rule.get("additionalProperties", {})
+        below = rule.get("properties", {})
+        return {name: convert(below.get(name, others), part) for name, part in value.items()}
     if isinstance(value, str) and not _takes_text(rule, value):
         word = _WORDS.get(value.strip().lower(), value)
         if not isinstance(word, str) and is_valid(rule, word):
@@ -128,11 +132,16 @@ def allowed(rule: Rule) -> str:
     Args:
         rule: the setting's JSON Schema.
     """
+    return _either(_alternatives(rule)) or "any value"
+
+
+def _alternatives(rule: Rule) -> list[str]:
     if "enum" in rule:
-        return _either([_shown(value) for value in rule["enum"]])
+        return [_shown(value) for value in rule["enum"]]
     if "anyOf" in rule:
-        return _either([allowed(choice) for choice in rule["anyOf"]])
-    return _either([_of_type(rule, name) for name in _listed(rule.get("type"))]) or "any value"
+        return [text for choice in rule["anyOf"] for text in _alternatives(choice)]
+    names = [_of_type(rule, name) for name in _listed(rule.get("type")) if name != "boolean"]
+    return [*names, *(["true", "false"] if "boolean" in _listed(rule.get("type")) else [])]
 
 
 def meaning(rule: Rule) -> str:
@@ -144,11 +153,14 @@ def meaning(rule: Rule) -> str:
 def _of_type(rule: Rule, name: str) -> str:
     if name in ("integer", "number"):
         noun = "a whole number" if name == "integer" else "a number"
-        return f"{noun}{_range(rule)}"
+        step = f" divisible by {rule['multipleOf']}" if "multipleOf" in rule else ""
+        other = f" other than {_shown(rule['not']['const'])}" if "const" in rule.get("not", {}) else ""
+        return f"{noun}{step}{_range(rule)}{other}"
     if name == "array":
         entries = allowed(rule["items"]) if "items" in rule else "any value"
         few, many = rule.get("minItems"), rule.get("maxItems")
-        count = f" of {few}" if few is not None and few == many else f" of at least {few}" if few else ""
+        count = f" of {few}" if few == many and few else f" of {few} to {many}" if few and many else ""
+        count = count or (f" of at least {few}" if few else "")
         return f"a list{count} ({entries} each)"
     return _TYPES[name]
 

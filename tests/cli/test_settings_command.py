@@ -48,8 +48,8 @@ def test_a_bundle_in_another_folder_is_found_by_its_path(tmp_path, monkeypatch):
     ("words", "message"),
     [
         (["brats_resnet5"], r"^no bundle 'brats_resnet5'; did you mean 'brats_resnet50'\?; or give its folder$"),
-        (["brats_resnet50", "learnig_rat"], r"none has 'learnig_rat' in its name or description; did you mean lr\?$"),
-        (["brats_resnet50", "qqqqq"], r"none has 'qqqqq' .*without a word all are listed$"),
+        (["brats_resnet50", "learnig_rat"], r"none has 'learnig_rat' in its name or description; did you mean --lr\?$"),
+        (["brats_resnet50", "qqqqq"], r"none has 'qqqqq' .*lists them all$"),
     ],
 )
 def test_an_unknown_bundle_or_word_is_one_sentence(words, message):

@@ -24,7 +24,6 @@ INTERNAL = {
     "run",
     "keys",
     "modes",
-    "dataset_knobs",
     "target_keys",
     "interval",
     "network_def",
@@ -45,7 +44,7 @@ DIFFERENT = {
     "previews": "the cascade's inference only has them or hasn't",
     "rotate_range": "a volume has three axes",
 }
-MEANING = ("description", "x-default", "x-original")
+MEANING = ("description", "x-default", "x-original", "x-dataset")
 
 
 def test_all_bundles_have_settings():

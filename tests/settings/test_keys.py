@@ -69,8 +69,42 @@ def test_keys_arguments_of_components_and_new_choices_pass(config_file, key):
 
 def test_a_key_of_an_overlay_can_be_overridden(config_file, tmp_path):
     overlay = tmp_path / "mine.json"
-    overlay.write_text('{"my_setting": 3}')
-    check_overrides([str(config_file), str(overlay)], ["my_setting"])
+    overlay.write_text('{"my_decay": 3, "lr": "@my_decay"}')
+    check_overrides([str(config_file), str(overlay)], ["my_decay"])
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ({"los": "focal"}, r"'los': is no setting; did you mean --loss\?"),
+        ({"+losess": {"mine": 1}}, r"'\+losess': is no setting; did you mean --losses\?"),
+        (
+            {"train#additional": 1},
+            "'train#additional': the config has no 'additional'; it has dataset, handlers, optimizer",
+        ),
+    ],
+)
+def test_what_an_overlay_adds_and_nothing_uses_is_refused(config_file, tmp_path, overlay, message):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(overlay))
+    with pytest.raises(ConfigError, match=f"mine.json: {message}"):
+        check_overrides([str(config_file), str(file)], [])
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        {"+losses": {"mine": {"_target_": "torch.nn.HuberLoss"}}, "losses#other": {"_target_": "torch.nn.HuberLoss"}},
+        {"train#dataset#transform": True},
+        {"mine": {"rate": 1}, "lr": "@mine#rate"},
+        {"train#mine": 1, "lr": "@train::mine"},
+        {"_remark": "why", "imports": ["$import math"], "lr": "$math.exp(-7)"},
+    ],
+)
+def test_what_an_overlay_adds_to_a_table_or_uses_itself_passes(config_file, tmp_path, overlay):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(overlay))
+    check_overrides([str(config_file), str(file)], [])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from monai_ext.errors import ConfigError
-from monai_ext.settings.listing import ABSENT, console_table, listed_settings, markdown_table, stages_note
+from monai_ext.settings.listing import ABSENT, listed_settings, markdown_table, settings_table, stages_note
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.parents[1] for path in ROOT.glob("bundles/*/configs/settings.json"))
@@ -93,7 +93,7 @@ def test_every_computed_default_has_words(bundle_root):
 @pytest.mark.parametrize("width", [100, 140])
 def test_the_terminal_table_fits_and_loses_nothing(bundle_root, width):
     settings = listed_settings(bundle_root)
-    lines = console_table(settings, width).splitlines()
+    lines = settings_table(settings, width).splitlines()
     assert max(map(len, lines)) <= width
     assert [line.split()[0] for line in lines[2:] if not line.startswith(" ")] == [s.name for s in settings]
     words = " ".join(line[-(width - 73) :] for line in lines)
@@ -102,7 +102,7 @@ def test_the_terminal_table_fits_and_loses_nothing(bundle_root, width):
 
 
 def test_the_terminal_table_says_where_defaults_differ():
-    table = console_table([listed()["precision"], listed()["engine"], listed()["tf32"], listed()["checkpoint"]], 200)
+    table = settings_table([listed()["precision"], listed()["engine"], listed()["tf32"], listed()["checkpoint"]], 200)
     assert re.search(r"auto; inference: fp32", " ".join(table.split()))
     assert re.search(r"^engine +inference: eager +eager", table, flags=re.M)
     assert re.search(r"^tf32 +true +true or false", table, flags=re.M)

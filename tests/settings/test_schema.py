@@ -109,7 +109,15 @@ def test_expressions_references_and_components_pass(value):
         ({"type": "number", "minimum": 0, "maximum": 1}, "a number from 0 to 1"),
         (AUTO, "true, false or auto"),
         (SIZES, "a list of 3 (a whole number from 1 each)"),
-        ({"anyOf": [COUNT, {"enum": ["all", None]}]}, "a whole number from 1 or all or null"),
+        (SWITCH, "true or false"),
+        ({"anyOf": [COUNT, {"enum": ["all", None]}]}, "a whole number from 1, all or null"),
+        ({"type": ["boolean", "string", "null"]}, "text, null, true or false"),
+        ({"type": "integer", "multipleOf": 16, "minimum": 32}, "a whole number divisible by 16 from 32"),
+        ({"type": "integer", "not": {"const": 0}}, "a whole number other than 0"),
+        (
+            {"type": "array", "items": RATE, "minItems": 2, "maxItems": 3},
+            "a list of 2 to 3 (a number greater than 0 each)",
+        ),
     ],
 )
 def test_what_is_allowed_is_said_in_words(rule, words):

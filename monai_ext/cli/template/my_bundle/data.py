@@ -42,25 +42,21 @@ def find_items(dataset_dir: str | Path, class_names: Sequence[str], suffix: str 
     return items
 
 
-def fold_items(
-    dataset_dir: str | Path,
-    class_names: Sequence[str],
-    suffix: str,
-    fold: int,
-    section: str,
-    num_folds: int = 5,
-    seed: int = 42,
-) -> list[dict[str, Any]]:
-    """The training or validation set of a cross-validation fold.
+def splits(
+    dataset_dir: str | Path, class_names: Sequence[str], suffix: str, fold: int, num_folds: int = 5, seed: int = 42
+) -> dict[str, list[dict[str, Any]]]:
+    """Training and validation set of a cross-validation fold.
 
     Args:
         dataset_dir: see `find_items`.
         class_names: see `find_items`.
         suffix: see `find_items`.
         fold: from 1 to ``num_folds``.
-        section: "train" or "val".
         num_folds: number of folds, at least 2.
         seed: of the folds.
+
+    Returns:
+        ``{"train": [...], "val": [...]}``.
 
     Raises:
         DataError: see `find_items`; when the data are too few for the folds.
@@ -69,7 +65,7 @@ def fold_items(
     # Images of one patient belong into one group, so that no patient is in both sets; here each is a group.
     groups, labels = [item["case"] for item in items], [item["label"] for item in items]
     train, val = grouped_stratified_folds(groups, labels, num_folds, seed)[fold - 1]
-    return [items[i] for i in (train if section == "train" else val)]
+    return {"train": [items[i] for i in train], "val": [items[i] for i in val]}
 
 
 def inference_items(inputs: str | Path, suffix: str) -> list[dict[str, Any]]:
@@ -124,7 +120,9 @@ def make_demo(output: str | Path, seed: int = 0, size: str = "small") -> Path:
         DataError: when other data lie in ``output``.
     """
     count = known_size(COUNTS, size)
-    write_folder(output, {"seed": seed, "size": size}, lambda folder: _write(folder, seed, count))
+    write_folder(
+        output, {"classes": list(CLASS_NAMES), "seed": seed, "size": size}, lambda folder: _write(folder, seed, count)
+    )
     return Path(output)
 
 
