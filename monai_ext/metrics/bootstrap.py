@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from monai_ext.arrays import to_numpy
 from monai_ext.metrics.classification import ClassificationResult, FloatArray, IntArray, scalar_metrics
+
+# Numbers of all resamples that are looked at together, so that some 100 MB are enough.
+_ENTRIES = 4_000_000
 
 
 def bootstrap_interval(
@@ -39,8 +43,13 @@ def bootstrap_interval(
     Raises:
         ValueError: for a level or number of resamples out of range.
     """
-    found = _bootstrap(lambda p, y: {"value": metric_fn(p, y)}, probabilities, labels, level, n, seed)
-    return found.get("value")
+    check_arguments(level, n)
+    scores, truth = to_numpy(probabilities, np.float64), to_numpy(labels).astype(np.int64)
+    values = []
+    for chosen in _resamples(truth, n, seed):
+        value = metric_fn(scores[chosen], truth[chosen])
+        values.append(np.nan if value is None else value)
+    return _interval(np.array(values), level)
 
 
 def bootstrap_intervals(
@@ -62,7 +71,17 @@ def bootstrap_intervals(
     """
     if not np.isfinite(result.probabilities).all():
         return {}
-    return _bootstrap(scalar_metrics, result.probabilities, result.labels, level, n, seed)
+    check_arguments(level, n)
+    scores, truth = result.probabilities, result.labels
+    values: dict[str, list[FloatArray]] = {}
+    drawn = _resamples(truth, n, seed)
+    at_once = max(1, _ENTRIES // len(truth))
+    for start in range(0, n, at_once):
+        counts = [np.bincount(chosen, minlength=len(truth)) for chosen in islice(drawn, min(at_once, n - start))]
+        for name, found in scalar_metrics(scores, truth, np.array(counts, dtype=np.float64)).items():
+            values.setdefault(name, []).append(found)
+    intervals = {name: _interval(np.concatenate(parts), level) for name, parts in values.items()}
+    return {name: interval for name, interval in intervals.items() if interval is not None}
 
 
 def percentiles(values: dict[str, FloatArray], level: float) -> dict[str, tuple[float, float]]:
@@ -76,31 +95,20 @@ def percentiles(values: dict[str, FloatArray], level: float) -> dict[str, tuple[
     return intervals
 
 
-def _bootstrap(
-    metrics_fn: Callable[[FloatArray, IntArray], dict[str, float | None]],
-    probabilities: ArrayLike,
-    labels: ArrayLike,
-    level: float,
-    n: int,
-    seed: int,
-) -> dict[str, tuple[float, float]]:
-    check_arguments(level, n)
-    scores, truth = to_numpy(probabilities, np.float64), to_numpy(labels).astype(np.int64)
+def _resamples(labels: IntArray, n: int, seed: int) -> Iterator[IntArray]:
+    """Rows of each of ``n`` resamples, drawn within each class."""
     rng = np.random.default_rng(seed)
-    strata = [np.flatnonzero(truth == value) for value in np.unique(truth)]
-    values: dict[str, list[float]] = {}
+    strata = [np.flatnonzero(labels == value) for value in np.unique(labels)]
     for _ in range(n):
-        chosen = np.concatenate([rng.choice(stratum, size=stratum.size) for stratum in strata])
-        for name, value in metrics_fn(scores[chosen], truth[chosen]).items():
-            if value is not None and np.isfinite(value):
-                values.setdefault(name, []).append(value)
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    return {
-        name: (float(low), float(high))
-        for name, found in values.items()
-        if len(found) == n
-        for low, high in [np.quantile(found, tails)]
-    }
+        yield np.concatenate([rng.choice(stratum, size=stratum.size) for stratum in strata])
+
+
+def _interval(values: FloatArray, level: float) -> tuple[float, float] | None:
+    """Ends of the interval of what is computable in every resample."""
+    if not np.isfinite(values).all():
+        return None
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def check_arguments(level: float, n: int) -> None:

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from monai_ext.metrics.weighted import BoolArray, FloatArray, Ranking, precision_recall_f1, ratio
 
 RANKED = ("auroc", "average_precision")
 DECIDED = ("f1", "precision", "recall", "accuracy")
@@ -50,8 +48,8 @@ class LabelScores:
         if thresholds is not None:
             self.cuts[TUNED] = probabilities >= np.asarray(thresholds)
         number = np.arange(rows)
-        self.rankings = [_Ranking(probabilities[:, c], labels[:, c], number) for c in range(classes)]
-        self.micro_ranking = _Ranking(probabilities.ravel(), labels.ravel(), np.repeat(number, classes))
+        self.rankings = [Ranking(probabilities[:, c], labels[:, c], number) for c in range(classes)]
+        self.micro_ranking = Ranking(probabilities.ravel(), labels.ravel(), np.repeat(number, classes))
 
     def __call__(self, weights: FloatArray) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
         """Scores for R sets of weights.
@@ -71,7 +69,7 @@ class LabelScores:
         two_sided = np.isfinite(areas[0])
         by_class = {name: np.where(two_sided, values, np.nan) for name, values in by_class.items()}
         for name, values in by_class.items():
-            overall[name] = _ratio(np.nansum(values, axis=1), two_sided.sum(axis=1))
+            overall[name] = ratio(np.nansum(values, axis=1), two_sided.sum(axis=1))
         return by_class, {name: overall[name] for name in overall_score_names(TUNED in self.cuts)}
 
     def _decided(self, predicted: BoolArray, weights: FloatArray) -> dict[str, FloatArray]:
@@ -82,45 +80,9 @@ class LabelScores:
         entries = total * self.labels.shape[1]
         everywhere = (hits.sum(axis=1), false.sum(axis=1), missed.sum(axis=1))
         return {
-            **_precision_recall_f1(hits, false, missed),
+            **precision_recall_f1(hits, false, missed),
             "accuracy": 1 - (false + missed) / total[:, None],
-            **{f"{name}_micro": values for name, values in _precision_recall_f1(*everywhere).items()},
+            **{f"{name}_micro": values for name, values in precision_recall_f1(*everywhere).items()},
             "hamming": (everywhere[1] + everywhere[2]) / entries,
             "exact_match": weights @ (predicted == self.labels).all(axis=1) / total,
         }
-
-
-class _Ranking:
-    """Entries by descending score, tied ones together."""
-
-    def __init__(self, scores: FloatArray, truth: BoolArray, rows: NDArray[np.int64]) -> None:
-        order = np.argsort(-scores, kind="stable")
-        self.rows = rows[order]
-        self.truth = truth[order]
-        self.ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
-
-    def areas(self, weights: FloatArray) -> FloatArray:
-        """Area under the ROC curve and average precision, (2, R)."""
-        drawn = weights[:, self.rows]
-        found = np.cumsum(drawn * self.truth, axis=1)[:, self.ends]
-        total = np.cumsum(drawn, axis=1)[:, self.ends]
-        steps = np.diff(found, axis=1, prepend=0)
-        false_steps = np.diff(total, axis=1, prepend=0) - steps
-        positives, negatives = found[:, -1], total[:, -1] - found[:, -1]
-        # Tied pairs count half.
-        auroc = _ratio((false_steps * (found - steps / 2)).sum(axis=1), positives * negatives)
-        precision = _ratio((steps * _ratio(found, total, 0.0)).sum(axis=1), positives)
-        return np.stack([auroc, np.where(negatives > 0, precision, np.nan)])
-
-
-def _precision_recall_f1(hits: FloatArray, false: FloatArray, missed: FloatArray) -> dict[str, FloatArray]:
-    """Precision of a class that is never predicted is 0, as in scikit-learn."""
-    return {
-        "precision": _ratio(hits, hits + false, 0.0),
-        "recall": _ratio(hits, hits + missed, 0.0),
-        "f1": _ratio(2 * hits, 2 * hits + false + missed, 0.0),
-    }
-
-
-def _ratio(above: FloatArray, below: FloatArray, otherwise: float = np.nan) -> FloatArray:
-    return np.divide(above, below, out=np.full(np.shape(above), otherwise), where=below > 0)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import sklearn.metrics as sk
 from sklearn.metrics import f1_score, roc_auc_score
 
 from monai_ext.errors import DataError
@@ -148,3 +149,46 @@ def test_bootstrap_is_reproducible_and_leaves_out_what_is_not_computable() -> No
     one_class = classification_metrics(PROBABILITIES[3:], LABELS[3:], ["LGG", "HGG"])
     assert "auc" not in bootstrap_intervals(one_class, n=50)
     assert bootstrap_interval(lambda p, y: None, PROBABILITIES, LABELS, n=5) is None
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("absent", [0, 1])
+def test_intervals_are_those_of_scikit_learn_on_every_resample(monkeypatch, classes: int, absent: int) -> None:
+    rng = np.random.default_rng(classes)
+    labels = rng.integers(0, classes - absent, 40)
+    scores = rng.dirichlet(np.ones(classes), 40).round(1)  # many ties
+    monkeypatch.setattr("monai_ext.metrics.bootstrap._ENTRIES", 7 * len(labels))  # seven resamples at a time
+    found = bootstrap_intervals(classification_metrics(scores, labels, list("abcde")[:classes]), n=60, seed=3)
+    expected = {
+        name: bootstrap_interval(metric, scores, labels, n=60, seed=3)
+        for name, metric in of_scikit_learn(classes).items()
+    }
+    assert found.keys() == {name for name, interval in expected.items() if interval is not None}
+    for name, interval in found.items():
+        assert interval == pytest.approx(expected[name], abs=1e-12), name
+
+
+def of_scikit_learn(classes: int) -> dict:
+    """Name of a metric → function of probabilities and labels; averages are over the classes that have cases."""
+
+    def averaged(function, average="macro"):
+        return lambda p, y: function(y, p.argmax(1), labels=np.unique(y), average=average, zero_division=0)
+
+    def area(p, y):
+        columns = [1] if classes == 2 else np.unique(y)
+        return np.mean([sk.roc_auc_score(y == c, p[:, c]) for c in columns]) if len(np.unique(y)) > 1 else None
+
+    def top2(p, y):
+        higher = (p > p[np.arange(len(y)), y][:, None]).sum(1)
+        tied_before = [(row[:label] == row[label]).sum() for row, label in zip(p, y, strict=True)]
+        return np.mean(higher + tied_before < 2)
+
+    return {
+        "accuracy": lambda p, y: sk.accuracy_score(y, p.argmax(1)),
+        **({"top2_accuracy": top2} if classes > 2 else {}),
+        "precision": averaged(sk.precision_score),
+        "recall": averaged(sk.recall_score),
+        "f1": averaged(sk.f1_score),
+        "f1_weighted": averaged(sk.f1_score, "weighted"),
+        "auc": area,
+    }
