@@ -97,7 +97,7 @@ def fold_items(
     seed: int = 42,
     num_folds: int = 5,
 ) -> list[dict[str, Any]]:
-    """One side of `splits`.
+    """The training or validation set of `splits`.
 
     Args:
         dataset_dir: see `splits`.
@@ -301,7 +301,7 @@ def _segmentation(item: dict[str, Any]) -> str | None:
 
 
 def _read_split(dataset_dir: str | Path, fold: int, labels: dict[str, int]) -> dict[str, set[str]] | None:
-    """Subjects listed for both sides of a fold, or None when the dataset has no lists for it."""
+    """Subjects listed for training and validation set of a fold, or None when the dataset has no lists for it."""
     folders = [folder / "splits" for folder in (Path(dataset_dir), _root(dataset_dir))]
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
     files = {section: folder / f"fold_{fold}_{section}.csv" for section in ("train", "val")}

@@ -64,7 +64,7 @@ def volumes(
 
     Raises:
         ConfigError: for another ``metadata`` or ``on_bad_volume``.
-        DataError: for a table that can't be read; for the first problem, saying how many more there are; when no volume
+        DataError: for a table that can't be read; for the first problem, with the number of others; when no volume
             is left.
     """
     for name, value, choices in (("metadata", metadata, METADATA), ("on_bad_volume", on_bad_volume, POLICIES)):

@@ -61,8 +61,9 @@ def index(
 
     Raises:
         ConfigError: for a setting out of its range or choices.
-        DataError: when the class CSV is missing or wrong; for the first problem, saying how many more there are; when
-            no sample is left.
+        DataError: when the class CSV is missing or wrong; for the first problem, with the number of others; when no
+            sample is left.
+        WriteError: when the index can't be written.
     """
     _check_choice("labels", labels, ("required", "optional"))
     _check_choice("on_bad_sample", on_bad_sample, ("error", "skip"))

@@ -39,6 +39,7 @@ def patches(
     Raises:
         ConfigError: for a setting out of range, see `find_patches`.
         DataError: when no patch has enough labels, or a label can't be read.
+        WriteError: when ``file`` can't be written.
     """
     labels = [entry["ref_label"] for entry in sets]
     found = cached_patches(

@@ -41,6 +41,7 @@ def intensity(sets: Sequence[Mapping[str, str]], scheme: str, file: str | Path) 
         ConfigError: for another scheme.
         DataError: when nothing is labelled, a labelled voxel is NaN or infinite, a chunk can't be read, or all labelled
             voxels are equal.
+        WriteError: when ``file`` can't be written.
     """
     if scheme not in SCHEMES:
         raise ConfigError(f"intensity: scheme must be one of {SCHEMES}, got {scheme!r}")
