@@ -44,7 +44,8 @@ _CHOICE = re.compile(r"^\$@(?P<table>\w+)\[@(?P<setting>\w+)\]")
 def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) -> None:
     """Refuse overrides that match no key of the config; what ``python -m monai.bundle run`` accepts in silence.
 
-    So are keys of the second and later files that nothing uses (`check_overlay`). A new argument of a component (``train#optimizer#amsgrad``) passes: the component itself checks its arguments.
+    So are keys of the second and later files that nothing uses (`check_overlay`). A new argument of a component
+    (``train#optimizer#amsgrad``) passes: the component itself checks its arguments.
 
     Args:
         config_file: one config file or several, merged in order.

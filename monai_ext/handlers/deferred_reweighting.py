@@ -60,7 +60,8 @@ class DeferredReweighting:
 
     def apply(self, engine: Engine) -> None:
         """Set or clear the weights for the epoch that begins."""
-        assert self.loss is not None and self.start_epoch is not None
+        assert self.loss is not None
+        assert self.start_epoch is not None
         active = engine.state.epoch >= self.start_epoch
         if active and self.loss.weight is None:
             logger.info("epoch %d: class weights %s", engine.state.epoch, [round(w, 6) for w in self.weights.tolist()])
