@@ -306,9 +306,7 @@ class BundleContract:
         monkeypatch.chdir(tmp_path)
         with pytest.raises((RuntimeError, ValueError)) as caught:
             run(config_file=self.config(kind), dataset_dir=str(data), batch_sise=3)
-        assert "--batch_sise: is no setting; did you mean --batch_size?" in str(
-            user_error(caught.value)
-        )
+        assert "--batch_sise: is no setting; did you mean --batch_size?" in str(user_error(caught.value))
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.slow

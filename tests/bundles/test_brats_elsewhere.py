@@ -65,7 +65,7 @@ def test_a_user_s_mistake_is_one_last_sentence_and_exit_code_2(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"max_epoch": 3}, "--max_epoch: the config has no 'max_epoch'; did you mean 'max_epochs'?"),
+        ({"max_epoch": 3}, "--max_epoch: is no setting; did you mean --max_epochs?"),
         ({"device": "cuda:7"}, "--device cuda:7: not on this machine"),
     ],
     ids=["key", "device"],

@@ -117,12 +117,11 @@ def make_demo(output: str | Path, seed: int = 0, size: str = "small") -> Path:
 
     Raises:
         ConfigError: for an unknown size.
-        DataError: when other data lie in ``output``.
+        DataError: when other data lie in ``output``, also those of other classes.
     """
     count = known_size(COUNTS, size)
-    write_folder(
-        output, {"classes": list(CLASS_NAMES), "seed": seed, "size": size}, lambda folder: _write(folder, seed, count)
-    )
+    settings = {"classes": list(CLASS_NAMES), "seed": seed, "size": size}
+    write_folder(output, settings, lambda folder: _write(folder, seed, count))
     return Path(output)
 
 
