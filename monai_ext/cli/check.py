@@ -30,17 +30,13 @@ def check(
 
     Any setting of training can follow: --modality t1ce, --class_csv FILE. Those that have to do with the data count.
     """
-    import inspect
     from dataclasses import asdict
 
     from monai_ext.io import write_json
-    from monai_ext.settings import find_bundle, parse_overrides, read_bundle_config
+    from monai_ext.settings import parse_overrides
 
     task = find_task(bundle, "check")
-    given = parse_overrides(context.args)
-    config = read_bundle_config(str(find_bundle(bundle) / "configs" / "train.json"), given) if given else {}
-    known = inspect.signature(task.check).parameters
-    options = {name: config.get(name) for name in given if name in known}
+    options = _options(task.check, bundle, bundle_root, parse_overrides(context.args))
     with chosen_workers(workers, dask) as chosen:
         problems = task.check(dataset_dir, workers=chosen, **options)
     for problem in problems:
@@ -57,6 +53,26 @@ def check(
         typer.echo(str(write_json(output, content)))
     if errors:
         raise typer.Exit(1)
+
+
+def _options(check: Any, bundle: str, bundle_root: Path | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Settings of training, checked as a training checks them, that have to do with the data."""
+    import inspect
+
+    from monai_ext.settings import find_bundle, read_bundle_config
+
+    known = [name for name in inspect.signature(check).parameters if name not in ("dataset_dir", "workers")]
+    try:
+        root = bundle_root or find_bundle(bundle)
+    except ConfigError:  # a package elsewhere may bring the task alone
+        for name in given:
+            if name not in known:
+                raise ConfigError(
+                    f"check: --{name} is no option for the data of {bundle}; it has {known or 'none'}"
+                ) from None
+        return given
+    config = read_bundle_config(str(root / "configs" / "train.json"), given) if given else {}
+    return {name: config.get(name) for name in given if name in known}
 
 
 def code_in_configs(bundle_root: Path) -> Iterator[dict[str, str]]:
