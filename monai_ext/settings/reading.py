@@ -58,14 +58,21 @@ def settle_config(parser: Any, bundle_root: str | Path, by_hand: Iterable[str]) 
         ConfigError: see `read_bundle_config`.
     """
     schema = settings_schema(bundle_root)
-    put_dataset_settings(parser, schema, by_hand)
+    _settle_values(parser, schema)
+    if parser.get("dataset_settings") is not None:
+        put_dataset_settings(parser, schema, by_hand)
+        _settle_values(parser, schema)
+    config = parser.get()
+    check_choices(config)
+    check_effect(config, by_hand)
+    check_components(config)
+
+
+def _settle_values(parser: Any, schema: Mapping[str, Rule]) -> None:
     config = parser.get()
     for name, value in settle(schema, config).items():
         if value is not config[name]:
             parser[name] = value
-    check_choices(config)
-    check_effect(config, by_hand)
-    check_components(config)
 
 
 def put_dataset_settings(parser: Any, schema: Mapping[str, Rule], by_hand: Iterable[str] = ()) -> None:
