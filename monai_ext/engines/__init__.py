@@ -5,6 +5,7 @@ from monai_ext.engines.distributed import distribute
 from monai_ext.engines.evaluation_step import EvaluationStep
 from monai_ext.engines.precision import Autocast, autocast_dtype
 from monai_ext.engines.skipped_batches import TrainingError
+from monai_ext.engines.step_check import check_training_step
 from monai_ext.engines.training_step import TrainingStep
 from monai_ext.memory import is_out_of_memory
 
@@ -15,6 +16,7 @@ __all__ = [
     "TrainingError",
     "TrainingStep",
     "autocast_dtype",
+    "check_training_step",
     "distribute",
     "image_only",
     "is_out_of_memory",

@@ -44,12 +44,13 @@ class CrossValidation:
         self.folds = folds
         self.overrides = {**overrides, "num_folds": folds}
         self.root = str(Path(config_file if isinstance(config_file, str) else config_file[0]).absolute().parent.parent)
-        parser = self._parser(1)
+        parser = read_bundle_config(config_file, overrides, self.root)
         if "class_names" not in parser:
             raise ConfigError(
                 f"cross-validate: {Path(self.root).name} has no classes, so its folds can't be evaluated "
                 "together; train it with several values of --fold and compare the runs"
             )
+        parser = self._parser(1)
         if any(np.ndim(case["label"]) for case in parser.get_parsed_content("train#dataset#data")[:1]):
             raise ConfigError(
                 f"cross-validate: {Path(self.root).name} is multi-label, and its folds can't be evaluated "

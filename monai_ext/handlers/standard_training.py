@@ -19,7 +19,6 @@ from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.engine_parts import part_of
 from monai_ext.handlers.handing_on import inference_command, run_metadata
 from monai_ext.handlers.history import NOT_METRICS, History
-from monai_ext.handlers.memory_check import MemoryCheck
 from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.replicas import check_replicas
 from monai_ext.handlers.run_records import Data, RunRecords
@@ -171,7 +170,6 @@ class StandardTraining:
         folder, self.run.resumed = _from_main((str(self.run / "") if _is_main() else "", self.run.resumed))
         self.run.attach(folder)
         logger.info("run folder: %s", self.run / "")
-        MemoryCheck(self.network).attach(engine)
         self.step.prepare(engine)
         self.step.pending_signal = self.signals.pending
         parts = {"optimizer": self.optimizer, "scaler": self.step.scaler, "step": self.step}

@@ -19,6 +19,7 @@ _NAMES = {
     "crop_grid": "monai_ext.data.crop_grid",
     "NucleiIndex": ".indexing",
     "check": ".checking",
+    "network_input": ".sizes",
     "class_map": ".classes",
     "class_names": ".classes",
     "index": ".indexing",

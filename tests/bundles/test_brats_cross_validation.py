@@ -97,6 +97,6 @@ def test_other_settings_do_not_reuse_finished_folds(brats_configs, short_run, tm
 
 
 def test_a_misspelt_override_stops_before_the_first_fold(brats_configs, short_run, tmp_path, invoke):
-    with pytest.raises(ConfigError, match="did you mean 'max_epochs'"):
+    with pytest.raises(ConfigError, match="did you mean --max_epochs"):
         invoke([*words(brats_configs, short_run), "--max_epoch", "3"])
     assert records(tmp_path) == []

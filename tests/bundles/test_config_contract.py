@@ -182,6 +182,8 @@ def test_inference_repeats_network_and_preparation_exactly(bundle):
     shared = {"normalize"} if patches else {"preparation"}
     if not patches:
         shared |= {"slice_classifier", "networks", "input_size", "finishing"} & (set(train) | set(inference))
+    if "input_size" in shared:
+        assert train["input_size"].pop("index") == "@index"  # training knows the samples that have to fill a crop
     for key in shared:
         assert default_of(inference, key) == train[key], key
     for key in set(train) & set(inference) & set(train["network_settings"]):

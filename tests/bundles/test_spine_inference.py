@@ -182,7 +182,7 @@ def test_missing_weights_are_one_error_before_anything_is_read(exported, tmp_pat
         ({"lesion_checkpoint": ""}, ConfigError, "--lesion_checkpoint: is empty"),
         ({"lesion_checkpoint": "cord"}, WeightsError, "stage: checkpoint 'cord', configured 'lesion'"),
         ({"data": "/nowhere"}, DataError, "/nowhere"),
-        ({"min_slice": 3}, ConfigError, "did you mean 'min_slices'"),
+        ({"min_slice": 3}, ConfigError, "did you mean --min_slices"),
         ({"stage": "lesions"}, ConfigError, "--stage lesions"),
     ],
     ids=["class", "vote", "no-lesion", "other-stage", "no-data", "misspelt", "no-stage"],

@@ -128,7 +128,7 @@ def test_its_validation_counts_both_and_draws_the_mask(visible, spine_configs, s
 
 
 def test_the_next_stage_begins_with_its_mask(visible, spine_configs, spine_settings, tmp_path):
-    settings = {**spine_settings, "pretrained_path": str(visible / "checkpoints" / "best.pt"), "lr": 0.0}
+    settings = {**spine_settings, "pretrained_path": str(visible / "checkpoints" / "best.pt"), "lr": 1e-30}
     folder = train(spine_configs, "lesion_synthetic", tmp_path, **settings)
     before, after = checkpoint_of(visible)["model"], checkpoint_of(folder)["model"]
     assert set(before) - set(after) == {"visible_head.weight", "visible_head.bias"}
