@@ -12,3 +12,15 @@ def _no_surroundings(monkeypatch):
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MONAI_EXT_DEBUG")
     for name in [*names, *(name for name in os.environ if name.startswith("SLURM_"))]:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Figures are made and saved, but as empty ones: rendering takes longer than a small training.
+
+    Rendering is tested with the predictions, the reports, and the training that the tests of a bundle share.
+    """
+    from matplotlib.figure import Figure
+
+    savefig = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda _, file, **options: savefig(Figure((1, 1)), file, **options))
