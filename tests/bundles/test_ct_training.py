@@ -87,6 +87,7 @@ class TestCt(BundleContract):
         assert metrics["per_class"]["Hiatal hernia"]["auroc"] is None
         assert any("Hiatal hernia" in sentence for sentence in metrics["skipped"])
 
+    @pytest.mark.usefixtures("unrendered")
     def test_evaluation_takes_the_newest_run_s_best_checkpoint_and_its_thresholds(self, trained, metrics, settings):
         given = {**settings, "section": "val", "tracking_uri": "none", "output_dir": str(trained.parents[1])}
         run(config_file=self.config("train", "evaluate"), **given)

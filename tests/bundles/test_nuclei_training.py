@@ -135,6 +135,7 @@ class TestNuclei(BundleContract):
         self.infer(sample, checkpoint, tmp_path)
         assert [row["case"] for row in rows_of(tmp_path / "predictions_nuclei.csv")] == [sample.name]
 
+    @pytest.mark.usefixtures("unrendered")
     def test_evaluation_is_of_the_test_part_unless_told_otherwise(self, trained, checkpoint, settings, tmp_path):
         settings = {**settings, "tracking_uri": "none"}
         run(config_file=self.config("train", "evaluate"), checkpoint=checkpoint, output_dir=str(tmp_path), **settings)
