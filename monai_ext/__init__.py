@@ -1,4 +1,4 @@
-"""What the bundles of this repository need and MONAI does not have.
+"""Parts that the bundles of this repository need and MONAI does not have.
 
 Importing this package is cheap on purpose: the sub-packages import torch and MONAI, this file does not.
 """

@@ -1,4 +1,4 @@
-"""From wherever a value is to numpy."""
+"""Values on any device as numpy arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def to_numpy(value: Any, dtype: DTypeLike | None = None) -> NDArray[Any]:
     way. Where nothing has to be copied or converted, the array shares the memory of the value.
 
     Args:
-        value: of any shape; a list of tensors of one shape gets an axis in front.
+        value: tensor, array or number, or a list of these; a list of tensors of one shape gets an axis in front.
         dtype: of the result; ``None`` keeps that of the value, with float32 for bfloat16, which numpy doesn't have.
     """
     if isinstance(value, torch.Tensor):

@@ -1,4 +1,4 @@
-"""Work in blocks (cases, volumes, chunks) at a place of choice; a worker that dies costs its own block only."""
+"""Work in blocks (cases, volumes, chunks) on threads, processes or Dask; a dead worker loses its own block only."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def run_blocks(
     again at the end, one at a time, so that the one that ends its worker again is known.
 
     Args:
-        work: of one block. It travels to processes and clusters by pickle, as do blocks and results.
+        work: computes one block. It is pickled for processes and clusters, as are blocks and results.
         blocks: any number, in the order in which to begin.
-        place: where to compute.
-        title: of the progress bar, which only terminals show.
-        unit: what a block is called in the bar and in errors.
-        failed: gives the result of a block whose ``work`` raised, or which ended its worker (`WorkerLost`); it may
+        place: threads, processes or a cluster, see `monai_ext.places`.
+        title: title of the progress bar, which only terminals show.
+        unit: name of one block in the bar and in errors.
+        failed: returns the result of a block whose ``work`` raised, or which ended its worker (`WorkerLost`); it may
             raise, too. By default the first failure ends the run.
 
     Yields:
         number of a block and its result, as they come.
 
     Raises:
-        Exception: of ``work`` or ``failed``, with the block in its notes.
-        WorkerLost: without ``failed``.
+        Exception: any that ``work`` or ``failed`` raises, with the block in its notes.
+        WorkerLost: when a block ended its worker twice and there is no ``failed``.
     """
     from tqdm import tqdm
 

@@ -33,7 +33,7 @@ def local_rank(environment: Mapping[str, str] = os.environ) -> int:
 
 
 def local_processes(environment: Mapping[str, str] = os.environ) -> int:
-    """How many processes the launcher starts on a machine, the fullest one where they differ; 1 without a launcher."""
+    """Number of processes that the launcher starts per machine, the largest where they differ; 1 without a launcher."""
     if "LOCAL_WORLD_SIZE" in environment:
         return launcher_number(environment, "LOCAL_WORLD_SIZE")
     # such as "4(x2),3"; the script of a batch job, which is one process whatever srun is to start, doesn't have it
@@ -42,7 +42,7 @@ def local_processes(environment: Mapping[str, str] = os.environ) -> int:
 
 
 def started_processes(environment: Mapping[str, str] = os.environ) -> int:
-    """How many processes the launcher started: ``WORLD_SIZE``, else the tasks of a step of ``srun``; 1 without."""
+    """Number of processes the launcher started: ``WORLD_SIZE``, else the tasks of a step of ``srun``, else 1."""
     name = "WORLD_SIZE" if "WORLD_SIZE" in environment else "SLURM_STEP_NUM_TASKS"
     return launcher_number(environment, name, 1)
 

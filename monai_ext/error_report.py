@@ -1,4 +1,4 @@
-"""One sentence as the last line on standard error, and an exit code that tells what kind of failure it was."""
+"""One sentence as the last line on standard error, and an exit code for the kind of failure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def debugging() -> bool:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what led to it, outermost first."""
+    """An exception and its causes, outermost first."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -42,7 +42,7 @@ def describe(error: BaseException) -> tuple[str, int]:
     MONAI wraps what a component raises in layers of "Failed to instantiate ..."; the sentence is the one of the
     innermost error that a user can cause or, failing that, of the root.
     """
-    # A process pool hangs the text of the worker's traceback below the error.
+    # A process pool appends the text of the worker's traceback as a cause of the error.
     links = [link for link in chain(error) if type(link).__name__ != "_RemoteTraceback"]
     for link in reversed(links):
         if isinstance(link, UserError):

@@ -49,7 +49,7 @@ class RunLockedError(UserError):
 
 
 class IncompleteError(RuntimeError):
-    """Work that was done as far as it could be: some of the input was refused or broken, and said so.
+    """Work that was done as far as possible: some of the input was refused or damaged, and reported.
 
     The command line prints its message and exits with 1, as for a failed check.
     """

@@ -124,7 +124,7 @@ def read_csv(path: str | Path, columns: Sequence[str], unique: str | None = None
     Args:
         path: UTF-8 file (with or without byte-order mark).
         columns: columns that must exist and have a value in every row.
-        unique: column in which a value may stand only once.
+        unique: column in which every value must be unique.
 
     Raises:
         DataError: naming file, row (1 is the header) and column of a missing column, an empty cell, a

@@ -1,4 +1,4 @@
-"""Names that a package gives without importing what is behind them before they are asked for."""
+"""Public names of a package whose modules are imported when the name is first used."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def lazy_name(package: str, names: Mapping[str, str], name: str) -> Any:
-    """For a package's ``__getattr__``: what it calls ``name``.
+    """The object that a package exports as ``name``; for its ``__getattr__``.
 
     Args:
-        package: its ``__name__``.
+        package: ``__name__`` of the package.
         names: name → the module that holds it; a dot in front for one of the package's own.
-        name: of the attribute that is asked for.
+        name: the requested attribute.
 
     Raises:
         AttributeError: for any other name.

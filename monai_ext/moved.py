@@ -20,6 +20,7 @@ MODULES = {
     "monai_ext.data.spine": "monai_ext.spine",
     "monai_ext.inferers.cascade": "monai_ext.spine.cascade",
     "monai_ext.engines.cascade_training": "monai_ext.spine.training",
+    "monai_ext.overrides": "monai_ext.settings",
     "monai_ext.reports.document": "monai_ext.pages.document",
     "monai_ext.reports.style": "monai_ext.pages.style",
 }
@@ -60,7 +61,7 @@ NAMES = {
 }
 
 
-# What to use in place of the names in `_OLD`.
+# Successors of the names in `_OLD`.
 SUCCESSORS = {
     **dict.fromkeys(("ClassificationCases", "ClassificationOutputs"), "monai_ext.predictions.Classification"),
     **dict.fromkeys(("HeadCases", "HeadOutputs"), "monai_ext.predictions.Classification with heads=True"),
@@ -73,7 +74,7 @@ SUCCESSORS = {
 
 
 def moved_name(package: str, name: str) -> Any:
-    """What a package once gave under this name; for its ``__getattr__``.
+    """The object that a package once exported under a name; for its ``__getattr__``.
 
     Raises:
         AttributeError: when it never did.

@@ -17,12 +17,12 @@ from monai_ext.workflow import default_workers
 
 
 class Place(ABC):
-    """Where blocks are computed.
+    """A place that computes blocks.
 
     Attributes:
         at_once: blocks that are submitted at a time, at least 1.
-        lost: what a block's future raises when its worker has died.
-        how_lost: the same for users, with what to do.
+        lost: exceptions that a block's future raises when its worker has died.
+        how_lost: sentence for users on what happened, and what to do.
     """
 
     at_once: int
@@ -31,7 +31,7 @@ class Place(ABC):
 
     @abstractmethod
     def open(self) -> Executor:
-        """A new executor; asked again after a worker was lost."""
+        """A new executor; called again after a worker was lost."""
 
 
 class Threads(Place):
@@ -39,7 +39,7 @@ class Threads(Place):
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        # The next ones lie ready: a block may take less time than this process to hand one out.
+        # The next ones wait in the queue: a block may take less time than this process to hand one out.
         self.at_once = 2 * workers if workers > 1 else 1
 
     def open(self) -> Executor:
@@ -132,7 +132,7 @@ class Dask(Place):
 
 
 def place_of(workers: int | Place | None, local: Callable[[int], Place]) -> Place:
-    """``workers`` where it is a place; else a local one with so many, by default one a CPU, at most 8."""
+    """``workers`` where it is a place; else a local one with so many, by default one per CPU, at most 8."""
     if isinstance(workers, Place):
         return workers
     return local(default_workers() if workers is None else workers)
@@ -163,7 +163,7 @@ def _clean_context(preload: Sequence[str]) -> multiprocessing.context.BaseContex
 
 
 def _start(setup: Callable[[], Any] | None) -> None:
-    """In a new worker: end with the parent, also when that one couldn't say so (kill -9), and at once on Ctrl-C."""
+    """In a new worker: end with the parent, also when that one was killed (kill -9), and at once on Ctrl-C."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -172,7 +172,7 @@ def _start(setup: Callable[[], Any] | None) -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-    # A terminal interrupts the workers, too. The parent says so; files get their names when they are complete.
+    # A terminal interrupts the workers, too. The parent reports it; files get their names when they are complete.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if setup is not None:
         setup()

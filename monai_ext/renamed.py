@@ -7,9 +7,9 @@ from typing import Any
 
 
 def renamed_argument(who: str, old: str, old_value: Any, new: str, value: Any) -> Any:
-    """What an argument holds that may still be given under its old name; ``None`` for neither."""
+    """The value of an argument that may still be given under its old name; ``None`` when neither is given."""
     if old_value is None:
         return value
-    told = f"{who}({old}=...) is now {who}({new}=...); the old name goes with the next version"
-    warnings.warn(told, DeprecationWarning, stacklevel=3)
+    message = f"{who}({old}=...) is now {who}({new}=...); the old name goes with the next version"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
     return old_value

@@ -1,4 +1,4 @@
-"""The folder of one training run: its name, its lock, its record and where things lie in it."""
+"""The folder of one training run: its name, lock, record and files."""
 
 from __future__ import annotations
 
@@ -60,10 +60,11 @@ class RunFolder:
         return f"{self.parent.name}/{(self / '').name}"
 
     def open(self) -> Path:
-        """Make or find the folder, take its lock, sweep what a killed writer left.
+        """Make or find the folder, take its lock, remove the unfinished files of a killed run.
 
         Raises:
             RunLockedError: when another living process writes to it.
+            ConfigError: when no new run folder can be made.
         """
         self.parent.mkdir(parents=True, exist_ok=True)
         existing = self._to_resume()
@@ -80,16 +81,28 @@ class RunFolder:
         return self / ""
 
     def attach(self, path: str | Path) -> None:
-        """Use a folder that the main process has opened (the other ranks of a multi-process run)."""
+        """Use a folder that the main process has opened (the other ranks of a multi-process run).
+
+        Args:
+            path: path of the folder.
+        """
         self.path = Path(path)
 
     def update(self, **entries: Any) -> None:
-        """Merge entries into ``run.json``."""
+        """Merge entries into ``run.json``.
+
+        Args:
+            entries: plain values by key; ``None`` where a value is unknown.
+        """
         self.record.update(entries)
         write_json(self / "run.json", finite(self.record))
 
     def close(self, status: str) -> None:
-        """Write the end state and release the lock."""
+        """Write the end state and release the lock.
+
+        Args:
+            status: end state in ``run.json``: ``"finished"``, ``"failed"`` or ``"killed"``.
+        """
         if self._lock is None:
             return
         self.update(status=status, ended=now())
@@ -102,7 +115,7 @@ class RunFolder:
         return [run for run in _runs(self.parent) if _status(run) != FINISHED]
 
     def crashed(self) -> list[Path]:
-        """Other runs of this fold that say they are running although nobody does: their process was killed."""
+        """Other runs of this fold recorded as running although no process holds their lock: they were killed."""
         others = (run for run in self.unfinished() if run != self.path and run not in _held)
         return [run for run in others if _status(run) == RUNNING and not _locked(run)]
 

@@ -1,4 +1,4 @@
-"""What a target of a network with several targets is: read from its definition, in one place for all who ask."""
+"""The kind of each target of a multi-task network, read from its definition."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ACTIVATIONS = ("none", "sigmoid", "softmax")
 
 
 def target_kind(definition: Definition) -> Kind:
-    """What a target holds: "labels" (each channel 0 or 1), "classes" (class numbers), "vectors" or "values".
+    """The kind of a target: "labels" (each channel 0 or 1), "classes" (class numbers), "vectors" or "values".
 
     Args:
         definition: ``activation`` ("none", "sigmoid" or "softmax") and ``channels`` decide: sigmoid makes labels,
-            softmax classes; without activation one channel is a label (unless ``loss`` says what else), three are the
-            x, y, z components of a vector (unless ``vector`` is false), others are values to be regressed.
+            softmax classes; without activation one channel is a label (unless ``loss`` implies another kind), three are
+            the x, y, z components of a vector (unless ``vector`` is false), others are values to be regressed.
 
     Raises:
         ConfigError: for an unknown activation.
@@ -35,12 +35,20 @@ def target_kind(definition: Definition) -> Kind:
 
 
 def vector_targets(targets: Mapping[str, Definition]) -> list[str]:
-    """Names of the targets that are vector fields, which turn with the volume."""
+    """Names of the targets that are vector fields, which rotate with the volume.
+
+    Args:
+        targets: definition of each target by name, see `target_kind`.
+    """
     return [name for name, definition in targets.items() if target_kind(definition) == "vectors"]
 
 
 def network_targets(targets: Mapping[str, Definition]) -> dict[str, dict[str, Any]]:
-    """What of the definitions a network's function depends on: a checkpoint keeps it, weights and losses it needn't."""
+    """The settings of the targets that change a network's function: a checkpoint keeps them, not weights and losses.
+
+    Args:
+        targets: definition of each target by name, see `target_kind`.
+    """
     return {
         name: {"channels": definition.get("channels"), "activation": definition.get("activation", "none")}
         for name, definition in targets.items()

@@ -1,8 +1,8 @@
-"""Data domains: what the command line asks of each, and how it finds them.
+"""Data domains: the interface that the command line uses, and how it finds them.
 
 A domain is a package with a module ``task`` that has the names of `Task`: one in this package (a room), or in another
 distribution that declares it as an entry point of the group ``monai_ext.tasks``. The module is imported whenever the
-command line starts, so it imports what is heavy where it is used.
+command line starts, so it imports heavy packages where they are used.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Command(NamedTuple):
     """A command of a domain's own.
 
     Args:
-        function: as typer takes it.
-        overrides: whether what it doesn't know is handed to it in the context, as settings of a config.
-        words: whether an option may be followed by several words.
+        function: the command, in typer's form.
+        overrides: whether unknown options are passed on in the context, as settings of a config.
+        words: whether an option may be followed by several values.
     """
 
     function: Callable[..., Any]
@@ -45,7 +45,7 @@ class Task(Protocol):
         """Write synthetic data that a training can use; returns their folder."""
 
     def check(self, dataset_dir: Path, workers: int | Place | None = None, **options: Any) -> list[Any]:
-        """Open all data and list what is wrong, as `monai_ext.data.Problem`; ``options`` are settings of training."""
+        """Open all data and list the problems, as `monai_ext.data.Problem`; ``options`` are settings of training."""
 
 
 def find_tasks() -> dict[str, Task]:

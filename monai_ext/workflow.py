@@ -1,4 +1,4 @@
-"""What a bundle's config needs to know about the workflow that reads it.
+"""Values that a bundle's config takes from the workflow that reads it.
 
 A config names these functions as ``_target_``; they find the running `monai.bundle.ConfigWorkflow` (or the export and
 verify commands of ``python -m monai.bundle``) by looking up the call stack, because MONAI hands a component nothing
@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -21,8 +22,7 @@ from urllib.parse import quote
 from monai_ext.devices import local_rank, own_device, started_processes, user_device
 from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
 from monai_ext.errors import ConfigError
-from monai_ext.overrides import apply_dataset_settings as _apply_dataset_settings
-from monai_ext.overrides import check_choices, check_overrides
+from monai_ext.settings import check_overrides, settle_config
 
 _WORKFLOW_ARGUMENTS = {
     "meta_file",
@@ -85,7 +85,11 @@ def _root_of(config_folder: str | Path) -> str:
 
 
 def default_dataset_dir(bundle_root: str) -> str:
-    """``data/<bundle>`` under the current directory, else beside ``bundles/``; the first one when neither exists."""
+    """``data/<bundle>`` under the current directory, else beside ``bundles/``; the first one when neither exists.
+
+    Args:
+        bundle_root: path of the bundle, whose folder name is used.
+    """
     root = Path(bundle_root).absolute()
     here = Path("data") / root.name
     beside = root.parent.parent / "data" / root.name
@@ -97,6 +101,9 @@ def default_device(cuda_launch_blocking: bool = False) -> Any:
 
     Args:
         cuda_launch_blocking: see `start`; asking for GPUs may already be too late to set it.
+
+    Raises:
+        ConfigError: when a launcher's variable, such as ``LOCAL_RANK``, isn't a number.
     """
     _block_launches(cuda_launch_blocking)
     return own_device()
@@ -108,7 +115,11 @@ def default_workers() -> int:
 
 
 def unique_run_name(fold: int = 1) -> str:
-    """A name for the experiment tracker that no earlier run has: MONAI's handler would take up such a run."""
+    """A name for the experiment tracker that no earlier run has: MONAI's handler would continue such a run.
+
+    Args:
+        fold: cross-validation fold, from 1, which the name begins with.
+    """
     import datetime
 
     return f"fold_{fold} {datetime.datetime.now():%Y-%m-%d %H:%M:%S} {os.getpid()}"
@@ -117,7 +128,10 @@ def unique_run_name(fold: int = 1) -> str:
 def default_tracking_uri(output_dir: str) -> str:
     """``MLFLOW_TRACKING_URI`` where it is set, else SQLite beside the runs: ``<output_dir>/../mlflow.db``.
 
-    Both are defaults: a ``--tracking_uri`` of the command line counts more.
+    Both are defaults: a ``--tracking_uri`` of the command line takes precedence.
+
+    Args:
+        output_dir: folder of all runs of a bundle.
     """
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
     return chosen or sqlite_uri(Path(output_dir).absolute().parent / "mlflow.db")
@@ -128,6 +142,39 @@ def sqlite_uri(path: str | Path) -> str:
     return f"sqlite:///{quote(Path(path).absolute().as_posix(), safe='/:')}"
 
 
+def check_settings() -> None:
+    """First step of every config's ``initialize``: convert and check all that was set, before anything is made of it.
+
+    Installs the one-sentence error report; refuses overrides that match no key, values that ``configs/settings.json``
+    doesn't allow, unknown choices, and components that don't take their arguments. Words and numbers in quotes get
+    their types (``--use_mask false``), and ``None`` is what it says: MONAI leaves such overrides out.
+
+    Raises:
+        ConfigError: naming the settings and what is allowed.
+    """
+    install_error_report()
+    workflow = find_workflow()
+    if workflow is None:
+        return
+    config_file, given, left_out = _command_line()
+    if "debug" in given:
+        os.environ[DEBUG_VARIABLE] = "1" if str(given.pop("debug")).lower() not in ("0", "false", "no", "off") else "0"
+    if config_file is not None:
+        check_overrides(config_file, [*given, *left_out])
+    parser = workflow.parser
+    parser.update(dict.fromkeys(left_out))
+    root = parser.get("bundle_root")
+    settle_config(parser, root if isinstance(root, str) else _root_of(workflow.config_root_path), [*given, *left_out])
+    _keep_tracking_artifact(parser)
+
+
+def apply_dataset_settings() -> None:
+    """Old name of `check_settings`, for one version."""
+    new = "monai_ext.workflow.check_settings; the old name goes with the next version"
+    warnings.warn(f"monai_ext.workflow.apply_dataset_settings is now {new}", DeprecationWarning, stacklevel=2)
+    check_settings()
+
+
 def start(
     seed: int | None = None,
     device: Any = None,
@@ -136,37 +183,30 @@ def start(
     independent: bool = False,
     tf32: bool = True,
 ) -> None:
-    """First step of every config's ``initialize``: refuse what can't work, then make the run reproducible.
+    """Step of every config's ``initialize``: refuse what can't work here, then make the run reproducible.
 
-    Installs the one-sentence error report, checks the command line's overrides and every choice by name, checks the
-    device, joins the process group under ``torchrun``, and seeds Python, NumPy and torch. In the settings ``device``
-    and ``val_device``, ``cuda`` becomes the process's own GPU, such as ``cuda:1``.
+    Checks the device, joins the process group under ``torchrun``, and seeds Python, NumPy and torch. In the settings
+    ``device`` and ``val_device``, ``cuda`` becomes the process's own GPU, such as ``cuda:1``.
 
     Args:
         seed: any non-negative integer; ``None`` leaves the generators alone.
         device: name or `torch.device`; a GPU becomes torch's current one.
-        distributed: whether the config is the multi-process one (``multi_gpu_train.json`` says so).
+        distributed: whether the config is the multi-process one (``multi_gpu_train.json`` sets it).
         cuda_launch_blocking: wait for every GPU kernel, so that an error is reported where it happens; slow.
         independent: whether several processes are fine without a group: they share files, not tensors.
         tf32: whether a GPU may compute float32 convolutions and matrix products in TF32 (10 bits of mantissa).
 
     Raises:
-        ConfigError: for an override that matches no key, an unknown choice, a device that isn't there or is one GPU for
-            several processes, a precision that validation doesn't have, or several processes without the multi-process
-            config.
+        ConfigError: for a device that isn't there or is one GPU for several processes, a precision that validation
+            doesn't have, or several processes without the multi-process config.
     """
-    install_error_report()
+    check_settings()  # again, for configs from before it was a step of its own
     _block_launches(cuda_launch_blocking)
     workflow = find_workflow()
     if workflow is not None:
-        _check_command_line()
-        check_choices(workflow.parser.get())
-        _keep_tracking_artifact(workflow.parser)
         _settle_devices(workflow.parser)
         _check_validation_precision(workflow.parser)
     chosen = user_device("cpu" if device is None else device)
-    if not isinstance(tf32, bool):
-        raise ConfigError(f"--tf32 {tf32}: must be True or False")
     if chosen.type == "cuda":
         _prepare_gpu(chosen, tf32)
     if not independent:
@@ -190,28 +230,18 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def apply_dataset_settings() -> None:
-    """Step of ``initialize``: see `monai_ext.overrides.apply_dataset_settings`; the command line counts more."""
-    workflow = find_workflow()
-    if workflow is not None:
-        _apply_dataset_settings(workflow.parser, _command_line()[1])
+def _command_line() -> tuple[str | Sequence[str] | None, dict[str, Any], list[str]]:
+    """Config files and overrides of the running ``monai.bundle`` command, and the names of those that were ``None``.
 
-
-def _check_command_line() -> None:
-    config_file, arguments = _command_line()
-    if "debug" in arguments:
-        os.environ[DEBUG_VARIABLE] = "1" if arguments["debug"] else "0"
-    if config_file is not None:
-        check_overrides(config_file, [key for key in arguments if key != "debug"])
-
-
-def _command_line() -> tuple[str | Sequence[str] | None, dict[str, Any]]:
-    """Config files and overrides of the running ``monai.bundle`` command; ``None`` and nothing outside one."""
+    MONAI drops the latter, so that ``--cache_dir None`` would mean the default.
+    """
     for frame in _frames():
         if frame.f_code.co_name == "create_workflow" and "config_file" in frame.f_locals:
-            arguments = frame.f_locals.get("_args", {})
-            return frame.f_locals["config_file"], {k: v for k, v in arguments.items() if k not in _WORKFLOW_ARGUMENTS}
-    return None, {}
+            values = frame.f_locals
+            given = {k: v for k, v in values.get("_args", {}).items() if k not in _WORKFLOW_ARGUMENTS}
+            left_out = [k for k, v in values.get("kwargs", {}).items() if v is None and k not in _WORKFLOW_ARGUMENTS]
+            return values["config_file"], given, [key for key in left_out if key not in given]
+    return None, {}, []
 
 
 def _settle_devices(parser: Any) -> None:
@@ -225,7 +255,7 @@ def _settle_devices(parser: Any) -> None:
 
 
 def _check_validation_precision(parser: Any) -> None:
-    """Without it the first epoch would be trained before its validation found out."""
+    """Refuse fp16 on a CPU now: otherwise the error would come after the first epoch, when it is validated."""
     if parser.get("val_device") == "cpu" and parser.get("precision") == "fp16" and parser.get("amp") is not False:
         raise ConfigError(
             "--precision fp16: not on a CPU, where --val_device cpu validates; use --precision auto, which is fp16 on "
@@ -269,7 +299,7 @@ def _join_process_group(device: Any, distributed: bool) -> None:
     else:
         dist.init_process_group("gloo")
     if dist.get_rank() > 0:
-        logging.getLogger().setLevel(logging.WARNING)  # the main process tells what all of them do
+        logging.getLogger().setLevel(logging.WARNING)  # the main process reports for all
 
 
 def finish() -> None:

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "monai_ext"
 # Each level may import from its own and from those below.
 FLOOR = [
-    {"errors", "io", "arrays", "error_report", "runs", "overrides", "workflow", "devices", "targets", "heads"}
+    {"errors", "io", "arrays", "error_report", "runs", "settings", "workflow", "devices", "targets", "heads"}
     | {"lazy", "moved", "renamed", "task", "blocks", "places", "chosen_workers", "memory"},
     {"networks", "losses", "transforms", "data", "metrics", "pages"},
     {"predictions"},
@@ -18,7 +18,7 @@ FLOOR = [
     {"handlers"},
     {"engines"},
 ]
-ROOMS = {"brats", "nuclei", "ct_rate", "surface", "spine"}
+ROOMS = {path.parent.name for path in PACKAGE.glob("*/task.py")}
 LEVELS = [*FLOOR, ROOMS, {"cli"}]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 LEVEL_OF |= dict.fromkeys(("__init__", "__main__", "py"), 0)

@@ -9,8 +9,6 @@ from source_lines import REPOSITORY
 OF_EACH_DOMAIN = {"check", "class_names", "demo_data", "inference_items", "make_demo", "read_slice", "splits", "Size"}
 # A command is called as what it does.
 COMMANDS = {"check", "compare", "demo_data", "extract_slices", "find_patches", "prepare", "report"}
-# A config names the first, which finds the workflow for the second.
-OF_A_WORKFLOW = {"apply_dataset_settings"}
 # What each kind of predictions draws and tells of itself.
 OF_EACH_KIND = {"calibration", "figures", "metric_blocks", "mistakes_blocks", "precision_recall", "roc"}
 # Counted by the data, drawn by the reports.
@@ -27,5 +25,5 @@ def test_no_public_name_is_defined_twice():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].add(str(path.relative_to(REPOSITORY)))
-    allowed = OF_EACH_DOMAIN | COMMANDS | OF_A_WORKFLOW | OF_EACH_KIND | OF_REPORTS
+    allowed = OF_EACH_DOMAIN | COMMANDS | OF_EACH_KIND | OF_REPORTS
     assert {name: sorted(found) for name, found in places.items() if len(found) > 1 and name not in allowed} == {}

@@ -25,7 +25,8 @@ FLOOR = [
     for path in sorted(PACKAGE.rglob("*.py"))
     if path.relative_to(PACKAGE).parts[0] not in TASKS and path != OLD_NAMES
 ]
-MOST_SHARED_LINES = 6500
+# 6,500, and what came since: settings checked against a schema, provenance, intervals for every metric.
+MOST_SHARED_LINES = 6500 + 1000
 
 
 def bundle_of(task):

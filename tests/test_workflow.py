@@ -5,8 +5,9 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from monai_ext import overrides, workflow
+from monai_ext import workflow
 from monai_ext.errors import ConfigError
+from monai_ext.settings import resolved_settings
 
 CONFIG = {
     "bundle_root": {"_target_": "monai_ext.workflow.bundle_root"},
@@ -14,7 +15,10 @@ CONFIG = {
     "loss": "ldam",
     "losses": {"ldam": {"_target_": "torch.nn.L1Loss"}, "focal": {"_target_": "torch.nn.MSELoss"}},
     "chosen": "$@losses[@loss]",
-    "train": {"optimizer": {"_target_": "torch.optim.Adam", "lr": "@lr"}, "handlers": [{"_target_": "int"}]},
+    "train": {
+        "optimizer": {"_target_": "torch.optim.Adam", "params": [], "lr": "@lr"},
+        "handlers": [{"_target_": "int"}],
+    },
     "initialize": [{"_target_": "monai_ext.workflow.start"}],
 }
 
@@ -50,35 +54,6 @@ def test_bundle_root_outside_a_workflow_is_the_current_directory(tmp_path, monke
     assert workflow.default_dataset_dir(".") == str(tmp_path / "data" / tmp_path.name)
 
 
-@pytest.mark.parametrize(
-    ("key", "nearest"),
-    [("lrr", "did you mean 'lr'"), ("train#optimiser#lr", "did you mean 'optimizer'"), ("losses::fokal", "'focal'")],
-)
-def test_a_misspelt_override_names_the_nearest_key(bundle, key, nearest):
-    with pytest.raises(ConfigError, match=f"--{key}: .*{nearest}"):
-        overrides.check_overrides(str(bundle / "configs" / "train.json"), [key])
-
-
-@pytest.mark.parametrize("key", ["lr", "train#optimizer#lr", "train::optimizer::amsgrad", "train#handlers#0", "losses"])
-def test_overrides_of_keys_and_of_component_arguments_pass(bundle, key):
-    overrides.check_overrides(str(bundle / "configs" / "train.json"), [key])
-
-
-def test_a_key_of_an_overlay_can_be_overridden(bundle):
-    overlay = bundle / "mine.json"
-    overlay.write_text('{"my_knob": 3}')
-    overrides.check_overrides([str(bundle / "configs" / "train.json"), str(overlay)], ["my_knob"])
-
-
-def test_an_unknown_choice_lists_what_there_is():
-    with pytest.raises(ConfigError, match=r"--loss fokal: unknown; did you mean 'focal'\? \(choices: ldam, focal\)"):
-        overrides.check_choices({**CONFIG, "loss": "fokal"})
-
-
-def test_a_choice_that_is_an_expression_is_left_to_the_run():
-    overrides.check_choices({**CONFIG, "loss": "$@saved['loss']"})
-
-
 @pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
 def test_several_processes_need_the_multi_process_config(monkeypatch, variable):
     monkeypatch.setenv(variable, "2")
@@ -100,17 +75,6 @@ def test_default_dataset_dir_prefers_the_current_directory(tmp_path, monkeypatch
     assert workflow.default_dataset_dir(str(root)) == str(tmp_path / "project" / "data" / "b")
     (tmp_path / "data" / "b").mkdir(parents=True)
     assert workflow.default_dataset_dir(str(root)) == str(tmp_path / "data" / "b")
-
-
-def test_knobs_are_settings_and_not_components():
-    parser = ConfigParser({**CONFIG, "bundle_root": "/b", "device": torch.device("cpu"), "names": ["a", "b"]})
-    assert overrides.resolved_settings(parser) == {
-        "bundle_root": "/b",
-        "lr": 1e-4,
-        "loss": "ldam",
-        "device": "cpu",
-        "names": ["a", "b"],
-    }
 
 
 def test_tracking_artifact_survives_a_plain_output_dir(bundle, tmp_path):
@@ -206,7 +170,7 @@ def test_the_whole_config_and_the_record_see_the_process_s_own_gpu(bundle, gpus,
     parser = started(bundle, **given)
     for name in ("device", "val_device"):
         assert torch.device(parser.get_parsed_content(name)) == SECOND
-        assert overrides.resolved_settings(parser)[name] == "cuda:1"
+        assert resolved_settings(parser)[name] == "cuda:1"
 
 
 @pytest.mark.parametrize("name", ["device", "val_device"])
@@ -240,7 +204,7 @@ def test_other_precisions_of_a_validation_pass(bundle, gpus, given):
 def test_tf32_is_a_setting_of_gpu_runs(bundle, gpus, tf32):
     parser = started(bundle, tf32=tf32)
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (tf32, tf32)
-    assert overrides.resolved_settings(parser)["tf32"] is tf32
+    assert resolved_settings(parser)["tf32"] is tf32
 
 
 def test_a_run_on_the_cpu_leaves_torch_s_precision_alone(gpus):
@@ -248,42 +212,3 @@ def test_a_run_on_the_cpu_leaves_torch_s_precision_alone(gpus):
     workflow.start(device="cpu")
     assert not torch.backends.cuda.matmul.allow_tf32  # it is also that of products on the CPU
     assert gpus == []
-
-
-def test_tf32_is_yes_or_no(gpus):
-    with pytest.raises(ConfigError, match="--tf32 no: must be True or False"):
-        workflow.start(device="cuda", tf32="no")
-
-
-@pytest.fixture
-def parser(tmp_path):
-    parsed = ConfigParser({"lr": 1.0, "image_size": 320, "crop": 0.1, "dataset_knobs": ["image_size", "crop"]})
-    parsed["dataset_settings"] = str(tmp_path / "mine.json")
-    return parsed
-
-
-def test_settings_of_a_data_set_replace_the_config_s_but_not_those_given_by_hand(parser, tmp_path):
-    (tmp_path / "mine.json").write_text('{"image_size": 224, "crop": 0.5}')
-    overrides.apply_dataset_settings(parser, {"crop": 0.1})
-    assert (parser["image_size"], parser["crop"], parser["lr"]) == (224, 0.1, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"image_sise": 224}', r"mine.json: 'image_sise' isn't a setting of data; did you mean 'image_size'"),
-        ('{"lr": 1}', r"mine.json: 'lr' isn't a setting of data; it has crop, image_size"),
-        ("[1]", "must hold settings by name"),
-    ],
-    ids=["misspelt", "not-of-data", "list"],
-)
-def test_a_file_with_other_settings_is_refused(parser, tmp_path, text, message):
-    (tmp_path / "mine.json").write_text(text)
-    with pytest.raises(ConfigError, match=message):
-        overrides.apply_dataset_settings(parser)
-
-
-def test_configs_without_such_settings_stay_as_they_are():
-    parsed = ConfigParser({"lr": 1.0})
-    overrides.apply_dataset_settings(parsed)
-    assert parsed.get() == {"lr": 1.0}

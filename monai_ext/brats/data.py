@@ -76,7 +76,7 @@ def splits(
 
     Raises:
         ConfigError: for an unknown modality or a fold out of range.
-        DataError: see `find_subjects`; for lists that contradict the folder or each other.
+        DataError: see `find_subjects`; for lists that contradict the folder or each other, or folds that can't be made.
     """
     if isinstance(fold, bool) or not isinstance(fold, int) or not 1 <= fold <= num_folds:
         raise ConfigError(f"splits: fold must be an integer from 1 to {num_folds}, got {fold!r}")
@@ -97,7 +97,7 @@ def fold_items(
     seed: int = 42,
     num_folds: int = 5,
 ) -> list[dict[str, Any]]:
-    """One side of `splits`.
+    """The training or validation set of `splits`.
 
     Args:
         dataset_dir: see `splits`.
@@ -121,7 +121,7 @@ def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "
 
     Args:
         inputs: a BraTS folder as for `find_subjects` (labels kept), a folder of volumes or of subject folders, one
-            volume, or a list of these. Of files named ``<id>_<modality>`` those of ``modality`` are taken.
+            volume, or a list of these. Of files named ``<id>_<modality>`` only those of ``modality`` are read.
         modality: see `find_subjects`.
 
     Raises:
@@ -147,7 +147,19 @@ def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "
 
 
 def check(dataset_dir: str | Path, modality: str = "all", workers: int | Place | None = None) -> list[Problem]:
-    """Open every file and list everything that is wrong with the dataset; an empty list is a clean bill."""
+    """Open every file and list all problems of the dataset; an empty list means that none was found.
+
+    Args:
+        dataset_dir: see `find_subjects`.
+        modality: see `find_subjects`; by default the files of all four are opened.
+        workers: threads, or a place such as `monai_ext.places.Dask`; default one per CPU, at most 8.
+
+    Returns:
+        The problems: "error" where a run would fail or learn nonsense, else "warning".
+
+    Raises:
+        ConfigError: for an unknown modality.
+    """
     try:
         items, problems = _scan(dataset_dir, modality)
     except DataError as error:
@@ -237,7 +249,7 @@ def _labelled(root: Path) -> list[tuple[str, int, Path]]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies directly in a folder, hidden files left out; nothing here descends, so links can't lead in circles."""
+    """Direct entries of a folder without hidden ones; nothing here descends, so links can't lead in circles."""
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
@@ -289,7 +301,7 @@ def _segmentation(item: dict[str, Any]) -> str | None:
 
 
 def _read_split(dataset_dir: str | Path, fold: int, labels: dict[str, int]) -> dict[str, set[str]] | None:
-    """Subjects listed for both sides of a fold, or None when the dataset has no lists for it."""
+    """Subjects listed for training and validation set of a fold, or None when the dataset has no lists for it."""
     folders = [folder / "splits" for folder in (Path(dataset_dir), _root(dataset_dir))]
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
     files = {section: folder / f"fold_{fold}_{section}.csv" for section in ("train", "val")}

@@ -1,10 +1,10 @@
-"""A small, learnable stand-in for BraTS 2018 in its real on-disk form.
+"""Small, learnable synthetic data in the file layout of BraTS 2018.
 
-Both grades share one recipe (head, position, size, mean brightness of the lesion); only the inside of the lesion
-tells them apart: high grade has a dark, necrotic core within a bright, uneven rim, low grade is even. So neither
-volume nor a mean intensity of head or lesion gives the grade away; the spread of intensities does, as texture must
-(and with it whatever is divided by that spread, such as the lesion's mean after a z-score). It is good for trying out
-a training run, never for a statement about real tumours.
+Both grades are drawn alike (head, position, size, mean intensity of the lesion) and differ only inside the lesion: high
+grade has a dark, necrotic core within a bright, uneven rim, low grade is even. So neither volume nor a mean intensity
+of head or lesion predicts the grade; the spread of intensities does, as texture must (and with it whatever is divided
+by that spread, such as the lesion's mean after a z-score). Use it to try out a training run, never for a statement
+about real tumours.
 """
 
 from __future__ import annotations
@@ -29,14 +29,19 @@ CONTRASTS = {
 
 @dataclass(frozen=True)
 class Geometry:
-    """Voxels along the file's x, y, z and their edge in mm."""
+    """Grid of a volume.
+
+    Args:
+        shape: voxels along the file's x, y, z.
+        spacing: edge of a voxel in mm.
+    """
 
     shape: tuple[int, int, int]
     spacing: float
 
     @property
     def affine(self) -> np.ndarray:
-        """BraTS' own orientation: x runs to the left and y to the back as the indices grow."""
+        """BraTS' own orientation: growing indices run to the left along x and to the back along y."""
         affine = np.diag([-self.spacing, -self.spacing, self.spacing, 1.0])
         affine[1, 3] = (self.shape[1] - 1) * self.spacing
         return affine
@@ -55,12 +60,15 @@ def make_subject(rng: np.random.Generator, label: int, geometry: Geometry) -> di
     """One subject as int16 arrays (x, y, z): the four modalities and ``seg`` (0, 1 core, 2 oedema, 4 enhancing).
 
     The random numbers drawn don't depend on the grade: with the same ``rng`` both grades give the same head, lesion
-    outline and mean brightness of the lesion.
+    outline and mean intensity of the lesion.
 
     Args:
         rng: source of all random numbers.
         label: 0 low grade (LGG), 1 high grade (HGG).
         geometry: voxels along x, y, z and their edge in mm.
+
+    Returns:
+        "t1", "t1ce", "t2", "flair" and "seg" → array.
     """
     axes = [(np.arange(n, dtype=np.float32) - (n - 1) / 2) * geometry.spacing for n in geometry.shape]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"))
@@ -114,7 +122,7 @@ def make_subject(rng: np.random.Generator, label: int, geometry: Geometry) -> di
 
 
 def make_demo(output: str | Path, seed: int = 0, size: str = "small", counts: tuple[int, int] = (16, 44)) -> Path:
-    """Write a BraTS-like dataset below ``output``; the whole of it appears at once, or nothing.
+    """Write a BraTS-like dataset below ``output``: all files appear at once, or none.
 
     ``<output>/MICCAI_BraTS_2018_Data_Training/{HGG,LGG}/Brats18_DEMO_nnn_1/<id>_{t1,t1ce,t2,flair,seg}.nii.gz``:
     skull-stripped int16 volumes with zero background. The same arguments give the same bytes; a folder made with

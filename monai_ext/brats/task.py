@@ -1,4 +1,4 @@
-"""What the command line asks of BraTS."""
+"""Command-line tasks of BraTS: demo data and the dataset check."""
 
 from __future__ import annotations
 

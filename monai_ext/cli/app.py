@@ -1,4 +1,4 @@
-"""The command-line application: names the commands and turns errors into one sentence."""
+"""The command-line application: registers the commands."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from monai_ext.cli.demo_data import demo_data
 from monai_ext.cli.new_bundle import new_bundle
 from monai_ext.cli.prepare import prepare
 from monai_ext.cli.report import report
+from monai_ext.cli.settings import settings
 from monai_ext.task import commands_of, find_tasks
 
 app = typer.Typer(
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# These hand what they don't know to the config as overrides, where misspelt ones are caught.
+# These pass unknown options to the config as overrides, where misspelt ones are caught.
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app.command("demo-data")(demo_data)
@@ -31,6 +32,7 @@ app.command("prepare", context_settings=OVERRIDES)(prepare)
 app.command("cross-validate", context_settings=OVERRIDES)(cross_validate)
 app.command("compare")(compare)
 app.command("report")(report)
+app.command("settings")(settings)
 app.command("new-bundle")(new_bundle)
 for task in find_tasks().values():
     for name, command in commands_of(task).items():

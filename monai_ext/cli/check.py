@@ -1,4 +1,4 @@
-"""``check``: open all data of a bundle and list what is wrong; list the code in a bundle's configs."""
+"""``check``: open all data of a bundle and list the problems; list the code in a bundle's configs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check(
     context: typer.Context,
     bundle: Annotated[str, typer.Argument(help="Bundle that the data are for, such as one of bundles/.")],
     dataset_dir: Annotated[Path, typer.Option("--dataset_dir", help="The data, as in training.")],
-    workers: Annotated[int | None, typer.Option("--workers", help="Threads; default one a CPU, at most 8.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Threads; default one per CPU, at most 8.")] = None,
     dask: Annotated[str | None, DASK] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Write the list as JSON, too.")] = None,
     bundle_root: Annotated[
@@ -28,20 +28,19 @@ def check(
 ) -> None:
     """Open every file and list all problems at once; exit code 1 when a run would fail.
 
-    Settings of training that say which files are read can follow: --modality t1ce, --class_csv FILE.
+    Any setting of training can follow: --modality t1ce, --class_csv FILE. Those that have to do with the data count.
     """
     import inspect
     from dataclasses import asdict
 
     from monai_ext.io import write_json
-    from monai_ext.overrides import parse_overrides
+    from monai_ext.settings import find_bundle, parse_overrides, read_bundle_config
 
     task = find_task(bundle, "check")
-    options = parse_overrides(context.args)
-    known = [name for name in inspect.signature(task.check).parameters if name not in ("dataset_dir", "workers")]
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"check: --{name} is no option for the data of {bundle}; it has {known or 'none'}")
+    given = parse_overrides(context.args)
+    config = read_bundle_config(str(find_bundle(bundle) / "configs" / "train.json"), given) if given else {}
+    known = inspect.signature(task.check).parameters
+    options = {name: config.get(name) for name in given if name in known}
     with chosen_workers(workers, dask) as chosen:
         problems = task.check(dataset_dir, workers=chosen, **options)
     for problem in problems:
@@ -61,15 +60,19 @@ def check(
 
 
 def code_in_configs(bundle_root: Path) -> Iterator[dict[str, str]]:
-    """What a bundle's JSON configs can run: every ``$`` expression, and targets outside well-known packages.
+    """The code in a bundle's JSON configs: every ``$`` expression, and targets outside well-known packages.
 
-    A config is code: whoever runs one should have looked at these lines, or trust its author.
+    A config is code: read these lines before running it, unless you trust its author.
 
     Args:
         bundle_root: folder of one bundle, with ``configs/*.json``.
 
+    Yields:
+        ``kind`` ("code" or "target"), ``file``, ``id`` (path in the config) and ``text`` of each entry.
+
     Raises:
         ConfigError: when there are no such files.
+        DataError: for a config that is no JSON.
     """
     from monai_ext.io import read_json
 

@@ -17,7 +17,7 @@ def compare(
     ] = None,
     experiment_name: Annotated[str | None, typer.Option("--experiment_name", help="Default: all experiments.")] = None,
     metric: Annotated[
-        str | None, typer.Option("--metric", help="What to sort by and to draw; default: auc where there is one.")
+        str | None, typer.Option("--metric", help="Metric to sort by and to plot; default: auc where there is one.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="Write the table as FILE.csv, and FILE.png with the figure.")

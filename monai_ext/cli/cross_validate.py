@@ -16,11 +16,11 @@ def cross_validate(
 ) -> None:
     """Train every fold that has not finished yet, then report the out-of-fold metrics, calibration and ensemble.
 
-    Any override of the config can follow, as with `python -m monai.bundle run`: --lr 5e-4 --modality t1ce. Started
-    again with the same settings and data, it keeps finished folds and goes on in the one that was interrupted.
+    Any override of the config can follow, as with `python -m monai.bundle run`: --lr 5e-4 --modality t1ce. Called
+    again with the same settings and data, it keeps finished folds and resumes the one that was interrupted.
     """
     from monai_ext.engines.cross_validation import CrossValidation
-    from monai_ext.overrides import parse_files, parse_overrides
+    from monai_ext.settings import parse_files, parse_overrides
 
     record = CrossValidation(parse_files(config_file), folds, parse_overrides(context.args)).run()
     typer.echo(f"\nout-of-fold metrics: {record}")

@@ -10,9 +10,9 @@ import typer
 
 def demo(
     context: typer.Context,
-    bundle: Annotated[str, typer.Argument(help="Bundle to show, such as one of bundles/.")],
+    bundle: Annotated[str, typer.Argument(help="Bundle to demonstrate, such as one of bundles/.")],
     dataset_dir: Annotated[
-        Path | None, typer.Option("--dataset_dir", help="Where the synthetic data go; default data/demo/BUNDLE.")
+        Path | None, typer.Option("--dataset_dir", help="Folder of the synthetic data; default data/demo/BUNDLE.")
     ] = None,
     output_dir: Annotated[Path | None, typer.Option("--output_dir", help="Default runs/BUNDLE.")] = None,
     bundle_root: Annotated[Path | None, typer.Option("--bundle_root", help="Default bundles/BUNDLE.")] = None,
@@ -20,16 +20,16 @@ def demo(
     """Make data, train, evaluate the best checkpoint, predict, and export to TorchScript and ONNX.
 
     A bundle that fine-tunes (it has a demo_pretrain.json) is first trained on other synthetic data, whose best
-    checkpoint replaces the published weights; of a cascade all stages are trained. Any override of the training
+    checkpoint replaces the published weights; all stages of a cascade are trained. Any override of the training
     config can follow: --max_epochs 3 --lr 1e-4.
     """
-    from monai.bundle import ConfigParser, run
+    from monai.bundle import run
     from monai.bundle.scripts import ckpt_export, onnx_export
 
     from monai_ext import runs
     from monai_ext.handlers.load_checkpoint import best_checkpoint
     from monai_ext.io import read_json
-    from monai_ext.overrides import check_overrides, find_bundle, parse_overrides
+    from monai_ext.settings import find_bundle, parse_overrides, read_bundle_config
     from monai_ext.task import find_task
 
     task = find_task(bundle, "demo")
@@ -43,18 +43,16 @@ def demo(
     if own is not None:
         own(configs, dataset_dir, output_dir, overrides)
         return
-    check_overrides(training, overrides)
+    fold = int(read_bundle_config(training, overrides).get("fold"))
 
     def train(files: list[str], data: Path, output: Path, seed: int, **settings: Any) -> Path:
-        """Train on new data; the run folder."""
-        _say("synthetic data", data)
+        """Train on new synthetic data; returns the run folder."""
+        _announce("synthetic data", data)
         typer.echo(str(task.demo_data(data, seed=seed)))
-        _say("training", output)
+        _announce("training", output)
         settings = {**overrides, **settings}
         run(config_file=files, dataset_dir=str(data), output_dir=str(output), **settings)
-        parser = ConfigParser()
-        parser.read_config(f=files)
-        return runs.finished_runs(output, int(settings.get("fold", parser.get("fold"))))[0]
+        return runs.finished_runs(output, fold)[0]
 
     if pretraining.is_file() and "pretrained_path" not in overrides:
         data, output = (place.with_name(f"{place.name}_pretraining") for place in (dataset_dir, output_dir))
@@ -64,14 +62,14 @@ def demo(
     checkpoint = str(best_checkpoint(folder))
     common = {**overrides, "dataset_dir": str(dataset_dir), "output_dir": str(output_dir)}
 
-    _say("evaluation of the best checkpoint", output_dir / "evaluation")
+    _announce("evaluation of the best checkpoint", output_dir / "evaluation")
     run(config_file=[*training, str(configs / "evaluate.json")], checkpoint=checkpoint, **common)
 
-    # Inference has to be told what the demo's overlay and the overrides change.
+    # Inference needs the settings that the demo's overlay and the overrides change.
     known = read_json(inference)
     settings = {key: value for key, value in {**read_json(training[1]), **overrides}.items() if key in known}
     settings["checkpoint"] = checkpoint
-    _say("prediction", output_dir / "inference")
+    _announce("prediction", output_dir / "inference")
     run(config_file=inference, inputs=str(dataset_dir), **{**settings, "output_dir": str(output_dir / "inference")})
 
     exported = {
@@ -84,10 +82,10 @@ def demo(
     }
     for suffix, export in (("ts", ckpt_export), ("onnx", onnx_export)):
         path = folder / f"model.{suffix}"
-        _say("export", path)
+        _announce("export", path)
         export(filepath=str(path), **exported)
     typer.echo(f"\nreport of the training: {folder / 'report.html'}")
 
 
-def _say(step: str, where: Path) -> None:
+def _announce(step: str, where: Path) -> None:
     typer.echo(f"\n== {step}: {where}", err=True)

@@ -1,4 +1,4 @@
-"""``demo-data``: small, learnable data in the real on-disk format of a bundle."""
+"""``demo-data``: small, learnable synthetic data in the file layout of a bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``new-bundle``: a small working bundle with a package of its own, to be changed into what one wants."""
+"""``new-bundle``: a small working bundle with its package, as a template for your own."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from monai_ext.errors import ConfigError
 from monai_ext.task import find_tasks
 
 TEMPLATE = Path(__file__).parent / "template"
-# What the template is called, in its files and their paths.
+# Name of the template in its files and their paths.
 PLACEHOLDER = "my_bundle"
 
 
 def new_bundle(
-    name: Annotated[str, typer.Argument(help="Of bundle and package: lower-case letters, digits and _.")],
+    name: Annotated[str, typer.Argument(help="Name of bundle and package: lower-case letters, digits and _.")],
     output: Annotated[Path, typer.Option("--output", help="Folder to write; must be empty or not exist.")],
 ) -> None:
     """Write a small bundle that works (two classes of images), with its package, to start your own from."""

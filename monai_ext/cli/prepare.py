@@ -16,41 +16,27 @@ def prepare(
     bundle: Annotated[str, typer.Argument(help="Bundle whose preparation to run, such as one of bundles/.")],
     dataset_dir: Annotated[Path, typer.Option("--dataset_dir", help="The data, as in training.")],
     output: Annotated[Path, typer.Option("--output", help="Folder of the cache; give it to training as --cache_dir.")],
-    workers: Annotated[int | None, typer.Option("--workers", help="Processes; default one a CPU, at most 8.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes; default one per CPU, at most 8.")] = None,
     dask: Annotated[str | None, DASK] = None,
     bundle_root: Annotated[Path | None, typer.Option("--bundle_root", help="Default bundles/BUNDLE.")] = None,
     config_file: Annotated[
         str | None, typer.Option("--config_file", help="Config or list of configs; default configs/train.json.")
     ] = None,
 ) -> None:
-    """Run the deterministic part of a bundle's preprocessing on all cases; what is done already is kept.
+    """Run the deterministic part of a bundle's preprocessing on all cases; finished cases are kept.
 
     Any override of the config can follow, as in training: --modality t1ce --bias_correction True.
     """
-    from monai.bundle import ConfigParser
-
     from monai_ext.data import PreparedDataset
     from monai_ext.data import prepare as fill
-    from monai_ext.overrides import (
-        apply_dataset_settings,
-        check_overrides,
-        find_bundle,
-        parse_files,
-        parse_overrides,
-    )
+    from monai_ext.settings import find_bundle, parse_files, parse_overrides, read_bundle_config
 
     root = bundle_root or find_bundle(bundle)
     files = parse_files(config_file) if config_file else str(root / "configs" / "train.json")
-    overrides = parse_overrides(context.args)
-    check_overrides(files, overrides)
-    parser = ConfigParser()
-    parser.read_config(f=files)
-    parser.update({"bundle_root": str(root), "dataset_dir": str(dataset_dir), **overrides})
-    apply_dataset_settings(parser, overrides)
-    parser.parse()
+    parser = read_bundle_config(files, {"dataset_dir": str(dataset_dir), **parse_overrides(context.args)}, root)
     if "train#dataset#data" not in parser:
         raise ConfigError(f"prepare: {bundle} reads its data as they are, there is nothing to prepare; just train")
-    # Both sides of one fold are all cases of the data.
+    # Training and validation set of one fold are all cases.
     sections = ("train", "validate")
     cases = [case for section in sections for case in parser.get_parsed_content(f"{section}#dataset#data")]
     names = [name for name in ("loading", "preparation") if name in parser]

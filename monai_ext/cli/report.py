@@ -14,7 +14,7 @@ def report(
         Path | None, typer.Option("--output", help="HTML file; default: report.html in the folder.")
     ] = None,
 ) -> None:
-    """Write one HTML file with everything a run has to tell; it opens anywhere, without a network."""
+    """Write one HTML file with metrics, figures and settings of a run; it opens anywhere, without a network."""
     from monai_ext.errors import DataError
     from monai_ext.reports import is_cross_validation, write_cross_validation_report, write_report
 

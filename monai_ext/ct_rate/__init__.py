@@ -6,7 +6,7 @@ Items are dicts, one per slice or per volume:
 - ``image``: path of the volume, or (lists of) paths of slices, for `monai_ext.ct_rate.LoadChestCTd`,
 - ``slice``: index along Z, for a slice,
 - ``label``: float32 (classes,) of 0 and 1; absent when unknown,
-- ``rescale``, ``spacing``: what the metadata table says of the volume,
+- ``rescale``: slope and intercept, and ``spacing``: voxel edges in mm (Z, Y, X), both from the metadata table,
 - ``stamp``: size and time of the file, for caches.
 """
 

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a copy of CT-RATE, found before a run stumbles over the first of it."""
+"""Check of a copy of CT-RATE: all problems at once, before a run fails at the first."""
 
 from __future__ import annotations
 
@@ -19,9 +19,17 @@ ENOUGH = 5
 
 
 def check(dataset_dir: str | Path, workers: int | Place | None = None, metadata: str = "required") -> list[Problem]:
-    """Read the tables, open every volume, and list everything that is wrong; an empty list is a clean bill.
+    """Read the tables, open every volume, and list all problems; an empty list means that none was found.
 
     A label that fewer than five patients of the training set have, or lack, is a warning: some fold can't measure it.
+
+    Args:
+        dataset_dir: see `monai_ext.ct_rate.volumes`.
+        workers: threads, or a place such as `monai_ext.places.Dask`; default one per CPU, at most 8.
+        metadata: "required", or "optional" where the headers are enough; see `monai_ext.ct_rate.volumes`.
+
+    Returns:
+        The problems: "error" where a run would fail or learn nonsense, else "warning".
     """
     try:
         index = scan(find_split_paths(dataset_dir), metadata == "required")
@@ -40,7 +48,7 @@ def _check_volume(volume: Volume) -> list[Problem]:
     except DataError as error:
         return [Problem.of(error, volume.path)]
     if not ct.oriented:
-        message = "doesn't say which way its axes run (no sform, no qform); slices may be mirrored or in wrong order"
+        message = "doesn't say which way its axes run (no sform, no qform); slices may be flipped or in wrong order"
         return [Problem(volume.path, message, "warning")]
     return []
 

@@ -1,4 +1,4 @@
-"""A chest CT in memory: as stored, seen in a fixed frame, converted slice by slice."""
+"""A chest CT in memory: stored values, viewed in a fixed orientation and converted slice by slice."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ FRAME = ("L", "P", "S")
 class ChestCT:
     """A volume whose axes Z, Y, X run to the patient's head, back and left, whatever the file's own order.
 
-    ``stored`` is a view of the file's numbers, which slope and intercept turn into Hounsfield units. ``affine`` maps
-    indices (z, y, x) to mm in NIfTI's frame (x to the right, y to the front, z to the head). ``oriented`` is False when
-    the file doesn't say which way its axes run (no sform, no qform), so that the frame is a guess.
+    Args:
+        stored: (Z, Y, X) view of the file's values, which ``rescale`` converts to Hounsfield units.
+        rescale: slope and intercept.
+        affine: (4, 4), from indices (z, y, x) to mm in NIfTI's frame (x to the right, y to the front, z to the head).
+        oriented: False when the header has no orientation (no sform, no qform), so that the frame is a guess.
     """
 
     stored: np.ndarray
@@ -49,12 +51,12 @@ class ChestCT:
 def read_chest_ct(
     path: str | Path, rescale: Rescale | None = None, spacing: tuple[float, ...] | None = None
 ) -> ChestCT:
-    """Read ``.nii.gz`` or ``.nii``.
+    """Read a chest CT.
 
     Args:
-        path: of one volume.
+        path: one ``.nii.gz`` or ``.nii``.
         rescale: slope and intercept of the metadata table, where there is one; see `choose_rescale`.
-        spacing: voxel edges along the file's Z, Y, X in mm of the metadata table, in place of the header's.
+        spacing: voxel edges in mm along the file's Z, Y, X, from the metadata table, in place of the header's.
 
     Raises:
         DataError: with the path: damaged, not 3-D, without a usable affine, not finite, no Hounsfield units, or with
@@ -75,11 +77,11 @@ def read_chest_ct(
         columns = affine[:3, :3]
         affine[:3, :3] = columns / np.linalg.norm(columns, axis=0) * np.asarray(spacing[::-1])
     oriented = int(header["sform_code"]) != 0 or int(header["qform_code"]) != 0
-    turned, affine = _turned(voxels, affine)
-    return ChestCT(turned, (slope, intercept), affine, oriented)
+    reoriented, affine = _reoriented(voxels, affine)
+    return ChestCT(reoriented, (slope, intercept), affine, oriented)
 
 
-def _turned(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _reoriented(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A view of the voxels (X, Y, Z) as Z, Y, X in the fixed frame, and its affine."""
     turn = ornt_transform(io_orientation(affine), axcodes2ornt(FRAME))
     affine = affine @ inv_ornt_aff(turn, voxels.shape)

@@ -13,19 +13,19 @@ logger = logging.getLogger(__name__)
 
 AIR = -500.0  # HU: lungs and air are below, tissue above
 LEAST_LUNG = 0.01  # of a slice, in the slice with the most
-SHARE = 0.1  # of that much, for a slice to belong to the chest
+SHARE = 0.1  # of that fraction, for a slice to belong to the chest
 
 
 def chest_range(ct: ChestCT) -> tuple[int, int]:
     """First and last slice with lungs, both included; the whole volume when it shows no lungs.
 
-    Lungs are what is as dark as air and enclosed by the body within a slice: neither the air around the patient nor, by
-    its small share, gas in the bowels. Of several stretches (there may be gas in the stomach) the one with the most
-    lung counts.
+    Lungs are the voxels below -500 HU that the body encloses within a slice: not the air around the patient, and gas in
+    the bowels only where it fills a large fraction of the slice. Of several ranges (there may be gas in the stomach)
+    the one with the most lung is returned.
     """
     area = _lung_area(ct)
     if area.max() < LEAST_LUNG:
-        logger.warning("a CT shows no lungs; its whole height is taken for the chest")
+        logger.warning("a CT shows no lungs; all its slices are taken as chest")
         return 0, len(area) - 1
     inside = np.concatenate([[False], area >= SHARE * area.max(), [False]])
     edges = np.flatnonzero(np.diff(inside.astype(np.int8)))
@@ -34,7 +34,7 @@ def chest_range(ct: ChestCT) -> tuple[int, int]:
 
 
 def _lung_area(ct: ChestCT) -> np.ndarray:
-    """Share of each slice that is lung. About 128 voxels an axis tell as much as 512, sixteen times as fast."""
+    """Fraction of each slice that is lung, from about 128 voxels per axis: as good as 512, sixteen times as fast."""
     depth, height, width = ct.stored.shape
     step = max(1, min(height, width) // 128)
     areas = []

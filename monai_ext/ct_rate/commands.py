@@ -13,10 +13,10 @@ from monai_ext.chosen_workers import DASK, chosen_workers
 def extract_slices(
     dataset_dir: Annotated[Path, typer.Option("--dataset_dir", help="CT-RATE's folder.")],
     output: Annotated[Path, typer.Option("--output", help="Folder to write; give it to training as --slices_dir.")],
-    num_slices: Annotated[int, typer.Option("--num_slices", min=1, help="Slices a volume.")] = 12,
-    workers: Annotated[int | None, typer.Option("--workers", help="Processes; default one a CPU, at most 8.")] = None,
+    num_slices: Annotated[int, typer.Option("--num_slices", min=1, help="Slices per volume.")] = 12,
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes; default one per CPU, at most 8.")] = None,
     dask: Annotated[str | None, DASK] = None,
-    size: Annotated[int, typer.Option("--size", min=1, help="Pixels an edge.")] = 224,
+    size: Annotated[int, typer.Option("--size", min=1, help="Edge length of a slice in pixels.")] = 224,
     clahe: Annotated[bool, typer.Option("--clahe", help="Raise local contrast; inference has to do the same.")] = False,
     train_dir: Annotated[Path | None, typer.Option("--train_dir", help="Folder of the training volumes.")] = None,
     valid_dir: Annotated[Path | None, typer.Option("--valid_dir", help="Folder of the validation volumes.")] = None,
@@ -25,10 +25,10 @@ def extract_slices(
     train_metadata: Annotated[Path | None, typer.Option("--train_metadata", help="Their metadata table.")] = None,
     valid_metadata: Annotated[Path | None, typer.Option("--valid_metadata", help="Their metadata table.")] = None,
     metadata: Annotated[
-        str, typer.Option("--metadata", help="required, or optional where the headers say enough.")
+        str, typer.Option("--metadata", help="required, or optional where the headers are enough.")
     ] = "required",
 ) -> None:
-    """Write the slices that stand for each CT, and tables of them with labels; what is done already is kept.
+    """Write slices that represent each CT, and tables of them with labels; finished volumes are kept.
 
     A volume that can't be used is left out; all of them are listed at the end, and the exit code is 1.
     """

@@ -1,9 +1,9 @@
-"""A small, learnable stand-in for CT-RATE in its real on-disk form: chest CTs, label and metadata tables.
+"""Small, learnable synthetic data in the file layout of CT-RATE: chest CTs, label and metadata tables.
 
-All volumes share one recipe (body, lungs, heart, aorta, spine, table, noise); six of the 18 labels are drawn
+All volumes are drawn alike (body, lungs, heart, aorta, spine, table, noise); six of the 18 labels are drawn
 independently of each other, and each adds one simple structure at realistic Hounsfield units. The other twelve labels
 are negative everywhere. Scans of a patient show the same labels in a new position, reconstructions the same scan with
-other noise. It is good for trying out a training run, never for a statement about real chests.
+other noise. Use it to try out a training run, never for a statement about real chests.
 """
 
 from __future__ import annotations
@@ -29,7 +29,12 @@ AORTA = (0.17, 0.1)  # y, x
 
 @dataclass(frozen=True)
 class Size:
-    """Voxels along Z, Y, X, and their edges in mm."""
+    """Grid of the volumes.
+
+    Args:
+        shape: voxels along Z, Y, X.
+        spacing: their edges along Z, Y, X in mm.
+    """
 
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
@@ -42,9 +47,13 @@ SIZES = {
 
 
 class Anatomy:
-    """Where a patient's organs are: z from 0 (bottom) to 1, y from -1 (front) to 1, x from -1 (right) to 1.
+    """Positions of a patient's organs: z from 0 (bottom) to 1, y from -1 (front) to 1, x from -1 (right) to 1.
 
-    Everything random about it is drawn here, so that it doesn't depend on the labels.
+    All random numbers of the anatomy are drawn here, so that it doesn't depend on the labels.
+
+    Args:
+        rng: source of the random numbers.
+        size: grid of the volume.
     """
 
     def __init__(self, rng: np.random.Generator, size: Size) -> None:
@@ -53,9 +62,9 @@ class Anatomy:
         shift = rng.uniform(-0.04, 0.04, 3)
         self.z, self.y, self.x = np.meshgrid(*axes, indexing="ij", sparse=True)
         self.z, self.y, self.x = self.z + shift[0], (self.y + shift[1]) / scale, (self.x + shift[2]) / scale
-        self.grain = size.shape[1] / 64  # what is one voxel in the small size
+        self.grain = size.shape[1] / 64  # one voxel of the small size
         self.texture = self._noise(rng, size, 1.5)
-        # x, y, z of possible nodules, and where along the aorta lime lies
+        # x, y, z of possible nodules, and positions of calcifications along the aorta
         self.nodules = rng.uniform((-0.17, -0.25, 0.25), (0.17, 0.25, 0.8), (10, 3))
         self.sides = rng.permutation([-0.4, 0.4] * 5)
         self.lime = rng.uniform(0, 2 * np.pi, 20), np.linspace(0.1, 0.9, 20)
@@ -101,7 +110,7 @@ def _medical_material(volume: np.ndarray, at: Anatomy) -> None:
     volume[at.inside((0.7, -0.46, 0.4), (0.25, 0.08, 0.2))] = METAL  # its generator
 
 
-# What each visible label adds. A large heart is drawn with the anatomy, which makes way for it.
+# The structure of each visible label. A large heart is drawn with the anatomy, which makes way for it.
 CARDIOMEGALY = "Cardiomegaly"
 STRUCTURES: dict[str, Callable[[np.ndarray, Anatomy], None]] = {
     "Emphysema": _emphysema,
@@ -117,6 +126,11 @@ def make_volume(rng: np.random.Generator, labels: set[str], size: Size) -> np.nd
     """One CT as float32 Hounsfield units (Z, Y, X), running to the patient's head, back and left; without noise.
 
     The random numbers drawn don't depend on the labels: the same ``rng`` gives the same chest with and without them.
+
+    Args:
+        rng: source of all random numbers.
+        labels: names of the positive labels; those not in `VISIBLE` change nothing.
+        size: grid of the volume.
     """
     at = Anatomy(rng, size)
     volume = np.full(size.shape, AIR, np.float32)
@@ -135,10 +149,10 @@ def make_volume(rng: np.random.Generator, labels: set[str], size: Size) -> np.nd
 
 
 def make_demo(output: str | Path, seed: int = 0, size: str = "small", counts: tuple[int, int] = (72, 16)) -> Path:
-    """Write a CT-RATE-like dataset below ``output``; the whole of it appears at once, or nothing.
+    """Write a CT-RATE-like dataset below ``output``: all files appear at once, or none.
 
     ``<output>/dataset/{train,valid}/train_1/train_1_a/train_1_a_1.nii.gz`` with label and metadata tables. Every third
-    patient has a second scan, every fourth a second reconstruction of the first. Volumes differ as real ones do in how
+    patient has a second scan, every fourth a second reconstruction of the first. As in CT-RATE, volumes differ in how
     they store Hounsfield units (slope and intercept in the header, in the metadata table only, or none needed), and in
     the order and tilt of their axes. The same arguments give the same bytes; a folder made with them before is kept.
 
@@ -202,7 +216,7 @@ def _volumes_of(patient: str, number: int) -> Iterator[tuple[str, int, int]]:
 
 
 def _save(path: Path, hounsfield: np.ndarray, rng: np.random.Generator, size: Size) -> dict[str, Any]:
-    """Write one volume in one of the ways of real ones; the rest of its row of the metadata table."""
+    """Write one volume in one of the variants of CT-RATE; returns the rest of its row of the metadata table."""
     import nibabel as nib
 
     noisy = np.clip(hounsfield + rng.normal(0, rng.uniform(10, 30), hounsfield.shape), -1024, 3071)

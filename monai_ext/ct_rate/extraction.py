@@ -1,10 +1,10 @@
-"""Slices of every volume as small files, so that training reads kilobytes where a volume has hundreds of megabytes.
+"""Slices of every volume as small files: training reads kilobytes instead of volumes of hundreds of megabytes.
 
 ::
 
     <output>/slices/<split>/train_1_a_1_slice_042.npy    float32 (size, size), -1000…400 HU as 0…1
-    <output>/splits/{train,valid}_slices.csv             one row a slice, with its labels
-    <output>/records/<split>/train_1_a_1.json            what the slices of a volume were made from
+    <output>/splits/{train,valid}_slices.csv             one row per slice, with its labels
+    <output>/records/<split>/train_1_a_1.json            file, metadata and settings that a volume's slices are from
     <output>/extraction.json                             the settings
 """
 
@@ -48,23 +48,23 @@ def extract_slices(
 ) -> list[Problem]:
     """Write the slices of all volumes below ``output``, and the tables that list them.
 
-    A volume whose slices are complete, and whose file, metadata and settings haven't changed, is kept: started again
-    after a kill, it goes on. What can't be read is left out of the tables and reported; the others are done.
+    A volume whose slices are complete, and whose file, metadata and settings haven't changed, is kept: called again
+    after an interruption, it continues. Volumes that can't be read are left out of the tables and reported.
 
     Args:
-        index: of `monai_ext.ct_rate.volumes`.
+        index: the volumes, from `monai_ext.ct_rate.volumes`.
         output: folder; it is created.
-        num_slices: slices a volume; see `slice_positions`.
-        size: pixels an edge.
+        num_slices: slices per volume, at least 1; see `slice_positions`.
+        size: edge length of a slice in pixels, at least 1.
         clahe: raise local contrast afterwards (needs scikit-image); inference has to do the same.
-        workers: processes (one thread each); default one a CPU, at most 8; 0 or 1 works in this one. Or a place such as
-            `monai_ext.places.Dask`.
+        workers: processes (one thread each), or a place such as `monai_ext.places.Dask`; default one per CPU, at most
+            8; 0 or 1 works in this process.
 
     Returns:
-        what is wrong with the volumes that were left out, those that ``index`` had left out before included.
+        The problems of the volumes that were left out, including those of ``index``.
 
     Raises:
-        ConfigError: for a setting out of range, or ``clahe`` without scikit-image; nothing has been touched then.
+        ConfigError: for a setting out of range, or ``clahe`` without scikit-image; nothing is written then.
         WriteError: when ``output`` can't be written.
     """
     output = Path(output)
@@ -117,7 +117,7 @@ def _extract_one(volume: Volume, output: Path, settings: dict[str, Any]) -> Outc
     try:
         ct = read_chest_ct(volume.path, volume.rescale)
     except DataError as error:
-        # What was made from an earlier, readable file mustn't stand for the one there is now.
+        # Slices of an earlier, readable file mustn't be used for the present one.
         file.unlink(missing_ok=True)
         _remove(folder, known, ())
         return Problem.of(error, volume.path)
@@ -131,7 +131,7 @@ def _extract_one(volume: Volume, output: Path, settings: dict[str, Any]) -> Outc
         slices.append({"index": z, "file": name, "relative_position": round(z / max(depth - 1, 1), 6)})
     _remove(folder, known, [entry["file"] for entry in slices])
     record = {"made_from": made_from, "shape": list(ct.stored.shape), "slices": slices}
-    # Last, so that a record stands for slices that are all there.
+    # Last, so that a record exists only when all its slices do.
     write_json(file, record)
     return record
 

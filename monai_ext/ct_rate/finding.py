@@ -21,7 +21,14 @@ HOW_TO_GET = (
 
 @dataclass(frozen=True)
 class SplitPaths:
-    """Where one split's volumes and tables are."""
+    """Paths of one split's volumes and tables.
+
+    Args:
+        split: "train" or "valid".
+        volumes: folder of the volumes.
+        labels: CSV of the labels.
+        metadata: CSV of the metadata.
+    """
 
     split: str
     volumes: Path
@@ -43,8 +50,16 @@ def find_split_paths(
     train_metadata: str | Path | None = None,
     valid_metadata: str | Path | None = None,
 ) -> list[SplitPaths]:
-    """The places of the splits that exist; what isn't given is where CT-RATE has it, in ``dataset_dir`` or in
-    ``dataset`` below it.
+    """Paths of the splits that exist.
+
+    Args:
+        dataset_dir: CT-RATE's folder, or ``dataset`` in it; paths that aren't given are those of CT-RATE below it.
+        train_dir: see `monai_ext.ct_rate.volumes`.
+        valid_dir: see `monai_ext.ct_rate.volumes`.
+        train_labels: see `monai_ext.ct_rate.volumes`.
+        valid_labels: see `monai_ext.ct_rate.volumes`.
+        train_metadata: see `monai_ext.ct_rate.volumes`.
+        valid_metadata: see `monai_ext.ct_rate.volumes`.
 
     Raises:
         DataError: when there is no folder of volumes, or a given one doesn't exist.
@@ -52,7 +67,7 @@ def find_split_paths(
     root = Path(dataset_dir)
     root = root / "dataset" if (root / "dataset").is_dir() else root
     tables, metadata = root / "multi_abnormality_labels", root / "metadata"
-    places = [
+    candidates = [
         SplitPaths(
             "train",
             Path(train_dir or root / "train"),
@@ -69,7 +84,7 @@ def find_split_paths(
     for split, given in zip(SPLITS, (train_dir, valid_dir), strict=True):
         if given is not None and not Path(given).is_dir():
             raise DataError(f"is not a folder; give the volumes by --{split}_dir", given)
-    found = [place for place in places if place.volumes.is_dir()]
+    found = [paths for paths in candidates if paths.volumes.is_dir()]
     if not found:
         raise DataError(f"has no folder dataset/train or dataset/valid; {HOW_TO_GET}", dataset_dir)
     return found
@@ -77,7 +92,13 @@ def find_split_paths(
 
 @dataclass(frozen=True)
 class VolumeFile:
-    """A file whose name ends in ``.nii.gz``; ``stamp`` is its size in bytes and modification time in ns."""
+    """A file whose name ends in ``.nii.gz``.
+
+    Args:
+        path: absolute path.
+        stamp: size in bytes and modification time in ns.
+        identity: device and inode; links to one file have the same.
+    """
 
     path: str
     stamp: tuple[int, int]
@@ -90,9 +111,15 @@ class VolumeFile:
 
 
 def find_files(folder: str | Path) -> tuple[list[VolumeFile], list[Problem]]:
-    """All volumes below a folder, at any depth, in one walk; and links that lead nowhere.
+    """All volumes below a folder, at any depth, in one walk; and broken links as problems.
 
     Links are followed, but no folder twice, so that circular ones do no harm; hidden files are left out.
+
+    Args:
+        folder: where to search.
+
+    Raises:
+        DataError: for a folder that can't be listed.
     """
     from tqdm import tqdm
 
@@ -102,7 +129,7 @@ def find_files(folder: str | Path) -> tuple[list[VolumeFile], list[Problem]]:
         try:
             status = entry.stat()
         except OSError as error:
-            problems.append(Problem(entry.path, f"can't be looked at ({error.strerror}); is it a broken link?"))
+            problems.append(Problem(entry.path, f"can't be read ({error.strerror}); is it a broken link?"))
             continue
         files.append(VolumeFile(entry.path, (status.st_size, status.st_mtime_ns), (status.st_dev, status.st_ino)))
     return files, problems

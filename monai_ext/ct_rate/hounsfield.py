@@ -1,4 +1,4 @@
-"""From stored numbers to Hounsfield units, and from these to what a network gets."""
+"""From stored values to Hounsfield units, and from these to the input of a network."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ Rescale = tuple[float, float]
 
 
 def choose_rescale(header: Rescale, listed: Rescale | None, path: str | Path) -> Rescale:
-    """Slope and intercept that turn stored numbers into Hounsfield units.
+    """Slope and intercept that convert stored values to Hounsfield units.
 
-    The file's header counts unless it says nothing: a NaN, slope 0, or slope 1 and intercept 0. Then the metadata table
-    counts; when that says nothing either, the numbers are Hounsfield units already.
+    The file's header counts unless it is uninformative: NaN, slope 0, or slope 1 and intercept 0. Then the metadata
+    table counts; when that is uninformative too, the values are Hounsfield units already.
+
+    Args:
+        header: slope and intercept of the file's header.
+        listed: those of the metadata table; None without one.
+        path: of the volume, for the error message.
 
     Raises:
-        DataError: when both say something and differ, since one of them would be applied to the wrong numbers.
+        DataError: when both are informative and differ, since one of them would be applied to the wrong values.
     """
-    in_header, in_table = _says_something(header), listed is not None and _says_something(listed)
+    in_header, in_table = _is_informative(header), listed is not None and _is_informative(listed)
     if in_header and in_table and listed is not None and not np.allclose(header, listed, rtol=1e-5, atol=1e-3):
         raise DataError(
             f"its header has slope {header[0]:g} and intercept {header[1]:g}, but the metadata table {listed[0]:g} and "
@@ -37,13 +42,18 @@ def choose_rescale(header: Rescale, listed: Rescale | None, path: str | Path) ->
     return listed if in_table and listed is not None else (1.0, 0.0)
 
 
-def _says_something(rescale: Rescale) -> bool:
+def _is_informative(rescale: Rescale) -> bool:
     slope, intercept = rescale
     return math.isfinite(slope) and math.isfinite(intercept) and slope != 0 and rescale != (1.0, 0.0)
 
 
 def check_range(lowest: float, highest: float, path: str | Path) -> None:
-    """Refuse what can't be Hounsfield units of a chest.
+    """Refuse a range of values that can't be Hounsfield units of a chest.
+
+    Args:
+        lowest: smallest value of the volume in HU.
+        highest: largest value in HU.
+        path: of the volume, for the error message.
 
     Raises:
         DataError: with the range and what probably went wrong.
@@ -57,11 +67,11 @@ def check_range(lowest: float, highest: float, path: str | Path) -> None:
 
 
 def window(hounsfield: np.ndarray) -> np.ndarray:
-    """Hounsfield units -1000…400 as float32 0…1, what lies outside clipped; never stretched slice by slice."""
+    """Scale -1000…400 HU to float32 0…1 and clip values outside; the same for all slices and volumes."""
     low, high = WINDOW
     return np.clip((hounsfield.astype(np.float32) - low) / (high - low), 0.0, 1.0, dtype=np.float32)
 
 
 def windowed(value: float) -> float:
-    """Where a number of Hounsfield units lies in the window, from 0 to 1."""
+    """Position of a value in HU within the window, 0 to 1 inside it."""
     return (value - WINDOW[0]) / (WINDOW[1] - WINDOW[0])

@@ -1,4 +1,4 @@
-"""Which volumes there are, and what is known of each: files, labels and metadata brought together by name."""
+"""The volumes of CT-RATE: files, labels and metadata joined by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ METADATA = ("required", "optional")
 
 @dataclass(frozen=True)
 class VolumeIndex:
-    """The volumes that can be used, by split, patient, scan and reconstruction, and what is wrong with the others."""
+    """The usable volumes, and the problems of the others.
+
+    Args:
+        volumes: usable volumes, sorted by split, patient, scan and reconstruction.
+        problems: of tables and of volumes that are left out.
+    """
 
     volumes: list[Volume]
     problems: list[Problem]
@@ -42,8 +47,8 @@ def volumes(
     """Find CT-RATE's volumes and their labels; no volume is opened.
 
     Volumes are ``train/train_1/train_1_a/train_1_a_1.nii.gz`` (patient 1, scan a, reconstruction 1), or lie at any
-    other depth under that name. What is left out of a download isn't missed: the files say which there are. Volumes in
-    CT-RATE's own lists of those without a chest take no part: ``no_chest_{train,valid}.txt`` beside the metadata.
+    other depth under that name. A download of some volumes only is fine: rows without a file are ignored. Volumes in
+    CT-RATE's own lists of those without a chest are left out: ``no_chest_{train,valid}.txt`` beside the metadata.
 
     Args:
         dataset_dir: CT-RATE's folder, or ``dataset`` in it.
@@ -53,13 +58,13 @@ def volumes(
         valid_labels: default ``multi_abnormality_labels/valid_predicted_labels.csv``.
         train_metadata: default ``metadata/train_metadata.csv``.
         valid_metadata: default ``metadata/validation_metadata.csv``.
-        metadata: "required", or "optional" for volumes that hold Hounsfield units or say in their headers how to get
-            them (such as CT-RATE's ``train_fixed``).
+        metadata: "required", or "optional" for volumes in Hounsfield units, or with slope and intercept in their
+            headers (such as CT-RATE's ``train_fixed``).
         on_bad_volume: "error", or "skip" to leave out and report volumes with a problem.
 
     Raises:
-        ConfigError: for a setting that isn't one of these.
-        DataError: for a table that can't be read; for the first problem, saying how many more there are; when no volume
+        ConfigError: for another ``metadata`` or ``on_bad_volume``.
+        DataError: for a table that can't be read; for the first problem, with the number of others; when no volume
             is left.
     """
     for name, value, choices in (("metadata", metadata, METADATA), ("on_bad_volume", on_bad_volume, POLICIES)):
@@ -76,7 +81,11 @@ def volumes(
 
 
 def scan(places: Sequence[SplitPaths], metadata_required: bool) -> VolumeIndex:
-    """Everything that is there, and everything that is wrong with it.
+    """All volumes of the splits, and all problems.
+
+    Args:
+        places: see `find_split_paths`.
+        metadata_required: whether a volume without a row in the metadata table is a problem.
 
     Raises:
         DataError: for a table that can't be read.
@@ -90,8 +99,8 @@ def scan(places: Sequence[SplitPaths], metadata_required: bool) -> VolumeIndex:
         if metadata_required or place.metadata.is_file():
             listed, bad_metadata = read_metadata(place.metadata)
         files, broken = find_files(place.volumes)
-        files, twins = _unique(files)
-        problems += [*bad_labels, *bad_metadata, *broken, *twins]
+        files, duplicates = _unique(files)
+        problems += [*bad_labels, *bad_metadata, *broken, *duplicates]
         no_chest = _read_names(place.no_chest)
         for file in sorted(files, key=lambda file: order(file.name)):
             if file.name in no_chest:
@@ -109,6 +118,10 @@ def scan(places: Sequence[SplitPaths], metadata_required: bool) -> VolumeIndex:
 def report_problems(problems: Sequence[Problem], on_bad_volume: str) -> None:
     """Raise the first problem, or log all of them.
 
+    Args:
+        problems: of the index.
+        on_bad_volume: "error" or "skip".
+
     Raises:
         DataError: under the policy "error".
     """
@@ -124,7 +137,7 @@ def report_problems(problems: Sequence[Problem], on_bad_volume: str) -> None:
 
 
 def _read_names(path: Path) -> set[str]:
-    """Volume names of a list with one path or name a line; none when there is no such file."""
+    """Volume names of a list with one path or name per line; none when there is no such file."""
     if not path.is_file():
         return set()
     names = [Path(line.strip()).name for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
@@ -134,12 +147,12 @@ def _read_names(path: Path) -> set[str]:
 def _unique(files: Sequence[VolumeFile]) -> tuple[list[VolumeFile], list[Problem]]:
     """Files whose name no other file has; several links to one file are one."""
     first: dict[str, VolumeFile] = {}
-    twins: dict[str, Problem] = {}
+    duplicates: dict[str, Problem] = {}
     for file in files:
         other = first.setdefault(file.name, file)
         if other.identity != file.identity:
-            twins[file.name] = Problem(file.path, f"has the name of {other.path}; remove one")
-    return [file for name, file in first.items() if name not in twins], list(twins.values())
+            duplicates[file.name] = Problem(file.path, f"has the name of {other.path}; remove one")
+    return [file for name, file in first.items() if name not in duplicates], list(duplicates.values())
 
 
 def _wrong(

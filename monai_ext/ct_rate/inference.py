@@ -1,4 +1,4 @@
-"""What to predict: volumes or extracted slices, with labels where these are known."""
+"""Items for inference: volumes or extracted slices, with labels where these are known."""
 
 from __future__ import annotations
 
@@ -31,13 +31,18 @@ def inference_items(
         inputs: CT-RATE's folder or one of extracted slices (labels kept); a volume, a slice, or a folder of either;
             or a list of volumes and slices, but not of both.
         classes: see `slice_items`.
-        neighbours: of slices, see `slice_items`.
-        num_slices: of slices, see `slice_items`.
-        metadata: a table with slope and intercept of the volumes; without one they hold Hounsfield units, or their
-            headers say how to get them.
+        neighbours: for slices, see `slice_items`.
+        num_slices: for slices, see `slice_items`.
+        metadata: CSV with slope and intercept of the volumes; None where the volumes are in Hounsfield units or have
+            slope and intercept in their headers.
+
+    Returns:
+        Items as the package's docstring lists them.
 
     Raises:
-        DataError: when nothing is found, two files have the same name, or volumes and slices are mixed.
+        ConfigError: for unknown ``classes``, or ``num_slices`` below 1.
+        DataError: when nothing is found, a table can't be read, two files have the same name, or volumes and slices are
+            mixed.
     """
     if isinstance(inputs, str | Path):
         root = Path(inputs)

@@ -18,11 +18,17 @@ Items = list[dict[str, Any]]
 def volume_items(
     splits: Mapping[str, Sequence[Volume]], classes: Sequence[str] | None = None
 ) -> Splits[dict[str, Any]]:
-    """One item a volume, for `monai_ext.ct_rate.LoadChestCTd`, part by part.
+    """One item per volume, for `monai_ext.ct_rate.LoadChestCTd`.
 
     Args:
-        splits: as `monai_ext.ct_rate.splits` gives them.
+        splits: the volumes of each set, as `monai_ext.ct_rate.splits` returns them.
         classes: labels in the order of the network's outputs; default all of `LABELS`.
+
+    Returns:
+        The items of each set.
+
+    Raises:
+        ConfigError: for unknown classes, or volumes of which only extracted slices are known.
     """
     columns = _columns(classes)
     return Splits({part: [volume_item(volume, columns) for volume in members] for part, members in splits.items()})
@@ -34,15 +40,22 @@ def slice_items(
     neighbours: bool = False,
     num_slices: int | None = None,
 ) -> Splits[dict[str, Any]]:
-    """Items of extracted slices, for `monai_ext.ct_rate.LoadChestCTd`, part by part.
+    """Items of extracted slices, for `monai_ext.ct_rate.LoadChestCTd`.
 
     Args:
-        splits: of `monai_ext.ct_rate.extracted_slices`.
+        splits: the volumes of each set, from `monai_ext.ct_rate.extracted_slices`.
         classes: labels in the order of the network's outputs; default all of `LABELS`.
-        neighbours: whether a slice has three channels: the extracted one before, itself, the one behind it; at the ends
-            of the chest the slice itself stands for the missing one.
-        num_slices: None for an item a slice; else an item a volume, with that many slices (some twice where fewer were
-            extracted).
+        neighbours: whether a slice has three channels: the extracted slice before it, itself, the one after it; at the
+            ends of the chest the slice itself replaces the missing one.
+        num_slices: None for one item per slice; else one item per volume with that many slices (some twice where fewer
+            were extracted).
+
+    Returns:
+        The items of each set.
+
+    Raises:
+        ConfigError: for unknown classes, or ``num_slices`` below 1.
+        DataError: for a volume without extracted slices.
     """
     columns = _columns(classes)
     return Splits(
@@ -66,7 +79,7 @@ def volume_item(volume: Volume, columns: Sequence[int]) -> dict[str, Any]:
 
     Args:
         volume: with its file.
-        columns: positions in `LABELS` of the labels to give, in this order.
+        columns: positions in `LABELS` of the labels in the item, in this order.
 
     Raises:
         ConfigError: for a volume of which only extracted slices are known.

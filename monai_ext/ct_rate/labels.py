@@ -1,4 +1,4 @@
-"""The 18 abnormalities of CT-RATE, and the tables that say which volume has which."""
+"""The 18 abnormalities of CT-RATE, and the tables of each volume's labels."""
 
 from __future__ import annotations
 
@@ -29,16 +29,19 @@ LABELS = (
     "Bronchiectasis",
     "Interlobular septal thickening",
 )
-"""In the order of the columns of CT-RATE's own tables; other lists in use have another."""
+"""In the order of the columns of CT-RATE's own tables; published lists differ."""
 NAME = "VolumeName"
 _VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
 
 
 def class_names(names: Sequence[str] | None = None) -> list[str]:
-    """The labels to train on, in the order of a network's outputs: ``names``, or all of `LABELS`.
+    """The labels to train on, in the order of a network's outputs.
+
+    Args:
+        names: some of `LABELS`, in any order; None for all.
 
     Raises:
-        ConfigError: for a name that is none of `LABELS`, or comes twice, or an empty list.
+        ConfigError: for a name that is none of `LABELS` or occurs twice, or an empty list.
     """
     chosen = list(LABELS if names is None else names)
     unknown = [name for name in chosen if name not in LABELS]
@@ -48,10 +51,13 @@ def class_names(names: Sequence[str] | None = None) -> list[str]:
 
 
 def read_labels(path: str | Path) -> tuple[dict[str, tuple[int, ...]], list[Problem]]:
-    """Read a table with ``VolumeName`` and a column for each of `LABELS`, in whatever order.
+    """Read a table with ``VolumeName`` and a column for each of `LABELS`, in any order.
+
+    Args:
+        path: the CSV.
 
     Returns:
-        volume name → 0 or 1 in the order of `LABELS`, for the good rows; and what is wrong with the others.
+        volume name → 0 or 1 in the order of `LABELS`, for the good rows; and the problems of the others.
 
     Raises:
         DataError: for a table that can't be read, or whose columns aren't these.

@@ -1,4 +1,4 @@
-"""CT-RATE's metadata tables: what turns stored numbers into Hounsfield units, and voxel edges."""
+"""CT-RATE's metadata tables: slope and intercept for Hounsfield units, and voxel edges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ COLUMNS = ("RescaleSlope", "RescaleIntercept", "XYSpacing", "ZSpacing")
 
 @dataclass(frozen=True)
 class Metadata:
-    """Of one volume; ``rescale`` may hold NaN, ``spacing`` (Z, Y, X in mm) is None where the table has none."""
+    """Metadata of one volume.
+
+    Args:
+        rescale: slope and intercept; NaN where the table has none.
+        spacing: voxel edges along Z, Y, X in mm; None where the table has none.
+    """
 
     rescale: tuple[float, float]
     spacing: tuple[float, float, float] | None
@@ -26,8 +31,11 @@ class Metadata:
 def read_metadata(path: str | Path) -> tuple[dict[str, Metadata], list[Problem]]:
     """Read a table with ``VolumeName``, `COLUMNS` and any others; ``XYSpacing`` is text such as ``[0.7, 0.7]``.
 
+    Args:
+        path: the CSV.
+
     Returns:
-        volume name → metadata, for the good rows; and what is wrong with the others.
+        volume name → metadata, for the good rows; and the problems of the others.
 
     Raises:
         DataError: for a table that can't be read or lacks a column.

@@ -1,4 +1,4 @@
-"""Which slices of a chest stand for the volume."""
+"""Positions of the slices that represent a chest."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import numpy as np
 
 from monai_ext.errors import ConfigError
 
-# Share of the slices, and the part of the chest they come from, both from the lowest slice upwards. The parts overlap:
-# the bases and the apices are seen by themselves and once more from the middle.
+# Fraction of the slices, and the range of the chest they are from, both from the lowest slice upwards. The ranges
+# overlap, so that the bases and the apices of the lungs get slices from both.
 LOWER, MIDDLE, UPPER = (0.2, (0.0, 0.3)), (0.6, (0.25, 0.75)), (0.2, (0.7, 1.0))
 
 
 def slice_positions(start: int, stop: int, n: int = 12) -> list[int]:
-    """About ``n`` slices from ``start`` to ``stop``, both included: 20 % in the lower, 60 % in the middle, 20 % in the
-    upper part; what rounding leaves over comes from the upper part.
+    """Indices of about ``n`` slices from ``start`` to ``stop``, both included.
+
+    20 % are in the lower, 60 % in the middle, 20 % in the upper range; those lost by rounding are added to the upper.
 
     Args:
         start: index of the lowest slice of the chest.
@@ -21,7 +22,7 @@ def slice_positions(start: int, stop: int, n: int = 12) -> list[int]:
         n: number of slices, at least 1.
 
     Returns:
-        ascending indices, each once: fewer than ``n`` in a short range.
+        Ascending indices, each once: fewer than ``n`` in a short range.
 
     Raises:
         ConfigError: for an empty range or ``n`` below 1.

@@ -14,6 +14,9 @@ from monai_ext.errors import DataError
 def read_extracted_slices(named: Sequence[Any]) -> np.ndarray:
     """Read files in nested lists as one float32 array (..., Y, X); each file is read once.
 
+    Args:
+        named: paths in lists of any depth.
+
     Raises:
         DataError: see `read_extracted_slice`; when the slices have different shapes.
     """
@@ -34,6 +37,9 @@ def _stack(named: Any, images: dict[str, np.ndarray]) -> np.ndarray:
 
 def read_extracted_slice(path: str | Path) -> np.ndarray:
     """Read one slice: float32 (Y, X) from 0 to 1.
+
+    Args:
+        path: ``.npy``.
 
     Raises:
         DataError: naming the file that is missing, damaged, no 2-D array, or not within 0 to 1.

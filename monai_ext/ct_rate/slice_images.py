@@ -1,4 +1,4 @@
-"""The slices that stand for a volume, as a network gets them: one function for extraction, training and inference."""
+"""The slices that represent a volume, as input of a network: one function for extraction, training and inference."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from monai_ext.errors import ConfigError
 def slice_images(
     ct: ChestCT, num_slices: int = 12, size: int = 224, clahe: bool = False
 ) -> tuple[list[int], np.ndarray]:
-    """Choose slices within the chest and bring them to a common size.
+    """Choose slices within the chest and resize them to a common size.
 
     Args:
         ct: the volume.
         num_slices: see `slice_positions`.
-        size: pixels an edge; a slice that isn't square is padded with air first, so that proportions stay.
+        size: edge length in pixels; a slice that isn't square is padded with air first to keep its proportions.
         clahe: raise local contrast (contrast-limited adaptive histogram equalisation) afterwards.
 
     Returns:
-        indices along Z, ascending; and float32 (slice, Y, X) from 0 to 1.
+        Indices along Z, ascending; and float32 (slice, Y, X) from 0 to 1.
 
     Raises:
         ConfigError: for a size or number of slices below 1.
@@ -49,10 +49,13 @@ def _resized(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def check_clahe(clahe: bool) -> None:
-    """Say before any volume is read when what ``clahe`` needs isn't there.
+    """Check the requirement of ``clahe`` before any volume is read.
+
+    Args:
+        clahe: whether local contrast is to be raised.
 
     Raises:
-        ConfigError: without scikit-image.
+        ConfigError: for ``clahe`` without scikit-image.
     """
     if clahe and importlib.util.find_spec("skimage") is None:
         raise ConfigError("clahe needs scikit-image; install it by `pip install 'monai-ext[clahe]'`")

@@ -1,4 +1,4 @@
-"""The tables of extracted slices: one row a slice, with the labels of its volume."""
+"""The tables of extracted slices: one row per slice, with the labels of its volume."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS = "extraction.json"
 
 
 def tables_of(output: Path) -> list[Path]:
-    """The tables that exist."""
+    """The tables that exist below ``output``."""
     tables = [output / "splits" / f"{split}_slices.csv" for split in SPLITS]
     return [table for table in tables if table.is_file()]
 
@@ -57,17 +57,17 @@ def _rows(volume: Volume, record: dict[str, Any]) -> list[dict[str, Any]]:
 def extracted_slices(
     slices_dir: str | Path, num_slices: int | None = None, size: int | None = None, clahe: bool | None = None
 ) -> VolumeIndex:
-    """The volumes of which slices were extracted; the volumes themselves needn't be there any more.
+    """The volumes of which slices were extracted; the volumes' own files aren't needed any more.
 
     Args:
-        slices_dir: what `extract_slices` wrote to.
-        num_slices: that these slices must have been made with; None for any.
-        size: the same, pixels an edge.
-        clahe: the same.
+        slices_dir: the ``output`` of `extract_slices`.
+        num_slices: slices per volume that the extraction must have had; None for any.
+        size: edge length in pixels that the extraction must have had; None for any.
+        clahe: whether the extraction must have raised local contrast; None for either.
 
     Raises:
-        ConfigError: for slices made with other settings.
-        DataError: for a table that is missing, damaged or contradicts itself.
+        ConfigError: for slices extracted with other settings.
+        DataError: for a table or slice that is missing, or a table that is damaged or contradicts itself.
     """
     root = Path(slices_dir)
     tables = tables_of(root)

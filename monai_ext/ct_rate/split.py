@@ -1,4 +1,4 @@
-"""Training, validation and test parts, patient by patient."""
+"""Training, validation and test sets, split by patient."""
 
 from __future__ import annotations
 
@@ -23,20 +23,23 @@ def splits(
     subset: float = 1.0,
     seed: int = 42,
 ) -> Splits[Volume]:
-    """Split by patient: all scans and reconstructions of a patient are in one part.
+    """Split by patient: all scans and reconstructions of a patient are in one set.
 
-    Rare labels are spread evenly over the parts. The same patients give the same split, in whatever order they come.
+    Rare labels are spread evenly over the sets. The split depends on the patients only, not on their order.
 
     Args:
         index: the volumes, all with labels.
-        fold: from 1 to ``num_folds``; "val" is this fold of what isn't test part, "train" all others.
+        fold: from 1 to ``num_folds``; "val" is this fold of the patients outside the test set, "train" all others.
         num_folds: number of folds, at least 2.
-        val_fraction: of these patients, drawn by ``seed``, in place of folds.
-        test: "valid" (CT-RATE's own validation set is the test part; there is none without it), or "random"
-            (``test_fraction`` of all patients, CT-RATE's two sets taken together; 0 for no test part).
-        test_fraction: for "random", share of the patients, from 0 to below 1.
-        subset: share of the patients to use at all, drawn by ``seed``; a larger one contains a smaller one.
-        seed: of everything that is drawn, at least 0.
+        val_fraction: fraction (between 0 and 1) of these patients to validate on, drawn by ``seed``; None for folds.
+        test: "valid" (the test set is CT-RATE's own validation set; none without it), or "random" (``test_fraction`` of
+            all patients of CT-RATE's two sets together).
+        test_fraction: for "random", fraction of the patients, from 0 (no test set) to below 1.
+        subset: fraction of the patients to use at all, above 0 to 1; a larger one contains a smaller one.
+        seed: of all random draws, at least 0.
+
+    Returns:
+        "train", "val" and, where there is one, "test" → volumes.
 
     Raises:
         ConfigError: for an argument out of range.

@@ -1,4 +1,4 @@
-"""What the command line asks of CT-RATE."""
+"""Command-line tasks of CT-RATE: demo data, dataset check and extraction of slices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chest CTs and slices of them as a network gets them, whether they come from volumes or from extracted slices."""
+"""Chest CTs and slices of them as input of a network, from volumes or from extracted slices."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from monai_ext.errors import ConfigError
 
 
 class LoadChestCTd(MapTransform):
-    """Read a chest CT: the whole of it for a 3-D network, its slices for one that looks at slices, or extracted slices.
+    """Read a chest CT: the volume for a 3-D network, slices of it for a 2-D network, or extracted slices.
 
     From a volume (a path ending in ``.nii.gz``): Hounsfield units follow from header and metadata table (``rescale`` of
     the item; an error where these contradict each other), the axes from the affine: Z to the patient's head, Y to the
-    back, X to the left. -1000…400 HU become 0…1, nothing is stretched slice by slice. The result is float32:
+    back, X to the left. -1000…400 HU become 0…1, the same for all slices. The result is float32:
 
-    - (1, Z, Y, X) without ``num_slices``, a ``MetaTensor`` in its own spacing, which MONAI's ``Spacingd`` knows,
-    - (num_slices, C, size, size) with it, a plain tensor: the very pixels that
-      `monai_ext.ct_rate.extract_slices` writes. A chest with fewer slices shows some twice.
+    - (1, Z, Y, X) without ``num_slices``, a ``MetaTensor`` with the affine of its own spacing, for ``Spacingd``,
+    - (num_slices, C, size, size) with it, a plain tensor: exactly the pixels that
+      `monai_ext.ct_rate.extract_slices` writes. Of a chest with fewer slices some occur twice.
 
     From extracted slices (``.npy``) as `monai_ext.ct_rate.slice_items` lists them: a path becomes (1, Y, X), a
     list of paths the channels of a slice (C, Y, X), a list of such lists the slices of a volume (slice, C, Y, X). They
@@ -36,10 +36,11 @@ class LoadChestCTd(MapTransform):
 
     Args:
         keys: of the path, or of the (nested) list of paths.
-        num_slices: None for the whole volume; see `monai_ext.ct_rate.slice_positions`.
-        size: pixels an edge of a slice.
-        clahe: see `monai_ext.ct_rate.extract_slices`.
-        neighbours: whether a slice has three channels: the one before, itself, the one behind it, of those chosen.
+        num_slices: slices per volume, at least 1, see `monai_ext.ct_rate.slice_positions`; None for the whole volume.
+        size: edge length of a slice in pixels, at least 1.
+        clahe: raise local contrast of the slices, see `monai_ext.ct_rate.extract_slices`.
+        neighbours: whether a slice has three channels: of the chosen slices the one before, itself, and the one after.
+        allow_missing_keys: leave out keys that an item lacks, instead of an error.
 
     Raises:
         ConfigError: for ``num_slices`` or ``size`` below 1, or ``clahe`` without scikit-image.

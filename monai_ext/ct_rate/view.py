@@ -1,4 +1,4 @@
-"""What a network sees of a chest CT."""
+"""The input of a network: slices or volume of a chest CT."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ ARCHITECTURES = ("slice", "volume", "densenet3d", "resnet3d")
 
 
 class View:
-    """Single slices, the slices of a volume together, or the whole volume; which one, the architecture says.
+    """Single slices, the slices of a volume together, or the whole volume, depending on the architecture.
 
     Args:
-        architecture: "slice", "volume" (its slices together), "densenet3d" or "resnet3d" (all of it).
-        in_channels: 3 for a slice with its neighbours, else 1.
-        num_slices: slices of a volume.
-        slice_size: pixels an edge of a slice.
-        clahe: whether local contrast is raised in slices.
+        architecture: "slice", "volume" (the slices of a volume together), "densenet3d" or "resnet3d" (whole volumes).
+        in_channels: 3 for a slice with its neighbours, else 1; whole volumes have 1.
+        num_slices: slices per volume, see `monai_ext.ct_rate.slice_positions`.
+        slice_size: edge length of a slice in pixels.
+        clahe: whether local contrast is raised in slices, see `monai_ext.ct_rate.extract_slices`.
         volume_size: voxels of a whole volume along Z, Y, X.
 
     Attributes:
         whole: whether the network is 3-D.
         neighbours: whether a slice has three channels.
-        slices_read: how many slices are read from a volume's file; None for all of it.
+        slices_read: number of slices read from a volume's file; None for the whole volume.
         input_shape: of an item: (C, Y, X), (slice, C, Y, X) or (1, Z, Y, X).
 
     Raises:
-        ConfigError: for an unknown architecture, or channels that it doesn't take.
+        ConfigError: for an unknown architecture, channels that it doesn't take, or not three ``volume_size``.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class View:
         self.input_shape = shapes.get(architecture, (1, *volume_size))
 
     def index(self, slices_dir: str | Path | None = None, **settings: Any) -> VolumeIndex:
-        """The volumes, or those whose slices were extracted to ``slices_dir``, with these very settings.
+        """The volumes, or those whose slices were extracted to ``slices_dir`` with the settings of this view.
 
         Args:
             slices_dir: see `extracted_slices`; None to read the volumes themselves.
-            settings: of `volumes`; not used with extracted slices.
+            settings: arguments of `volumes`; not used with extracted slices.
 
         Raises:
-            ConfigError: when this view can't be had from these data.
+            ConfigError: for an architecture that can't use these data, or slices extracted with other settings.
             DataError: as `volumes` and `extracted_slices`.
         """
         if slices_dir is None:
@@ -91,7 +91,18 @@ class View:
     def items(
         self, splits: Mapping[str, Sequence[Volume]], classes: Sequence[str] | None = None
     ) -> Splits[dict[str, Any]]:
-        """Items of volumes that `index` found, part by part; see `slice_items` and `volume_items`."""
+        """Items of volumes that `index` found; see `slice_items` and `volume_items`.
+
+        Args:
+            splits: the volumes of each set, see `monai_ext.ct_rate.splits`.
+            classes: labels in the order of the network's outputs; default all of `LABELS`.
+
+        Returns:
+            The items of each set.
+
+        Raises:
+            ConfigError: for unknown classes, or ``num_slices`` below 1.
+        """
         extracted = any(volume.slices for members in splits.values() for volume in members)
         return (
             slice_items(splits, classes, self.neighbours, self._together)
@@ -105,10 +116,16 @@ class View:
         classes: Sequence[str] | None = None,
         metadata: str | Path | None = None,
     ) -> Items:
-        """What to predict; see `monai_ext.ct_rate.inference_items`.
+        """Items to predict; see `monai_ext.ct_rate.inference_items`.
+
+        Args:
+            inputs: volumes or extracted slices, or folders of them.
+            classes: labels in the order of the network's outputs; default all of `LABELS`.
+            metadata: CSV with slope and intercept of the volumes; None without one.
 
         Raises:
-            ConfigError: for slices where the network is 3-D.
+            ConfigError: for slices where the network takes whole volumes, or unknown classes.
+            DataError: as `monai_ext.ct_rate.inference_items`.
         """
         items = inference_items(inputs, classes, self.neighbours, self._together, metadata)
         if any(not str(item["image"]).endswith(".nii.gz") for item in items):
@@ -125,9 +142,15 @@ class View:
 
 
 def levels(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What cases and parts are called in results: ``cases``, ``parts`` and ``part_columns``.
+    """Names of cases and instances in results: ``cases``, ``parts`` and ``part_columns``.
 
-    Items of slices are parts of volumes; items of volumes have no parts.
+    Items of slices are instances of volumes; items of volumes have no instances.
+
+    Args:
+        items: of one set, as `View.items` or `View.inference_items` returns them.
+
+    Returns:
+        Arguments of `monai_ext.predictions.MultiLabel`.
     """
     if items and "slice" in items[0]:
         return {"cases": "volumes", "parts": "slices", "part_columns": ["slice"]}

@@ -1,4 +1,4 @@
-"""What is known of one volume without reading its voxels."""
+"""A volume's name, labels and files, known without reading its voxels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAME = re.compile(
 
 
 class VolumeName(NamedTuple):
-    """``train_1_a_2.nii.gz`` in parts: patient ``train_1``, scan ``a``, reconstruction 2."""
+    """The parts of ``train_1_a_2.nii.gz``: patient ``train_1``, scan ``a``, reconstruction 2."""
 
     patient: str
     scan: str
@@ -21,13 +21,13 @@ class VolumeName(NamedTuple):
 
 
 def parse_name(name: str) -> VolumeName | None:
-    """Parts of a CT-RATE volume name, None when it is another."""
+    """Parts of a CT-RATE volume name; None for any other name."""
     match = _NAME.fullmatch(name)
     return VolumeName(match["patient"], match["scan"], int(match["reconstruction"])) if match else None
 
 
 def order(name: str) -> tuple[object, ...]:
-    """Sorts names by split, patient, scan and reconstruction: train_9 before train_10."""
+    """Sort key of names by split, patient, scan and reconstruction: train_9 before train_10."""
     match = _NAME.fullmatch(name)
     if match is None:
         return ("", 0, 0, "", 0, name)
@@ -37,12 +37,12 @@ def order(name: str) -> tuple[object, ...]:
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume, or what was extracted of it.
+    """A volume, or its extracted slices.
 
     Args:
         name: as in the tables, with ``.nii.gz``.
         split: "train" or "valid", CT-RATE's own.
-        patient: ``train_1``; no patient may be on both sides of a split.
+        patient: ``train_1``; no patient may be in two sets.
         labels: 0 or 1 in the order of `LABELS`; None when unknown.
         path: its file; empty when only the slices are there.
         rescale: slope and intercept of the metadata table; None when it has none.

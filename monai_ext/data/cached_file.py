@@ -1,4 +1,4 @@
-"""Results kept in a JSON file, with what they were made from beside it, and made again when that has changed."""
+"""Results cached in a JSON file beside a record of their inputs, and made again when these have changed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ logger = logging.getLogger(__name__)
 
 
 def cached(file: Path, made_from: dict[str, Any], make: Callable[[], Any], redone: str) -> Any:
-    """What ``make()`` gives, from ``file`` where it is still true.
+    """The result of ``make()``, read from ``file`` while it is up to date.
 
-    ``made_from`` lies beside it, in ``<name>.made_from.json``. Whatever differs, in the file itself too, is logged with
+    ``made_from`` is beside it, in ``<name>.made_from.json``. Any difference, in the file itself too, is logged with
     ``redone`` ("the patches are found again"). Both files are written whole or not at all.
     """
     if file.exists():
@@ -33,7 +33,7 @@ def cached(file: Path, made_from: dict[str, Any], make: Callable[[], Any], redon
 
 
 def made_from_file(file: str | Path) -> Path:
-    """Where `cached` writes what ``file`` was made from."""
+    """The file in which `cached` records the inputs of ``file``."""
     return Path(file).with_name(f"{Path(file).stem}.made_from.json")
 
 
@@ -42,7 +42,7 @@ def _digest(file: Path) -> str:
 
 
 def _difference(file: Path, made_from: dict[str, Any]) -> str | None:
-    """What makes ``file`` stale, in words; None when nothing does."""
+    """The reason why ``file`` is stale, in words; None when it is up to date."""
     try:
         then = read_json(made_from_file(file))
     except DataError:

@@ -1,4 +1,4 @@
-"""Preflight checks: open everything once and list all that is wrong, before a run stumbles over the first."""
+"""Preflight checks: open everything once and list all problems, before a run fails at the first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from monai_ext.places import Place, Threads, place_of
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a file or folder; ``severity`` is "error" (a run fails or learns nonsense) or "warning"."""
+    """Something wrong with a file or folder.
+
+    Args:
+        path: path of the file or folder, or the name of the case.
+        message: what is wrong, and what to do.
+        severity: "error" (a run would fail, or learn from wrong data) or "warning".
+    """
 
     path: str
     message: str
@@ -25,7 +31,12 @@ class Problem:
 
     @classmethod
     def of(cls, error: UserError, path: str | Path = "") -> Problem:
-        """From an error, whose message starts with its path where it has one."""
+        """Make a problem from an error.
+
+        Args:
+            error: its message becomes the problem's, without the path in front.
+            path: path of the case, for an error that has no path of its own.
+        """
         where = str(getattr(error, "path", None) or path)
         return cls(where, str(error).removeprefix(f"{where}: "))
 
@@ -33,7 +44,13 @@ class Problem:
 def check_volumes(
     images: Sequence[str], seg: str | None = None, seg_values: Iterable[int] = (0, 1, 2, 4)
 ) -> list[Problem]:
-    """Problems of one case: files unreadable, not 3-D, not finite, blank or on different grids; labels in ``seg``."""
+    """Problems of one case: files unreadable, not 3-D, not finite, blank or on different grids; labels in ``seg``.
+
+    Args:
+        images: paths of the case's images, NIfTI or ``.npy``.
+        seg: path of its segmentation, if any.
+        seg_values: labels that the segmentation may hold.
+    """
     problems: list[Problem] = []
     first = None
     for path in [*images, *([seg] if seg else [])]:
@@ -63,7 +80,13 @@ def check_volumes(
 def run_checks(
     check: Callable[..., list[Problem]], cases: Sequence[Mapping[str, Any]], workers: int | Place | None = None
 ) -> list[Problem]:
-    """Call ``check(**case)`` for every case in threads (inflating releases Python's lock), with a progress bar."""
+    """Call ``check(**case)`` for every case in threads (inflating releases Python's lock), with a progress bar.
+
+    Args:
+        check: lists the problems of one case.
+        cases: arguments of ``check`` for each case.
+        workers: number of threads, by default one per CPU, at most 8; or a place such as `monai_ext.places.Dask`.
+    """
     place = place_of(workers, Threads)
     return [
         problem

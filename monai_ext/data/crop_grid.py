@@ -1,4 +1,4 @@
-"""Where the crops of a volume lie, and what is left of them inside their margin."""
+"""Positions of the crops of a volume, and their size inside the margin."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ def crop_grid(shape: Sequence[int], crop_size: int | Sequence[int]) -> list[Posi
     """First voxels (z, y, x) of the crops of a volume that don't overlap, X fastest.
 
     They begin at 0 and follow each other in steps of their size; along an axis of length D there are
-    max(1, D // size) of them. So a rest that fills no crop is left out, and an axis shorter than a crop gives one
+    max(1, D // size) of them. So a remainder that fills no crop is left out, and an axis shorter than a crop gives one
     that reaches beyond it (and is padded with zeros at the end).
 
     Args:
         shape: voxels along Z, Y, X.
-        crop_size: voxels, one number for all axes or three.
+        crop_size: voxels, one number for all axes or (Z, Y, X).
+
+    Raises:
+        ConfigError: for a ``crop_size`` that isn't one or three positive integers.
     """
     size = triple("crop_size", crop_size)
     counts = [max(1, length // step) for length, step in zip(shape, size, strict=True)]
@@ -45,7 +48,15 @@ def margins(crop_size: int | Sequence[int], margin: int | Sequence[int]) -> Posi
 
 
 def trimmed_size(crop_size: int | Sequence[int], margin: int | Sequence[int]) -> list[int]:
-    """Voxels along Z, Y, X that `margins` leave of a crop: 80 with a margin of 10 is 60."""
+    """Voxels along Z, Y, X that `margins` leave of a crop: 80 with a margin of 10 is 60.
+
+    Args:
+        crop_size: voxels of a crop, one number for all axes or (Z, Y, X).
+        margin: voxels to cut off each side, one number for all axes or (Z, Y, X), from 0.
+
+    Raises:
+        ConfigError: for a size or margin that isn't one or three integers in range.
+    """
     size, cut = triple("crop_size", crop_size), margins(crop_size, margin)
     return [length - 2 * edge for length, edge in zip(size, cut, strict=True)]
 
@@ -53,5 +64,14 @@ def trimmed_size(crop_size: int | Sequence[int], margin: int | Sequence[int]) ->
 def input_size(
     crop_size: int | Sequence[int], margin: int | Sequence[int], target_size: int | Sequence[int] | None = None
 ) -> list[int]:
-    """What a network gets, along Z, Y, X: ``target_size``, to which crops are resampled, else the trimmed size."""
+    """Voxels along Z, Y, X of a network's input: ``target_size``, to which crops are resampled, else `trimmed_size`.
+
+    Args:
+        crop_size: voxels of a crop, one number for all axes or (Z, Y, X).
+        margin: voxels to cut off each side, one number for all axes or (Z, Y, X), from 0.
+        target_size: voxels after resampling, one number for all axes or (Z, Y, X); None for no resampling.
+
+    Raises:
+        ConfigError: for a size or margin that isn't one or three integers in range.
+    """
     return trimmed_size(crop_size, margin) if target_size is None else list(triple("target_size", target_size))

@@ -1,4 +1,4 @@
-"""What the generators share: a folder that appears as a whole, marked with what it was made from."""
+"""Common part of the synthetic data generators: a folder that appears as a whole, with a record of its settings."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def known_size(sizes: Mapping[str, Size], size: str) -> Size:
 def write_folder(folder: str | Path, settings: Mapping[str, Any], write: Callable[[Path], None]) -> None:
     """Have ``write`` fill a hidden folder beside ``folder``, then give it its name; a kill leaves no half of it.
 
-    What is there already is kept when its ``demo.json`` holds these ``settings``.
+    Existing data are kept when its ``demo.json`` holds these ``settings``.
 
     Raises:
-        DataError: when other data lie there.
+        DataError: when the folder holds other data.
     """
     final = Path(os.path.abspath(folder))
     partial = final.with_name(f".{final.name}.partial")

@@ -16,7 +16,7 @@ from monai_ext.data.seeded import SeededDataset
 from monai_ext.devices import own_device
 from monai_ext.errors import DataError
 
-# Stands for an unknown label among known ones.
+# Represents an unknown label among known ones.
 UNKNOWN = -1
 
 
@@ -24,17 +24,17 @@ class EpochSampler(DistributedSampler):
     """Yields ``(epoch, index)``, without shuffling always of epoch 0; one epoch is exactly one pass.
 
     It is a `DistributedSampler` because MONAI's engines announce the epoch to no other kind. Unlike that class it
-    never repeats a sample to make the ranks' shares equal, except when a rank would have none: in training the
-    remainder is left out instead (another one each epoch), in evaluation the shares differ by one.
+    never repeats a sample to give all ranks the same number, except when a rank would have none: in training the
+    remainder is left out instead (another one each epoch), in evaluation the numbers differ by one.
 
     Args:
         size: number of samples.
         shuffle: order by ``(seed, epoch)`` instead of by index.
-        seed: of the run.
+        seed: seed of the run.
         samples_per_epoch: limit on the samples of an epoch over all ranks; in evaluation they are spread evenly over
             the data, which may be sorted.
         equal_shares: give every rank the same number of samples.
-        weights: one for each sample; a shuffled epoch then draws with replacement, in proportion to them, and
+        weights: one per sample; a shuffled epoch then draws with replacement, in proportion to them, and
             yields ``(epoch, index, n)`` where a sample comes for the n-th time after its first.
 
     Raises:
@@ -60,12 +60,12 @@ class EpochSampler(DistributedSampler):
         self.size = size
         self.samples = min(size, samples_per_epoch) if samples_per_epoch else size
         self.equal_shares = equal_shares
-        self.shares: np.ndarray | None = None
+        self.probabilities: np.ndarray | None = None
         if weights is not None:
             given = np.asarray(weights, dtype=np.float64)
             if given.shape != (size,) or not (np.isfinite(given).all() and (given > 0).all()):
                 raise DataError(f"weights: the {size} samples need one finite number > 0 each, got shape {given.shape}")
-            self.shares = given / given.sum()
+            self.probabilities = given / given.sum()
         self.skip = 0
 
     def _share(self, order: np.ndarray) -> np.ndarray:
@@ -81,10 +81,10 @@ class EpochSampler(DistributedSampler):
         order = np.linspace(0, self.size - 1, self.samples).round().astype(np.int64)
         if self.shuffle:
             rng = np.random.default_rng((self.seed, self.epoch))
-            if self.shares is None:
+            if self.probabilities is None:
                 order = rng.permutation(self.size)
             else:
-                order = rng.choice(self.size, self.size, p=self.shares)
+                order = rng.choice(self.size, self.size, p=self.probabilities)
         skip, self.skip = self.skip, 0
         epoch = self.epoch if self.shuffle else 0
         keys, seen = [], Counter[int]()
@@ -104,16 +104,20 @@ class SeededLoader(DataLoader):
     Args:
         dataset: a MONAI dataset.
         batch_size: samples per batch on each process.
-        shuffle: whether this is training: shuffled, equal shares per process, the last incomplete batch dropped
+        shuffle: whether this is training: shuffled, as many samples for each process, the last incomplete batch dropped
             (kept when it is the only one).
-        seed: of the run.
-        num_workers: loader processes; they persist.
-        max_batches: limit on the batches of an epoch.
-        prefetch_factor: batches that each loader process has ready; large items need fewer.
+        seed: seed of the run.
+        num_workers: loader processes; they persist. 0 loads in the calling process.
+        max_batches: limit on the batches of an epoch; ``None`` for all.
+        prefetch_factor: batches that each loader process prefetches; large items need fewer.
         weights: how often to draw each sample of a shuffled epoch, such as `monai_ext.data.sample_weights`; ``None``
             for each once.
-        device: where the batches go; for a GPU they lie in page-locked memory. Default a GPU where there is one.
+        device: device that the batches will be moved to; for a GPU they are in page-locked memory. Default a GPU where
+            there is one.
         kwargs: other arguments of `torch.utils.data.DataLoader`.
+
+    Raises:
+        DataError: when the weights aren't one number > 0 for each sample.
     """
 
     def __init__(
@@ -142,7 +146,11 @@ class SeededLoader(DataLoader):
         )
 
     def skip_batches(self, count: int) -> None:
-        """Leave out the first ``count`` batches of the next pass (a run resumed within an epoch)."""
+        """Leave out the first ``count`` batches of the next pass (a run resumed within an epoch).
+
+        Args:
+            count: number of batches, from 0.
+        """
         assert isinstance(self.sampler, EpochSampler)
         self.sampler.skip = count * (self.batch_size or 1)
 

@@ -1,4 +1,4 @@
-"""Imbalance of several labels: weights of classes and samples, counted on the training set."""
+"""Imbalance of multi-label data: weights of classes and samples, counted on the training set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def positive_weights(labels: Labels, class_names: Sequence[str] | None = None, k
     Args:
         labels: matrix (N, C) of 0 and 1, or the training items, which hold their labels (C,) under ``key``.
         class_names: C names, for the warning.
-        key: of the items.
+        key: key of the labels in the items.
 
     Returns:
         Tensor (C,), float32, on the CPU.
@@ -45,7 +45,7 @@ def positive_weights(labels: Labels, class_names: Sequence[str] | None = None, k
 
 
 def sample_weights(labels: Labels, key: str = "label") -> list[float]:
-    """How often to draw each sample, so that rare labels are seen more: for ``weights`` of `SeededLoader`.
+    """Weights by which rare labels are drawn more often, one per sample: for ``weights`` of `SeededLoader`.
 
     A sample counts by its rarest label, as N / samples with that label. Samples without any label form a class of
     their own.

@@ -1,4 +1,4 @@
-"""How unit normals are stored: as unsigned integers, with (0, 0, 0) for background."""
+"""Storage of unit normals as unsigned integers, with (0, 0, 0) for background."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def encode_normals(normals: np.ndarray, dtype: str | np.dtype = "uint16", channe
     A vector that isn't zero never becomes (0, 0, 0): the one that would, near (-1, -1, -1), becomes (1, 1, 1).
 
     Args:
-        normals: floats, three components on ``channel_axis``, in [-1, 1] (what lies beyond is clipped).
+        normals: floats, three components on ``channel_axis``, in [-1, 1] (other values are clipped).
         dtype: "uint16", "uint8", or a float type, to which the components are cast as they are.
         channel_axis: axis of the components, -1 or 0 for instance.
 

@@ -1,4 +1,4 @@
-"""Training patches: where a label volume of any size has enough labels, found in one pass over what it holds."""
+"""Training patches: positions with enough labels in a label volume of any size, found in one pass over its chunks."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def find_patches(
 ) -> list[tuple[int, int, int]]:
     """Patches with enough labels; a voxel is labelled when it isn't 0.
 
-    Candidates start at the first voxel of the label's bounding box and go on in steps of half a patch (rounded down)
+    Candidates start at the first voxel of the label's bounding box and continue in steps of half a patch (rounded down)
     as long as they lie within it. One counts when the bounding box of its own labels and their number are both large
     enough. Positions and order are those of the surface project's reference (ScrollPrize/villa), which reads every
     candidate by itself. Here each stored chunk is read at most twice, others not at all, and the memory taken is that
-    of a block (a chunk, or 32 MiB of a shard) a worker and of about 10 bytes for every labelled cell of half a patch.
+    of a block (a chunk, or 32 MiB of a shard) per worker and about 10 bytes for every labelled cell of half a patch.
 
     Args:
         label: numpy or Zarr array (Z, Y, X), or the path or URL of a Zarr array or OME-Zarr image (its finest level).
@@ -38,8 +38,8 @@ def find_patches(
         min_bbox_percent: fraction from 0 to 1 of the patch that the bounding box of its labels has to fill.
         min_labeled_ratio: fraction from 0 to 1 of the patch's voxels that have to be labelled.
         cover_tail: also take candidates that end where the bounding box ends (within the volume, where the box is
-            shorter than the patch). The reference leaves that rest out.
-        workers: threads; default one a CPU, at most 8. The result is the same for any number.
+            shorter than the patch). The reference leaves that remainder out.
+        workers: threads; default one per CPU, at most 8. The result is the same for any number.
 
     Returns:
         first voxels (z, y, x), X fastest; no candidate without any label, even with thresholds of 0.

@@ -1,4 +1,4 @@
-"""A label volume as blocks: read by several threads, each once a pass, and those without labels never again."""
+"""A label volume as blocks: read by several threads, each once per pass, and those without labels never again."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class LabelBlocks:
 
     Args:
         array: numpy or Zarr array (Z, Y, X).
-        workers: threads; default one a CPU, at most 8. Two processes were 1.4 times as fast as two threads, but take
+        workers: threads; default one per CPU, at most 8. Two processes were 1.4 times as fast as two threads, but take
             seconds to start and can't share an array in memory, nor the box found so far.
-        name: the array's in messages.
+        name: name of the array in messages.
     """
 
     def __init__(self, array: Any, workers: int | None = None, name: str | Path | None = None) -> None:

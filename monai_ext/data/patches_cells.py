@@ -13,7 +13,7 @@ class PatchCells:
     """Statistics of the cells between all starts and ends of candidate patches.
 
     A candidate is a run of whole cells along each axis, so that the sum of their counts and the union of their
-    bounding boxes are exactly its own; a voxel is looked at once, however many candidates it lies in.
+    bounding boxes are exactly its own; each voxel is read once, however many candidates it lies in.
 
     Args:
         starts: first voxels of the candidates along Z, Y, X, ascending; every combination is a candidate. Neighbours
@@ -29,7 +29,7 @@ class PatchCells:
         shape = [len(cuts) - 1 for cuts in self.cuts]
         self._count = np.zeros(shape, np.min_scalar_type(np.prod(edges, dtype=object)))
         # Distance of the first label from the cell's end and of the last from its start, inclusive; 0 is "no label".
-        # So all is combined by a maximum, and cells without labels stay memory that was never touched.
+        # So both are combined by a maximum, and cells without labels stay memory that was never touched.
         self._first = np.zeros((3, *shape), np.min_scalar_type(max(edges)))
         self._last = np.zeros_like(self._first)
         self._lock = threading.Lock()
@@ -87,8 +87,8 @@ class PatchCells:
         """First voxels (z, y, x) of the candidates with enough labels, X fastest.
 
         Args:
-            min_bbox_percent: share of the patch that the bounding box of its labels has to fill.
-            min_labeled_ratio: share of the patch that has to be labelled. A patch without labels never counts.
+            min_bbox_percent: fraction of the patch that the bounding box of its labels has to fill.
+            min_labeled_ratio: fraction of the patch that has to be labelled. A patch without labels never counts.
         """
         runs = [
             [slice(*np.searchsorted(cuts, (start, start + size))) for start in starts]
@@ -107,7 +107,7 @@ class PatchCells:
         return found
 
     def _length(self, axis: int, layer: slice, runs: list[list[slice]]) -> np.ndarray:
-        """Edges along ``axis`` of the label's bounding boxes in one layer of candidates; nonsense without labels."""
+        """Edges along ``axis`` of the label's bounding boxes in one layer of candidates; meaningless without labels."""
         along = [1, 1, 1]
         along[axis] = -1
         cuts = self.cuts[axis][layer.start : layer.stop + 1] if axis == 0 else self.cuts[axis]

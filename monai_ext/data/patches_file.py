@@ -1,4 +1,4 @@
-"""Found patches kept in a file, and found again when what they depend on has changed."""
+"""Patches cached in a file, and found again when their inputs have changed."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def cached_patches(
     cover_tail: bool = False,
     workers: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Patches of several volumes as `find_patches` finds them, from ``file`` where it is still true.
+    """Patches of several volumes as `find_patches` finds them, from ``file`` while it is up to date.
 
-    ``file`` holds ``[{"volume_idx": 0, "start_pos": [z, y, x]}, ...]``. What it was made from lies beside it, in
-    ``<name>.made_from.json``: arguments, and for each label its place, shape, type, and a digest of the sizes and times
-    of all its chunks. Whatever differs, in the file itself too, is logged, and the patches are found anew. Both files
+    ``file`` holds ``[{"volume_idx": 0, "start_pos": [z, y, x]}, ...]``. Its inputs are recorded beside it, in
+    ``<name>.made_from.json``: arguments, and for each label its path, shape, type, and a digest of the sizes and times
+    of all its chunks. Any difference, also in the file itself, is logged, and the patches are found again. Both files
     are written whole or not at all.
 
     Args:
-        file: of the patches; its folder is created.
+        file: JSON file of the patches; its folder is created.
         labels: paths or URLs; ``volume_idx`` counts them from 0.
         patch_size: see `find_patches`.
         min_bbox_percent: see `find_patches`.

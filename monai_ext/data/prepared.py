@@ -1,4 +1,4 @@
-"""Deterministic preparation, computed once a case and kept on disk."""
+"""Deterministic preparation, computed once per case and cached on disk."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ PRELOAD = ("monai_ext.data.prepared", "monai_ext.transforms")
 
 
 class PreparedDataset(PersistentDataset):
-    """MONAI's ``PersistentDataset`` with a key that notices change, whole files only, and errors that name the case.
+    """MONAI's ``PersistentDataset`` with a key that changes with the data, whole files, and errors that name the case.
 
     Transforms up to the first random one (or the first ``cached`` ones) run once; their result is ``<case>-<hash>.pt``
     in the cache. The hash covers the item (with the size and time in its ``stamp``, so that a changed file is prepared
     anew), the settings of these transforms and MONAI's version; it is the same in every process. Several processes may
     share a cache.
 
-    Differences to MONAI: a ``Compose`` within a ``Compose`` is looked into (MONAI takes it for random and caches
-    nothing); the temporary file lies beside the final one and is replaced in one step; a damaged cache file, by a
+    Differences to MONAI: a nested ``Compose`` is searched (MONAI takes it for random and caches
+    nothing); the temporary file is beside the final one and replaces it in one step; a damaged cache file, by a
     flipped bit too, is recomputed with a warning; ``set_data`` doesn't delete the cache; an item comes out as plain
     tensors (contiguous, float32 for images), numbers and text, whether it was cached or not.
 
@@ -51,7 +51,8 @@ class PreparedDataset(PersistentDataset):
             front of the first random one.
 
     Raises:
-        DataError: on access, when a case can't be prepared: its file and the root cause.
+        DataError: at once, for a ``cache_dir`` that can't be used; on access, when a case can't be prepared, with its
+            file and the root cause.
     """
 
     def __init__(
@@ -71,11 +72,19 @@ class PreparedDataset(PersistentDataset):
         )
 
     def set_data(self, data: Sequence[Mapping[str, Any]]) -> None:
-        """Replace the items; what is cached stays."""
+        """Replace the items; cached files stay.
+
+        Args:
+            data: new items, as in the constructor.
+        """
         self.data = data
 
     def cache_file(self, index: int) -> Path | None:
-        """Where the prepared item is kept, or None without a cache."""
+        """Path of the cached item, which need not exist yet; None without a cache.
+
+        Args:
+            index: number of the item, from 0.
+        """
         if self.cache_dir is None:
             return None
         item = self.data[index]
@@ -83,7 +92,14 @@ class PreparedDataset(PersistentDataset):
         return self.cache_dir / f"{case}-{_digest([item, self.transform_hash])[:32]}.pt"
 
     def prepare_item(self, index: int) -> dict[str, Any]:
-        """The item after the deterministic transforms, from the cache where possible."""
+        """The item after the deterministic transforms, from the cache where possible.
+
+        Args:
+            index: number of the item, from 0.
+
+        Raises:
+            DataError: when the case can't be prepared, with its file and the root cause.
+        """  # noqa: DOC501 (`_data_error` makes a DataError)
         file = self.cache_file(index)
         if file is not None and file.is_file():
             try:
@@ -120,9 +136,9 @@ def prepare(dataset: PreparedDataset, workers: int | Place | None = None) -> int
     """Fill the cache of ``dataset`` in parallel; a second call, also after a kill, computes only what is missing.
 
     Args:
-        dataset: with a ``cache_dir``.
-        workers: processes (one thread each); default one a CPU, at most 8; 0 or 1 works in this one. Or a place such as
-            `monai_ext.places.Dask`.
+        dataset: dataset with a ``cache_dir``.
+        workers: processes (one thread each); default one per CPU, at most 8; 0 or 1 works in this process. Or a place
+            such as `monai_ext.places.Dask`.
 
     Returns:
         the number of cases that were computed now.
@@ -201,7 +217,7 @@ def _digest(value: Any) -> str:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    # torch.load doesn't look at the checksums that torch.save writes
+    # torch.load doesn't verify the checksums that torch.save writes
     with zipfile.ZipFile(file) as archive:
         if archive.testzip() is not None:
             raise zipfile.BadZipFile("wrong checksum")
@@ -222,7 +238,7 @@ def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _data_error(error: BaseException, item: Mapping[str, Any]) -> DataError:
-    """MONAI wraps a failure once a transform; the cause at the bottom is what the user can act on."""
+    """The error of a case: MONAI wraps a failure once per transform; a user can act on the root cause."""
     root = error
     while not isinstance(root, DataError) and root.__cause__ is not None:
         root = root.__cause__

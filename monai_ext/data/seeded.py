@@ -13,12 +13,12 @@ class SeededDataset(Dataset):
     """Gives a MONAI dataset's random transforms a new state before every sample.
 
     The state is a function of ``(seed, epoch, index)``, so that neither the number of workers, nor their lifetime,
-    nor a restart changes what a sample looks like in an epoch. Dictionaries also get their ``index``, by which
+    nor a restart changes a sample of an epoch. Dictionaries also get their ``index``, by which
     several processes tell their cases apart.
 
     Args:
-        dataset: a MONAI dataset; its ``transform``, when it is randomizable, is what gets seeded.
-        seed: of the run.
+        dataset: a MONAI dataset; its ``transform``, when it is randomizable, is seeded.
+        seed: seed of the run.
     """
 
     def __init__(self, dataset: Any, seed: int = 0) -> None:

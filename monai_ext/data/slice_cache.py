@@ -51,7 +51,13 @@ class SliceCache:
         return self._bytes
 
     def get(self, stack: Hashable, index: int, decode: Callable[[int], np.ndarray]) -> np.ndarray:
-        """Slice ``index`` of ``stack``, from ``decode(index)`` when it isn't in memory; not to be changed in place."""
+        """Slice ``index`` of ``stack``, from ``decode(index)`` when it isn't in memory; not to be changed in place.
+
+        Args:
+            stack: key of the stack, such as a `TiffStack`.
+            index: number of the slice, from 0.
+            decode: reads the slice (Y, X) of this number.
+        """
         slices = self._stacks.setdefault(stack, {})
         self._stacks.move_to_end(stack)
         if index not in slices:

@@ -1,4 +1,4 @@
-"""Parts of the data, cross-validation folds that don't depend on the order of the files, and class counts."""
+"""Sections of the data, cross-validation folds that don't depend on the order of the files, and class counts."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ Entry = TypeVar("Entry")
 
 
 class Splits(dict[str, list[Entry]], Generic[Entry]):
-    """Name of a part ("train", "val", and "test" where there is one) → entries; an unknown part is a `ConfigError`."""
+    """Name of a section ("train", "val", perhaps "test") → entries; an unknown section is a `ConfigError`."""
 
     def __missing__(self, section: str) -> NoReturn:
-        raise ConfigError(f"--section {section}: there is no such part of the data; there are {', '.join(self)}")
+        raise ConfigError(f"--section {section}: there is no such section of the data; there are {', '.join(self)}")
 
 
 def grouped_stratified_folds(
     groups: Sequence[str], labels: Sequence[int], n_splits: int = 5, seed: int = 42
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split samples into folds with about equal class shares; a group (a patient) is never torn apart.
+    """Split samples into folds with about equal class frequencies; a group (a patient) is never split.
 
     scikit-learn's ``StratifiedKFold``, or ``StratifiedGroupKFold`` where a group has several samples, on samples
     sorted by group: the same set of samples gives the same folds in whatever order it comes.
 
     Args:
-        groups: a sample's group.
-        labels: a sample's class.
+        groups: group of each sample, such as its patient.
+        labels: class of each sample, an integer.
         n_splits: number of folds, at least 2.
-        seed: of the folds, at least 0.
+        seed: seed of the folds, at least 0.
 
     Returns:
         a pair of ascending indices (training, validation) into the arguments for each fold.
@@ -72,7 +72,7 @@ def class_counts(items: Sequence[Mapping[str, Any]], num_classes: int, key: str 
     Args:
         items: data items with an integer class from 0 under ``key``.
         num_classes: number of classes, each with a sample or more.
-        key: of the class in an item.
+        key: key of the class in an item.
 
     Raises:
         DataError: when a label is missing, no integer or out of range, or a class has no sample.

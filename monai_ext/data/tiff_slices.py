@@ -1,4 +1,4 @@
-"""Files with one grey 2-D image each: listed in natural order, checked by their header, decoded."""
+"""Files with one single-channel 2-D image each: listed in natural order, checked by their header, decoded."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class SliceFile(NamedTuple):
 
 
 class SliceHeader(NamedTuple):
-    """What the header of a slice says: shape (Y, X), type with byte order, and the first byte of the pixels, when they
-    lie in the file as they do in an array."""
+    """Content of a slice's header: shape (Y, X), type with byte order, and the first byte of the pixels when they are
+    in the file as in an array."""
 
     shape: tuple[int, int]
     dtype: str
@@ -70,7 +70,7 @@ def natural_key(name: str) -> tuple[list[int | str], str]:
 
 
 def read_slice_header(path: Path) -> SliceHeader:
-    """Header of a file with one grey image.
+    """Header of a file with one single-channel image.
 
     Raises:
         DataError: naming the file: missing, not a TIFF, empty, truncated, several images, colour, complex numbers.
@@ -108,9 +108,9 @@ def _header(tiff: Any, size: int, path: Path) -> SliceHeader:
     if tiff.is_imagej:  # which writes large stacks with the header of their first image only
         images = max(images, (tiff.imagej_metadata or {}).get("images", 1))
     if images != 1:
-        raise DataError(f"holds {images} images; expected a folder with one file a slice", path)
+        raise DataError(f"holds {images} images; expected a folder with one file per slice", path)
     if page.samplesperpixel != 1 or page.photometric.name == "PALETTE" or len(page.shape) != 2:
-        raise DataError(f"is a colour image of shape {page.shape}; expected one grey value a pixel", path)
+        raise DataError(f"is a colour image of shape {page.shape}; expected one intensity per pixel", path)
     if page.dtype is None or page.dtype.kind not in "buif":
         kind = page.dtype or f"of {page.bitspersample} bits"
         raise DataError(f"has pixels of type {kind}; expected integers or floats", path)
@@ -126,7 +126,7 @@ def _header(tiff: Any, size: int, path: Path) -> SliceHeader:
 
 
 def disagreement(first: SliceHeader, header: SliceHeader, name: str) -> str:
-    """What sets a slice apart from the first one of its stack, called ``name``; an empty string when nothing does."""
+    """The difference between a slice and the first one of its stack, called ``name``; an empty string for none."""
     for kind, expected, found in (
         ("shape", first.shape, header.shape),
         ("data type", native(first.dtype), native(header.dtype)),
@@ -142,7 +142,7 @@ def native(dtype: str) -> np.dtype:
 
 
 def reason(error: Exception) -> str:
-    """What an exception says about a file, in plain words."""
+    """The reason why a file can't be read, in plain words."""
     if isinstance(error, FileNotFoundError):
         return "file not found"
     if isinstance(error, PermissionError):

@@ -1,4 +1,4 @@
-"""A folder of 2-D TIFF slices as one volume, of which a crop costs what the crop holds."""
+"""A folder of 2-D TIFF slices as one volume, of which crops are read without the rest."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from monai_ext.errors import DataError
 
 @dataclass(frozen=True)
 class TiffStack:
-    """Where the voxels of a stack lie; holds no voxels, can be pickled, and compares by value.
+    """Locations of a stack's voxels on disk; holds no voxels, can be pickled, and compares by value.
 
     Attributes:
-        folder: of the slices.
-        names: of the files in natural order (``slice_2`` before ``slice_10``, whatever the zero padding).
+        folder: folder of the slices.
+        names: names of the files in natural order (``slice_2`` before ``slice_10``, whatever the zero padding).
         shape: voxels along Z (files), Y (rows), X (columns).
-        dtype: of the files, with byte order, for example ">u2".
+        dtype: type of the voxels in the files, with byte order, for example ">u2".
         offsets: first byte of each slice's pixels, when all slices are uncompressed and in one piece; else None.
         newest: modification time in ns of the slice changed last; a later one means that the data changed.
     """
@@ -51,8 +51,8 @@ class TiffStack:
         """Read the headers of all slices (and no voxel).
 
         Args:
-            folder: of the slices.
-            files: what `list_slices` gives for ``folder``, when it is known already.
+            folder: folder of the slices.
+            files: result of `list_slices` for ``folder``, when it is known already.
 
         Raises:
             DataError: naming the file (or the empty folder): not a TIFF, empty, truncated, several pages, colour, of
@@ -85,7 +85,11 @@ class TiffStack:
         return self
 
     def path(self, index: int) -> Path:
-        """File of slice ``index``."""
+        """File of a slice.
+
+        Args:
+            index: number of the slice, from 0.
+        """
         return Path(self.folder, self.names[index])
 
     def read(self, start: Sequence[int], size: Sequence[int], cache: SliceCache | None = None) -> np.ndarray:
@@ -97,10 +101,10 @@ class TiffStack:
         Args:
             start: first voxel along Z, Y, X, from 0.
             size: voxels along Z, Y, X.
-            cache: of decoded slices; without one they are decoded each time.
+            cache: cache of decoded slices; without one they are decoded each time.
 
         Returns:
-            the files' type in native byte order, of shape ``size``.
+            array of shape ``size``, of the files' type in native byte order.
 
         Raises:
             DataError: naming the file that is missing, damaged, or has changed since it was scanned.
@@ -118,7 +122,14 @@ class TiffStack:
         return box
 
     def read_slice(self, index: int) -> np.ndarray:
-        """A whole slice (Y, X), in native byte order; see `read`."""
+        """A whole slice (Y, X), in native byte order.
+
+        Args:
+            index: number of the slice, from 0.
+
+        Raises:
+            DataError: see `read`.
+        """
         return self.read((index, 0, 0), (1, *self.shape[1:]))[0]
 
     def _rows(self, index: int, first: int, last: int, cache: SliceCache | None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Reading 3-D volumes with errors that name the file and say in plain words what is wrong with it."""
+"""Reading 3-D volumes with errors that name the file and the fault in plain words."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from monai_ext.errors import DataError
 
 SUFFIXES = (".nii.gz", ".nii", ".npy")
 
-# Where pydicom is installed, MONAI says at every file it reads, of whatever kind, that a decoder for GPUs isn't.
+# Where pydicom is installed, MONAI warns at every file it reads, of whatever kind, that a decoder for GPUs isn't.
 logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 
@@ -140,7 +140,7 @@ def read_channels(paths: str | Path | Sequence[str | Path]) -> MetaTensor:
 
 
 def geometry_difference(first: MetaTensor, second: MetaTensor) -> str:
-    """What sets the grids of two volumes apart, or an empty string."""
+    """The difference between the grids of two volumes, or an empty string."""
     if first.shape != second.shape:
         return f"does not have the same shape {tuple(second.shape[1:])} against {tuple(first.shape[1:])}"
     if not np.allclose(first.affine, second.affine, atol=1e-3):

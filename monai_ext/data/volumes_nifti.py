@@ -1,4 +1,4 @@
-"""Uncompressed NIfTI volumes as Zarr arrays: a plane is a chunk, read where it lies in the file."""
+"""Uncompressed NIfTI volumes as Zarr arrays: one chunk per plane, read in place."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _UNITS = {"mm": "millimeter", "micron": "micrometer", "meter": "meter"}
 def open_nifti(path: str | Path) -> zarr.Array:
     """A NIfTI volume as a read-only Zarr array (Z, Y, X), never read as a whole.
 
-    Its voxels lie in the file as those of an uncompressed Zarr array with chunks (1, Y, X), so a table of offsets is
+    Its voxels are in the file as those of an uncompressed Zarr array with chunks (1, Y, X), so a table of offsets is
     all that Zarr needs (fsspec's reference file system). Slope and intercept of the header are applied, to float32.
-    Z, Y, X are the file's third, second and first axis, whatever its affine says; the size of a voxel stands in the
+    Z, Y, X are the file's third, second and first axis, whatever its affine says; the size of a voxel is in the
     attributes, as in OME-Zarr.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Zarr volumes: opening them with errors that name the place, and the list of the chunks they hold."""
+"""Zarr volumes: opening them with errors that name the path, and the list of their stored chunks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from monai_ext.errors import DataError
 _CHUNK_KEY = re.compile(r"(?:c[/.])?(\d+(?:[/.]\d+)*)")
 _METADATA = ("zarr.json", ".zarray")
 
-# What stores tell of a file besides its size, each in its own words.
+# What stores report of a file besides its size, each under a key of its own.
 _CHANGES = ("mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "md5Hash")
 
 
@@ -28,7 +28,7 @@ def open_volume(source: str | Path, level: int = 0) -> zarr.Array:
     """Open a volume for reading: Zarr v2 or v3, local or any fsspec URL, an array or an OME-Zarr image; or NIfTI.
 
     Args:
-        source: of the array, or of the OME-Zarr group above its resolution levels.
+        source: path or URL of the array, or of the OME-Zarr group above its resolution levels.
         level: resolution level of an OME-Zarr image, 0 the finest; an array has one level only.
 
     Raises:
@@ -46,8 +46,8 @@ def array_source(source: str | Path, level: int = 0) -> str:
     """Path or URL of the array behind ``source``: of a resolution level, or ``source`` where it is an array itself.
 
     Args:
-        source: of an array, or of an OME-Zarr image.
-        level: of an OME-Zarr image, 0 the finest; an array is taken as it is, whatever the level.
+        source: path or URL of an array, or of an OME-Zarr image.
+        level: resolution level of an OME-Zarr image, 0 the finest; an array has no levels.
 
     Raises:
         DataError: see `open_volume`.
@@ -60,7 +60,7 @@ def array_source(source: str | Path, level: int = 0) -> str:
 
 
 def channel_axis(shape: Sequence[int], spatial: Sequence[int]) -> int | None:
-    """Where an array over a volume of shape ``spatial`` (Z, Y, X) has its channels.
+    """The channel axis of an array over a volume of shape ``spatial`` (Z, Y, X).
 
     Returns:
         None for (Z, Y, X), -1 for (Z, Y, X, C), 0 for (C, Z, Y, X); -1 when both of these fit.
@@ -130,9 +130,9 @@ def stored_chunks(array: zarr.Array) -> np.ndarray:
 
 
 def volume_identity(source: str | Path, level: int = 0) -> dict[str, Any]:
-    """Place, shape and type of a volume, and a digest of the sizes and times of all its files: plain values.
+    """Path, shape and type of a volume, and a digest of the sizes and times of all its files: plain values.
 
-    A store that can't list its files (plain HTTP) gives the digest of nothing: new content of one shape isn't seen.
+    A store that can't list its files (plain HTTP) gives the digest of an empty list: new content isn't noticed.
     Arguments and errors: see `open_volume`.
     """
     from fsspec.core import url_to_fs  # type: ignore[import-untyped]
@@ -152,7 +152,7 @@ def volume_identity(source: str | Path, level: int = 0) -> dict[str, Any]:
 
 
 def storage_unit(array: zarr.Array) -> tuple[int, ...]:
-    """Voxels along each axis of what the store holds under one key: a shard, or a chunk."""
+    """Voxels along each axis of the array's storage unit: a shard, or a chunk."""
     return array.shards or array.chunks
 
 

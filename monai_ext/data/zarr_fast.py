@@ -23,7 +23,7 @@ _started_in: int | None = None
 
 
 def open_fast(source: str | Path) -> zarr.Array:
-    """`open_volume`, read by zarrs where this is possible and pays: a sharded array on a local disk.
+    """`open_volume`, read by zarrs where this is possible and faster: a sharded array on a local disk.
 
     Other arrays, also those of other users of Zarr in this process, keep Zarr's own pipeline.
     """

@@ -1,4 +1,4 @@
-"""Patches of Zarr volumes as items for training: read when they are asked for, and no more than they hold."""
+"""Patches of Zarr volumes as items for training: read on demand, without the rest of the volume."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _NOT_READ = ("input", "ref_label")
 class ZarrPatchDataset(Dataset):
     """A MONAI dataset of patches ``{"image", <target>..., "case", "start_pos", "volume_idx"}``.
 
-    ``image`` is a float32 `MetaTensor` (1, Z, Y, X), a target one of its stored type (C, Z, Y, X): the type says how
-    normals are encoded, and `monai_ext.transforms.PrepareTargetsd` turns it into what networks take. Only chunks under
+    ``image`` is a float32 `MetaTensor` (1, Z, Y, X), a target one of its stored type (C, Z, Y, X): by it
+    `monai_ext.transforms.PrepareTargetsd` decodes normals and converts targets for losses. Only chunks under
     the patch are read, those of the image and its targets at the same time. Stores are opened by the process that
     reads, so that neither a fork nor a pickle carries them over. A chunk that isn't stored holds the array's fill
-    value, as everywhere in Zarr: a lost one can't be told from an empty one.
+    value, as everywhere in Zarr: a lost one can't be distinguished from an empty one.
 
     Args:
         volumes: ``{"input": ..., <target>: ...}`` each, paths or URLs of arrays; ``ref_label`` isn't read.
         patch_size: voxels along Z, Y, X.
         positions: first voxels: ``{"volume_idx": 0, "start_pos": (z, y, x)}`` each, with a ``case`` or without; or bare
             (z, y, x) of a single volume.
-        transform: of MONAI; `monai_ext.data.SeededDataset` seeds it.
+        transform: transform of MONAI; `monai_ext.data.SeededDataset` seeds it.
 
     Raises:
         ConfigError: for positions that name no volume or no voxel.
@@ -65,7 +65,7 @@ class ZarrPatchDataset(Dataset):
         record = dict(position) if isinstance(position, Mapping) else {"volume_idx": 0, "start_pos": position}
         index, start = int(record.get("volume_idx", 0)), tuple(int(edge) for edge in record["start_pos"])
         if not isinstance(position, Mapping) and len(self.volumes) != 1:
-            raise ConfigError(f"ZarrPatchDataset: {start} says not in which of {len(self.volumes)} volumes it lies")
+            raise ConfigError(f"ZarrPatchDataset: give volume_idx with {start}: there are {len(self.volumes)} volumes")
         if not 0 <= index < len(self.volumes) or len(start) != 3 or min(start) < 0:
             raise ConfigError(
                 f"ZarrPatchDataset: no patch can start at {start} of volume {index}; positions are (z, y, x) from 0, "

@@ -1,4 +1,4 @@
-"""Parts around MONAI's engines, for what a handler would learn of too late."""
+"""Iterations for MONAI's engines, with guards that would come too late in a handler."""
 
 from monai_ext.engines.batches import ImageAndTargets, image_only, items_only
 from monai_ext.engines.distributed import distribute

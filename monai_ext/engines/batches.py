@@ -1,4 +1,4 @@
-"""Batches for the engines: images without labels, images with several targets, and their parts."""
+"""Batches for the engines: images without labels, images with several targets, and batches in parts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,28 @@ Tensors = torch.Tensor | Mapping[str, torch.Tensor]
 def image_only(
     batch: dict[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[torch.Tensor, None]:
-    """``prepare_batch`` for inference, where some cases of a batch may have a label and others not."""
+    """``prepare_batch`` for inference, where some cases of a batch may have a label and others not.
+
+    Args:
+        batch: a batch of the data loader, with ``image`` (B, C, ...).
+        device: device to move the image to; ``None`` leaves it where it is.
+        non_blocking: whether to copy from page-locked memory while the host goes on.
+        kwargs: other arguments of `torch.Tensor.to`.
+    """
     return batch["image"].to(device=device, non_blocking=non_blocking, **kwargs), None
 
 
 def items_only(
     batch: dict[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[dict[str, Any], None]:
-    """``prepare_batch`` for inferers that read their volumes themselves: the batch as it is, without labels."""
+    """``prepare_batch`` for inferers that read their volumes themselves: the batch as it is, without labels.
+
+    Args:
+        batch: a batch of the data loader.
+        device: not used, as are the following.
+        non_blocking: not used.
+        kwargs: not used.
+    """
     return batch, None
 
 
@@ -52,10 +66,10 @@ def prepared_where_it_fits(engine: Any, batch: dict[str, Any]) -> tuple[Any, Any
 
     Args:
         engine: a trainer or evaluator of MONAI.
-        batch: as its loader gives it.
+        batch: a batch of its data loader.
 
     Raises:
-        RuntimeError: of ``prepare_batch``, other than for a full memory of the device.
+        RuntimeError: any that ``prepare_batch`` raises, other than for a full memory of the device.
         MemoryError: when the memory of the host is full.
     """
     for device, fits in ((engine.state.device, True), (torch.device("cpu"), False)):
@@ -70,7 +84,7 @@ def prepared_where_it_fits(engine: Any, batch: dict[str, Any]) -> tuple[Any, Any
 
 
 def moved(tensors: Tensors, device: Any, non_blocking: bool = False) -> Any:
-    """The same on a device; what is there already isn't copied."""
+    """The tensors on a device; those that are there already aren't copied."""
     if isinstance(tensors, torch.Tensor):
         return tensors.to(device, non_blocking=non_blocking)
     return {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in tensors.items()}
@@ -86,14 +100,14 @@ def split(tensors: Tensors, size: int) -> Iterator[Any]:
 
 
 def detached(tensors: Tensors) -> Any:
-    """The same without gradients."""
+    """The tensors without gradients."""
     if isinstance(tensors, torch.Tensor):
         return tensors.detach()
     return {name: tensor.detach() for name, tensor in tensors.items()}
 
 
 def joined(parts: Sequence[Tensors]) -> Any:
-    """What `split` took apart."""
+    """Join the parts that `split` made."""
     first = parts[0]
     if len(parts) == 1:
         return first

@@ -1,4 +1,4 @@
-"""All folds of a bundle's training, and what they say together."""
+"""All folds of a bundle's training, and their joint evaluation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTr
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
 from monai_ext.metrics import best_threshold, bootstrap_intervals, classification_metrics, fit_platt
 from monai_ext.networks import network_settings
-from monai_ext.overrides import apply_dataset_settings, check_overrides, resolved_settings
+from monai_ext.settings import read_bundle_config, resolved_settings
 
 logger = logging.getLogger("monai_ext")
 
@@ -31,16 +31,15 @@ class CrossValidation:
     """Trains the folds one after the other, each as its own run, then evaluates their held-out predictions together.
 
     Args:
-        config_file: the bundle's ``train.json``, alone or with overlays.
-        folds: number of folds.
-        overrides: other settings, by key.
+        config_file: path of the bundle's ``train.json``, or a list of it and its overlays.
+        folds: number of folds, at least 2.
+        overrides: settings by key, as on the command line.
 
     Raises:
-        ConfigError: for an override that matches no key, or a bundle without classes or with several labels a case.
+        ConfigError: for an override that matches no key, or a bundle without classes or with multi-label cases.
     """
 
     def __init__(self, config_file: str | Sequence[str], folds: int, overrides: Mapping[str, Any]) -> None:
-        check_overrides(config_file, overrides)
         self.config_file = config_file
         self.folds = folds
         self.overrides = {**overrides, "num_folds": folds}
@@ -48,13 +47,13 @@ class CrossValidation:
         parser = self._parser(1)
         if "class_names" not in parser:
             raise ConfigError(
-                f"cross-validate: {Path(self.root).name} has no classes, whose probabilities over the folds could be "
-                "put together; train it with several values of --fold and compare the runs"
+                f"cross-validate: {Path(self.root).name} has no classes, so its folds can't be evaluated "
+                "together; train it with several values of --fold and compare the runs"
             )
         if any(np.ndim(case["label"]) for case in parser.get_parsed_content("train#dataset#data")[:1]):
             raise ConfigError(
-                f"cross-validate: {Path(self.root).name} has several labels a case, which it can't put together yet; "
-                "train it with several values of --fold and compare the runs"
+                f"cross-validate: {Path(self.root).name} is multi-label, and its folds can't be evaluated "
+                "together yet; train it with several values of --fold and compare the runs"
             )
         self.settings = what_counts(resolved_settings(parser))
         self.class_names: list[str] = parser.get_parsed_content("class_names")
@@ -67,7 +66,11 @@ class CrossValidation:
         self.folder = self.output_dir / f"cross_validation_{key}"
 
     def run(self) -> Path:
-        """Train what is missing and write everything; returns ``cross_validation.json``."""
+        """Train the folds that are missing and write everything; returns the path of ``cross_validation.json``.
+
+        Raises:
+            DataError: when a fold leaves no finished run.
+        """
         tracker = self._open_tracker()
         try:
             finished = [self._fold(fold, tracker) for fold in range(1, self.folds + 1)]
@@ -81,14 +84,7 @@ class CrossValidation:
         return record
 
     def _parser(self, fold: int) -> Any:
-        from monai.bundle import ConfigParser
-
-        parser = ConfigParser()
-        parser.read_config(f=self.config_file)
-        parser.update({"bundle_root": self.root, **self.overrides, "fold": fold})
-        apply_dataset_settings(parser, self.overrides)
-        parser.parse()
-        return parser
+        return read_bundle_config(self.config_file, {**self.overrides, "fold": fold}, self.root)
 
     def _open_tracker(self) -> MLflowTracker | None:
         if str(self.tracking["tracking_uri"]).lower() == "none":
@@ -127,8 +123,8 @@ class CrossValidation:
             raise DataError(f"fold {fold} left no finished run", self.output_dir)
         return result
 
-    def _same(self, candidates: Sequence[Path], data_fingerprint: str) -> Path | None:
-        return newest_same(candidates, self.settings, data_fingerprint)
+    def _same(self, candidates: Sequence[Path], data_hash: str) -> Path | None:
+        return newest_same(candidates, self.settings, data_hash)
 
     def _summarise(self, finished: Sequence[Path], tracker: MLflowTracker | None) -> Path:
         from monai_ext.reports import write_cross_validation_report

@@ -1,4 +1,4 @@
-"""The network as several processes train it."""
+"""The network, wrapped for training in several processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One validation or inference iteration: the number format of the training, and its way out of full memory."""
+"""One validation or inference iteration: the training's number format, and smaller batches if memory runs out."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _ADVICE = "use a smaller input or window, or another device (--val_device cpu in
 
 
 class EvaluationStep:
-    """``iteration_update`` of MONAI's `SupervisedEvaluator`: autocast on CPUs too, and smaller batches in full memory.
+    """``iteration_update`` of MONAI's `SupervisedEvaluator`: autocast on CPUs too, smaller batches if memory runs out.
 
-    A batch that doesn't fit is computed in halves (and these again); its output is the same but for rounding. What is
-    not an image tensor, such as the path of a volume that the inferer reads itself, isn't split.
+    A batch that doesn't fit is computed in halves (and these again); its output is the same but for rounding. Other
+    inputs than image tensors, such as the path of a volume that the inferer reads itself, aren't split.
 
     Args:
         amp, precision: the number format, see `monai_ext.engines.autocast_dtype`.

@@ -1,4 +1,4 @@
-"""Steps in which an optimizer takes memory for its state, and the way back when there is too little."""
+"""Steps in which an optimizer allocates its state, and how to undo them when memory runs out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FirstSteps:
         self._known: set[torch.Tensor] = set()
 
     def before(self, optimizer: torch.optim.Optimizer) -> Callable[[], None] | None:
-        """What undoes the step that comes; ``None`` when none of its parameters is new."""
+        """A function that undoes the next step; ``None`` when none of its parameters is new."""
         stepped = _with_gradient(optimizer)
         if self._known.issuperset(stepped):
             return None
@@ -42,7 +42,7 @@ class FirstSteps:
         return undo
 
     def done(self, optimizer: torch.optim.Optimizer) -> None:
-        """Remember what has had its step."""
+        """Remember the parameters that have had their step."""
         self._known.update(_with_gradient(optimizer))
 
 

@@ -25,7 +25,7 @@ _ASIDE = {
     "checkpoint_every",
     "save_execute_config",
     "bundle_root",
-    "dataset_dir",  # the data's fingerprint counts, not the way to them
+    "dataset_dir",  # the dataset hash counts, not the path
     "stage_dir",
     "cord_dir",
     "output_dir",
@@ -34,11 +34,11 @@ _ASIDE = {
 
 
 def what_counts(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings by which two runs are told apart."""
+    """The settings that distinguish two runs."""
     return {key: value for key, value in parameters.items() if key not in _ASIDE}
 
 
-def newest_same(candidates: Sequence[Path], settings: Mapping[str, Any], data_fingerprint: str) -> Path | None:
+def newest_same(candidates: Sequence[Path], settings: Mapping[str, Any], data_hash: str) -> Path | None:
     """The first of some runs that was made with these settings and data; unreadable ones are passed over."""
     wanted = json.loads(json.dumps(what_counts(settings)))
     for candidate in candidates:
@@ -47,6 +47,6 @@ def newest_same(candidates: Sequence[Path], settings: Mapping[str, Any], data_fi
         except DataError:
             continue
         same = what_counts(record.get("parameters", {})) == wanted
-        if same and record.get("data", {}).get("fingerprint") == data_fingerprint:
+        if same and record.get("data", {}).get("fingerprint") == data_hash:
             return candidate
     return None

@@ -15,7 +15,7 @@ def autocast_dtype(device: Any, amp: bool | str = "auto", precision: str = "auto
     """Type for `torch.autocast`, or ``None`` for plain float32.
 
     Args:
-        device: where the network runs.
+        device: name or `torch.device` where the network runs.
         amp: ``True``, ``False`` or ``"auto"``: on a GPU only.
         precision: ``"auto"`` takes fp16 on a GPU (as the original pipelines did) and bf16 on a CPU; ``"fp32"``
             switches mixed precision off; ``"bf16"`` and ``"fp16"`` switch it on.
@@ -50,7 +50,10 @@ class Autocast:
         self.precision = precision
 
     def dtype(self, device: Any) -> torch.dtype | None:
-        """Type for `torch.autocast` on this device, or ``None`` for plain float32.
+        """Type for `torch.autocast` on a device, or ``None`` for plain float32.
+
+        Args:
+            device: name or `torch.device` where the network runs.
 
         Raises:
             ConfigError: see `autocast_dtype`.

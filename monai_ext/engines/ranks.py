@@ -1,4 +1,4 @@
-"""What the processes of one training have to agree on."""
+"""Values that the processes of one training share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def highest_on_all_ranks(values: Sequence[torch.Tensor | float], device: torch.d
 
     Args:
         values: scalars, on ``device`` or on the host, as many in each process.
-        device: what the network runs on: the process group's own kind.
+        device: device of the network, of the kind that the process group works on.
     """
     together = torch.stack(
         [

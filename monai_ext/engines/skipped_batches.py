@@ -1,4 +1,4 @@
-"""What a training leaves out, counted and named, until it is too much."""
+"""Batches that a training skips, counted and reported, up to a limit."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingError(UserError):
-    """Training can't go on: too many non-finite losses or gradients, or a batch that doesn't fit the memory."""
+    """Training can't continue: too many non-finite losses or gradients, or a batch that doesn't fit the memory."""
 
 
 class Skipped(Exception):
-    """This batch is left out; says why, and whether it counts as non-finite."""
+    """This batch is skipped; holds the reason, and whether it counts as non-finite."""
 
     def __init__(self, reason: str, nonfinite: bool = True) -> None:
         super().__init__(reason)
@@ -39,7 +39,7 @@ class SkippedBatches:
 
     @property
     def events(self) -> list[str]:
-        """What happened beside plain training, a sentence each."""
+        """Events such as skipped batches, one sentence each."""
         if not self.overflows:
             return list(self._events)
         left_out = f"fp16: {self.overflows} optimizer steps left out because their gradients overflowed"
@@ -73,14 +73,14 @@ class SkippedBatches:
         if self.nonfinite > self.nonfinite_limit:
             raise TrainingError(
                 f"{self.nonfinite} batches had a non-finite loss or gradient, the last one with the cases {cases}; "
-                "look at them, lower --lr, or switch --amp off"
+                "check them, lower --lr, or switch --amp off"
             )
 
     def count_overflow(self, scale: float, batch: dict[str, Any]) -> None:
         """One more fp16 step was left out, and the scale lowered to ``scale``.
 
         Raises:
-            TrainingError: when nothing is left to lower, or too many came in a row.
+            TrainingError: when the scale can't be lowered further, or too many came in a row.
         """
         self.overflows += 1
         self.overflows_in_a_row += 1
@@ -94,7 +94,7 @@ class SkippedBatches:
 
 
 class BufferCopies:
-    """Copy of a network's buffers (running statistics), to undo what a skipped batch did to them."""
+    """Copy of a network's buffers (running statistics), to undo the changes by a skipped batch."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         self.live = list(network.buffers())

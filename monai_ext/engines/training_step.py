@@ -1,4 +1,4 @@
-"""One training iteration that survives bad batches: what a handler would learn of too late."""
+"""One training iteration with guards that would come too late in a handler."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from monai_ext.memory import is_out_of_memory, release_cached_memory
 
 
 class _Window(NamedTuple):
-    """Where a batch stands among those of one optimizer step."""
+    """Position of a batch among those of one optimizer step."""
 
     size: int
     first: bool
@@ -34,9 +34,9 @@ class TrainingStep(SkippedBatches):
     """``iteration_update`` of MONAI's `SupervisedTrainer`, with guards.
 
     Beyond MONAI's own iteration: autocast on CPUs too; gradients clipped after unscaling; the last, incomplete
-    accumulation of an epoch weighted by its own length; a batch with a non-finite loss or gradient skipped without a
-    trace, batch-norm buffers included; fp16 steps that the scaler leaves out counted; a batch that doesn't fit the
-    memory retried in halves. A GPU is waited for once an iteration, when the finite flag is read (once more at the
+    accumulation of an epoch weighted by its own length; a batch with a non-finite loss or gradient skipped without an
+    effect, batch-norm buffers included; fp16 steps that the scaler leaves out counted; a batch that doesn't fit the
+    memory retried in halves. A GPU is waited for once per iteration, when the finite flag is read (once more at the
     end of an accumulation); with several processes this flag is theirs together, and so are all decisions.
 
     The output is MONAI's (image, label, pred, loss); a skipped batch has ``loss`` NaN, and neither ``pred`` nor
@@ -63,8 +63,8 @@ class TrainingStep(SkippedBatches):
             into ``engine.state.signal`` in each iteration.
 
     Raises:
-        ConfigError: for an unknown policy, or two number formats.
-        TrainingError: while training, as said above.
+        ConfigError: for ``accumulate`` below 1, an unknown ``on_oom``, or two number formats.
+        TrainingError: while training, see ``nonfinite_limit``, ``overflow_limit`` and ``on_oom``.
     """
 
     def __init__(
@@ -99,6 +99,9 @@ class TrainingStep(SkippedBatches):
     def prepare(self, engine: SupervisedTrainer) -> None:
         """Choose the number format for the engine's device, and move the loss's own tensors there, such as weights of
         classes, which MONAI leaves where they are; called once, before the first step.
+
+        Args:
+            engine: the trainer, whose device and loss are set.
         """
         if isinstance(engine.loss_function, torch.nn.Module):
             engine.loss_function.to(engine.state.device)
@@ -173,15 +176,15 @@ class TrainingStep(SkippedBatches):
         predictions: list[Tensors] = []
         total: dict[str, torch.Tensor] = {}
         for part, target in zip(split(inputs, size), split(targets, size), strict=True):
-            share = len(part) / len(inputs)
-            loss = self._forward(engine, part, target, predictions, total, share)
-            # A single batch's loss is looked at with its gradients. A batch among others must not spoil theirs.
+            fraction = len(part) / len(inputs)
+            loss = self._forward(engine, part, target, predictions, total, fraction)
+            # A single batch's loss is checked with its gradients. A batch among others must not spoil theirs.
             if window.size > 1 and self._not_finite(engine, loss.detach())[0]:
                 output.update({**total, Keys.PRED: joined(predictions)})
                 if len(predictions) > 1:  # earlier parts of this batch have left their gradients
                     engine.optimizer.zero_grad(set_to_none=True)
                 raise Skipped("non-finite loss")
-            self.scaler.scale(loss * share / window.size).backward()
+            self.scaler.scale(loss * fraction / window.size).backward()
             del loss
         output.update({**total, Keys.PRED: joined(predictions)})
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
@@ -194,7 +197,7 @@ class TrainingStep(SkippedBatches):
         target: Tensors,
         predictions: list[Tensors],
         total: dict[str, torch.Tensor],
-        share: float,
+        fraction: float,
     ) -> torch.Tensor:
         """Loss of a part, with its graph; adds to the predictions and the losses of the batch, without."""
         device = engine.state.device
@@ -207,11 +210,11 @@ class TrainingStep(SkippedBatches):
         predictions.append(detached(prediction))
         terms = {f"loss_{name}": term.detach() for name, term in getattr(engine.loss_function, "terms", {}).items()}
         for name, value in {Keys.LOSS: loss.detach(), **terms}.items():
-            total[name] = total.get(name, 0.0) + value * share
+            total[name] = total.get(name, 0.0) + value * fraction
         return loss
 
     def _halved(self, engine: SupervisedTrainer, size: int) -> int:
-        """Half the size of a pass that did not fit, after everything it left behind is gone.
+        """Half the size of a pass that did not fit, after all that it left in memory is released.
 
         Raises:
             Skipped: with ``on_oom`` "skip": the batch isn't to be tried again.
@@ -246,7 +249,7 @@ class TrainingStep(SkippedBatches):
             return
         optimizer.zero_grad(set_to_none=True)
         if self.scaler.is_enabled():
-            # A loss that isn't finite says nothing about the scale of the gradients.
+            # A non-finite loss is no evidence on the scale of the gradients.
             self.scaler.update(self.scaler.get_scale() if bad_loss else None)
         if bad_loss:
             raise Skipped("non-finite loss")
@@ -295,7 +298,7 @@ class TrainingStep(SkippedBatches):
     # -- what went wrong -----------------------------------------------------------------------------------------
 
     def _skip(self, engine: SupervisedTrainer, skipped: Skipped, batch: dict[str, Any], window: _Window) -> None:
-        """Leave no trace of a batch, but those of its window that came before it still count."""
+        """Undo a batch; the earlier batches of its window still count."""
         assert self._buffers is not None
         self._buffers.restore()
         engine.state.output[Keys.LOSS] = torch.tensor(float("nan"))

@@ -1,4 +1,4 @@
-"""Which epoch is the best, by a metric and those that break its ties."""
+"""The best epoch, by a metric and others that break its ties."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class BestEpoch:
     Args:
         metrics: names in order of importance; a ``-`` in front means that less is better. The later ones break ties
             of the earlier ones; at a full tie the earlier epoch stays.
-        min_delta: by how much the first metric has to improve.
+        min_delta: least improvement of the first metric.
 
     Raises:
         ConfigError: without any metric.
 
-    A first metric that is NaN or missing (a one-class AUC, say) never counts as best; that is said once in the log.
+    A first metric that is NaN or missing (a one-class AUC, say) never counts as best; this is logged once.
     """
 
     def __init__(self, metrics: Sequence[str], min_delta: float = 0.0) -> None:
@@ -36,11 +36,11 @@ class BestEpoch:
         self._warned = False
 
     def update(self, epoch: int, values: Mapping[str, Any]) -> bool:
-        """Take in an epoch's metrics; whether it is the best so far.
+        """Compare an epoch's metrics with the best; returns whether it is the best so far.
 
         Args:
-            epoch: its number, from 1.
-            values: its metrics by name.
+            epoch: number of the epoch, from 1.
+            values: metrics by name.
 
         Raises:
             ConfigError: when a metric doesn't exist.
@@ -86,5 +86,9 @@ class BestEpoch:
         return {"epoch": self.epoch, "score": self.score}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over `state_dict`."""
+        """Restore a `state_dict`.
+
+        Args:
+            state: best epoch and its score.
+        """
         self.epoch, self.score = state["epoch"], state["score"]

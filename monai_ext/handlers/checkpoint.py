@@ -1,4 +1,4 @@
-"""Checkpoints that a kill or a full disk can't destroy, and the way back from them."""
+"""Checkpoints that a kill or a full disk can't destroy, and resuming from them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Checkpoints:
     network alone with its metrics, settings and thresholds. All load with ``weights_only=True``, on any machine.
 
     Args:
-        folder: where they lie.
+        folder: folder of the checkpoints.
         network: the network itself, not a multi-process wrapper.
-        parts: what else is saved in ``last.pt``, by name; each has ``state_dict`` and ``load_state_dict``.
-        settings: what changes the network's function without changing its keys.
+        parts: other objects saved in ``last.pt``, by name; each has ``state_dict`` and ``load_state_dict``.
+        settings: settings that change the network's function without changing its keys, plain values.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Checkpoints:
         Args:
             trainer: ``epoch`` and ``iteration`` reached, ``epoch_length``.
             handlers: states of the handlers, plain values.
-            history: one entry an epoch, plain values.
+            history: one entry per epoch, plain values.
 
         Raises:
             WriteError: naming the file (a full disk, say); the old files stay.
@@ -78,8 +78,8 @@ class Checkpoints:
         """Write ``<name>.pt`` with the weights, metrics, settings and plain ``extras``, without the optimizer.
 
         Args:
-            name: of the file, without suffix.
-            metrics: by name; only numbers are kept.
+            name: name of the file, without suffix.
+            metrics: metrics by name; only numbers are kept.
             epoch: number of the epoch, from 1.
             extras: further entries, plain values.
 

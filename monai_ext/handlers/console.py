@@ -1,4 +1,4 @@
-"""What a person sees while a network trains."""
+"""Console output during a training."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from monai_ext.handlers.history import NOT_METRICS
 
 logger = logging.getLogger("monai_ext")
 
-# What belongs into the file, not on the line that is read epoch by epoch.
+# Entries for the files only, not for the console line of an epoch.
 _HIDDEN = NOT_METRICS - {"seconds"}
 
 
 class Console:
-    """A progress bar over the batches (on a terminal) and one line an epoch; losses with six decimals.
+    """A progress bar over the batches (on a terminal) and one line per epoch; losses with six decimals.
 
     Args:
-        parts: what a case's parts are called, if any: their metrics stay in the files.
+        parts: name of a case's instances (slices, crops), if any: their metrics are written to files only.
     """
 
     def __init__(self, parts: str | None = None) -> None:
@@ -36,8 +36,8 @@ class Console:
 
     def epoch(self, entry: Mapping[str, Any], max_epochs: int, is_best: bool) -> None:
         """Log the line of an epoch."""
-        told = {name: value for name, value in entry.items() if name not in _HIDDEN and not self._of_parts(name)}
-        shown = " | ".join(f"{name} {_format(name, value)}" for name, value in told.items())
+        kept = {name: value for name, value in entry.items() if name not in _HIDDEN and not self._of_parts(name)}
+        shown = " | ".join(f"{name} {_format(name, value)}" for name, value in kept.items())
         best = " | best so far" if is_best else ""
         logger.info("epoch %d/%d | lr %.3g | %s%s", entry["epoch"], max_epochs, entry["lr"], shown, best)
 

@@ -1,4 +1,4 @@
-"""What a run says about its data: how many there are of each class, and a hash to tell them from others."""
+"""Dataset summary of a run: items per class, and a hash that identifies the data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Data = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def dataset_hash(data: Data) -> str:
-    """A hash of cases, labels, file sizes and times, and positions of parts, section by section.
+    """A hash of cases, labels, file sizes and times, and positions of instances, section by section.
 
     A section ``test`` doesn't count: no training depends on it.
     """
@@ -26,7 +26,7 @@ def dataset_hash(data: Data) -> str:
 
 
 def count_labels(data: Data, class_names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Items per class in every section, of several labels the positive ones; without class names, items in all."""
+    """Items per class in every section, of multi-label items the positive ones; without class names, all items."""
     if not class_names:
         return {section: {"cases": len(items)} for section, items in data.items()}
     counters = {section: Counter(c for item in items for c in _classes(item)) for section, items in data.items()}
@@ -45,7 +45,7 @@ def label_cells(item: Mapping[str, Any], class_names: Sequence[str], column: str
 
 
 def unique_cases(data: Data) -> dict[str, list[Mapping[str, Any]]]:
-    """The first item of each case in every section: an item may be a part of its case."""
+    """The first item of each case in every section: an item may be an instance (a crop, a slice) of its case."""
     found: dict[str, dict[Any, Mapping[str, Any]]] = {section: {} for section in data}
     for section, items in data.items():
         for number, item in enumerate(items):
@@ -54,13 +54,13 @@ def unique_cases(data: Data) -> dict[str, list[Mapping[str, Any]]]:
 
 
 def _classes(item: Mapping[str, Any]) -> list[int]:
-    """Numbers of the classes that an item has: its label, or the positive ones of several."""
+    """Numbers of the classes that an item has: its label, or its positive labels if multi-label."""
     label = item["label"]
     return np.flatnonzero(to_numpy(label) > 0).tolist() if np.ndim(label) else [int(label)]
 
 
 def _identity(item: Mapping[str, Any]) -> list[Any]:
     known = [item.get("case"), item.get("label"), item.get("stamp")]
-    # The numbers of an item are what tells it from other parts of its case, such as a crop's position.
+    # The numbers of an item distinguish it from other instances of its case, such as a crop's position.
     position = {name: item[name] for name in item if name != "label" and isinstance(item[name], Number)}
     return [*known, position] if position else known

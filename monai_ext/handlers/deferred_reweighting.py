@@ -25,12 +25,13 @@ class DeferredReweighting:
         loss: a loss with a ``weight`` (`monai_ext.losses.LDAMLoss`, `torch.nn.CrossEntropyLoss`); default: the
             trainer's.
         class_counts: samples per class in the training data, all > 0.
-        start_epoch: first epoch (from 1) with weights; 0 or 1 for all epochs, ``None`` for none.
+        start_epoch: first epoch (from 1) with weights; 0 or 1 for all epochs, ``None`` for never: then the loss, which
+            needs no ``weight``, stays as it is.
         scheme: ``"sqrt"`` or ``"effective_number"``, see `monai_ext.losses.drw_weights`.
-        beta: of the effective number.
+        beta: β of the effective number, in [0, 1).
 
     Raises:
-        ConfigError: for a loss without a ``weight``; without ``loss`` as the training starts.
+        ConfigError: for a loss without a ``weight``; when the training starts without any ``loss``.
         ValueError: see `monai_ext.losses.drw_weights`.
     """
 
@@ -42,12 +43,18 @@ class DeferredReweighting:
         scheme: str = "sqrt",
         beta: float = 0.9999,
     ) -> None:
-        self.loss = None if loss is None else _with_weight(loss)
+        self.loss = loss if loss is None or start_epoch is None else _with_weight(loss)
         self.start_epoch = start_epoch
         self.weights = drw_weights(class_counts, scheme, beta)
 
     def attach(self, engine: Engine) -> None:
-        """Register with a trainer."""
+        """Register with a trainer.
+
+        Args:
+            engine: the trainer.
+        """
+        if self.start_epoch is None:
+            return
         engine.add_event_handler(Events.STARTED, self._started)
         engine.add_event_handler(Events.EPOCH_STARTED, self.apply)
 
@@ -56,9 +63,14 @@ class DeferredReweighting:
             self.loss = _with_weight(part_of(engine, "loss_function", "DeferredReweighting"))
 
     def apply(self, engine: Engine) -> None:
-        """Set or clear the weights for the epoch that begins."""
+        """Set or clear the weights for the epoch that begins.
+
+        Args:
+            engine: the trainer, at the start of an epoch.
+        """
         assert self.loss is not None
-        active = self.start_epoch is not None and engine.state.epoch >= self.start_epoch
+        assert self.start_epoch is not None
+        active = engine.state.epoch >= self.start_epoch
         if active and self.loss.weight is None:
             logger.info("epoch %d: class weights %s", engine.state.epoch, [round(w, 6) for w in self.weights.tolist()])
         weight = self.weights.to(device=engine.state.device, dtype=torch.float32) if active else None
@@ -67,5 +79,6 @@ class DeferredReweighting:
 
 def _with_weight(loss: torch.nn.Module) -> torch.nn.Module:
     if not hasattr(loss, "weight"):
-        raise ConfigError(f"DeferredReweighting: {type(loss).__name__} has no weight to set")
+        name = type(loss).__name__
+        raise ConfigError(f"DeferredReweighting: {name} has no weight to set; give it one, or --drw_start_epoch None")
     return loss

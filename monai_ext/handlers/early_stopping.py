@@ -1,4 +1,4 @@
-"""Stop when nothing has got better for a while."""
+"""Early stopping after epochs without improvement."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class EarlyStopping:
     Ignite's own compares one number; this one follows a `BestEpoch`, so that ties are broken as for the checkpoint.
 
     Args:
-        best: what is being followed.
+        best: the best epoch so far, updated before each call.
         patience: validated epochs without a new best after which to stop; ``None`` or 0 never stops.
         min_epochs: never stop before this epoch has ended.
 
@@ -50,5 +50,9 @@ class EarlyStopping:
         return {"waited": self.waited}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Take over `state_dict`."""
+        """Restore a `state_dict`.
+
+        Args:
+            state: number of epochs waited.
+        """
         self.waited = state["waited"]

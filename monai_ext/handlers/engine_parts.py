@@ -1,4 +1,4 @@
-"""What a handler takes from the engine that it is attached to."""
+"""Parts of an engine that its handlers use."""
 
 from __future__ import annotations
 

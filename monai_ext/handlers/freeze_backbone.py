@@ -1,4 +1,4 @@
-"""A backbone that stays as it is while a new head settles."""
+"""A frozen backbone while a new head is trained."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FreezeBackbone:
         epochs: number of epochs with a frozen backbone; 0 switches the handler off.
 
     Raises:
-        ConfigError: when the network has no such sub-module; without ``network`` as the training starts.
+        ConfigError: when the network has no such sub-module; without ``network`` when the training starts.
     """
 
     def __init__(self, network: nn.Module | None = None, head: str = "head", epochs: int = 0) -> None:
@@ -34,7 +34,11 @@ class FreezeBackbone:
         self.backbone = None if network is None else self._backbone_of(network)
 
     def attach(self, engine: Engine) -> None:
-        """Register with a trainer."""
+        """Register with a trainer.
+
+        Args:
+            engine: the trainer.
+        """
         if self.epochs > 0:
             engine.add_event_handler(Events.STARTED, self._started)
             engine.add_event_handler(Events.EPOCH_STARTED, self.apply)
@@ -48,7 +52,11 @@ class FreezeBackbone:
         return Frozen(network, lambda name: not in_head(name))
 
     def apply(self, engine: Engine) -> None:
-        """Freeze or release for the epoch that begins."""
+        """Freeze or release for the epoch that begins.
+
+        Args:
+            engine: the trainer, at the start of an epoch.
+        """
         assert self.backbone is not None
         self.backbone.set(engine.state.epoch <= self.epochs)
         if engine.state.epoch == self.epochs + 1:

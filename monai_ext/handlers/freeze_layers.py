@@ -1,4 +1,4 @@
-"""Single layers that stay as they were loaded."""
+"""Single layers that stay frozen as they were loaded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,11 @@ class FreezeLayers:
         self.frozen = None if network is None else self._layers_of(network)
 
     def attach(self, engine: Engine) -> None:
-        """Register with a trainer."""
+        """Register with a trainer.
+
+        Args:
+            engine: the trainer.
+        """
         engine.add_event_handler(Events.STARTED, self._started)
 
     def _started(self, engine: Engine) -> None:

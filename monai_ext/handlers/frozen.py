@@ -1,4 +1,4 @@
-"""Parts of a network that don't learn."""
+"""Frozen parts of a network."""
 
 from __future__ import annotations
 

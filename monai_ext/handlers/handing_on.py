@@ -1,4 +1,4 @@
-"""What a training hands on to those who use its network: metadata for exports, and the command that infers."""
+"""Export metadata of a trained network, and the command that infers with it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from monai_ext.predictions.kind import Predictions
 def run_metadata(
     bundle: Path, image_shape: Sequence[int], predictions: Predictions | None, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A bundle's ``metadata.json``, made true for a run: MONAI's exports keep it and take the input's size from it.
+    """A bundle's ``metadata.json``, adapted to a run: MONAI's exports keep it and take the input's size from it.
 
     Args:
         bundle: folder of the bundle.
         image_shape: one input of the network: channels, then the spatial axes.
-        predictions: know the network's outputs; ``None`` to leave theirs as they are.
-        settings: what changes the network's function without changing its keys; goes under ``settings``.
+        predictions: describe the network's outputs; ``None`` leaves the outputs as they are.
+        settings: settings that change the network's function without changing its keys; goes under ``settings``.
     """
     metadata = read_json(bundle / "configs" / "metadata.json")
     formats = metadata["network_data_format"]

@@ -1,4 +1,4 @@
-"""What happened in each epoch."""
+"""Losses, metrics and times of each epoch."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ignite.engine import Engine, Events
 
 from monai_ext.predictions.kind import validation_name
 
-# What an epoch's entry holds beside metrics.
+# Keys of an epoch's entry that are no metrics.
 NOT_METRICS = {"epoch", "lr", "trained_parameters", "seconds", "data_seconds"}
 
 
 class History:
-    """One entry an epoch: mean training loss over all samples of all processes, validation metrics, times.
+    """One entry per epoch: mean training loss over all samples of all processes, validation metrics, times.
 
     Args:
         evaluator: engine whose scalar metrics are added in epochs where it ran, its ``loss`` as ``val_loss``.
 
     Attributes:
         entries: ``{"epoch", "train_loss", "lr", "trained_parameters", "seconds", "data_seconds", ...}``, oldest
-            first; ``trained_parameters`` is how many numbers the optimizer changes, ``data_seconds`` what the trainer
-            waited for data. Where a loss has terms (``loss_sheet``), there are ``train_loss_sheet`` and
+            first; ``trained_parameters`` is the number of trained values, ``data_seconds`` the time that
+            the trainer waited for data. Where a loss has terms (``loss_sheet``), there are ``train_loss_sheet`` and
             ``val_loss_sheet``, too.
     """
 
@@ -42,7 +42,11 @@ class History:
         self._restored: dict[str, Any] = {}
 
     def attach(self, engine: Engine) -> None:
-        """Register with a trainer (and with the evaluator given before)."""
+        """Register with a trainer (and with the evaluator given before).
+
+        Args:
+            engine: the trainer.
+        """
         engine.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._get_batch_started)
         engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._get_batch_completed)
@@ -51,7 +55,7 @@ class History:
             self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._evaluated)
 
     def record(self, engine: Engine) -> dict[str, Any]:
-        """Close the epoch: its new entry, the same in all processes.
+        """End the epoch; returns its new entry, the same in all processes.
 
         Args:
             engine: the trainer.
@@ -94,7 +98,11 @@ class History:
         return {"entries": list(self.entries), "sums": sums, "samples": samples}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over `state_dict`; the sums count when the resumed epoch had already begun."""
+        """Restore a `state_dict`; the sums count when the resumed epoch had already begun.
+
+        Args:
+            state: entries, and sums of the losses of the running epoch.
+        """
         self.entries = [dict(entry) for entry in state["entries"]]
         self._restored = {"sums": dict(state["sums"]), "samples": state["samples"]}
         if idist.get_rank() > 0:  # they hold what all processes had

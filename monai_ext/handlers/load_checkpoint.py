@@ -1,4 +1,4 @@
-"""The network that an evaluator uses, from a file."""
+"""An evaluator's network from a file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LoadCheckpoint:
     weights that were trained under other settings.
 
     Args:
-        network: the definition.
+        network: network of the right architecture; receives the weights of a ``.pt``.
         path: one of our ``.pt`` files or an exported ``.ts``.
         settings: what changes the network's function without changing its keys; must be as in training.
         ensemble: ``cross_validation.json`` of a cross-validation, whose fold networks are averaged instead of ``path``.
@@ -36,7 +36,10 @@ class LoadCheckpoint:
         example: shape of an input (1, C, ...), by which faster engines are made and compared.
 
     Raises:
-        WeightsError: when it starts, for a file that is missing, damaged or of other settings.
+        WeightsError: when the evaluator starts, for a file that is missing, damaged or of other settings.
+        ConfigError: when it starts, for an ``ensemble`` that is no cross-validation, or an ``engine`` or ``precision``
+            that doesn't fit.
+        DataError: when it starts, for an ``ensemble`` that can't be read or has no finished fold.
     """
 
     def __init__(
@@ -58,11 +61,19 @@ class LoadCheckpoint:
         self.example = example
 
     def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
+        """Register with an evaluator.
+
+        Args:
+            engine: the evaluator.
+        """
         engine.add_event_handler(Events.STARTED, self.load)
 
     def load(self, engine: Any) -> None:
-        """Put the loaded network into the engine."""
+        """Put the loaded network into the engine.
+
+        Args:
+            engine: the evaluator.
+        """
         from monai_ext.inferers import FoldEnsemble, prepare_for_inference
 
         device = engine.state.device
@@ -105,8 +116,8 @@ def evaluated_checkpoint(output_dir: str | Path, fold: int, default: str | Path)
 
     Args:
         output_dir: folder of the runs.
-        fold: number of the fold.
-        default: path of a checkpoint.
+        fold: number of the fold, from 1.
+        default: path of a checkpoint to use without a finished run.
     """
     finished = runs.finished_runs(output_dir, fold)
     return str(best_checkpoint(finished[0]) if finished else default)

@@ -1,4 +1,4 @@
-"""The console's lines, and more, in a file of the run."""
+"""The log file of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class LogFile:
     """Adds a file to the root logger; it also gets the tracebacks that the console leaves out.
 
     Args:
-        path: appended to.
+        path: path of the file, which is appended to.
     """
 
     def __init__(self, path: str | Path) -> None:

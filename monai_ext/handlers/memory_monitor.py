@@ -1,4 +1,4 @@
-"""How much memory a run takes."""
+"""Memory use of a run."""
 
 from __future__ import annotations
 
@@ -42,13 +42,21 @@ class MemoryMonitor:
         self._thread: threading.Thread | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Register with an engine."""
+        """Register with an engine.
+
+        Args:
+            engine: the engine during whose run memory is sampled.
+        """
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.COMPLETED, self.stop)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.sample)
 
     def start(self, engine: Engine) -> None:
-        """Begin sampling, on the engine's device."""
+        """Begin sampling, on the engine's device.
+
+        Args:
+            engine: the engine, whose ``state.device`` is sampled too if it is a GPU.
+        """
         self._device = torch.device(getattr(engine.state, "device", None) or "cpu")
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)  # an earlier run in this process may have taken more

@@ -21,16 +21,16 @@ FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 class MLflowTracker:
     """One MLflow run for one training run.
 
-    MONAI's `MLFlowHandler` takes up any unfinished run of its experiment, sets no parent, and leaves a crashed run
-    open; this one creates its run by id, goes on in the same one after a resume, and always says how it ended. Once
-    it has started, trouble with the server is logged and never stops the training.
+    MONAI's `MLFlowHandler` continues any unfinished run of its experiment, sets no parent, and leaves a crashed run
+    open; this one creates its run by id, continues the same one after a resume, and always records the end state. Once
+    it has started, errors of the server are logged and never stop the training.
 
     Args:
-        tracking_uri: ``sqlite:///…`` or a server.
-        experiment_name: created when missing.
-        run_name: shown name of the run.
+        tracking_uri: ``sqlite:///PATH`` or the URL of a server.
+        experiment_name: name of the experiment, which is created when missing.
+        run_name: displayed name of the run.
         parent_run_id: run of which this is a child (a fold of a cross-validation).
-        run_id: existing run to go on in.
+        run_id: existing run to continue; ``None`` for a new one.
 
     Raises:
         ConfigError: when the store can't be opened.
@@ -74,10 +74,10 @@ class MLflowTracker:
         return run_id
 
     def parameters(self, values: Mapping[str, Any]) -> None:
-        """Log parameters; those that stand already keep their value.
+        """Log parameters; those logged before keep their value.
 
         Args:
-            values: by name; as text, at most 6000 characters each.
+            values: parameters by name; as text, at most 6000 characters each.
         """
         from mlflow.entities import Param
 
@@ -93,8 +93,8 @@ class MLflowTracker:
         """Log the finite numbers among the values.
 
         Args:
-            values: by name; others than finite numbers are left out.
-            step: of all of them, such as the epoch.
+            values: metrics by name; others than finite numbers are left out.
+            step: step of all of them, such as the epoch.
         """
         from mlflow.entities import Metric
 
@@ -107,8 +107,8 @@ class MLflowTracker:
         """Copy a file or a folder into the run's artifacts.
 
         Args:
-            path: of the file or folder; nothing is done where there is none.
-            folder: to put it in; default the top.
+            path: path of the file or folder; a missing one is skipped.
+            folder: folder within the artifacts; default the top.
         """
         path = Path(path)
         if path.is_dir():
@@ -120,16 +120,20 @@ class MLflowTracker:
         """Log a PNG file as the picture of a step, which the MLflow pages show with a slider over the steps.
 
         Args:
-            name: of the series of pictures.
-            path: of the file.
-            step: such as the epoch.
+            name: name of the series of pictures.
+            path: path of the file.
+            step: step, such as the epoch.
         """
         from matplotlib.image import imread
 
         self._try(lambda: self.client.log_image(self.run_id, imread(path), key=name, step=step))
 
     def finish(self, status: str = FINISHED) -> None:
-        """Write the end state."""
+        """Write the end state.
+
+        Args:
+            status: MLflow's word: ``"FINISHED"``, ``"FAILED"`` or ``"KILLED"``.
+        """
         self._try(lambda: self.client.set_terminated(self.run_id, status))
 
     def mark_failed(self, run_id: str) -> None:

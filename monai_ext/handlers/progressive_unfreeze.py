@@ -1,4 +1,4 @@
-"""Fine-tuning that begins at the network's end and works its way to the input."""
+"""Fine-tuning of a network stage by stage, from its head to its input."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ProgressiveUnfreeze:
     """Train what isn't listed first; make one more stage trainable every ``interval`` epochs.
 
     A frozen stage gets no gradient, its batch norms stay in evaluation mode, and its parameters are not in the
-    optimizer. When its turn comes they enter it: the group that they were taken from, or the optimizer's first group,
+    optimizer. When it is released they enter it: the group that they were taken from, or the optimizer's first group,
     or, with ``lr``, one of their own. Method: gradual unfreezing, Howard and Ruder, Universal Language Model
     Fine-tuning for Text Classification, arXiv:1801.06146.
 
@@ -32,7 +32,7 @@ class ProgressiveUnfreeze:
     Args:
         network: the network itself, not its multi-process wrapper (which must accept parameters without gradient);
             default: the trainer's.
-        optimizer: what trains it; default: the trainer's.
+        optimizer: optimizer of the network; default: the trainer's.
         stages: from the network's end to its input, each the name of a sub-module or a list of names. What isn't
             listed (the head) is trained from the start.
         interval: epochs between stages: with 3 the first is trained from epoch 4, the next from 7. 0 trains
@@ -102,7 +102,11 @@ class ProgressiveUnfreeze:
         return min(len(self.names), 1 + (epoch - self.start_epoch) // self.interval)
 
     def attach(self, engine: Engine) -> None:
-        """Register with a trainer; with a network and an optimizer of its own, begin at once."""
+        """Register with a trainer; with a network and an optimizer of its own, begin at once.
+
+        Args:
+            engine: the trainer.
+        """
         if self.network is not None and self.optimizer is not None:
             self._begin(self.optimizer)
         else:
@@ -130,7 +134,11 @@ class ProgressiveUnfreeze:
         optimizer.register_load_state_dict_pre_hook(self._before_loading)
 
     def apply(self, engine: Engine) -> None:
-        """Release what the epoch that begins is due."""
+        """Release the stages that are due in the epoch that begins.
+
+        Args:
+            engine: the trainer, at the start of an epoch.
+        """
         epoch, before = engine.state.epoch, self.released
         self._release(self.stages_at(epoch))
         for names, stage in zip(self.names[before : self.released], self.stages[before:], strict=False):
@@ -156,7 +164,7 @@ class ProgressiveUnfreeze:
         """Give the optimizer the groups of a saved state: their size tells how many stages it had."""
         size = sum(len(group["params"]) for group in state["param_groups"]) - sum(map(len, self._kept))
         sizes = [sum(len(stage.parameters) for stage in self.stages[:count]) for count in range(len(self.stages) + 1)]
-        if size in sizes:  # else the state is of another network, which the optimizer itself will say
+        if size in sizes:  # else the state is of another network, which the optimizer itself reports
             self._release(sizes.index(size))
 
 

@@ -1,4 +1,4 @@
-"""Whether several processes still train one and the same network."""
+"""Check that all processes train the same network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ReplicasDifferError(UserError):
 def check_replicas(network: nn.Module, epoch: int) -> None:
     """Compare the parameters of all processes, to the bit; a collective call.
 
-    The sum of a parameter's bit patterns stands for it, so that little is sent and nothing leaves the device. Buffers
+    The sum of a parameter's bit patterns represents it, so that little is sent and nothing leaves the device. Buffers
     are left out: without synchronised batch norm each process keeps its own until the main one's are shared.
 
     Raises:

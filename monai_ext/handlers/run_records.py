@@ -1,4 +1,4 @@
-"""What a run leaves behind for people: record, configuration, log, metrics, curves, plots, report, MLflow entry."""
+"""Records of a run: configuration, log, metrics, curves, plots, report, MLflow entry."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.io import finite, read_json, write_csv, write_json, write_text
-from monai_ext.overrides import resolved_settings
 from monai_ext.predictions.kind import Predictions
+from monai_ext.settings import resolved_settings
 from monai_ext.workflow import find_workflow
 
 logger = logging.getLogger("monai_ext")
 
-# What may differ between a run and its continuation without changing a number.
+# Settings that may differ between a run and its continuation without changing a number.
 _FREE_ON_RESUME = {"resume", "run_name", "num_workers", "device", "tracking_uri", "dataset_dir", "debug"}
 _TRACKER_STATUS = {runs.FINISHED: FINISHED, runs.FAILED: FAILED, runs.KILLED: KILLED}
 
@@ -34,14 +34,14 @@ class RunRecords:
     Args:
         run: the run folder.
         kind: ``"train"`` or ``"evaluate"``, the name of the log.
-        data: section name → list of data items, for counts and the fingerprint.
+        data: section name → list of data items, for counts and the dataset hash.
         class_names: names of the labels in the data items.
-        predictions: those of the best epoch.
-        tracking: arguments of `MLflowTracker` but the names of the run; the word ``none`` as ``tracking_uri``
+        predictions: predictions of the best epoch.
+        tracking: arguments of `MLflowTracker` except the names of the run; the word ``none`` as ``tracking_uri``
             switches tracking off.
-        run_name: shown in MLflow and the report; default: the folder's.
+        run_name: name of the run in MLflow and the report; default: the folder's.
         split_columns: header of ``splits/fold_<k>_<section>.csv``, the lists of cases and labels;
-            of several labels each has a column of its own.
+            multi-label items have a column for each label.
     """
 
     def __init__(
@@ -79,7 +79,12 @@ class RunRecords:
         self.log_file = LogFile(self.run / "logs" / f"{self.kind}_{stamp}.log")
 
     def open(self, seed: int | None, first_epoch: int | None = 1) -> None:
-        """Write the record and the resolved configuration, start TensorBoard (with a first epoch) and MLflow."""
+        """Write the record and the resolved configuration, start TensorBoard (with a first epoch) and MLflow.
+
+        Args:
+            seed: seed of the run, or ``None``.
+            first_epoch: first epoch to log, from 1; ``None`` without TensorBoard, as in an evaluation.
+        """
         parameters = resolved_settings(self.parser) if self.parser is not None else {}
         record = {
             "bundle": self.bundle.name if self.bundle else None,
@@ -105,7 +110,7 @@ class RunRecords:
             self.tracker.parameters(_flat_parameters(record, seed))
             self.tracker.artifact(self.run / "config" / "config.json", "config")
         for crashed in self.run.crashed():
-            self._bury(crashed)
+            self._mark_failed(crashed)
         self.run.update(**record)
 
     def epoch(self, entry: Mapping[str, Any], extra: Mapping[str, float] | None = None) -> None:
@@ -113,7 +118,7 @@ class RunRecords:
 
         Args:
             entry: the history's entry of the epoch.
-            extra: further numbers by name.
+            extra: further numbers by name, for MLflow only.
         """
         if self.tensorboard is not None:
             self.tensorboard.epoch(entry)
@@ -131,8 +136,15 @@ class RunRecords:
     ) -> None:
         """Write ``metrics/metrics.json`` and, when they can be computed, ``metrics/classification_report.txt``.
 
-        Confidence intervals take a while, so they are for the end. Metrics of parts stand under ``parts`` alone.
-        ``key_metric`` is the one that chose the best epoch.
+        Confidence intervals take a while, so they are for the end. Metrics of instances are under ``parts`` alone.
+
+        Args:
+            history: history of the training; ``None`` without one.
+            best_epoch: number of the best epoch, from 1; 0 for none.
+            best: metrics of the best epoch by name.
+            events: sentences about events of the run, such as skipped batches.
+            intervals: whether to compute confidence intervals.
+            key_metric: name of the metric that selected the best epoch.
         """
         entries = history.entries if history is not None else []
         content = {
@@ -162,7 +174,7 @@ class RunRecords:
         """Bring all plots up to date; those that have nothing new to show stay as they are.
 
         Args:
-            history: of the training; None without one.
+            history: history of the training; None without one.
             best_epoch: number of the best epoch, from 1; 0 for none.
         """
         from monai_ext.reports import save_all
@@ -187,7 +199,7 @@ class RunRecords:
         """Keep a figure of predictions: as a file of its epoch, in TensorBoard and in MLflow.
 
         Args:
-            figure: of matplotlib.
+            figure: figure of matplotlib.
             epoch: number of the epoch, from 1.
         """
         from monai_ext.reports.plots import save
@@ -199,7 +211,12 @@ class RunRecords:
             self.tracker.picture("preview", path, epoch)
 
     def finish(self, best: Mapping[str, Any], best_epoch: int) -> Path:
-        """Write the report, hand everything to MLflow and close as finished; returns the report's path."""
+        """Write the report, hand everything to MLflow and close as finished; returns the report's path.
+
+        Args:
+            best: metrics of the best epoch by name.
+            best_epoch: number of the best epoch, from 1.
+        """
         from monai_ext.reports import write_report
 
         self.run.update(status=runs.FINISHED, ended=runs.now())
@@ -214,7 +231,11 @@ class RunRecords:
         return report
 
     def close(self, status: str) -> None:
-        """Write the end state everywhere."""
+        """Write the end state to ``run.json`` and MLflow.
+
+        Args:
+            status: ``"finished"``, ``"failed"`` or ``"killed"``.
+        """
         if self.tensorboard is not None:
             self.tensorboard.close()
         if self.tracker is not None:
@@ -227,8 +248,8 @@ class RunRecords:
     def _describe_data(self) -> dict[str, Any]:
         counts = count_labels(self.data, self.class_names)
         cases = count_labels(unique_cases(self.data), self.class_names)
-        told = {"fingerprint": dataset_hash(self.data), "counts": counts}
-        return told if cases == counts else {**told, "cases": cases}
+        summary = {"fingerprint": dataset_hash(self.data), "counts": counts}
+        return summary if cases == counts else {**summary, "cases": cases}
 
     def _write_splits(self) -> None:
         if not self.class_names:
@@ -246,7 +267,7 @@ class RunRecords:
         handlers = self.parser.get("train", {}).get("handlers", []) if self.parser is not None else []
         return not any(isinstance(h, Mapping) and str(h.get("_target_")).endswith("MLFlowHandler") for h in handlers)
 
-    def _bury(self, crashed: Path) -> None:
+    def _mark_failed(self, crashed: Path) -> None:
         record = read_json(crashed / "run.json")
         write_json(crashed / "run.json", {**record, "status": runs.FAILED})
         if self.tracker is not None and record.get("mlflow_run_id"):

@@ -16,17 +16,25 @@ class IterationSeeding:
     generator's state being restored, and whatever the data loader did in between.
 
     Args:
-        seed: of the run.
+        seed: seed of the run.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def attach(self, engine: Engine) -> None:
-        """Register with a trainer."""
+        """Register with a trainer.
+
+        Args:
+            engine: the trainer.
+        """
         engine.add_event_handler(Events.ITERATION_STARTED, self.apply)
 
     def apply(self, engine: Engine) -> None:
-        """Seed for the iteration that begins."""
+        """Seed for the iteration that begins.
+
+        Args:
+            engine: the trainer, at the start of an iteration.
+        """
         sequence = np.random.SeedSequence((self.seed, engine.state.iteration, idist.get_rank()))
         seed_everything(int(sequence.generate_state(1, np.uint64)[0]))

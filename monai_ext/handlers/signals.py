@@ -1,4 +1,4 @@
-"""A polite end when the machine or the user asks for it."""
+"""An orderly end of a run on SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ logger = logging.getLogger(__name__)
 
 
 class Interrupted(SystemExit):
-    """The run was asked to end by a signal; the exit code is 128 + its number (143 for SIGTERM, 130 for SIGINT)."""
+    """The run was asked to end by a signal; the exit code is 128 + its number (143 for SIGTERM, 130 for SIGINT).
+
+    Args:
+        number: number of the signal.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -27,7 +31,7 @@ class GracefulSignals:
     """On SIGTERM and SIGINT lets the running batch end, then raises `Interrupted` out of the engine.
 
     Several processes end after the same training batch, whichever of them got the signal (one that left alone would
-    keep the others waiting for it), or after a whole validation, of which their parts differ in length. A second
+    keep the others waiting for it), or after a whole validation, whose length differs between processes. A second
     signal of the same kind acts at once, as if this handler weren't there.
     """
 
@@ -39,7 +43,11 @@ class GracefulSignals:
         self._process = os.getpid()
 
     def attach(self, *engines: Engine) -> None:
-        """Register with the trainer (first) and with the engines that run inside it."""
+        """Register with the trainer (first) and with the engines that run inside it.
+
+        Args:
+            engines: the trainer, then those engines; or an evaluator alone.
+        """
         engines[0].add_event_handler(Events.STARTED, self.install)
         engines[0].add_event_handler(Events.COMPLETED, self.remove)
         engines[0].add_event_handler(Events.ITERATION_COMPLETED, self.raise_if_received)
@@ -55,7 +63,7 @@ class GracefulSignals:
                 self._previous[number] = signal.signal(number, self._receive)
 
     def remove(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Restore the handlers of the signals."""
         for number, previous in self._previous.items():
             signal.signal(number, previous)
         self._previous = {}

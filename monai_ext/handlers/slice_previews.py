@@ -1,4 +1,4 @@
-"""Pictures of predictions beside the truth."""
+"""Pictures of predictions beside the ground truth."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SlicePreviews:
         targets: definition of each target by name. With one target predictions and labels may be plain tensors;
             with several they are dicts of target → tensor. Of a `monai_ext.networks.CordUNet` with ``visible_head`` the
             mask is drawn.
-        count: number of items, at least 1; at most one a batch.
+        count: number of items, at least 1; at most one per batch.
 
     Raises:
         ConfigError: for a count below 1.
@@ -42,7 +42,11 @@ class SlicePreviews:
         self.samples: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
+        """Register with an evaluator.
+
+        Args:
+            engine: the evaluator.
+        """
         engine.add_event_handler(Events.EPOCH_STARTED, self.samples.clear)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._take)
 

@@ -1,4 +1,4 @@
-"""What a checkpoint achieves on the validation data of its fold, as a run folder of its own."""
+"""Evaluation of a checkpoint on the validation data of its fold, in a run folder of its own."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class StandardEvaluation:
     """Metrics with intervals, predictions, plots and a report of one evaluation.
 
     Args:
-        run: the folder they go to.
-        predictions: of the evaluator, whose key metric they are.
+        run: the run folder to write.
+        predictions: predictions of the evaluator, which give its key metric.
         data, class_names: see `RunRecords`.
-        previews: pictures of some predictions.
+        previews: keeps pictures of some predictions; ``None`` for none.
+        outputs: old name of ``predictions``.
 
     Raises:
         ConfigError: without predictions.
@@ -50,7 +51,11 @@ class StandardEvaluation:
         self.records = RunRecords(run, "evaluate", data, class_names, found)
 
     def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
+        """Register with an evaluator.
+
+        Args:
+            engine: the evaluator.
+        """
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self._started)
             engine.add_event_handler(Events.COMPLETED, self._completed)

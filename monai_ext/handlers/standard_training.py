@@ -1,4 +1,4 @@
-"""Everything around a training that is the same in every bundle, as one handler."""
+"""The common part of the training of every bundle, as one handler."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.engine_parts import part_of
 from monai_ext.handlers.handing_on import inference_command, run_metadata
 from monai_ext.handlers.history import NOT_METRICS, History
+from monai_ext.handlers.memory_check import MemoryCheck
 from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.replicas import check_replicas
 from monai_ext.handlers.run_records import Data, RunRecords
@@ -37,35 +38,36 @@ class StandardTraining:
     """Run folder, seeding, console, history, best and last checkpoints, resume, early stopping, schedule, trackers,
     plots, report, memory, signals: attached to a trainer, after its `ValidationHandler`.
 
-    Only the main process writes; the others follow its decisions. Everything is laid out as ``docs/`` tells.
+    Only the main process writes; the others follow its decisions. ``docs/`` describes the files.
 
     Args:
-        run: the run folder.
+        run: the run folder to write or resume.
         network, optimizer, step: the network itself, not a multi-process wrapper, what trains it, and the trainer's
             ``iteration_update``; default: the trainer's own.
         scheduler: stepped at the end of each epoch; `ReduceLROnPlateau` gets the first monitored metric.
         evaluator: the validation engine, run by a `ValidationHandler` in front of this handler.
-        predictions: keeps and writes those of the best epoch.
-        previews: pictures of predictions, drawn after each validation.
+        predictions: keeps and writes the predictions of the best epoch.
+        previews: draws pictures of predictions after each validation; ``None`` for none.
         monitors: name of a best file → metrics that decide (``-`` in front: less is better; later ones break ties).
-            The first entry also decides on early stopping and on what ``metrics.json`` tells.
-        keep_best: of how many best epochs to keep the network, by the first entry of ``monitors``: with 2 or more also
-            as ``<name>_epoch_<number>.pt``, the best one included.
+            The first entry also decides on early stopping and on what ``metrics.json`` reports.
+        keep_best: number k of top-k checkpoints, by the first entry of ``monitors``: with 2 or more also written as
+            ``<name>_epoch_<number>.pt``, the best one included.
         patience, min_epochs: see `EarlyStopping`.
         seed: see `IterationSeeding`.
         settings: what changes the network's function without changing its keys; saved with every checkpoint.
-        data: section name → list of data items, for counts and the fingerprint.
+        data: section name → list of data items, for counts and the dataset hash.
         class_names: names of the labels in the data items.
         split_columns: header of the lists of cases that are written into the run.
         tracking_uri, experiment_name, run_name, parent_run_id: see `MLflowTracker`; the word ``none`` as URI
             switches tracking off.
-        checkpoint_every: also save every so many iterations, for epochs of hours.
+        checkpoint_every: iterations between checkpoints within an epoch, for epochs of hours; ``None`` for none.
         plot_every: epochs between plots; 0 for the end only.
-        empty_cache_interval: iterations after which torch gives unused GPU memory back to the system, each time.
+        empty_cache_interval: iterations after which torch gives unused GPU memory back to the system; ``None``: never.
+        outputs: old name of ``predictions``.
 
     Raises:
-        ConfigError: as the training starts, for a trainer whose ``iteration_update`` is no
-            `monai_ext.engines.TrainingStep`, or a run to resume that doesn't fit.
+        ConfigError: for ``keep_best`` below 1 or a negative ``patience``; when the training starts, for a trainer whose
+            ``iteration_update`` is no `monai_ext.engines.TrainingStep`, or a run to resume that doesn't fit.
     """
 
     def __init__(
@@ -128,7 +130,11 @@ class StandardTraining:
         self.checkpoints: Checkpoints | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Register with a trainer."""
+        """Register with a trainer.
+
+        Args:
+            engine: the trainer.
+        """
         engine.add_event_handler(Events.STARTED, self._started)
         IterationSeeding(self.seed).attach(engine)
         self.history.attach(engine)
@@ -147,7 +153,7 @@ class StandardTraining:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.STARTED, self._share_buffers)
-            # The tensors of either engine's last batch would take their place through all that the other one does.
+            # The tensors of either engine's last batch would occupy memory while the other engine runs.
             self.evaluator.add_event_handler(Events.STARTED, lambda: _forget_output(engine))
             self.evaluator.add_event_handler(Events.COMPLETED, _forget_output)
             if self.previews is not None and _is_main():
@@ -165,6 +171,7 @@ class StandardTraining:
         folder, self.run.resumed = _from_main((str(self.run / "") if _is_main() else "", self.run.resumed))
         self.run.attach(folder)
         logger.info("run folder: %s", self.run / "")
+        MemoryCheck(self.network).attach(engine)
         self.step.prepare(engine)
         self.step.pending_signal = self.signals.pending
         parts = {"optimizer": self.optimizer, "scaler": self.step.scaler, "step": self.step}
@@ -178,7 +185,7 @@ class StandardTraining:
             self.run.update(best_checkpoint=self.best_checkpoint)
 
     def _take_parts(self, engine: Engine) -> None:
-        """What MONAI's trainer doesn't have yet when it attaches its handlers."""
+        """Take network, optimizer and step, which MONAI's trainer doesn't have yet when it attaches its handlers."""
         if self.network is None:
             self.network = part_of(engine, "network", "StandardTraining")
         if self.optimizer is None:
@@ -197,7 +204,7 @@ class StandardTraining:
         reached, handlers = content["trainer"], content["handlers"]
         if reached["epoch_length"] != engine.state.epoch_length:
             raise ConfigError(
-                f"--resume: the run has {reached['epoch_length']} batches an epoch, this configuration "
+                f"--resume: the run has {reached['epoch_length']} batches per epoch, this configuration "
                 f"{engine.state.epoch_length}; resume with the same data, batch size and number of processes"
             )
         engine.state.epoch, engine.state.iteration = reached["epoch"], reached["iteration"]
@@ -283,7 +290,7 @@ class StandardTraining:
             (self.checkpoints.folder / f"{name}_epoch_{epoch:03d}.pt").unlink(missing_ok=True)
 
     def _extras(self) -> dict[str, Any]:
-        """What a best file holds beside the network."""
+        """Entries of a best file beside the network."""
         if self.predictions is None or self.evaluator is None:
             return {}
         return self.predictions.for_checkpoint(self.evaluator)
@@ -348,7 +355,7 @@ class StandardTraining:
         self.memory.stop()
         if _is_main() and self.run.path is not None:
             if asked:
-                logger.warning("interrupted; go on with --resume auto")
+                logger.warning("interrupted; continue with --resume auto")
             else:
                 self._record_end(f"{type(error).__name__}: {error}")
             self.records.close(runs.KILLED if asked else runs.FAILED)

@@ -25,7 +25,11 @@ class TensorBoard:
         self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
 
     def epoch(self, entry: Mapping[str, Any]) -> None:
-        """Log one entry."""
+        """Log one entry.
+
+        Args:
+            entry: the history's entry of an epoch, see `History`.
+        """
         for name, value in entry.items():
             if name != "epoch" and isinstance(value, (int, float)) and math.isfinite(value):
                 self.writer.add_scalar(name, value, entry["epoch"])
@@ -34,8 +38,8 @@ class TensorBoard:
         """Log a PNG file.
 
         Args:
-            name: of the series of pictures.
-            path: of the file.
+            name: name of the series of pictures.
+            path: path of the file.
             epoch: number of the epoch.
         """
         from matplotlib.image import imread

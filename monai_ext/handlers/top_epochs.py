@@ -1,4 +1,4 @@
-"""Which epochs are the best few."""
+"""The epochs of the top-k checkpoints."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class TopEpochs:
     """Ranks epochs as `BestEpoch` does; at a tie the earlier one stays in front.
 
     Args:
-        best: whose metrics decide.
-        count: how many epochs to keep.
+        best: its metrics rank the epochs.
+        count: number k of epochs to keep, at least 1.
 
     Attributes:
         scores: epoch → its metrics, for the epochs that are kept.
@@ -32,7 +32,7 @@ class TopEpochs:
         self.scores: dict[int, list[float]] = {}
 
     def update(self, epoch: int, values: Mapping[str, Any]) -> list[int]:
-        """Take in an epoch's metrics; the epochs that aren't among the best any more, perhaps this one."""
+        """Rank an epoch; returns the epochs that are no longer among the best, perhaps this one."""
         score = self.best.score_of(values)
         if math.isnan(score[0]):
             return [epoch]
@@ -49,5 +49,5 @@ class TopEpochs:
         return {"scores": {str(epoch): score for epoch, score in self.scores.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over `state_dict`; that of a run from before epochs were ranked is empty."""
+        """Restore a `state_dict`; that of a run from before epochs were ranked is empty."""
         self.scores = {int(epoch): list(score) for epoch, score in state.get("scores", {}).items()}

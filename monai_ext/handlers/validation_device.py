@@ -12,9 +12,9 @@ from monai_ext.handlers.engine_parts import part_of
 
 
 class ValidationDevice:
-    """Lets an evaluator of another device than the network's work on a copy there, brought up to date each time.
+    """Lets an evaluator of another device than the network's work on a copy there, updated before each validation.
 
-    For a GPU whose memory training fills. An evaluator on the network's own device isn't touched.
+    For a GPU whose memory training fills. An evaluator on the network's own device is left as it is.
 
     Args:
         network: the network that is trained; default: the evaluator's.
@@ -25,12 +25,20 @@ class ValidationDevice:
         self._copy: nn.Module | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
+        """Register with an evaluator.
+
+        Args:
+            engine: the evaluator.
+        """
         # Not STARTED: several processes bring their batch statistics into line there, which the copy has to have.
         engine.add_event_handler(Events.EPOCH_STARTED, self.update)
 
     def update(self, engine: Engine) -> None:
-        """Put the copy into the evaluator, with the weights that the network has now."""
+        """Put the copy into the evaluator, with the weights that the network has now.
+
+        Args:
+            engine: the evaluator, at the start of a validation.
+        """
         if self.network is None:
             self.network = part_of(engine, "network", "ValidationDevice")
         device = engine.state.device

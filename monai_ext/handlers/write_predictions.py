@@ -22,7 +22,7 @@ class WritePredictions:
 
     Args:
         predictions: such as `monai_ext.predictions.Classification`; its items have ``case`` and ``index``.
-        output_dir: where the files go.
+        output_dir: folder to write the files to.
     """
 
     def __init__(self, predictions: Predictions, output_dir: str | Path) -> None:
@@ -30,7 +30,11 @@ class WritePredictions:
         self.output_dir = Path(output_dir)
 
     def attach(self, engine: Engine) -> None:
-        """Register with an evaluator that decollates (its default)."""
+        """Register with an evaluator that decollates (its default).
+
+        Args:
+            engine: the evaluator.
+        """
         engine.add_event_handler(Events.STARTED, self.predictions.reset)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._write)

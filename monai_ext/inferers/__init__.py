@@ -1,4 +1,4 @@
-"""Inference that MONAI lacks."""
+"""Inferers that MONAI lacks."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Faster inference of the same network: another engine, another precision, and a check that the answers stay."""
+"""Faster inference of the same network: another engine, another precision, and a check that the predictions agree."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def prepare_for_inference(
 ) -> nn.Module:
     """Make a network faster for inference.
 
-    ``eager`` with ``fp32`` gives back the network itself, anything else a copy. In half precision its convolutions and
+    ``eager`` with ``fp32`` returns the network itself, anything else a copy. In half precision its convolutions and
     linear layers hold half-precision weights in channels-last layout, and the rest runs under autocast.
 
     Args:
-        network: network of an image tensor (B, C, [Z,] Y, X) to a tensor, or a dict of them. An exported ``.ts`` is
-            given back as it is.
-        device: where it runs; the network is moved there and set to evaluation mode.
+        network: network that maps images (B, C, [Z,] Y, X) to a tensor, or a dict of them. An exported ``.ts`` is
+            returned as it is.
+        device: device to run on; the network is moved there and set to evaluation mode.
         engine: ``eager``, ``compiled`` (torch.compile), ``torchscript`` (frozen; traced with ``example``, else
             scripted), ``openvino`` (CPU), or ``auto``.
         precision: ``fp32``, ``bf16``, ``fp16`` (GPU only), or ``auto``.
         example: an image batch of the shape (and for ``auto`` the kind) to come.
 
-    ``auto`` times what is installed on ``example`` and takes the fastest that gives the same classes there, in
-    float32 with an error below 1e-4 of the largest output, in half precision with probabilities within 0.02; the log
-    says which. Without a better one it stays with eager float32.
+    ``auto`` times what is installed on ``example`` and selects the fastest that predicts the same classes there, in
+    float32 with an error below 1e-4 of the largest output, in half precision with probabilities within 0.02; the choice
+    is logged. Without a better one it stays with eager float32.
 
     Returns:
         Module for the same call; its outputs are float32, and keep the meta data of a MetaTensor. It isn't meant for

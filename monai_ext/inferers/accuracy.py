@@ -1,4 +1,4 @@
-"""Whether a faster network still gives the same answers."""
+"""Check that a faster network still gives the same predictions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROBABILITY_TOLERANCE = 0.02
 
 
 def accuracy_fault(output: Any, reference: Any, exact: bool) -> str | None:
-    """Why ``output`` can't stand in for ``reference``; None when it can.
+    """The reason why ``output`` can't replace ``reference``; None when it can.
 
     Args:
         output: logits (B, C, ...), or a dict of them.
@@ -27,12 +27,12 @@ def accuracy_fault(output: Any, reference: Any, exact: bool) -> str | None:
             if error >= FP32_TOLERANCE:
                 return f"error {error:.1e} of the largest output"
         else:
-            # Which of the two is meant, only the loss knows; a network that keeps both is safe for either.
+            # Only the loss determines which of the two is meant; a network that keeps both is safe for either.
             error = max(float((p(actual) - p(expected)).abs().max()) for p in (torch.sigmoid, _softmax))
             if error >= PROBABILITY_TOLERANCE:
                 return f"probabilities differ by {error:.3f}"
         same = (_classes(actual) == _classes(expected)).float().mean().item()
-        # Single voxels of a mask may tip over; cases may not.
+        # Single voxels of a mask may change class; cases may not.
         if same < (0.999 if actual.ndim > 2 else 1.0):
             return f"{1 - same:.2%} of the classes differ"
     return None

@@ -1,4 +1,4 @@
-"""Ensembles that average probabilities and answer in logits, so that they replace a single network anywhere."""
+"""Ensembles that average probabilities and return logits, so that they can replace a single network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 
 class FoldEnsemble(nn.Module):
-    """Mean of the softmax probabilities of several networks, for example one a cross-validation fold.
+    """Mean of the softmax probabilities of several networks, for example one per cross-validation fold.
 
     Args:
         networks: networks with the same input and the same classes.

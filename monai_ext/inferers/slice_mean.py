@@ -1,4 +1,4 @@
-"""Volumes for a network that answers slice by slice."""
+"""Volumes for a network that predicts per slice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from monai.inferers import Inferer
 
 
 class SliceMeanInferer(Inferer):
-    """Mean over the slices of a volume of the probabilities that a slice network gives to each label.
+    """Mean over the slices of a volume of the probabilities that a slice network predicts for each label.
 
     Args:
         slices: whether the network takes single slices; False makes it a plain forward (for a setting to switch).

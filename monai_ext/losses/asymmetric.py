@@ -15,18 +15,18 @@ _REDUCTIONS = ("mean", "sum")
 
 
 class AsymmetricLoss(nn.Module):
-    """Binary cross-entropy whose easy negatives count less than its easy positives, and the easiest not at all.
+    """Binary cross-entropy with asymmetric focusing, stronger for negatives, and probability shifting.
 
     With p = sigmoid(logit) and p₋ = min(1 − p + clip, 1) it is −y (1 − p)^γ₊ log p − (1 − y) (1 − p₋)^γ₋ log p₋,
-    which equals the reference for labels 0 and 1. Where we differ from it: mixed labels weigh the two terms, so that
-    the loss of a mixture is the mixture of the losses (the reference mixes the exponents, too); the mean can be had
-    instead of the sum; sums are taken in at least float32.
+    which equals the reference for labels 0 and 1. Differences from it: mixed labels weight the two terms, so that the
+    loss of a mixture is the mixture of the losses (the reference mixes the exponents, too); the mean is available
+    besides the sum; sums are computed in at least float32.
 
     Args:
-        gamma_neg: focusing of the negatives, ≥ 0.
-        gamma_pos: focusing of the positives, ≥ 0.
-        clip: probability below which a negative costs nothing, in [0, 1).
-        eps: least value whose logarithm is taken.
+        gamma_neg: focusing parameter γ₋ of the negatives, ≥ 0.
+        gamma_pos: focusing parameter γ₊ of the positives, ≥ 0.
+        clip: probability shift, in [0, 1): negatives with a smaller probability have no loss.
+        eps: lower bound of the arguments of logarithms, > 0.
         reduction: ``"mean"`` over samples and classes, or ``"sum"``.
         focus_gradient: whether the focusing weights get a gradient; the reference trains without.
 

@@ -15,13 +15,13 @@ _SMOOTH = 1e-6
 class BCEDiceLoss(nn.Module):
     """Weighted sum of binary cross-entropy and MONAI's soft Dice over the batch, with squares in its denominator.
 
-    MONAI's own sum has no label smoothing and no mask. As in the surface project smoothing moves the labels to
-    [s, 1 − s], and only those of the cross-entropy.
+    MONAI's own sum has no label smoothing and no mask. As in the surface project, smoothing clamps the labels to
+    [s, 1 − s], and only those of the cross-entropy. Soft Dice: Milletari et al., V-Net, arXiv:1606.04797.
 
     Args:
         label_smoothing: s, in [0, 0.5).
-        bce_weight: factor of the cross-entropy, ≥ 0.
-        dice_weight: factor of 1 − Dice, ≥ 0.
+        bce_weight: weight of the cross-entropy, ≥ 0.
+        dice_weight: weight of 1 − Dice, ≥ 0.
 
     Shapes: logits and target in [0, 1] (B, C, spatial axes); mask (B, 1, spatial axes) or None, non-zero where a voxel
     counts; the loss is a scalar, 0 without any voxel.

@@ -1,7 +1,7 @@
-"""Binary cross-entropy, soft Dice and a term of topology.
+"""Binary cross-entropy, soft Dice and a topology term.
 
 Paper: Shit et al., clDice - A Novel Topology-Preserving Loss Function for Tubular Structure Segmentation,
-arXiv:2003.07311. Its skeletons of sheets are their middle planes, so it serves for these as well.
+arXiv:2003.07311. The skeleton of a sheet is its middle surface, so it works for sheets as well.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from monai_ext.losses.masking import checked_mask, without
 
 
 class BCEDiceClDiceLoss(BCEDiceLoss):
-    """`BCEDiceLoss` plus MONAI's soft clDice, which a hole or a bridge costs more than a wrong thickness.
+    """`BCEDiceLoss` plus MONAI's soft clDice, which penalises a hole or a bridge more than a wrong thickness.
 
-    MONAI's `SoftDiceclDiceLoss` has neither cross-entropy nor mask. What is left out by the mask counts as background
-    for the skeletons of prediction and target alike, so that both end there.
+    MONAI's `SoftDiceclDiceLoss` has neither cross-entropy nor mask. Voxels outside the mask are background for the
+    skeletons of both prediction and target, so that both end there.
 
     Args:
         label_smoothing: see `BCEDiceLoss`.
-        bce_weight: factor of the cross-entropy, ≥ 0.
-        dice_weight: factor of 1 − Dice, ≥ 0.
-        cl_dice_weight: factor of 1 − clDice, the mean over the samples of a batch, ≥ 0.
-        iterations: erosions for a skeleton, ≥ 0; at least half the thickness of a sheet in voxels.
+        bce_weight: weight of the cross-entropy, ≥ 0.
+        dice_weight: weight of 1 − Dice, ≥ 0.
+        cl_dice_weight: weight of 1 − clDice, the mean over the samples of a batch, ≥ 0.
+        iterations: erosions for a skeleton, ≥ 0; at least half the thickness of the structures in voxels.
 
-    Shapes: logits and target in [0, 1] (B, C, Z, Y, X) or (B, C, Y, X), channels of a sample taken together for clDice;
+    Shapes: logits and target in [0, 1] (B, C, Z, Y, X) or (B, C, Y, X), channels of a sample pooled for clDice;
     mask (B, 1, spatial axes) or None, non-zero where a voxel counts; the loss is a scalar, 0 without any voxel.
 
     Raises:

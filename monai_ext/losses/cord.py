@@ -1,4 +1,4 @@
-"""Loss of a mask, and of the answer to whether there is any of it in the slice."""
+"""Loss of a mask, and of its visibility in the slice."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from monai_ext.errors import ConfigError
 
 
 class CordLoss(nn.Module):
-    """Loss of the mask; for a network that also answers whether the cord is visible, plus the cross-entropy of that.
+    """Loss of the mask; for a network with a visibility output, plus the binary cross-entropy of that.
 
     Args:
         mask_loss: called as ``mask_loss(logits, mask)``.
-        visible_area: share of a slice's pixels, padding included, from which on the cord counts as visible; above 0
-            and below 1.
+        visible_area: least fraction of a slice's pixels, padding included, with which the cord counts as visible; above
+            0 and below 1.
 
-    Shapes: logits (B, 1, Y, X), or what `monai_ext.networks.CordUNet` gives with ``visible_head``; mask (B, 1, Y, X) of
-    0 and 1; the loss is a scalar.
+    Shapes: logits (B, 1, Y, X), or the output of `monai_ext.networks.CordUNet` with ``visible_head``; mask
+    (B, 1, Y, X) of 0 and 1; the loss is a scalar.
 
     Raises:
         ConfigError: for an area out of range.
@@ -29,7 +29,7 @@ class CordLoss(nn.Module):
     def __init__(self, mask_loss: nn.Module, visible_area: float = 0.001) -> None:
         super().__init__()
         if not 0 < visible_area < 1:
-            raise ConfigError(f"--visible_area {visible_area}: must be a share of a slice, above 0 and below 1")
+            raise ConfigError(f"--visible_area {visible_area}: must be a fraction of a slice, above 0 and below 1")
         self.mask_loss = mask_loss
         self.visible_area = visible_area
 
@@ -38,6 +38,6 @@ class CordLoss(nn.Module):
             loss: torch.Tensor = self.mask_loss(pred, mask)
             return loss
         visible = mask.float().flatten(1).mean(dim=1, keepdim=True) >= self.visible_area
-        answers = pred["visible"].float()
+        logits = pred["visible"].float()
         found: torch.Tensor = self.mask_loss(pred["cord"], mask)
-        return found + binary_cross_entropy_with_logits(answers, visible.to(answers))
+        return found + binary_cross_entropy_with_logits(logits, visible.to(logits))

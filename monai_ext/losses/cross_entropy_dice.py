@@ -16,17 +16,17 @@ _SMOOTH = 1e-6
 class CrossEntropyDiceLoss(nn.Module):
     """Half cross-entropy, half MONAI's soft Dice of all classes over the batch, with squares in its denominator.
 
-    MONAI's `DiceCELoss` has no mask.
+    MONAI's `DiceCELoss` has no mask. Soft Dice: Milletari et al., V-Net, arXiv:1606.04797.
 
     Args:
-        label_smoothing: of the cross-entropy, in [0, 1); see `torch.nn.CrossEntropyLoss`.
+        label_smoothing: label smoothing of the cross-entropy, in [0, 1); see `torch.nn.CrossEntropyLoss`.
 
     Shapes: logits (B, C, spatial axes), target (B, 1, spatial axes) of classes from 0; mask (B, 1, spatial axes) or
     None, non-zero where a voxel counts; the loss is a scalar, 0 without any voxel.
 
     Raises:
-        ValueError: for an argument out of range; in the call, for shapes that don't fit and, on the CPU, classes that
-            there are not.
+        ValueError: for an argument out of range; in the call, for shapes that don't fit and, on the CPU, classes out
+            of range.
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:

@@ -13,14 +13,14 @@ from torch import nn
 
 
 class MultiClassFocalLoss(nn.Module):
-    """MONAI's `FocalLoss` over a softmax, called and averaged as `torch.nn.CrossEntropyLoss`, its value at gamma 0.
+    """MONAI's `FocalLoss` over a softmax, called and averaged as `torch.nn.CrossEntropyLoss`, equal to it at gamma 0.
 
-    MONAI's own averages over classes too, which makes it C times smaller, and wants (B, 1) labels; its class weights
-    can't be set later, as deferred re-weighting does.
+    Differences from MONAI's: that averages over classes too, which makes it C times smaller, and needs (B, 1) labels;
+    its class weights can't be set later, as deferred re-weighting does.
 
     Args:
-        gamma: how much easy samples count less; ≥ 0.
-        weight: weight of each class, or None; can be set at any time.
+        gamma: focusing parameter, ≥ 0; larger values give easy samples less weight.
+        weight: C class weights, or None for equal ones; can be set at any time.
 
     Shapes: logits (B, C), target (B,) of classes from 0; the loss is a scalar.
 

@@ -11,12 +11,13 @@ from monai_ext.heads import head_numbers
 
 
 class HeadCrossEntropy(nn.CrossEntropyLoss):
-    """`torch.nn.CrossEntropyLoss` over the classes of the head that a sample's label belongs to; the logits of the
-    other heads get no gradient from it.
+    """`torch.nn.CrossEntropyLoss` over the classes of the head that a sample's label belongs to.
+
+    The logits of the other heads get no gradient from it.
 
     Args:
         class_names: ``<head>/<class>`` in the order of the logits, see `monai_ext.heads.heads_of`.
-        weight: of each class, or None.
+        weight: (C,) class weights, or None for equal ones.
 
     Shapes: logits (B, C), labels (B,) of 0..C-1; the loss is a scalar, the (weighted) mean over the samples.
 

@@ -21,21 +21,21 @@ class LDAMLoss(nn.Module):
 
     The margin of class j is max_m · n_j^(−1/4) / max_i n_i^(−1/4): the rarest class gets exactly ``max_m``.
 
-    Where we differ from the reference: sums are taken in at least float32, also under autocast (float64 stays
-    float64); labels are checked; and the mean over the batch can be had in both readings that are in use.
+    Differences from the reference: sums are computed in at least float32, also under autocast (float64 stays float64);
+    labels are checked; and both weighted means in common use are available.
 
     Args:
         class_counts: training samples of each class, all > 0.
         max_m: margin of the rarest class, ≥ 0.
         s: scale of the logits, > 0.
-        weight: weight of each class, or None; can be set at any time (see `drw_weights`).
+        weight: C class weights, or None for equal ones; can be set at any time (see `drw_weights`).
         reduction: ``"weighted_mean"`` is sum(w_y · l) / sum(w_y), as in torch; ``"batch_mean"`` is mean(w_y · l).
 
     Shapes: logits (B, C), target (B,) or (B, 1) of an integer type with classes from 0; the loss is a scalar.
 
     Raises:
         ValueError: when an argument is out of range; in the call, for wrong shapes, types and labels. Labels are
-            looked at only on the CPU, because that would stall a GPU in every step; there (and in TorchScript) a
+            checked only on the CPU, because that would stall a GPU in every step; there (and in TorchScript) a
             label out of range gives the loss NaN, never a device assertion.
 
     Example::
@@ -136,12 +136,16 @@ class LDAMLoss(nn.Module):
 def positive_counts(class_counts: Sequence[int] | torch.Tensor, who: str) -> torch.Tensor:
     """Class counts as float64 (C,).
 
+    Args:
+        class_counts: training samples of each class.
+        who: name of the caller, for the error message.
+
     Raises:
         ValueError: when they aren't a list of finite numbers > 0.
     """
     counts = torch.as_tensor(class_counts, dtype=torch.float64, device="cpu")
     if counts.ndim != 1 or len(counts) == 0:
-        raise ValueError(f"{who}: class_counts must be a list with one count a class, got {class_counts!r}")
+        raise ValueError(f"{who}: class_counts must be a list with one count per class, got {class_counts!r}")
     wrong = (~torch.isfinite(counts) | (counts <= 0)).nonzero().flatten().tolist()
     if wrong:
         what = f"class {wrong[0]}" if len(wrong) == 1 else f"classes {', '.join(map(str, wrong))}"

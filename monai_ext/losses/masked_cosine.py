@@ -1,4 +1,4 @@
-"""Loss of directions, such as surface normals."""
+"""Loss of vectors' directions, such as surface normals."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from monai_ext.losses.masking import check_target, checked_mask, masked_mean, wi
 class MaskedCosineLoss(nn.Module):
     """1 − mean cosine between predicted and true vectors, over the voxels whose true vector isn't zero.
 
-    Predictions needn't have length 1. Where we differ from the surface project: its background decodes to
-    (−1, −1, −1) and takes part; here it is the zero vector and doesn't. Without any voxel the loss is 0.
+    Predictions needn't have length 1. Difference from the surface project: there background decodes to (−1, −1, −1) and
+    counts; here it is the zero vector and doesn't. Without any voxel the loss is 0.
 
     Shapes: prediction and target (B, C, spatial axes), components on the channel axis; mask (B, 1, spatial axes) or
     None, non-zero where a voxel counts; the loss is a scalar from 0 to 2.

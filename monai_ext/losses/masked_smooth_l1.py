@@ -13,7 +13,7 @@ class MaskedSmoothL1Loss(nn.Module):
     """Mean of torch's smooth L1 loss over the voxels that count.
 
     Args:
-        beta: difference at which the square becomes linear, > 0.
+        beta: difference at which the quadratic part becomes linear, > 0; see `torch.nn.SmoothL1Loss`.
 
     Shapes: prediction and target (B, C, spatial axes); mask (B, 1, spatial axes) or None, non-zero where a voxel
     counts; the loss is a scalar, 0 without any voxel.

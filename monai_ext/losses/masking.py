@@ -8,6 +8,11 @@ import torch
 def checked_mask(pred: torch.Tensor, mask: torch.Tensor | None, who: str) -> torch.Tensor:
     """Voxels that count, bool (B, 1, spatial axes); all of them for ``None``.
 
+    Args:
+        pred: (B, C, spatial axes).
+        mask: (B, 1, spatial axes) or None.
+        who: name of the loss, for the error message.
+
     Raises:
         ValueError: when ``mask`` doesn't have one channel and the size of ``pred``.
     """
@@ -24,8 +29,14 @@ def checked_mask(pred: torch.Tensor, mask: torch.Tensor | None, who: str) -> tor
 def check_target(pred: torch.Tensor, target: torch.Tensor, channels: int, who: str) -> None:
     """Check that the target has this many channels and the size of ``pred``.
 
+    Args:
+        pred: (B, C, spatial axes).
+        target: (B, channels, spatial axes).
+        channels: expected number of channels.
+        who: name of the loss, for the error message.
+
     Raises:
-        ValueError: when it hasn't.
+        ValueError: for another shape.
     """
     expected = (pred.shape[0], channels, *pred.shape[2:])
     if target.shape != expected:
@@ -48,6 +59,12 @@ def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 def check_values(target: torch.Tensor, low: int, high: int, who: str) -> None:
     """Check the range of a target; only on the CPU, because that would stall a GPU in every step.
+
+    Args:
+        target: any shape.
+        low: smallest value.
+        high: largest value.
+        who: name of the loss, for the error message.
 
     Raises:
         ValueError: when a value is out of range.

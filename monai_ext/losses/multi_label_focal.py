@@ -1,4 +1,4 @@
-"""Focal loss for several labels at once.
+"""Focal loss for multi-label classification.
 
 Paper: Lin et al., Focal Loss for Dense Object Detection, arXiv:1708.02002.
 """
@@ -17,15 +17,15 @@ from monai_ext.losses.soft_labels import logits_and_labels
 class MultiLabelFocalLoss(nn.Module):
     """MONAI's sigmoid focal loss, averaged over samples and classes.
 
-    Where we differ from MONAI's `FocalLoss`: alpha can be a constant factor; float64 stays float64; mixed labels
-    weigh the losses of a positive and of a negative, so that the loss of a mixture is the mixture of the losses.
+    Differences from MONAI's `FocalLoss`: alpha can be a constant factor; float64 stays float64; mixed labels weight the
+    losses of a positive and of a negative, so that the loss of a mixture is the mixture of the losses.
 
     Args:
-        gamma: how much easy labels count less; ≥ 0.
-        alpha: in [0, 1].
-        balanced: True for the paper's α_t, alpha for positives and 1 − alpha for negatives; False multiplies
-            everything by alpha.
-        class_weight: factor of each class, or None.
+        gamma: focusing parameter, ≥ 0; larger values give easy labels less weight.
+        alpha: factor in [0, 1], see ``balanced``.
+        balanced: True for the paper's α_t, alpha for positives and 1 − alpha for negatives; False multiplies both
+            by alpha.
+        class_weight: C factors ≥ 0, or None for equal ones.
 
     Shapes: logits and labels (B, C), labels from 0 to 1; the loss is a scalar.
 

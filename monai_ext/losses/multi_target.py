@@ -27,20 +27,20 @@ class MultiTargetLoss(nn.Module):
         targets: definition of each target by name:
 
             - ``channels``: of the prediction.
-            - ``activation``: "none" (default), "sigmoid" or "softmax"; applied at inference, here it chooses the loss.
+            - ``activation``: "none" (default), "sigmoid" or "softmax"; applied at inference, here it selects the loss.
             - ``weight``: factor of its loss, ≥ 0; default 1.
-            - ``loss``: a module called with (prediction, target), and with a third argument ``mask`` when voxels are
+            - ``loss``: a module called with (prediction, target), and with a third argument ``mask`` when voxels have
               to be left out; or the name of one of ``losses``. Default: `BCEDiceLoss` for one channel and for
               "sigmoid", `CrossEntropyDiceLoss` for "softmax", `MaskedCosineLoss` for three channels (vectors), else
               `MaskedSmoothL1Loss`.
-            - ``loss_only_on_label``: True leaves out the voxels where this target is 0 in every channel; a name those
-              where that tensor of the target dict is 0, such as the sheet for its normals.
-        ignore_label: value that leaves a voxel out of every loss where a label map has it; label maps are the targets
-            with "sigmoid", "softmax", or one of the first two losses. ``None`` leaves out none.
-        losses: modules that definitions can name, so that they stay plain data.
+            - ``loss_only_on_label``: True leaves out voxels where this target is 0 in every channel; a name leaves out
+              voxels where that tensor of the target dict is 0, such as the sheet for its normals.
+        ignore_label: value of label maps that leaves a voxel out of every loss; label maps are the targets with
+            "sigmoid", "softmax", or one of the first two losses. ``None`` leaves out none.
+        losses: name → module, for definitions that name their loss.
 
     Shapes: prediction a dict of target → (B, channels, Z, Y, X); target a dict of the same shapes, but one channel of
-    class numbers for "softmax"; it may hold more. Predictions of deep supervision, ``"<target>/<level>"``, are
+    class numbers for "softmax"; it may have further keys. Predictions of deep supervision, ``"<target>/<level>"``, are
     compared with the target at their size (nearest neighbour), each level with half the factor of the one above; the
     factors of a target's levels sum up to 1. The loss is a scalar.
 
@@ -84,7 +84,7 @@ class MultiTargetLoss(nn.Module):
             if not takes_mask and (ignore_label is not None or self.masked_by[name]):
                 raise ConfigError(
                     f"MultiTargetLoss: the loss of target {name!r}, {type(loss).__name__}, takes no mask, which "
-                    "ignore_label and loss_only_on_label need; leave these away, or give a loss that takes one"
+                    "ignore_label and loss_only_on_label need; leave these out, or give a loss that takes one"
                 )
         self.terms: dict[str, torch.Tensor] = {}
 

@@ -16,12 +16,12 @@ _SCHEMES = ("sqrt", "effective_number")
 
 
 def drw_weights(class_counts: Sequence[int] | torch.Tensor, scheme: str = "sqrt", beta: float = 0.9999) -> torch.Tensor:
-    """Weight of each class, larger for rarer ones.
+    """Class weights, larger for rarer classes.
 
     Args:
         class_counts: training samples of each class, all > 0.
-        scheme: ``"sqrt"`` is sqrt(n_max / n_j), as it is; ``"effective_number"`` is (1 − β) / (1 − β^n_j), normalised
-            to the sum C.
+        scheme: ``"sqrt"`` is sqrt(n_max / n_j), not normalised; ``"effective_number"`` is (1 − β) / (1 − β^n_j),
+            normalised to the sum C.
         beta: β of the effective number, in [0, 1).
 
     Returns:

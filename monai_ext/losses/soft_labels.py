@@ -1,4 +1,4 @@
-"""Labels of a multi-label loss: 0, 1, or the fractions that CutMix and MixUp leave."""
+"""Labels of a multi-label loss: 0, 1, or the fractions from CutMix and MixUp."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import torch
 def logits_and_labels(input: torch.Tensor, target: torch.Tensor, who: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Both in at least float32 (float64 stays float64), checked.
 
-    Values are looked at only on the CPU, because that would stall a GPU in every step.
+    Values are checked only on the CPU, because that would stall a GPU in every step.
+
+    Args:
+        input: logits (B, C).
+        target: labels (B, C), 0 to 1.
+        who: name of the loss, for the error message.
 
     Raises:
         ValueError: for labels of another shape than the logits, or outside [0, 1].

@@ -1,4 +1,4 @@
-"""What scikit-learn and MONAI don't give: metrics that say what can't be computed, intervals, calibration."""
+"""Metrics with reasons for what can't be computed, confidence intervals and calibration, on scikit-learn and MONAI."""
 
 from typing import Any
 

@@ -26,18 +26,22 @@ def bootstrap_interval(
     """Percentile interval of a metric by a bootstrap stratified by class.
 
     Each resample draws with replacement within each class, so that it has the class counts of the original (and
-    an AUC exists in every one). The interval tells of the cases, not of another training of the network.
+    an AUC exists in every one). The interval covers the sampling of cases, not the variation between trainings.
+    Percentile bootstrap: Efron and Tibshirani (1993), An Introduction to the Bootstrap.
 
     Args:
         metric_fn: ``metric_fn(probabilities, labels)`` → number, or ``None`` where it is not computable.
         probabilities: (N, C) or (N,).
         labels: (N,) class indices.
-        level: coverage, 0..1.
-        n: number of resamples.
-        seed: of the resampling.
+        level: coverage, between 0 and 1.
+        n: number of resamples, at least 1.
+        seed: of the resampling, at least 0.
 
     Returns:
         ``(low, high)``, or ``None`` where the metric is not computable.
+
+    Raises:
+        ValueError: for a level or number of resamples out of range.
     """
     check_arguments(level, n)
     scores, truth = to_numpy(probabilities, np.float64), to_numpy(labels).astype(np.int64)
@@ -49,13 +53,16 @@ def bootstrap_interval(
 def bootstrap_intervals(
     result: ClassificationResult, level: float = 0.95, n: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """`bootstrap_interval` of every single number in ``result.metrics``, on the same resamples.
+    """`bootstrap_interval` of every number in ``result.metrics``, on the same resamples.
 
     Args:
         result: of `monai_ext.metrics.classification_metrics`.
-        level: share of the resamples within the interval, between 0 and 1.
+        level: coverage, between 0 and 1.
         n: number of resamples, at least 1.
         seed: of the resampling, at least 0.
+
+    Returns:
+        metric → ``(low, high)``, without metrics that aren't computable; empty where probabilities aren't finite.
 
     Raises:
         ValueError: for a level or number of resamples out of range.
@@ -75,7 +82,7 @@ def bootstrap_intervals(
 
 
 def percentiles(values: dict[str, FloatArray], level: float) -> dict[str, tuple[float, float]]:
-    """Ends of the intervals of what is computable in 19 of 20 resamples at least."""
+    """Intervals of the metrics that are computable in at least 19 of 20 resamples."""
     intervals = {}
     for metric, found in values.items():
         finite = found[np.isfinite(found)]

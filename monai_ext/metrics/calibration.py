@@ -34,15 +34,18 @@ def fit_platt(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
 
     As in Platt (1999), "Probabilistic outputs for support vector machines", the targets are (n₊+1)/(n₊+2) and
     1/(n₋+2) instead of 1 and 0, so that perfectly separated scores still have a finite fit; each case therefore
-    enters the regression as a positive and as a negative, weighted by its target. We fit on logits of
-    probabilities instead of margins: a = 1, b = 0 leaves them as they are.
+    enters the regression as a positive and as a negative, weighted by its target. Difference from the paper: the fit is
+    on logits of probabilities instead of margins, so that a = 1, b = 0 changes nothing.
 
     Args:
         scores: (N,) probabilities of the positive class, 0..1.
         labels: (N,) of 0 and 1.
 
+    Returns:
+        ``{"a": slope, "b": intercept}``; a slope of 0 or less gives a warning.
+
     Raises:
-        DataError: for wrong values, or when one class is missing.
+        DataError: for wrong shapes or values, or when one class is missing.
     """
     p, y = _checked(scores, labels, "fit_platt")
     positives, negatives = int(y.sum()), int((1 - y).sum())
@@ -53,8 +56,8 @@ def fit_platt(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     a, b = float(model.coef_[0, 0]), float(model.intercept_[0])
     if a <= 0:
         warnings.warn(
-            f"fit_platt: the slope is {a:.3g}: higher scores mean fewer positives, and calibration would turn the "
-            "ranking round; look at the AUC before using it",
+            f"fit_platt: the slope is {a:.3g}: higher scores mean fewer positives, and calibration would reverse the "
+            "ranking; check the AUC before using it",
             stacklevel=2,
         )
     return {"a": a, "b": b}
@@ -72,32 +75,35 @@ def apply_platt(p: ArrayLike, a: float, b: float) -> FloatArray:
 
 
 def read_calibration(record: str | Path) -> tuple[dict[str, float], float]:
-    """Platt scaling (``a`` and ``b`` of `apply_platt`) and threshold that a ``cross_validation.json`` holds.
+    """Platt scaling (``a`` and ``b`` of `apply_platt`) and threshold of a ``cross_validation.json``.
+
+    Args:
+        record: the file.
 
     Raises:
-        ConfigError: for a file that holds none.
-        DataError: for one that is missing or no JSON.
+        ConfigError: for a file without them.
+        DataError: for a file that is missing or no JSON.
     """
     content = read_json(record)
     try:
         platt = {name: float(content["calibration"][name]) for name in ("a", "b")}
         return platt, float(content["threshold"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"--calibration {record}: holds no calibration and threshold") from error
+        raise ConfigError(f"--calibration {record}: has no calibration and threshold") from error
 
 
 def best_threshold(p: ArrayLike, labels: ArrayLike, criterion: str = "balanced_accuracy") -> float:
     """The threshold t for which "positive when p ≥ t" is best on these cases.
 
-    Candidates lie half-way between neighbouring scores, and 0.5 is one, too; the nearest to 0.5 wins a tie.
+    Candidates are the midpoints of neighbouring scores, and 0.5; the nearest to 0.5 wins a tie.
 
     Args:
         p: (N,) probabilities of the positive class, 0..1.
         labels: (N,) of 0 and 1.
-        criterion: ``"balanced_accuracy"``, ``"accuracy"`` or ``"f1"``.
+        criterion: the score to maximise: ``"balanced_accuracy"``, ``"accuracy"`` or ``"f1"``.
 
     Raises:
-        DataError: for wrong values, or when one class is missing.
+        DataError: for wrong shapes or values, or when one class is missing.
         ValueError: for an unknown criterion.
     """
     if criterion not in _CRITERIA:

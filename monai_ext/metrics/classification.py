@@ -1,4 +1,4 @@
-"""Metrics of a classifier over a whole set of cases, on scikit-learn; what can't be computed is said, not zero."""
+"""Metrics of a classifier over all cases, on scikit-learn; metrics that can't be computed are ``None``, not 0."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Mistakes:
-    """One kind of error of a binary classifier, by name.
+    """One kind of mistake of a binary classifier.
 
-    Attributes:
+    Args:
         description: for example ``"false negatives (missed HGG)"``.
         count: number of cases.
-        cases: their names in the order given; empty when no names were given.
+        cases: names of these cases, in their order; empty when names are unknown.
     """
 
     description: str
@@ -34,19 +34,21 @@ class Mistakes:
 
 @dataclass(frozen=True)
 class ClassificationResult:
-    """What `classification_metrics` found. ``None`` stands for "not computable"; `skipped` says why.
+    """Result of `classification_metrics`. ``None`` represents "not computable"; ``skipped`` has the reasons.
 
-    Attributes:
-        class_names: names in the order of the probability columns.
-        metrics: the numbers of `scalar_names`, all in 0..1.
+    Args:
+        class_names: C names in the order of the probability columns.
+        metrics: name → value in 0..1: accuracy, top2_accuracy (more than two classes), precision, recall, f1,
+            f1_weighted, auc.
         per_class: name → precision, recall, f1, auroc (one against the rest) in 0..1, and support in cases.
-        confusion_matrix: counts, rows = true class, columns = predicted class.
-        false_negatives, false_positives: mistakes about the positive class; ``None`` with more than two classes.
-        skipped: one sentence for each thing that could not be computed.
-        cases: names of the cases, if known. Parts of one case (crops of a nucleus, say) have the same name.
-        columns: further columns of the prediction file, name → one value a row; what tells parts apart.
-        probabilities: (N, C) float64.
-        labels: (N,) int64, base 0.
+        confusion_matrix: counts, rows = true class, columns = predicted class; empty where outputs aren't finite.
+        false_negatives: mistakes on the positive class; ``None`` with more than two classes.
+        false_positives: mistakes on the other class; ``None`` with more than two classes.
+        skipped: one sentence for each metric that could not be computed.
+        cases: N names of the cases; empty when unknown. Instances of one case (crops of a nucleus) have its name.
+        columns: further columns of the prediction file, name → N values, which distinguish instances.
+        probabilities: (N, C) float64, 0..1.
+        labels: (N,) int64, from 0.
     """
 
     class_names: list[str]
@@ -63,23 +65,23 @@ class ClassificationResult:
 
     @property
     def predictions(self) -> IntArray:
-        """(N,) predicted class indices: the class of the highest probability, the first one at a tie."""
+        """(N,) predicted class indices: the class with the highest probability, the first one of a tie."""
         return np.argmax(self.probabilities, axis=1)
 
     @property
     def confusion_matrix_normalised(self) -> list[list[float | None]]:
-        """Shares of each true class, so that rows sum to 1; ``None`` throughout the row of a class without cases."""
+        """Fractions of each true class, so that rows sum to 1; ``None`` in the row of a class without cases."""
         return [[count / sum(row) if any(row) else None for count in row] for row in self.confusion_matrix]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the arrays, the case list and the columns, ready for ``metrics.json``."""
+        """All fields except arrays, case names and columns, ready for ``metrics.json``."""
         content = asdict(self)
         for name in ("cases", "columns", "probabilities", "labels"):
             del content[name]
         return {**content, "confusion_matrix_normalised": self.confusion_matrix_normalised}
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a case, as in prediction files: case, `columns`, prob_<class> …, prediction, label (names)."""
+        """One row per case, as in prediction files: case, ``columns``, prob_<class> …, prediction, label (names)."""
         names = self.cases or [str(number) for number in range(len(self.labels))]
         return [
             {"case": case}
@@ -109,9 +111,9 @@ class ClassificationResult:
 
 
 def scalar_names(classes: int) -> list[str]:
-    """The single numbers of `classification_metrics` for so many classes.
+    """Names of the scalar metrics of `classification_metrics` for this number of classes.
 
-    Top-2 accuracy, the share of cases whose true class is among the two most probable, is 1 for two classes and left
+    Top-2 accuracy, the fraction of cases whose true class is among the two most probable, is 1 for two classes and left
     out there. ``precision``, ``recall`` and ``f1`` are means over the classes (macro), ``f1_weighted`` counts each
     class by its cases; the micro average of all three is the accuracy.
     """
@@ -141,16 +143,16 @@ def classification_metrics(
     A class that was never predicted has precision 0, as in scikit-learn.
 
     Args:
-        probabilities: (N, C), rows sum to 1.
-        labels: (N,) class indices, base 0.
-        class_names: C names.
-        positive: the class that false negatives and positives of two classes are about; default: the last.
+        probabilities: (N, C), 0..1, rows sum to 1.
+        labels: (N,) class indices, from 0.
+        class_names: C names, two or more.
+        positive: the positive class of false negatives and positives, for two classes; default: the last.
         cases: N names, for the list of mistakes.
         columns: name → N values, further columns for the prediction file.
 
     Raises:
-        DataError: for wrong shapes, no cases, labels out of range, an unknown positive class, or columns of another
-            length.
+        DataError: for wrong shapes, no cases, labels out of range, an unknown positive class, or names or columns of
+            another length.
     """
     names = [str(name) for name in class_names]
     scores, truth = _checked(probabilities, labels, len(names))

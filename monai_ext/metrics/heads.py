@@ -18,12 +18,16 @@ from monai_ext.metrics.classification import ClassificationResult, FloatArray, I
 def head_results(
     probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str]
 ) -> dict[str, ClassificationResult]:
-    """`classification_metrics` of each head by itself; a head without cases is left out. Arguments: `head_metrics`.
+    """`classification_metrics` of each head by itself; a head without cases is left out.
 
     Args:
         probabilities: see `head_metrics`.
         labels: see `head_metrics`.
         class_names: see `head_metrics`.
+
+    Raises:
+        ConfigError: for names without a head.
+        DataError: see `classification_metrics`.
     """
     scores, truth, names = to_numpy(probabilities), to_numpy(labels), head_class_names(class_names)
     found = {}
@@ -41,12 +45,12 @@ def head_metrics(
     cases: Sequence[str] | None = None,
     columns: Mapping[str, Sequence[Any]] | None = None,
 ) -> ClassificationResult:
-    """Metrics of all heads as one result: every number is the mean of that of the heads, ``f1_<head>`` that of one.
+    """Metrics of all heads as one result: every number is the mean over the heads, ``f1_<head>`` that of one head.
 
-    Classes are compared with those of their own head alone.
+    Classes compete with those of their own head only.
 
     Args:
-        probabilities: (N, C), those of the case's head with the sum 1, the others 0.
+        probabilities: (N, C), for the classes of the case's head with the sum 1, else 0.
         labels: (N,) positions in ``class_names``.
         class_names: ``<head>/<class>``, see `monai_ext.heads.heads_of`; each head has two or more.
         cases: see `classification_metrics`.

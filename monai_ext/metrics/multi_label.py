@@ -1,4 +1,4 @@
-"""Metrics of several labels over a whole set of cases; what can't be computed is said, not zero."""
+"""Multi-label metrics over all cases; metrics that can't be computed are ``None``, not 0."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from monai_ext.metrics.parts import MERGES, label_by_case, max_by_case, mean_by_
 
 @dataclass(frozen=True)
 class MultiLabelResult:
-    """What `multi_label_metrics` found. ``None`` stands for "not computable"; `skipped` says why.
+    """Result of `multi_label_metrics`. ``None`` represents "not computable"; ``skipped`` has the reasons.
 
-    Attributes:
+    Args:
         class_names: C names in the order of the columns.
         metrics: macro averages ``auroc, average_precision, f1, precision, recall, accuracy``; over all entries
-            ``auroc_micro, average_precision_micro, f1_micro, precision_micro, recall_micro``; ``hamming``, the share
-            of wrong entries (1 − the micro accuracy); ``exact_match``, the share of cases without a wrong one. All in
-            0..1, decisions at 0.5, and with thresholds again at these with the suffix ``_tuned``.
+            ``auroc_micro, average_precision_micro, f1_micro, precision_micro, recall_micro``; ``hamming``, the
+            fraction of wrong entries (1 − the micro accuracy); ``exact_match``, the fraction of cases without a wrong
+            entry. All in 0..1, decisions at 0.5, and with thresholds again at these with the suffix ``_tuned``.
         per_class: name → its auroc, average_precision, f1, precision, recall, accuracy, ``support`` (positive cases),
             and with thresholds ``threshold`` and the scores with the suffix ``_tuned``.
-        thresholds: C probabilities from which on a label is predicted; ``None`` for 0.5.
-        skipped: one sentence for each thing that could not be computed.
-        cases: names of the cases, if known. Parts of one case (slices of a volume, say) have the same name.
-        columns: further columns of the prediction file, name → one value a row; what tells parts apart.
-        probabilities: (N, C) float64.
+        thresholds: C least probabilities at which a label is predicted, 0..1; ``None`` for 0.5.
+        skipped: one sentence for each metric that could not be computed.
+        cases: N names of the cases; empty when unknown. Instances of one case (slices of a volume) have its name.
+        columns: further columns of the prediction file, name → N values, which distinguish instances.
+        probabilities: (N, C) float64, 0..1.
         labels: (N, C) bool.
     """
 
@@ -55,16 +55,16 @@ class MultiLabelResult:
 
     @property
     def predictions(self) -> BoolArray:
-        """(N, C), at the thresholds."""
+        """(N, C) bool, at the thresholds."""
         return self.probabilities >= np.asarray(0.5 if self.thresholds is None else self.thresholds)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the arrays, the case list and the columns, ready for ``metrics.json``."""
+        """All fields except arrays, case names and columns, ready for ``metrics.json``."""
         names = ("class_names", "metrics", "per_class", "thresholds", "skipped")
         return {name: getattr(self, name) for name in names}
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a case: case, `columns`, then prob_<class> …, pred_<class> … and label_<class> … (0 or 1)."""
+        """One row per case: case, ``columns``, then prob_<class> …, pred_<class> … and label_<class> … (0 or 1)."""
         names = self.cases or [str(number) for number in range(len(self.labels))]
         parts = {"prob": self.probabilities, "pred": self.predictions.astype(int), "label": self.labels.astype(int)}
         return [
@@ -96,13 +96,14 @@ def multi_label_metrics(
         probabilities: (N, C), 0..1.
         labels: (N, C) of 0 and 1.
         class_names: C names.
-        thresholds: probability of each class from which on it is predicted, such as those of `choose_thresholds`.
-        cases: N names.
+        thresholds: C least probabilities at which a class is predicted, such as those of `choose_thresholds`; ``None``
+            for decisions at 0.5 only.
+        cases: N names of the cases.
         columns: name → N values, further columns for the prediction file.
 
     Raises:
-        DataError: for wrong shapes, no cases, labels other than 0 and 1, wrong thresholds, or columns of another
-            length.
+        DataError: for wrong shapes, no cases, labels other than 0 and 1, wrong thresholds, or names or columns of
+            another length.
     """
     names = [str(name) for name in class_names]
     scores, truth = _checked(probabilities, labels, len(names))
@@ -148,19 +149,19 @@ def multi_label_metrics(
 def merge_label_parts(
     parts: MultiLabelResult, how: str = "mean", thresholds: Sequence[float] | None = None
 ) -> MultiLabelResult:
-    """Metrics of several labels of the cases that the parts belong to, slices of a volume for example.
+    """Multi-label metrics of the cases that instances belong to, for example of volumes from their slices.
 
     Args:
-        parts: one row a part, `MultiLabelResult.cases` naming the case of each.
-        how: a case has the ``"mean"`` of its parts' probabilities, or of each class the ``"max"``.
-        thresholds: of the cases; those of the parts don't fit them.
+        parts: one row per instance; ``cases`` has the case of each.
+        how: ``"mean"`` or, for each class, ``"max"`` of the instances' probabilities is the case's.
+        thresholds: of the cases, see `multi_label_metrics`; those of the instances don't fit.
 
     Returns:
-        one row a case, in the order of their first parts.
+        Result with one row per case, in the order of their first instances.
 
     Raises:
         ConfigError: for another ``how``.
-        DataError: when the parts of a case have different labels.
+        DataError: when the instances of a case have different labels, or for wrong thresholds.
     """
     if how not in MERGES:
         raise ConfigError(f"merge_label_parts: how must be one of {', '.join(MERGES)}, got {how!r}")
@@ -183,6 +184,9 @@ def choose_thresholds(probabilities: ArrayLike, labels: ArrayLike) -> list[float
         probabilities: (N, C), 0..1.
         labels: (N, C) of 0 and 1.
 
+    Returns:
+        C thresholds.
+
     Raises:
         DataError: for wrong shapes or values, or no cases.
     """
@@ -194,7 +198,7 @@ def choose_thresholds(probabilities: ArrayLike, labels: ArrayLike) -> list[float
 
 
 def with_thresholds(result: MultiLabelResult) -> MultiLabelResult:
-    """The result with thresholds, its own or those that are best for its cases; none where outputs aren't finite."""
+    """The result with thresholds, its own or the best ones for its cases; unchanged where outputs aren't finite."""
     if result.thresholds is not None or not np.isfinite(result.probabilities).all():
         return result
     chosen = choose_thresholds(result.probabilities, result.labels)
@@ -207,16 +211,16 @@ def _checked(probabilities: ArrayLike, labels: ArrayLike, count: int) -> tuple[F
     scores, truth = to_numpy(probabilities, np.float64), to_numpy(labels)
     if scores.ndim != 2 or scores.shape[1] != count or truth.shape != scores.shape or not count:
         raise DataError(
-            f"several labels: expected probabilities and labels (N, {count}), one column a class, got {scores.shape} "
+            f"multi-label: expected probabilities and labels (N, {count}), one column per class, got {scores.shape} "
             f"and {truth.shape}"
         )
     if not len(truth):
-        raise DataError("several labels: there are no cases")
+        raise DataError("multi-label: there are no cases")
     if not np.isin(truth, (0, 1)).all():
-        raise DataError(f"several labels: labels must be 0 or 1, got {np.unique(truth)}")
-    # A comparison with NaN is false; what isn't finite is told later.
+        raise DataError(f"multi-label: labels must be 0 or 1, got {np.unique(truth)}")
+    # A comparison with NaN is false; values that aren't finite are reported later.
     if (scores < 0).any() or (scores > 1).any():
-        raise DataError("several labels: probabilities must be in 0..1; apply a sigmoid to logits first")
+        raise DataError("multi-label: probabilities must be in 0..1; apply a sigmoid to logits first")
     return scores, truth.astype(bool)
 
 

@@ -9,7 +9,7 @@ from monai_ext.metrics.classification import FloatArray
 from monai_ext.metrics.multi_label import MultiLabelResult
 from monai_ext.metrics.multi_label_scores import LabelScores
 
-# Numbers of all resamples that are looked at together, so that some 100 MB are enough.
+# Entries of the resamples computed together, so that some 100 MB are enough.
 _ENTRIES = 4_000_000
 
 
@@ -18,19 +18,22 @@ def multi_label_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals by a bootstrap over cases, of every metric and of every class's scores.
 
-    Cases are drawn with replacement; the parts of a case (rows with its name) come together, so that many slices of
-    few volumes don't look like many volumes. A class without positives or negatives in a resample is left out of that
-    resample's averages.
+    Cases are drawn with replacement; the instances of a case (rows with its name) are drawn together, so that many
+    slices of few volumes don't count as many volumes. A class without positives or negatives in a resample is left out
+    of that resample's averages.
 
     Args:
         result: of `multi_label_metrics`.
-        level: coverage, 0..1.
-        n: number of resamples.
-        seed: of the resampling.
+        level: coverage, between 0 and 1.
+        n: number of resamples, at least 1.
+        seed: of the resampling, at least 0.
 
     Returns:
-        metric → ``(low, high)``, ``<metric>/<class>`` for those of a class; without what can't be computed in more
-        than one resample of twenty, as for a class with fewer than three positives.
+        metric → ``(low, high)``, ``<metric>/<class>`` for those of a class; without metrics that can't be computed in
+        more than one resample of twenty, as for a class with fewer than three positives.
+
+    Raises:
+        ValueError: for a level or number of resamples out of range.
     """
     check_arguments(level, n)
     if not np.isfinite(result.probabilities).all():

@@ -1,7 +1,8 @@
-"""Scores of several labels with a weight for each row, many sets of weights at once: what a bootstrap needs.
+"""Multi-label scores with a weight for each row, for many sets of weights at once, as a bootstrap needs them.
 
-A resample is a vector of how often each row was drawn. Ranks are sorted out once, and no resample is ever built: a
-thousand resamples of 3000 cases and 18 labels take 4 seconds instead of scikit-learn's 90, with the same numbers.
+A resample is a vector with the number of times each row was drawn. Ranks are computed once, and no resample is ever
+built: a thousand resamples of 3000 cases and 18 labels take 4 seconds instead of scikit-learn's 90, with the same
+results.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def overall_score_names(tuned: bool) -> list[str]:
 
 
 class LabelScores:
-    """Scores of N rows and C labels for any weights of the rows.
+    """Multi-label scores of N rows and C classes for any weights of the rows.
 
     A class is scored where positives and negatives of it have weight; macro averages run over these classes.
 
@@ -51,10 +52,13 @@ class LabelScores:
         self.micro_ranking = Ranking(probabilities.ravel(), labels.ravel(), np.repeat(number, classes))
 
     def __call__(self, weights: FloatArray) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-        """Scores for R sets of weights (R, N).
+        """Scores for R sets of weights.
+
+        Args:
+            weights: (R, N), ≥ 0.
 
         Returns:
-            for each of `class_score_names` (R, C), for each of `overall_score_names` (R,); NaN where not computable.
+            For each of `class_score_names` (R, C), for each of `overall_score_names` (R,); NaN where not computable.
         """
         areas = np.stack([ranking.areas(weights) for ranking in self.rankings], axis=-1)
         by_class = dict(zip(RANKED, areas, strict=True))

@@ -1,4 +1,4 @@
-"""How good the predictions of several targets are: Dice of labels, angles of vectors, errors of values, pooled."""
+"""Metrics of multi-task dense prediction: Dice of labels, angles of vectors, errors of values, pooled over voxels."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ METRIC_OF = {"labels": "dice", "classes": "dice", "vectors": "angle", "values": 
 
 @dataclass
 class PatchRecord:
-    """What one patch adds to the metrics.
+    """Contribution of one patch to the metrics.
 
-    Attributes:
-        number, name: index in the data set, and name.
-        losses: ``loss`` and its terms, as far as there is a loss.
-        sums: for each target numbers that add up over patches, a list a channel: (overlap, predicted, labelled) in
-            voxels for labels and classes, (sum of angles in degrees or of absolute errors, voxels) for the others.
+    Args:
+        number: index in the dataset.
+        name: of the patch.
+        losses: ``loss`` and its terms; empty without a loss.
+        sums: target → one list per channel, of numbers that add up over patches: overlap, predicted and labelled voxels
+            for labels and classes; sum of angles in degrees or of absolute errors, and voxels, for the others.
     """
 
     number: int
@@ -38,13 +39,17 @@ class PatchRecord:
 
     @property
     def is_finite(self) -> bool:
-        """Whether the network's output was: sums of one that isn't are NaN."""
+        """Whether the network's output was finite; else sums are NaN."""
         return all(math.isfinite(number) for sums in self.sums.values() for each in sums for number in each)
 
 
 @dataclass
 class MultiTargetResult:
-    """All patches of a validation, and the metrics of them together.
+    """All patches of a validation, and their metrics.
+
+    Args:
+        targets: definition of each target by name; see `monai_ext.targets.target_kind`.
+        patches: records of all patches.
 
     Attributes:
         metrics: ``loss`` and its terms, ``<target>_dice``, ``<target>_angle`` (degrees), ``<target>_mae``;
@@ -74,7 +79,7 @@ class MultiTargetResult:
         return f"{target}_{METRIC_OF[target_kind(self.targets[target])]}"
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a patch: its case, losses, and metrics."""
+        """One row per patch: its case, losses, and metrics."""
         return [
             {
                 "case": patch.name,
@@ -98,7 +103,7 @@ class MultiTargetResult:
         """Over all voxels of the patches: the mean of the channels that have any."""
         channels = [[sum(column) for column in zip(*parts, strict=True)] for parts in self._by_channel(target, patches)]
         if target_kind(self.targets[target]) in ("labels", "classes"):
-            # Nothing labelled and nothing predicted says nothing.
+            # A channel without labels and predictions is not informative.
             scores = [2 * overlap / (predicted + true) for overlap, predicted, true in channels if predicted + true]
         else:
             scores = [total / voxels for total, voxels in channels if voxels]
@@ -115,9 +120,9 @@ def compare(
 
     Args:
         prediction: logits, vectors of any length, or values, (C, spatial axes).
-        label: the truth, of that shape; (1, spatial axes) of class numbers for classes. Zero vectors don't count.
+        label: the truth, of the same shape; (1, spatial axes) of class numbers for classes. Zero vectors don't count.
         definition: of the target.
-        ignored: bool (1, spatial axes), voxels that don't count.
+        ignored: bool (1, spatial axes), voxels that don't count; None for none.
     """
     kind = target_kind(definition)
     counts = torch.ones_like(label[:1], dtype=torch.bool) if ignored is None else ~ignored

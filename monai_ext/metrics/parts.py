@@ -1,4 +1,4 @@
-"""From the parts of a case (crops of a nucleus, slices of a volume) to the case."""
+"""From instances (crops of a nucleus, slices of a volume) to cases."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ T = TypeVar("T")
 
 
 def merge_parts(parts: ClassificationResult, positive: str | None = None) -> ClassificationResult:
-    """Metrics of the cases that the parts belong to; a case's probabilities are the mean of its parts'.
+    """Metrics of the cases that instances belong to; a case's probabilities are the mean of its instances'.
 
     Args:
-        parts: one row a part, `ClassificationResult.cases` naming the case of each.
+        parts: one row per instance; ``cases`` has the case of each.
         positive: see `classification_metrics`.
 
     Returns:
-        one row a case, in the order of their first parts.
+        Result with one row per case, in the order of their first instances.
 
     Raises:
-        DataError: when the parts of a case have different labels.
+        DataError: when the instances of a case have different labels, or for an unknown positive class.
     """
     names, probabilities = mean_by_case(parts.cases, parts.probabilities)
     label_of = label_by_case(parts.cases, [parts.class_names[label] for label in parts.labels])
@@ -37,10 +37,10 @@ def merge_parts(parts: ClassificationResult, positive: str | None = None) -> Cla
 
 
 def mean_by_case(cases: Sequence[str], probabilities: ArrayLike) -> tuple[list[str], FloatArray]:
-    """Names of the M cases in the order of their first parts, and the mean probabilities of their parts.
+    """Names of the M cases in the order of their first instances, and the mean probabilities of their instances.
 
     Args:
-        cases: (N,) name of the case that each part belongs to.
+        cases: (N,) name of the case that each instance belongs to.
         probabilities: (N, C), 0..1.
 
     Returns:
@@ -54,7 +54,12 @@ def mean_by_case(cases: Sequence[str], probabilities: ArrayLike) -> tuple[list[s
 
 
 def max_by_case(cases: Sequence[str], probabilities: ArrayLike) -> tuple[list[str], FloatArray]:
-    """As `mean_by_case`, with the largest probability of each class."""
+    """As `mean_by_case`, with the largest probability of each class.
+
+    Args:
+        cases: see `mean_by_case`.
+        probabilities: see `mean_by_case`.
+    """
     names, case_of = _numbered(cases)
     scores = to_numpy(probabilities, np.float64)
     largest = np.full((len(names), scores.shape[1]), -np.inf)
@@ -70,8 +75,12 @@ def _numbered(cases: Sequence[str]) -> tuple[list[str], np.ndarray]:
 def label_by_case(cases: Sequence[str], labels: Sequence[T]) -> dict[str, T]:
     """The label of each case.
 
+    Args:
+        cases: (N,) name of the case that each instance belongs to.
+        labels: (N,) label of each instance.
+
     Raises:
-        DataError: when two parts of a case have different ones.
+        DataError: when two instances of a case have different labels.
     """
     found: dict[str, T] = {}
     for case, label in zip(cases, labels, strict=True):
@@ -84,14 +93,14 @@ def label_by_case(cases: Sequence[str], labels: Sequence[T]) -> dict[str, T]:
 
 
 def part_values(item: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
-    """What tells a part from the others of its case, as plain numbers or text.
+    """The values that distinguish an instance from the others of its case, as plain numbers or text.
 
     Args:
         item: a decollated batch item.
         columns: its keys, for example ``["crop_z", "crop_y", "crop_x"]``.
 
     Raises:
-        ConfigError: when the item lacks one.
+        ConfigError: when the item lacks a column.
     """
     missing = [name for name in columns if name not in item]
     if missing:

@@ -1,4 +1,4 @@
-"""How well one mask a slice is found: overlap by slice, over all pixels, and by patient."""
+"""Metrics of one mask per slice: overlap by slice, over all pixels, and by patient."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from monai_ext.metrics.classification import FloatArray
 
 @dataclass
 class SliceRecord:
-    """What one slice adds to the metrics.
+    """Contribution of one slice to the metrics.
 
-    Attributes:
-        number, name: index in the data set, and name.
-        patient: whose slice it is.
+    Args:
+        number: index in the dataset.
+        name: of the slice.
+        patient: name of the patient.
         loss: of this slice alone; ``None`` without a loss.
-        overlap, predicted, true: pixels in both masks, in the predicted one, in the true one; the first two are NaN
-            where the network's output isn't finite.
+        overlap: pixels in both masks; NaN where the network's output isn't finite.
+        predicted: pixels in the predicted mask; NaN where the network's output isn't finite.
+        true: pixels in the true mask.
     """
 
     number: int
@@ -39,33 +41,36 @@ class SliceRecord:
 
     @property
     def is_finite(self) -> bool:
-        """Whether the network's output was."""
+        """Whether the network's output was finite."""
         return math.isfinite(self.predicted)
 
     @property
     def is_false_alarm(self) -> bool:
-        """Whether something was predicted where there is nothing."""
+        """Whether pixels are predicted in a slice without a mask."""
         return self.true == 0 and self.predicted > 0
 
 
 @dataclass
 class SegmentationResult:
-    """All slices of a validation, and the metrics of them together.
+    """All slices of a validation, and their metrics.
 
-    A slice without a mask has Dice 1 when nothing is predicted there and 0 otherwise, which says nothing of how well
-    masks are drawn. The means therefore leave such slices out (else many of them would make any network look good),
-    and they are counted instead; the pixels of false alarms count in everything that is pooled over pixels.
+    A slice without a mask has Dice 1 when nothing is predicted there and 0 otherwise, which is not informative about
+    the quality of masks. The means therefore leave such slices out (else many of them would make any network look
+    good), and they are counted instead; the pixels of false alarms count in all metrics that are pooled over pixels.
+
+    Args:
+        slices: records of all slices.
 
     Attributes:
         metrics: ``None`` where not computable:
 
-            - ``loss``, as far as there is one: mean over all slices,
+            - ``loss``, where there is one: mean over all slices,
             - ``dice``: mean over the slices with a mask,
             - ``iou``, ``precision``, ``recall``, ``pooled_dice``: over all pixels of all slices together,
             - ``patient_dice``: mean over the patients with a mask of the Dice of all their pixels,
-            - ``empty_slices``: number of slices without a mask, ``false_positive_slices``: of those of them where
-              something was predicted.
-        skipped: a sentence for each metric that could not be computed, and for slices that were left out.
+            - ``empty_slices``: number of slices without a mask, ``false_positive_slices``: number of those with
+              predicted pixels.
+        skipped: one sentence for each metric that could not be computed, and for slices that were left out.
     """
 
     slices: Sequence[SliceRecord]
@@ -84,14 +89,14 @@ class SegmentationResult:
 
     @property
     def patients(self) -> list[str]:
-        """Their names, in the order of their first slices."""
+        """Names of the patients, in the order of their first slices."""
         return list(dict.fromkeys(each.patient for each in self.slices))
 
     def scores(self, counts: FloatArray) -> dict[str, FloatArray]:
-        """The metrics that lie in 0..1, if each patient were there so often.
+        """The metrics in 0..1 of resampled patients.
 
         Args:
-            counts: (n, patients), in the order of `patients`; all 1 for the data as they are.
+            counts: (n, patients), number of times each of `patients` is drawn; all 1 for the original data.
 
         Returns:
             metric → (n,), NaN where not computable.
@@ -109,7 +114,7 @@ class SegmentationResult:
             return {name: above / below for name, (above, below) in ratios.items()}
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a slice, in the order of the data set."""
+        """One row per slice, in the order of the dataset."""
         return [
             {
                 "case": each.name,
@@ -122,7 +127,7 @@ class SegmentationResult:
         ]
 
     def patient_rows(self) -> list[dict[str, Any]]:
-        """One row a patient: number of slices, scores over all pixels of them, pixels."""
+        """One row per patient: number of slices, scores over all their pixels, pixel counts."""
         return [
             {
                 "patient": name,
@@ -164,29 +169,32 @@ class SegmentationResult:
         lines = [f"{name}: {reason}" for name, reason in reasons.items() if self.metrics[name] is None]
         empty, alarms = (int(self.metrics[name] or 0) for name in ("empty_slices", "false_positive_slices"))
         if 0 < empty < len(self.slices):
-            told = f"dice: {empty} of {len(self.slices)} slices have no mask and don't count in the mean; "
-            lines.append(f"{told}something was predicted on {alarms} of them")
+            note = f"dice: {empty} of {len(self.slices)} slices have no mask and don't count in the mean; "
+            lines.append(f"{note}something was predicted on {alarms} of them")
         return lines
 
 
-# What is added up over patients; the first three are attributes of the records.
+# The sums over patients; the first three are attributes of the records.
 _SUMS = ("overlap", "predicted", "true", "slice_dice", "masked_slices", "patient_dice", "masked_patients")
 
 
 def segmentation_intervals(
     result: SegmentationResult, level: float = 0.95, n: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals by a bootstrap over patients, of every metric in 0..1: slices of a patient are alike.
+    """Percentile intervals of every metric in 0..1, by a bootstrap over patients, because slices of one are similar.
 
     Args:
         result: of a validation.
-        level: coverage, 0..1.
-        n: number of resamples.
-        seed: of the resampling.
+        level: coverage, between 0 and 1.
+        n: number of resamples, at least 1.
+        seed: of the resampling, at least 0.
 
     Returns:
-        metric → ``(low, high)``, without what can't be computed in more than one resample of twenty; nothing for
+        metric → ``(low, high)``, without metrics that can't be computed in more than one resample of twenty; empty for
         fewer than two patients.
+
+    Raises:
+        ValueError: for a level or number of resamples out of range.
     """
     check_arguments(level, n)
     total = len(result.patients)
@@ -202,7 +210,7 @@ def dice(overlap: float, predicted: float, true: float) -> float:
 
 
 def number_or_none(value: float | None) -> float | None:
-    """``None`` for what isn't a finite number."""
+    """The value, or ``None`` where it isn't finite."""
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -1,4 +1,4 @@
-"""U-Net whose encoder is a slice classifier's, so that it can begin with what a classifier has learnt.
+"""U-Net whose encoder is a slice classifier's, so that training can start from a classifier's weights.
 
 Reference: MONAI's ``FlexibleUNet``, whose decoder it is. MONAI's own 2-D encoders differ from torchvision's: ResNet-18
 has no convolutions on its shortcuts, and weights from there (or from a classifier of ours) fit in part only.
@@ -16,7 +16,7 @@ from monai_ext.networks.slice_backbones import SliceResNet
 
 
 class BackboneUNet(FlexibleUNet):
-    """Logits of a mask from a slice. It can be traced at one size (320 x 320, say), not scripted.
+    """Segmentation of slices. It can be traced at one size (320 x 320, say), not scripted.
 
     Args:
         backbone: ``"resnet18"`` or ``"resnet50"``.
@@ -51,7 +51,11 @@ class BackboneUNet(FlexibleUNet):
         return super().forward(inputs)
 
     def adapt_state_dict(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Take a classifier's backbone, or a bare one in torchvision's names (called by `load_pretrained`)."""
+        """Take a classifier's backbone, or a bare one in torchvision's names (called by `load_pretrained`).
+
+        Args:
+            state: weights of the file by name, without wrappers such as ``module.``.
+        """
         if any(key.startswith("encoder.") for key in state):
             return state
         state = {key.removeprefix("backbone."): value for key, value in state.items()}

@@ -1,4 +1,4 @@
-"""From a network's definition to the one that is trained."""
+"""Preparing a network for its training."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ def initial_network(
     """Load pre-trained weights (if any) and move a network to its device, in place.
 
     Args:
-        network: the definition.
-        device: target.
+        network: the network, changed in place.
+        device: name or `torch.device` to move it to.
         pretrained_path: see `monai_ext.networks.load_pretrained`.
         channels_last: keep weights in channels-last order, which is faster on most hardware and changes results in
             the last bits.
-        settings: what changes the network's function without changing its keys.
-        pretrained_settings: those of them that the pre-trained weights were made with; a difference is warned about.
-        fresh_targets: targets of a network with several, such as `monai_ext.networks.SurfaceUNet`, that start from
+        settings: settings that change the network's function without changing its keys, such as a normalisation.
+        pretrained_settings: those settings of the pre-trained weights; a difference is logged as a warning.
+        fresh_targets: targets of a multi-task network, such as `monai_ext.networks.SurfaceUNet`, that start from
             random values whether or not the file has them; any other that it lacks is an error.
 
     Raises:
         ConfigError: for a fresh target that the network doesn't have.
+        WeightsError: for weights that can't be read or don't fit, see `monai_ext.networks.load_pretrained`.
     """
     unknown = [name for name in fresh_targets if name not in getattr(network, "task_decoders", {})]
     if unknown:
@@ -65,10 +66,10 @@ def initial_network(
 def fine_tuning_stages(network: nn.Module) -> list[Any]:
     """The parts of a network to unfreeze one after another, from its end to its input, without its head.
 
-    What the network says of itself (``stages``), else all of its children that learn but the last, which is the head.
+    These are the network's own ``stages``, else all children with parameters but the last, which is the head.
 
     Args:
-        network: any; it is not changed.
+        network: any network; it is not changed.
     """
     if hasattr(network, "stages"):
         return list(network.stages)  # type: ignore[arg-type]
@@ -88,10 +89,10 @@ def parameter_groups(
     """Parameters for an optimizer, those of the head with a learning rate of their own.
 
     Args:
-        network: what is trained.
+        network: the network to train.
         lr: learning rate of the backbone.
-        head: name of a sub-module.
-        head_lr: its learning rate; ``None`` for the same as the rest (one group).
+        head: name of the sub-module with a rate of its own.
+        head_lr: learning rate of the head; ``None`` for the same as the rest (one group).
 
     Raises:
         ConfigError: when there is no such sub-module.

@@ -10,7 +10,7 @@ from torch import nn
 
 
 class CBAM(nn.Module):
-    """Weighs the channels of a feature map, then its places.
+    """Channel attention, then spatial attention, on a feature map.
 
     The channel gate is the sigmoid of a shared two-layer perceptron on the average- and on the max-pooled vector,
     summed; the spatial gate that of a 7×7 convolution over the mean and the maximum of the channels. As in the paper;
@@ -18,7 +18,7 @@ class CBAM(nn.Module):
 
     Args:
         channels: C of the feature map.
-        reduction: by how much the perceptron's hidden layer is narrower.
+        reduction: factor by which the perceptron's hidden layer is narrower than C.
 
     Shapes: (B, C, Y, X) in and out.
 

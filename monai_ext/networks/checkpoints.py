@@ -1,4 +1,4 @@
-"""Reading checkpoints: tensors and plain values only, and never into a network that computes something else."""
+"""Reading checkpoints: tensors and plain values only, and never into a network with another function."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     """Read a file written by ``torch.save``, with ``weights_only=True``: nothing in it is ever executed.
 
     Args:
-        path: of the file.
+        path: path of the file.
         map_location: device to put its tensors on.
 
     Raises:
@@ -80,7 +80,7 @@ def compare_settings(saved: Mapping[str, Any], expected: Mapping[str, Any], path
     Args:
         saved: settings in the checkpoint.
         expected: settings of this run; only these keys are compared.
-        path: checkpoint, for the message.
+        path: path of the checkpoint, for the message.
 
     Raises:
         WeightsError: listing each key that differs, or that the checkpoint lacks.
@@ -104,7 +104,7 @@ def network_settings(path: str | Path) -> dict[str, Any] | None:
     ``settings`` of its ``metadata.json``); None when it has none.
 
     Args:
-        path: of the checkpoint or export.
+        path: path of the checkpoint (``.pt``) or export (``.ts``).
 
     Raises:
         WeightsError: when the file can't be read.
@@ -117,12 +117,12 @@ def saved_setting(checkpoint: str | Path, name: str, default: Any = None) -> Any
     """One of the settings that a network was trained with, for configs that take it from there.
 
     Args:
-        checkpoint: a checkpoint or export, see `network_settings`.
-        name: of the setting.
-        default: where there is none.
+        checkpoint: path of a checkpoint or export, see `network_settings`.
+        name: name of the setting.
+        default: value where there is none.
 
     Returns:
-        ``default`` where the file doesn't exist (a bundle without weights can still be inspected) or doesn't say.
+        ``default`` where the file doesn't exist (a bundle without weights can still be inspected) or has no such entry.
 
     Raises:
         WeightsError: when the file can't be read.
@@ -138,10 +138,10 @@ def saved_settings(
     """The settings that a network was trained with, for configs that take them from there.
 
     Args:
-        checkpoint: one of our ``.pt`` files or an exported ``.ts``.
+        checkpoint: path of one of our ``.pt`` files or an exported ``.ts``.
         defaults: name → value where the file doesn't exist (a bundle without weights can still be inspected) or
-            doesn't say. Only these settings are returned.
-        ensemble: ``cross_validation.json`` to read in place of ``checkpoint``.
+            has no such setting. Only these settings are returned.
+        ensemble: path of a ``cross_validation.json`` to read in place of ``checkpoint``.
 
     Raises:
         WeightsError: when the checkpoint can't be read.
@@ -157,14 +157,14 @@ def saved_settings(
 
 
 def saved_thresholds(checkpoint: str | Path, level: str | None = None) -> list[float] | None:
-    """Thresholds of several labels that were chosen on validation and saved with a network.
+    """Multi-label thresholds that were chosen on validation data and saved with a network.
 
     Args:
-        checkpoint: one of our ``.pt`` files or an exported ``.ts``.
-        level: what decisions are to be about (``"volumes"``); thresholds for something else don't fit.
+        checkpoint: path of one of our ``.pt`` files or an exported ``.ts``.
+        level: unit of the decisions (``"volumes"``); thresholds for another unit don't fit. ``None`` accepts any.
 
     Returns:
-        probability of each class from which on it is predicted, in the order of the network's outputs; ``None`` where
+        least probability at which each class is predicted, in the order of the network's outputs; ``None`` where
         the file doesn't exist (a bundle without weights can still be inspected), holds none, or those of another level
         (this with a warning in the log).
 
@@ -192,10 +192,10 @@ def load_model(
 
     Args:
         network: receives the weights of a ``.pt``; not used for an exported ``.ts``, which brings its own.
-        path: our ``.pt`` (weights under ``model``), a bare state dict, or an exported ``.ts``.
+        path: path of our ``.pt`` (weights under ``model``), a bare state dict, or an exported ``.ts``.
         settings: settings of this run, compared with the saved ones (see `compare_settings`); a file without
             settings is accepted with a warning in the log.
-        device: where the network goes.
+        device: name or `torch.device` to move the network to.
 
     Returns:
         The network on ``device``, in evaluation mode.
@@ -289,7 +289,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _saved(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint or an export says of its network beside the weights."""
+    """Entries of a checkpoint or an export beside the weights."""
     if not _is_torchscript(Path(path)):
         return read_checkpoint(path)
     extra = _extra_files(Path(path))
@@ -306,7 +306,7 @@ def _archive_names(path: Path) -> list[str]:
 
 
 def _extra_files(path: Path) -> dict[str, Any]:
-    # Read from the archive itself: settings can then be looked at without loading the program.
+    # Read from the archive itself: settings can then be read without loading the program.
     contents = {}
     try:
         with zipfile.ZipFile(path) as archive:

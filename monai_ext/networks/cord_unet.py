@@ -1,4 +1,4 @@
-"""2-D U-Net for the spinal cord and its lesions, with an optional answer to "is there any cord in this slice".
+"""2-D U-Net for the spinal cord and its lesions, and an optional head for whether the slice shows it.
 
 Paper: Ronneberger et al., U-Net, arXiv:1505.04597.
 """
@@ -14,7 +14,7 @@ from monai_ext.errors import ConfigError
 
 
 class CordUNet(nn.Module):
-    """Logits of a mask from a slice; with ``visible_head``, of its being in the slice at all, too.
+    """Segmentation of slices; with ``visible_head``, also a logit for whether the structure is in the slice at all.
 
     The keys are the reference's (the spinal project's U-Net), so its files load without renaming. As there, one 3x3
     convolution without norm or activation (``input_layer``) comes before the first level. Where we differ: other
@@ -25,13 +25,13 @@ class CordUNet(nn.Module):
         out_channels: channels of the mask.
         depth: levels above the bottleneck; each halves the size.
         features: feature maps of the finest level; every level has twice the maps of the one before.
-        visible_head: answer whether the cord is visible from the bottleneck, averaged over the slice.
+        visible_head: predict whether the cord is visible, from the bottleneck averaged over the slice.
 
     Shapes: input (B, in_channels, Y, X), Y and X multiples of ``2 ** depth``; output logits (B, out_channels, Y, X).
     With ``visible_head`` a dict: ``cord`` these logits, ``visible`` logits (B, 1).
 
     Attributes:
-        stages: names of the parts in front of the heads, the last first (see `monai_ext.networks.fine_tuning_stages`).
+        stages: names of the modules before the heads, the last first (see `monai_ext.networks.fine_tuning_stages`).
 
     Raises:
         ConfigError: when an argument is out of range.

@@ -31,7 +31,7 @@ class MedicalNetResNet50(ResNet):
         dilated: layers 3 and 4 with stride 1 and dilation 2 and 4, as MedicalNet, instead of stride 2.
 
     Shapes: input (B, in_channels, Z, Y, X), z-scored; logits (B, num_classes). Z, Y and X can be anything from 32 up
-    (in evaluation; batch norm in training wants more than one value a channel in layer 4).
+    (in evaluation; batch norm in training needs more than one value per channel in layer 4).
 
     Raises:
         ValueError: when an argument is out of range.
@@ -66,7 +66,11 @@ class MedicalNetResNet50(ResNet):
             _dilate(self.layer4, 4)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Volume (B, in_channels, Z, Y, X) to pooled features (B, 2048)."""
+        """Pooled features (B, 2048) of a volume.
+
+        Args:
+            x: volumes (B, in_channels, Z, Y, X), z-scored.
+        """
         x = self.maxpool(self.act(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return torch.flatten(self.avgpool(x), 1)
@@ -79,6 +83,9 @@ class MedicalNetResNet50(ResNet):
 
         A one-channel stem is repeated over ``in_channels`` and divided by their number, so that equal channels give
         the response of one.
+
+        Args:
+            state: weights of the file by name, without wrappers such as ``module.``.
         """
         stem = state.get("conv1.weight")
         channels = self.conv1.in_channels

@@ -13,11 +13,11 @@ import torch
 def save_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
     """``torch.save`` of a dict of tensors and plain values, with all tensors on the CPU.
 
-    A tensor saved on ``cuda:1`` is wanted there again by a plain ``torch.load``, and so by MONAI's export.
+    A plain ``torch.load`` puts a tensor saved on ``cuda:1`` there again, and so by MONAI's export.
 
     Args:
-        content: tensors and plain values; it is not changed.
-        path: of the file.
+        content: tensors and plain values by name; it is not changed.
+        path: path of the file.
     """
     torch.save(_on_cpu(content, {}), path)
 

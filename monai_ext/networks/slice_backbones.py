@@ -5,7 +5,7 @@ Reference: https://github.com/pytorch/vision (``models/resnet.py``, ``models/eff
 
 Files in torchvision's key names load; their classifier is ignored. The first convolution of such a file is made for
 three colours: other numbers of input channels get its sum over them, divided by the number of channels. One channel
-then answers as three equal colours would.
+then gives the same features as three equal colours.
 """
 
 from __future__ import annotations

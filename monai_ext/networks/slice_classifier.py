@@ -1,4 +1,4 @@
-"""Several labels from a slice: a 2-D backbone, attention, pooled features of one or more depths, and a head."""
+"""Multi-label classification of slices: a 2-D backbone, attention, pooled features of some depths, and a head."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ATTENTIONS = ("none", "se", "cbam")
 
 
 class SliceClassifier(nn.Module):
-    """Logits of several labels from a slice, or from a slice and its neighbours on the channel axis.
+    """Multi-label logits of a slice, or of a slice and its neighbours on the channel axis.
 
     The backbones are torchvision's in everything they compute (see `monai_ext.networks.slice_backbones`). ``head`` is
     dropout, a hidden layer of 512, ReLU, half the dropout, and a linear layer.
@@ -34,13 +34,13 @@ class SliceClassifier(nn.Module):
             map, before it is pooled; reduction 16.
         multiscale: join pooled features of strides 8, 16 and 32, instead of stride 32 alone.
         dropout: probability of dropping a pooled feature in training.
-        pretrained_path: ImageNet weights in torchvision's key names; the rest starts fresh.
+        pretrained_path: path of ImageNet weights in torchvision's key names; the rest keeps its random values.
 
     Shapes: input (B, in_channels, Y, X); logits (B, num_classes). ``backbone(x)`` is the last feature map
     (B, C, Y/32, X/32).
 
     Attributes:
-        num_features: length of what `forward_features` gives.
+        num_features: length of the vectors from `forward_features`.
         stages: names of the backbone's modules by stage, the last stage first (see
             `monai_ext.handlers.ProgressiveUnfreeze`).
 
@@ -88,7 +88,11 @@ class SliceClassifier(nn.Module):
             load_pretrained(self, pretrained_path)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Slices (B, in_channels, Y, X) to pooled features (B, num_features)."""
+        """Pooled features (B, num_features) of slices.
+
+        Args:
+            x: slices (B, in_channels, Y, X).
+        """
         scales = self.backbone.forward_scales(x)
         last = self.attention(scales[-1]).mean((2, 3))
         if not self.multiscale:
@@ -104,13 +108,17 @@ class SliceClassifier(nn.Module):
 
         Args:
             state: weights of a whole network.
-            positions: of the classes to keep, from 0.
+            positions: numbers of the classes to keep, from 0.
         """
         chosen = slice(positions.start, positions.stop)
         return {key: value[chosen].clone() if key.startswith(_LAST_LAYER) else value for key, value in state.items()}
 
     def adapt_state_dict(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Put a file of the backbone alone in its place (called by `load_pretrained`)."""
+        """Put a file of the backbone alone in its place (called by `load_pretrained`).
+
+        Args:
+            state: weights of the file by name, without wrappers such as ``module.``.
+        """
         if any(key.startswith("backbone.") for key in state):
             return state
         own = self.backbone.state_dict()

@@ -23,7 +23,7 @@ _GROUPS = 8
 
 
 class SurfaceUNet(nn.Module):
-    """Logits of several targets from one image: segmentations, or vectors such as normals.
+    """Multi-task dense prediction from one image: segmentations, or vectors such as normals.
 
     The keys are the reference's (``encoders.*``, ``task_decoders.<target>.*``, ``task_final_convs.<target>.*``), so its
     files load without renaming. Where we differ: its decoder of the single-task parent (``decoders.*``,
@@ -88,7 +88,7 @@ class SurfaceUNet(nn.Module):
         starts that one fresh.
 
         Args:
-            name: of the target.
+            name: name of the target.
         """
         return tuple(f"{part}.{name}." for part in ("task_decoders", "task_final_convs", "task_deep_convs"))
 

@@ -20,7 +20,7 @@ class VGG3D(nn.Module):
     """Blocks of 3³ convolutions, batch norms and ReLUs, each closed by a max-pool, and three linear layers.
 
     The keys are the reference's (``features.<i>``, ``classifier.<0 | 3 | 6>``), so its checkpoints load without
-    renaming. Where we differ: an input of another size than the network was made for is an error that says so; the
+    renaming. Where we differ: an input of another size than the network was made for raises a clear error; the
     reference fails inside a matrix product.
 
     Args:
@@ -107,7 +107,7 @@ class VGG3DAdapter(nn.Module):
     """The features of a `VGG3D` under a new, smaller classifier, for other classes and input sizes.
 
     Args:
-        base: gives its features (shared, not copied); its classifier is not used.
+        base: network whose features are used (shared, not copied); its classifier is not used.
         input_size: voxels (Z, Y, X) of an input; the base may have been made for another size.
         num_classes: number of logits.
         classifier_size: width of the two hidden layers.

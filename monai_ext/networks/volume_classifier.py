@@ -1,4 +1,4 @@
-"""Several labels from a volume, seen slice by slice.
+"""Multi-label classification of volumes, processed slice by slice.
 
 Paper: Ilse et al., Attention-based Deep Multiple Instance Learning, arXiv:1802.04712.
 """
@@ -17,16 +17,16 @@ _HIDDEN = 128
 
 
 class VolumeClassifier(nn.Module):
-    """Pools the features of a volume's slices, then answers with the slice network's head; trained as one.
+    """Pools the features of a volume's slices, then applies the slice network's head; trained end to end.
 
     ``"mean"`` and ``"max"`` work on each feature; ``"attention"`` is the paper's gated attention with 128 hidden
     units: the weight of slice k is the softmax over the slices of w·(tanh(V h) ⊙ sigmoid(U h)).
 
     Args:
-        slice_network: what looks at the slices; used, not copied.
+        slice_network: network applied to each slice; used, not copied.
         pooling: ``"mean"``, ``"max"`` or ``"attention"``.
 
-    Shapes: input (B, S, C, Y, X), S slices a volume; logits (B, num_classes). ``mask`` (B, S), bool, is False where a
+    Shapes: input (B, S, C, Y, X), S slices per volume; logits (B, num_classes). ``mask`` (B, S), bool, is False where a
     volume has fewer slices and the rest is padding: these are not computed, so they don't reach the statistics of
     batch norms either.
 
@@ -60,14 +60,14 @@ class VolumeClassifier(nn.Module):
         return self.slice_network.head(pooled)
 
     def slice_answers(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """What each slice says by itself: logits (B, S, num_classes), and its weight in the volume's answer (B, S).
+        """Logits of each slice alone (B, S, num_classes), and its weight in the volume's prediction (B, S).
 
-        The weights sum to 1; for ``"max"`` they are the shares of the features that a slice decides. Where ``mask``
-        is False the weight is 0, and the logits say nothing.
+        The weights sum to 1; for ``"max"`` they are the fractions of the features whose maximum is in the slice. Where
+        ``mask`` is False the weight is 0, and the logits are meaningless.
 
         Args:
             x: slices (B, S, C, Y, X).
-            mask: bool (B, S), False for padding; default all slices count.
+            mask: bool (B, S), False for padding; default none.
 
         Raises:
             ValueError: see `slice_features`.
@@ -80,7 +80,7 @@ class VolumeClassifier(nn.Module):
 
         Args:
             x: slices (B, S, C, Y, X).
-            mask: bool (B, S), False for padding; default all slices count.
+            mask: bool (B, S), False for padding; default none.
 
         Raises:
             ValueError: for another shape, a mask of another shape or type, or one that leaves a volume without any
@@ -108,7 +108,7 @@ class VolumeClassifier(nn.Module):
 
         Args:
             features: (B, S, F), of `slice_features`.
-            mask: bool (B, S), False for padding; default all slices count.
+            mask: bool (B, S), False for padding; default none.
         """
         present = torch.ones_like(features[:, :, 0], dtype=torch.bool) if mask is None else mask
         if self.pooling == "max":
@@ -119,7 +119,11 @@ class VolumeClassifier(nn.Module):
         return self.attention(features).squeeze(-1).masked_fill(~present, -torch.inf).softmax(1)
 
     def adapt_state_dict(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Put a file of the slice network, or of its backbone, in its place (called by `load_pretrained`)."""
+        """Put a file of the slice network, or of its backbone, in its place (called by `load_pretrained`).
+
+        Args:
+            state: weights of the file by name, without wrappers such as ``module.``.
+        """
         if any(key.startswith("slice_network.") for key in state):
             return state
         own = self.slice_network.state_dict()

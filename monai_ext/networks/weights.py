@@ -1,4 +1,4 @@
-"""Pretrained weights: loaded with a report of what fitted, and never in part without saying so."""
+"""Pretrained weights: loaded with a report of the tensors that fitted, and never silently in part."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class LoadReport:
-    """What became of each tensor.
+    """Report of a loading: the fate of each tensor.
 
     Attributes:
         matched: the network's keys that got their values from the file.
@@ -53,13 +53,13 @@ def load_pretrained(
 ) -> LoadReport:
     """Load weights from elsewhere into a network; only its head may start fresh.
 
-    A network can tell three things by class attributes and a method, all optional: ``head_prefixes`` (keys that may
+    A network can declare three things by class attributes and a method, all optional: ``head_prefixes`` (keys that may
     be missing), ``ignored_prefixes`` (dead parts of the reference's files), and ``adapt_state_dict(state) -> state``
     (the reference's names and shapes to its own; names that it doesn't know stay).
 
     Args:
-        network: receives the weights; wrappers (DataParallel, ``torch.compile``) are looked through.
-        path: file by ``torch.save``; see `state_dict_of` for what is unwrapped.
+        network: receives the weights; wrappers (DataParallel, ``torch.compile``) are unwrapped.
+        path: path of a file by ``torch.save``; see `state_dict_of` for what is unwrapped.
         ignore: prefixes of further keys to leave alone: the file's aren't loaded, the network's may be missing.
         strict_backbone: False turns the error about missing or differently shaped backbone tensors into a warning.
 
@@ -94,7 +94,7 @@ def load_pretrained(
         if key in state:
             report.reshaped.append(shape_note(key, state, own))
 
-    # A bias without its weight says nothing: a layer of the head comes from the file as a whole, or starts fresh.
+    # A bias is useless without its weight: a layer of the head comes from the file as a whole, or starts fresh.
     torn = {key.rpartition(".")[0] for key in report.missing if key.startswith(fresh)}
     report.missing += [key for key in report.matched if key.rpartition(".")[0] in torn]
     report.matched = [key for key in report.matched if key.rpartition(".")[0] not in torn]

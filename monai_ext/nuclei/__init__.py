@@ -1,9 +1,9 @@
 """Crops of nuclei in TIFF stacks, with the chromatin class of each nucleus: items for training and inference, a check.
 
-Items are dicts, one a crop:
+Items are dicts, one per crop:
 
-- ``case``: sample id as its folder is called,
-- ``image``: `TiffStack` of the nucleus, ``mask``: the same of its mask (with ``use_mask`` only),
+- ``case``: sample id, the name of its folder,
+- ``image``: `TiffStack` of the nucleus, ``mask``: `TiffStack` of its mask (with ``use_mask`` only),
 - ``crop_z``, ``crop_y``, ``crop_x``: first voxel of the crop,
 - ``label``: from 0, the position in the class map; absent when unknown,
 - ``stamp``: changes with the names, sizes and times of the sample's files, for caches.

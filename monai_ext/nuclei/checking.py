@@ -1,4 +1,4 @@
-"""Everything that is wrong with a dataset of nuclei, found before a run stumbles over the first of it."""
+"""Check of a dataset of nuclei: all problems at once, before a run fails at the first."""
 
 from __future__ import annotations
 
@@ -16,17 +16,25 @@ from monai_ext.nuclei.samples import SampleFolder, find_samples, find_table
 from monai_ext.nuclei.scan import compare_names
 from monai_ext.places import Place
 
-# five folds and a test part
+# five folds and a test set
 ENOUGH = 6
 
 
 def check(
     dataset_dir: str | Path, workers: int | Place | None = None, class_csv: str | Path | None = None
 ) -> list[Problem]:
-    """Read every header, decode every compressed slice, and list everything that is wrong.
+    """Read every header, decode every compressed slice, and list all problems; an empty list means that none was found.
 
-    An empty list is a clean bill. Masks are looked at where there are any; a sample without a mask among others with
-    one is a warning, and so is a class with too few samples for five folds and a test part.
+    Masks are checked where there are any. A sample without a mask among others with one is a warning, and so is a class
+    with too few samples for five folds and a test set.
+
+    Args:
+        dataset_dir: see `monai_ext.nuclei.index`.
+        workers: threads, or a place such as `monai_ext.places.Dask`; default one per CPU, at most 8.
+        class_csv: see `monai_ext.nuclei.index`.
+
+    Returns:
+        The problems: "error" where a run would fail or learn nonsense, else "warning".
     """
     problems = []
     try:
@@ -57,7 +65,7 @@ def _check_sample(sample: SampleFolder, masks: bool) -> list[Problem]:
     try:
         compare_names(sample.folder, list_slices(raw), list_slices(mask))
     except DataError as error:
-        if not {problem.path for problem in problems} & {str(raw), str(mask)}:  # an empty folder has been told
+        if not {problem.path for problem in problems} & {str(raw), str(mask)}:  # an empty folder has been reported
             problems.append(Problem.of(error))
         return problems
     if shape is not None and mask_shape is not None and shape != mask_shape:
@@ -66,7 +74,7 @@ def _check_sample(sample: SampleFolder, masks: bool) -> list[Problem]:
 
 
 def _check_stack(folder: Path) -> tuple[list[Problem], tuple[int, int] | None]:
-    """Problems of every slice, and the shape of the first good one."""
+    """Problems of all slices, and the shape of the first good one."""
     try:
         files = list_slices(folder)
     except DataError as error:
@@ -101,12 +109,12 @@ def _check_classes(dataset_dir: str | Path, samples: Sequence[SampleFolder]) -> 
     problems = [
         Problem(
             str(dataset_dir),
-            f"class {number} {name!r} has {count} samples, too few for five folds and a test part",
+            f"class {number} {name!r} has {count} samples, too few for five folds and a test set",
             "warning",
         )
         for (number, name), count in sorted(counts.items())
         if count < ENOUGH
     ]
     if len(counts) == 1:
-        problems.append(Problem(str(dataset_dir), "has samples of one class only; there is nothing to tell apart"))
+        problems.append(Problem(str(dataset_dir), "has samples of one class only; a classifier needs at least two"))
     return problems

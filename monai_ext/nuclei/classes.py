@@ -28,12 +28,12 @@ def class_map(
     class_ids: Sequence[int] | None = None,
     excluded_classes: Sequence[int | str] = UNCLASSIFIED,
 ) -> ClassMap:
-    """The classes to tell apart: [[class_id, class_name], ...] by ascending id; the label is the position.
+    """The classes to predict: [[class_id, class_name], ...] by ascending id; the label is the position, from 0.
 
     Args:
         index: the samples; those without a class are not counted.
         class_ids: the only classes to use; None for all.
-        excluded_classes: ids, or names (in whatever case), to leave out.
+        excluded_classes: ids, or names (upper or lower case), to leave out; by default the unclassified nuclei.
 
     Raises:
         ConfigError: for an id in ``class_ids`` that no sample has.
@@ -54,12 +54,12 @@ def class_map(
         else:
             kept.append([number, name])
     if len(kept) < 2:
-        raise DataError(f"class_map: {len(kept)} classes are left of {present}; needs at least 2 to tell apart")
+        raise DataError(f"class_map: {len(kept)} classes are left of {present}; a classifier needs at least 2")
     return kept
 
 
 def is_excluded(number: int | None, name: str | None, excluded_classes: Sequence[int | str]) -> bool:
-    """Whether a class is listed by its id or, in whatever case, by its name."""
+    """Whether a class is listed by its id or by its name, in upper or lower case."""
     return number in excluded_classes or str(name).lower() in {str(entry).lower() for entry in excluded_classes}
 
 
@@ -71,11 +71,14 @@ def saved_class_map(
     Args:
         checkpoint: one of our checkpoints or exports.
         ensemble: a ``cross_validation.json`` to read instead.
-        default: what to return while the checkpoint doesn't exist (a bundle that is looked at without weights; to run
-            it is an error of `monai_ext.handlers.LoadCheckpoint`); else the ids 1 to 18 of the published data.
+        default: returned while the checkpoint doesn't exist (a bundle inspected without weights; running it is an error
+            of `monai_ext.handlers.LoadCheckpoint`); None for the ids 1 to 18 of the published data.
+
+    Returns:
+        [[class_id, class_name], ...] in the order of the labels.
 
     Raises:
-        WeightsError: when the file says nothing of classes.
+        WeightsError: when the checkpoint can't be read, or the file has no classes among its settings.
         DataError: when ``ensemble`` can't be read.
     """
     source = Path(ensemble) if ensemble is not None else Path(checkpoint)
@@ -95,7 +98,11 @@ def saved_class_map(
 
 
 def class_names(class_map: ClassMap) -> list[str]:
-    """Names in the order of the labels."""
+    """Class names in the order of the labels.
+
+    Args:
+        class_map: [[class_id, class_name], ...], see `class_map`.
+    """
     return [name for _, name in class_map]
 
 
@@ -111,7 +118,7 @@ def warn_of_other_names(index: NucleiIndex, class_map: ClassMap) -> None:
     for number, name in sorted({(s.class_id, s.class_name) for s in index.samples if s.class_id in names}):
         if names[number] != name:
             logger.warning(
-                "class %s is %r in the data and %r in the class map; its samples are taken for unlabelled",
+                "class %s is %r in the data and %r in the class map; its samples count as unlabelled",
                 *(number, name, names[number]),
             )
 

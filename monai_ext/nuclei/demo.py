@@ -1,9 +1,9 @@
-"""A small, learnable stand-in for nuclei in electron microscopy: TIFF stacks, masks and a class CSV.
+"""Small, learnable synthetic nuclei as in electron microscopy: TIFF stacks, masks and a class CSV.
 
-All classes share one recipe (size, position, brightness and contrast of the nucleus, noise, file type); only the
-texture of the chromatin tells them apart. Within a nucleus the texture has mean 0 and variance 1 whatever the class,
-so that neither brightness nor contrast gives the class away. It is good for trying out a training run, never for a
-statement about real cells.
+All classes are drawn alike (size, position, brightness and contrast of the nucleus, noise, file type) and differ only
+in the texture of the chromatin. Within a nucleus the texture has mean 0 and variance 1 whatever the class, so that
+neither brightness nor contrast predicts the class. Use it to try out a training run, never for a statement about real
+cells.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ NAMES = {1: "Euchromatic", 2: "Heterochromatic clumps", 4: "Reticular", 5: "Spec
 
 @dataclass(frozen=True)
 class Size:
-    """Voxels along an axis (from, to), of a long axis (every fourth nucleus has one), and of the finest grain."""
+    """Size of the nuclei, in voxels.
+
+    Args:
+        axis: least and largest length of an axis.
+        long_axis: length of the long axis that every fourth nucleus has.
+        grain: standard deviation of the Gaussian filter that sets the scale of the textures.
+    """
 
     axis: tuple[int, int]
     long_axis: int
@@ -74,7 +80,7 @@ TEXTURES: dict[int, Callable[[np.random.Generator, Sequence[int], float], Any]] 
 
 
 def make_nucleus(rng: np.random.Generator, class_id: int, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """One nucleus: image (Z, Y, X) as float32 grey values from 0 to 255, and mask (bool).
+    """One nucleus: image (Z, Y, X) as float32 intensities from 0 to 255, and mask (bool).
 
     The random numbers for everything but the texture come first, so that they don't depend on the class: the same
     ``rng`` gives each class the same nucleus.
@@ -82,7 +88,7 @@ def make_nucleus(rng: np.random.Generator, class_id: int, size: Size) -> tuple[n
     Args:
         rng: source of all random numbers.
         class_id: a key of `NAMES`.
-        size: voxels along the axes, and of the finest grain.
+        size: length of the axes and scale of the texture, in voxels.
     """
     shape = rng.integers(size.axis[0], size.axis[1], 3, endpoint=True).tolist()
     long_axis = int(rng.integers(12))  # every fourth nucleus has one
@@ -104,7 +110,14 @@ def make_nucleus(rng: np.random.Generator, class_id: int, size: Size) -> tuple[n
 
 
 def write_nucleus(folder: Path, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
-    """Write ``raw`` and ``mask``: mostly plain uint8, some stacks as uint16, some compressed, drawn from ``rng``."""
+    """Write ``raw`` and ``mask``: mostly plain uint8, some stacks as uint16, some compressed, drawn from ``rng``.
+
+    Args:
+        folder: of the sample; it is created.
+        image: (Z, Y, X) intensities from 0 to 255.
+        mask: (Z, Y, X) bool.
+        rng: draws data type and compression.
+    """
     import tifffile
 
     wide = rng.random() < 0.1
@@ -122,7 +135,7 @@ def write_nucleus(folder: Path, image: np.ndarray, mask: np.ndarray, rng: np.ran
 def make_demo(
     output: str | Path, seed: int = 0, size: str = "small", counts: Sequence[int] = (30, 30, 30, 30, 4)
 ) -> Path:
-    """Write a dataset of nuclei as ``output``; the whole of it appears at once, or nothing.
+    """Write a dataset of nuclei as ``output``: all files appear at once, or none.
 
     ``<output>/0001/{raw,mask}/slice_0001.tif`` and ``<output>/classes.csv`` (``sample_id,class_id,class_name``). The
     same arguments give the same bytes; a folder made with them before is kept as it is.
@@ -130,7 +143,7 @@ def make_demo(
     Args:
         output: folder, created where it doesn't exist.
         seed: of all random numbers, at least 0.
-        size: "small" (44 to 60 voxels an axis, some 96 along one) or "full" (160 to 240).
+        size: "small" (44 to 60 voxels per axis, some 96 along one) or "full" (160 to 240).
         counts: nuclei of the classes 1, 2, 4, 5 and 19 (Unclassified).
 
     Returns:
@@ -141,7 +154,7 @@ def make_demo(
         DataError: when other data lie at the target already.
     """
     if len(counts) != len(NAMES):
-        raise ConfigError(f"make_demo: counts must be {len(NAMES)} numbers, one a class, got {list(counts)}")
+        raise ConfigError(f"make_demo: counts must be {len(NAMES)} numbers, one per class, got {list(counts)}")
     voxels = known_size(SIZES, size)
     settings = {"generated": "not real data", "seed": seed, "size": size, "counts": list(counts)}
     write_folder(output, settings, lambda folder: _write(folder, seed, voxels, counts))

@@ -1,4 +1,4 @@
-"""The index of a dataset of nuclei as a CSV, one row a crop."""
+"""The index of a dataset of nuclei as a CSV, one row per crop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMNS = (
 
 
 def write_index(path: Path, samples: Sequence[Nucleus], problems: Sequence[Problem]) -> None:
-    """Write one row a crop, and one a problem."""
+    """Write one row per crop, and one per problem."""
     rows: list[dict[str, Any]] = []
     for sample in samples:
         image, mask = sample.image, sample.mask
@@ -50,7 +50,7 @@ def write_index(path: Path, samples: Sequence[Nucleus], problems: Sequence[Probl
 
 
 def read_index(path: Path, listed: Sequence[ListedSample], crop_size: Position) -> dict[str, Nucleus]:
-    """What the file has of these samples; nothing, with a warning, when it is damaged."""
+    """Read the entries of these samples; none, with a warning, when the file is damaged."""
     try:
         rows = [row for row in read_csv(path, COLUMNS[:1]) if not row["problem"]]
         groups = {case: list(group) for case, group in groupby(rows, key=lambda row: row["sample_id"])}
@@ -60,7 +60,7 @@ def read_index(path: Path, listed: Sequence[ListedSample], crop_size: Position) 
             if one.sample.case in groups
         }
     except (DataError, KeyError, TypeError, ValueError) as error:
-        logger.warning("the index %s is damaged (%s); making it anew", path, error)
+        logger.warning("the index %s is damaged (%s); it is made again", path, error)
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Which crops a dataset of nuclei has: found by file headers, kept in a CSV until the data or the settings change."""
+"""The crops of a dataset of nuclei: found from file headers, kept in a CSV until the data or the settings change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ FORMAT = 1  # of the index file; a new one makes old files be ignored
 
 @dataclass(frozen=True)
 class NucleiIndex:
-    """The samples that can be used, in natural order of their ids, and what is wrong with those left out."""
+    """The usable samples of a dataset, and the problems of the others.
+
+    Args:
+        samples: usable samples in natural order of their ids, each with its crops.
+        problems: of the samples that are left out, one or more each.
+    """
 
     samples: list[Nucleus]
     problems: list[Problem]
@@ -46,17 +51,19 @@ def index(
     Args:
         dataset_dir: ``<sample id>/{raw,mask}/*.tif`` and a class CSV, or one sample.
         crop_size: voxels, one number for all axes or (Z, Y, X); see `crop_grid`.
-        index_dir: where ``nuclei_<fingerprint>.csv`` keeps what was found, one row a crop; None: nowhere. The
-            fingerprint covers names, sizes and times of all files, classes and settings.
+        index_dir: folder of ``nuclei_<dataset hash>.csv``, which keeps the index, one row per crop; None keeps nothing.
+            The hash covers names, sizes and times of all files, classes and settings.
         class_csv: ``sample_id,class_id,class_name``; default: the one such CSV in ``dataset_dir``.
         labels: "required", or "optional" for inference.
-        use_mask: give items their mask, too.
-        min_nucleus: fraction (0 to 1) of a crop's voxels that must lie in the nucleus (mask not zero).
+        use_mask: add each crop's mask to its item.
+        min_nucleus: least fraction (0 to 1) of a crop's voxels that lie in the nucleus (mask not zero).
         on_bad_sample: "error", or "skip" to leave out and report samples with a problem.
 
     Raises:
-        ConfigError: for a setting that isn't one of these.
-        DataError: for the first problem, saying how many more there are; when no sample is left.
+        ConfigError: for a setting out of its range or choices.
+        DataError: when the class CSV is missing or wrong; for the first problem, with the number of others; when no
+            sample is left.
+        WriteError: when the index can't be written.
     """
     _check_choice("labels", labels, ("required", "optional"))
     _check_choice("on_bad_sample", on_bad_sample, ("error", "skip"))

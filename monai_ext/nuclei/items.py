@@ -1,4 +1,4 @@
-"""Data items of nuclei: one a crop."""
+"""Data items of nuclei, one per crop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from monai_ext.nuclei.scan import Nucleus
 
 
 def inference_items(index: NucleiIndex, class_map: ClassMap) -> list[dict[str, Any]]:
-    """All crops of all samples; with a label where the sample's class is in the map."""
+    """All crops of all samples, with a label where the sample's class is in the map.
+
+    Args:
+        index: the samples, see `monai_ext.nuclei.index`.
+        class_map: the classes that the network was trained with, see `saved_class_map`.
+
+    Returns:
+        Items as the package's docstring lists them.
+    """
     warn_of_other_names(index, class_map)
     return [item for sample in index.samples for item in crops_of(sample, label_of(sample, class_map))]
 

@@ -1,4 +1,4 @@
-"""Nuclei on disk: one folder a sample, and a CSV with the class of each."""
+"""Nuclei on disk: one folder per sample, and a CSV with the class of each."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from monai_ext.io import read_csv
 
 COLUMNS = ("sample_id", "class_id", "class_name")
 HOW_TO_GET = (
-    "expected <sample id>/raw/*.tif, one folder a nucleus, and a CSV with sample_id,class_id,class_name; to try things "
-    "out, make demo data with `python -m monai_ext demo-data nuclei_vgg3d --output DIR` and pass `--dataset_dir DIR`"
+    "expected <sample id>/raw/*.tif, one folder per nucleus, and a CSV with sample_id,class_id,class_name; to try "
+    "things out, make demo data with `python -m monai_ext demo-data nuclei_vgg3d --output DIR` and pass "
+    "`--dataset_dir DIR`"
 )
 
 
 @dataclass(frozen=True)
 class SampleFolder:
-    """A nucleus: ``case`` is the folder's name; the class is None when unknown."""
+    """A nucleus on disk: ``case`` is the folder's name; the class is None when unknown."""
 
     case: str
     folder: Path
@@ -49,13 +50,17 @@ class ClassTable:
 def find_samples(
     dataset_dir: str | Path, table: ClassTable | None, labels_required: bool = True
 ) -> tuple[list[SampleFolder], list[Problem]]:
-    """All samples in natural order of their ids, and what is wrong with the others; opens no image.
+    """All samples in natural order of their ids, and the problems of the others; opens no image.
 
-    A sample is a folder that has a folder ``raw``, stands in the table, or has a number for a name. ``dataset_dir``
-    may be one sample itself.
+    A sample is a folder that has a folder ``raw``, is listed in the table, or has a number for a name.
+
+    Args:
+        dataset_dir: folder of the samples, or one sample itself.
+        table: the class CSV; None leaves all classes unknown.
+        labels_required: whether a sample without a class, or a row without a folder, is a problem.
 
     Raises:
-        DataError: when there is none at all, saying what was expected.
+        DataError: when there is no sample at all, saying what was expected.
     """
     root = Path(os.path.abspath(dataset_dir))
     if not root.is_dir():
@@ -82,17 +87,23 @@ def find_samples(
             for text in table.classes
             if text not in matched
         ]
-    twins = _twins(samples)
-    problems += [Problem(str(sample.folder), twins[sample.case]) for sample in samples if sample.case in twins]
-    return [sample for sample in samples if sample.case not in twins], problems
+    duplicates = _duplicates(samples)
+    problems += [Problem(str(one.folder), duplicates[one.case]) for one in samples if one.case in duplicates]
+    return [one for one in samples if one.case not in duplicates], problems
 
 
 def find_table(dataset_dir: str | Path, class_csv: str | Path | None, required: bool = True) -> ClassTable | None:
     """Read ``class_csv``, or else the one CSV in ``dataset_dir`` that has the right columns.
 
+    Args:
+        dataset_dir: folder of the samples.
+        class_csv: the file to read; None to find it.
+        required: whether a missing table is an error; else None is returned.
+
     Raises:
-        DataError: naming the file, row and column: see `monai_ext.io.read_csv`; no integer; an id with two names, or
-            a name with two ids; several such files, or (when ``required``) none.
+        DataError: naming the file, row and column, for a table that can't be read (see `monai_ext.io.read_csv`), an id
+            that is no integer, an id with two names or a name with two ids; for several such files, or none when
+            ``required``.
     """
     if class_csv is not None:
         return read_table(class_csv)
@@ -107,7 +118,7 @@ def find_table(dataset_dir: str | Path, class_csv: str | Path | None, required: 
     if fitting:
         return read_table(fitting[0])
     if required and len(files) == 1:
-        return read_table(files[0])  # which says what its header lacks
+        return read_table(files[0])  # its error names the missing columns
     if required:
         found = ", ".join(file.name for file in files) or "no CSV at all"
         raise DataError(f"has no CSV with the columns {','.join(COLUMNS)} (found {found}); {HOW_TO_GET}", root)
@@ -121,7 +132,7 @@ def read_table(path: str | Path) -> ClassTable:
         path: CSV with the columns ``sample_id``, ``class_id``, ``class_name``.
 
     Raises:
-        DataError: naming the file and row: see `find_table`; two sample ids with the same number; no row.
+        DataError: naming the file and row, see `find_table`; for two sample ids with the same number, or no row.
     """
     path = Path(path)
     classes: dict[str, tuple[int, str]] = {}
@@ -161,15 +172,15 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
-def _twins(samples: Sequence[SampleFolder]) -> dict[str, str]:
-    """Samples that may be one nucleus twice, which would then be trained and tested on: case → what is wrong."""
+def _duplicates(samples: Sequence[SampleFolder]) -> dict[str, str]:
+    """Samples that may be one nucleus twice, which could then be in training and test set: case → problem."""
     numbers = Counter(_number(sample.case) for sample in samples)
-    places = Counter(os.path.realpath(sample.folder) for sample in samples)
-    twins = {}
+    folders = Counter(os.path.realpath(sample.folder) for sample in samples)
+    duplicates = {}
     for sample in samples:
         number = _number(sample.case)
         if number is not None and numbers[number] > 1:
-            twins[sample.case] = f"another folder has the number {number}, too; rename or remove one"
-        elif places[os.path.realpath(sample.folder)] > 1:
-            twins[sample.case] = "is a link to the folder of another sample; remove one"
-    return twins
+            duplicates[sample.case] = f"another folder has the number {number}, too; rename or remove one"
+        elif folders[os.path.realpath(sample.folder)] > 1:
+            duplicates[sample.case] = "is a link to the folder of another sample; remove one"
+    return duplicates

@@ -1,4 +1,4 @@
-"""One nucleus on disk: its files, and what their headers say."""
+"""One nucleus on disk: its files and their headers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,18 @@ from monai_ext.nuclei.samples import SampleFolder
 
 @dataclass(frozen=True)
 class Nucleus:
-    """A sample: ``crops`` are first voxels (z, y, x), ``nucleus`` the fraction of each that lies in the nucleus (0 to
-    1, when it was asked for), ``stamp`` changes with the names, sizes and times of the files."""
+    """A sample with its files and crops.
+
+    Args:
+        case: sample id, the name of its folder.
+        class_id: as in the class CSV; None when unknown.
+        class_name: as in the class CSV; None when unknown.
+        image: the stack (Z, Y, X).
+        mask: stack of the same shape, not zero in the nucleus; None when masks are not read.
+        stamp: changes with the names, sizes and times of the files.
+        crops: first voxel (z, y, x) of each crop.
+        nucleus: fraction of each crop's voxels that lie in the nucleus, 0 to 1; None when not measured.
+    """
 
     case: str
     class_id: int | None
@@ -49,7 +59,7 @@ class ListedSample:
 
 
 def list_sample(sample: SampleFolder, with_mask: bool) -> ListedSample | Problem:
-    """List the files of a sample, with those of its mask when they are needed."""
+    """List the files of a sample, with those of its mask when ``with_mask``."""
     try:
         raw = list_slices(sample.folder / "raw")
         mask = list_slices(sample.folder / "mask") if with_mask else None
@@ -61,7 +71,12 @@ def list_sample(sample: SampleFolder, with_mask: bool) -> ListedSample | Problem
 
 
 def compare_names(folder: Path, raw: Sequence[SliceFile], mask: Sequence[SliceFile]) -> None:
-    """Refuse a mask whose files aren't called like those of the image.
+    """Refuse a mask whose files aren't named as those of the image.
+
+    Args:
+        folder: of the sample.
+        raw: files of the image.
+        mask: files of the mask.
 
     Raises:
         DataError: naming the first file that is missing on one side.
@@ -75,7 +90,7 @@ def compare_names(folder: Path, raw: Sequence[SliceFile], mask: Sequence[SliceFi
 
 
 def scan_sample(listed: ListedSample, crop_size: Position, measure: bool) -> Nucleus | Problem:
-    """Read the headers of a sample and lay the crops; to ``measure``, read its mask, too."""
+    """Read the headers of a sample and place its crops; read its mask only when ``measure``."""
     folder, sample = listed.sample.folder, listed.sample
     try:
         image = TiffStack.scan(folder / "raw", listed.raw)
@@ -103,5 +118,5 @@ def nucleus_fractions(mask: TiffStack, crops: Sequence[Position], crop_size: Pos
 
 
 def digest(content: Any) -> str:
-    """A short fingerprint of lists, numbers and text."""
+    """A short hash of lists, numbers and text."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

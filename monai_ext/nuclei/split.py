@@ -1,4 +1,4 @@
-"""Training, validation and test parts of the nuclei of a dataset."""
+"""Training, validation and test sets of the nuclei of a dataset."""
 
 from __future__ import annotations
 
@@ -26,19 +26,22 @@ def splits(
     seed: int = 42,
     sample_percent: float = 100.0,
 ) -> Splits[dict[str, Any]]:
-    """Split by nucleus, stratified by class; the crops of each part in natural order of the sample ids.
+    """Split by nucleus, stratified by class; the crops of each set in natural order of the sample ids.
 
-    First the test part is set aside, then the rest is cut into folds: "val" is fold ``fold``, "train" all others. The
-    same samples give the same split, in whatever order they come; samples whose class isn't in the map take no part.
+    First the test set is drawn, then the rest is divided into folds: "val" is fold ``fold``, "train" all others. The
+    split depends on the samples only, not on their order; samples whose class isn't in the map are left out.
 
     Args:
         index: the samples.
         class_map: the classes, see `monai_ext.nuclei.class_map`.
         fold: from 1 to ``num_folds``.
         num_folds: number of folds, at least 2.
-        test_fraction: of the nuclei, 0 for no test part. It is the same for all folds.
-        seed: of everything that is drawn, at least 0.
-        sample_percent: share of the nuclei of each class to use at all, at least one; drawn by ``seed``.
+        test_fraction: fraction of the nuclei for the test set, from 0 (none) to below 1. All folds have the same.
+        seed: of all random draws, at least 0.
+        sample_percent: percentage of the nuclei of each class to use at all, above 0 to 100, at least one nucleus.
+
+    Returns:
+        "train", "val" and, with a ``test_fraction``, "test" → items as the package's docstring lists them.
 
     Raises:
         ConfigError: for an argument out of range.
@@ -56,9 +59,9 @@ def splits(
     chosen = _draw(labels, sample_percent, seed)
     names = class_names(class_map)
     if test_fraction > 0:
-        _require(chosen, labels, names, num_folds + 1, f"a test part and {num_folds} folds")
+        _require(chosen, labels, names, num_folds + 1, f"a test set and {num_folds} folds")
     rest, test = _set_aside(chosen, labels, test_fraction, seed)
-    _require(rest, labels, names, num_folds, f"{num_folds} folds of what is not test part")
+    _require(rest, labels, names, num_folds, f"{num_folds} folds beside the test set")
     train, val = grouped_stratified_folds(rest, [labels[case] for case in rest], num_folds, seed)[fold - 1]
     parts = {"train": {rest[i] for i in train}, "val": {rest[i] for i in val}, **({"test": set(test)} if test else {})}
     found: Splits[dict[str, Any]] = Splits()
@@ -69,7 +72,7 @@ def splits(
 
 
 def _draw(labels: dict[str, int], percent: float, seed: int) -> list[str]:
-    """The cases to use, sorted; a larger share contains a smaller one."""
+    """The cases to use, sorted; a larger percentage contains a smaller one."""
     members: dict[int, list[str]] = defaultdict(list)
     for case in sorted(labels):
         members[labels[case]].append(case)
@@ -98,5 +101,5 @@ def _set_aside(cases: list[str], labels: dict[str, int], fraction: float, seed: 
             cases, test_size=fraction, random_state=seed, stratify=[labels[case] for case in cases]
         )
     except ValueError as error:
-        raise DataError(f"splits: {fraction:g} of {len(cases)} samples is no test part: {error}") from error
+        raise DataError(f"splits: {fraction:g} of {len(cases)} samples make no test set: {error}") from error
     return sorted(rest), sorted(test)

@@ -1,4 +1,4 @@
-"""What the command line asks of the nuclei."""
+"""Command-line tasks of the nuclei: demo data and the dataset check."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The look of figures and of HTML pages; knows no kind of task."""
+"""The style of figures and HTML pages, independent of the kind of task."""

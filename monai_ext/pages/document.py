@@ -1,4 +1,4 @@
-"""A report as plain data (sections of text, tables and pictures), and as one HTML file without outside parts."""
+"""A report as plain data (sections of text, tables and images), and as one HTML file without external parts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under a header; the first cell of a row is its heading. `note` stands below."""
+    """A table.
+
+    Args:
+        header: one cell per column.
+        rows: cells of each row, as many as in the header; the first one is the row's heading.
+        caption: title of the table.
+        note: text below the table.
+        kind: name of the block in the page template; leave it as it is.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -27,7 +35,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG image with the text that stands for it."""
+    """A PNG image with its alternative text.
+
+    Args:
+        png: content of the file.
+        alt: text for readers who don't see the image.
+        kind: name of the block in the page template; leave it as it is.
+    """
 
     png: bytes
     alt: str
@@ -40,12 +54,17 @@ class Picture:
     @property
     def wide(self) -> bool:
         """Whether it can't be read at half the width of the page."""
-        return int.from_bytes(self.png[16:20]) > 900  # the width in pixels stands there in every PNG
+        return int.from_bytes(self.png[16:20]) > 900  # bytes 16 to 19 of a PNG are its width in pixels
 
 
 @dataclass(frozen=True)
 class Text:
-    """One or more sentences; several become a list."""
+    """One or more sentences.
+
+    Args:
+        lines: the sentences; several become a list.
+        kind: name of the block in the page template; leave it as it is.
+    """
 
     lines: Sequence[str]
     kind: str = "text"
@@ -53,7 +72,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Folded:
-    """Something long, closed at first: preformatted text or a table."""
+    """A long block, closed at first.
+
+    Args:
+        summary: the line to open it by.
+        content: preformatted text or a table.
+        kind: name of the block in the page template; leave it as it is.
+    """
 
     summary: str
     content: str | Table
@@ -65,7 +90,12 @@ Block = Table | Picture | Text | Folded
 
 @dataclass
 class Section:
-    """A heading and what is below it."""
+    """A heading and the blocks below it.
+
+    Args:
+        title: the heading.
+        blocks: text, tables and images.
+    """
 
     title: str
     blocks: list[Block] = field(default_factory=list)
@@ -76,7 +106,14 @@ class Section:
 
 
 def render(title: str, subtitle: str, status: str, sections: Iterable[Section]) -> str:
-    """One HTML document. Everything is escaped: names from data files can't become markup."""
+    """One HTML document. All text is escaped: names from data files can't become markup.
+
+    Args:
+        title: of the page.
+        subtitle: line below the title.
+        status: such as "finished" or "failed", shown beside the title; empty for none.
+        sections: in the order of the page.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -96,7 +133,12 @@ def render(title: str, subtitle: str, status: str, sections: Iterable[Section]) 
 
 
 def picture(figure: Figure | Path, alt: str = "") -> Picture:
-    """A figure or a PNG file as embedded PNG; without other words the file's name stands for it."""
+    """A figure or a PNG file as embedded PNG.
+
+    Args:
+        figure: drawn at 130 dots per inch; or the path of a file.
+        alt: alternative text; by default the file's name.
+    """
     if isinstance(figure, Path):
         return Picture(figure.read_bytes(), alt or figure.stem.replace("_", " "))
     buffer = io.BytesIO()
@@ -105,7 +147,12 @@ def picture(figure: Figure | Path, alt: str = "") -> Picture:
 
 
 def pairs(values: Mapping[str, Any], names: tuple[str, str]) -> Table:
-    """A dictionary as a table of two columns; nested dictionaries get dotted names."""
+    """A dictionary as a table of two columns; nested dictionaries get dotted names.
+
+    Args:
+        values: name → value.
+        names: headings of the two columns.
+    """
     rows: list[tuple[str, Any]] = []
 
     def add(prefix: str, value: Any) -> None:
@@ -120,7 +167,11 @@ def pairs(values: Mapping[str, Any], names: tuple[str, str]) -> Table:
 
 
 def cell(value: Any) -> str:
-    """Text of a table cell: floats with about four decimals, missing and non-finite values as a dash."""
+    """Text of a table cell: floats with about four decimals, missing and non-finite values as a dash.
+
+    Args:
+        value: number, text, bool or None.
+    """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The look of all figures, set on each one: `rcParams` would be global state."""
+"""The style of all figures, set on each one: `rcParams` would be global state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,16 @@ LINES = ("-", "--", "-.", ":")
 def new_axes(
     title: str, xlabel: str, ylabel: str, width: float = 6.4, height: float = 4.2, rows: int = 1
 ) -> tuple[Figure, Axes]:
-    """A figure of its own and its first axes; sizes in inches, the last of several rows is a third as high."""
+    """A new figure and its first axes.
+
+    Args:
+        title: of the first axes.
+        xlabel: of the first axes.
+        ylabel: of the first axes.
+        width: of the figure in inches.
+        height: of the figure in inches.
+        rows: axes below each other; the last of several is a third as high as the others.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -35,7 +44,14 @@ def new_axes(
 
 
 def dress(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "") -> None:
-    """Grid, frame and names of one pair of axes."""
+    """Set grid, frame and labels of one pair of axes.
+
+    Args:
+        axes: changed in place.
+        title: plain text; so are the labels.
+        xlabel: name of the x axis.
+        ylabel: name of the y axis.
+    """
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -44,14 +60,14 @@ def dress(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "") -> No
 
 
 def plot_width(class_names: Sequence[str]) -> float:
-    """Inches that curves of these classes need, with the legend beside them from four on."""
+    """Width in inches for curves of these classes, with the legend beside them for four or more."""
     if len(class_names) < 4:
         return 5.2
     return 7 + text_width([shorten(name) for name in class_names])
 
 
 def text_width(texts: Sequence[str]) -> float:
-    """About how many inches the longest of these texts needs."""
+    """Approximate width of the longest of these texts in inches."""
     return 0.085 * max(map(len, texts), default=0)
 
 
@@ -73,8 +89,17 @@ def draw_line(
     drawstyle: str = "default",
     linestyle: str = "",
 ) -> None:
-    """A line told from its neighbours by colour and dashes (of the index, where no others are given); nothing, not
-    even a legend, without points.
+    """Draw a line whose colour and dashes differ from its neighbours'; without points nothing, not even a legend entry.
+
+    Args:
+        axes: changed in place.
+        x: (N,) values.
+        y: (N,) values.
+        label: text of the legend.
+        index: number of the line, from 0, which selects colour and dashes.
+        marker: of the points, as in matplotlib.
+        drawstyle: as in matplotlib.
+        linestyle: dashes in place of those of the index.
     """
     if not np.size(x):
         return
@@ -83,7 +108,7 @@ def draw_line(
 
 
 def line_style(index: int) -> dict[str, Any]:
-    """Arguments of matplotlib's ``plot`` that tell a line from its neighbours."""
+    """Arguments of matplotlib's ``plot`` that make line number ``index`` (from 0) differ from its neighbours."""
     return {
         "color": COLOURS[index % len(COLOURS)],
         "linestyle": LINES[index % len(LINES)],
@@ -93,7 +118,7 @@ def line_style(index: int) -> dict[str, Any]:
 
 
 def finish_epochs(axes: Axes, best_epoch: int | None) -> None:
-    """Whole numbers below, the best epoch as a line, and the legend, beside the axes when it is long."""
+    """Draw ticks at whole epochs, the best epoch as a line, and the legend (beside the axes when it is long)."""
     if best_epoch is not None:
         axes.axvline(best_epoch, color="0.4", linewidth=1, linestyle=":", label=f"best epoch ({best_epoch})")
     whole_epochs(axes)
@@ -104,20 +129,20 @@ def finish_epochs(axes: Axes, best_epoch: int | None) -> None:
 
 
 def whole_epochs(axes: Axes) -> None:
-    """Ticks at whole numbers only."""
+    """Draw ticks at whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def shorten(name: object, longest: int = 28) -> str:
-    """A class name that leaves room for the figure, as `plain` text."""
+    """A class name of at most ``longest`` characters, as `plain` text."""
     text = str(name)
     return plain(text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…")
 
 
 def plain(text: object) -> str:
-    """Text as it is, for titles, ticks and legends."""
+    """Text without markup, for titles, ticks and legends."""
     # "$" starts a formula (a damaged one raises), and legends drop labels that start with "_".
     escaped = str(text).replace("$", r"\$")
     return f" {escaped}" if escaped.startswith("_") else escaped

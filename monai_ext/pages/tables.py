@@ -1,4 +1,4 @@
-"""Tables and sentences that several pages share, made of what files hold: these may be edited or damaged."""
+"""Tables and sentences that several pages share, made from files that may be edited or damaged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from monai_ext.pages.document import Table, Text, cell
 MOST_ROWS = 1000
 # Longer tables are closed at first.
 MANY_ROWS = 30
-# Of more classes than that not each has a column of its own.
+# Up to this number of classes each has a column of its own.
 MANY_CLASSES = 4
 NO_METRICS = Text(["There are no validation metrics."])
 NO_PREDICTIONS = Text(["There are no validation predictions with labels."])
@@ -27,19 +27,25 @@ def as_list(value: object) -> list[Any]:
 
 
 def rows_table(heading: str, found: Mapping[str, Mapping[str, Any]], caption: str) -> Table:
-    """A row for each name, with a column for each entry that any of them has."""
+    """A row for each name, with a column for each entry that any of them has.
+
+    Args:
+        heading: of the first column.
+        found: name → column → cell.
+        caption: of the table.
+    """
     columns = list(dict.fromkeys(column for values in found.values() for column in values))
     rows = [(name, *(values.get(column) for column in columns)) for name, values in found.items()]
     return Table((heading, *columns), rows, caption=caption)
 
 
 def count_table(counts: Mapping[str, Mapping[str, int]], caption: str, add_up: bool = True) -> Table:
-    """How many there are of each class in each part of the data; many classes below each other.
+    """Numbers of each class in each set (train, val, test); many classes as rows.
 
     Args:
-        counts: part → class → number.
+        counts: set → class → number.
         caption: of the table.
-        add_up: whether they add up to the number of all; several labels don't.
+        add_up: whether the classes add up to the number of all cases; those of multi-label data don't.
     """
     classes = list(dict.fromkeys(name for found in counts.values() for name in found))
     if len(classes) == 1:
@@ -54,21 +60,21 @@ def count_table(counts: Mapping[str, Mapping[str, int]], caption: str, add_up: b
 
 
 def key_metric(metrics: Mapping[str, Any]) -> str | None:
-    """The metric that the summary shows: ``key_metric`` of the file, else AUC (AUROC), else the first with a value."""
+    """The metric of the summary: ``key_metric`` of the file, else AUC (AUROC), else the first with a value."""
     values = as_dict(metrics.get("metrics"))
     wanted: Iterable[object] = (metrics.get("key_metric"), "auc", "auroc", *values)
     return next((str(name) for name in wanted if isinstance(name, str) and values.get(name) is not None), None)
 
 
 def with_interval(metrics: Mapping[str, Any], key: str) -> str:
-    """A metric by name, with its value and interval."""
+    """Name, value and interval of the metric ``key``."""
     interval = interval_text(as_dict(metrics.get("intervals")).get(key))
     text = f"{key} {cell(as_dict(metrics.get('metrics'))[key])}"
     return f"{text} (95 % interval {interval})" if interval else text
 
 
 def interval_text(interval: object) -> str:
-    """The ends of an interval, as a file has them, in words; empty where there is none."""
+    """The ends of an interval of a file as text; empty where there is none."""
     ends = list(interval) if isinstance(interval, (list, tuple)) else []
     return f"{cell(ends[0])} to {cell(ends[1])}" if len(ends) == 2 else ""
 

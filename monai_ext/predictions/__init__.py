@@ -1,4 +1,4 @@
-"""Predictions of each kind of task: one class a kind, which a config names once, and one writer for all of them."""
+"""Predictions of each kind of task: one class per kind, which a config names once, and one writer for all of them."""
 
 from typing import TYPE_CHECKING, Any
 

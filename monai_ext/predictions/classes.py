@@ -1,4 +1,4 @@
-"""What classification and multi-label classification have in common: probabilities of classes, on one or two levels."""
+"""Base of classification and multi-label classification: class probabilities of cases and instances."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ from monai_ext.predictions.writing import Files, table_name
 
 
 class ClassRecord(NamedTuple):
-    """What is kept of an item: logits or probabilities (C,), its label (``None`` for unknown) and its own columns."""
+    """Record of one item.
+
+    Args:
+        number: index in the dataset.
+        name: of the case.
+        label: ``None`` where unknown.
+        values: logits or probabilities (C,), float64.
+        columns: further columns of the prediction file, which distinguish the instances of a case.
+    """
 
     number: int
     name: str
@@ -40,15 +48,18 @@ class ClassPredictions(Predictions):
 
     Args:
         class_names: names of the C classes, in the order of the network's outputs.
-        known, key: see `Predictions`.
+        known: see `Predictions`.
+        key: see `Predictions`.
         loss: called once as ``loss(logits (N, C), labels)`` on float64 CPU tensors; a module is copied there first,
-            with the weights it has at that moment. With instances it is theirs, which is what training minimises.
-        cases, instances: what the two levels are called, for example ``"nuclei"`` and ``"crops"``; both or neither.
-        instance_columns: keys of the items that tell the instances of a case apart, for the prediction files.
-        logits: whether ``pred`` holds logits (C,), as in training, or probabilities.
+            with its present weights. With instances it is the loss of the instances, which training minimises.
+        cases: name of the cases, for example ``"nuclei"``; None without instances.
+        instances: name of the instances, for example ``"crops"``; None where each item is a case.
+        instance_columns: keys of the items that distinguish the instances of a case, for the prediction files.
+        logits: whether ``pred`` has logits (C,), as in training, or probabilities.
 
     Raises:
-        ConfigError: for another ``key``; when only one of the two levels has a name; for columns without instances.
+        ConfigError: for another ``key``, when only one of cases and instances has a name, for columns without
+            instances, or for a loss without logits.
     """
 
     def __init__(
@@ -79,6 +90,9 @@ class ClassPredictions(Predictions):
     def record(self, item: Mapping[str, Any]) -> ClassRecord:
         """Logits or probabilities, label and columns of an item.
 
+        Args:
+            item: of a decollated batch, with ``pred``, ``case``, ``index``, the instance columns and perhaps ``label``.
+
         Raises:
             ConfigError: when a column is missing.
             DataError: naming the case, for another number of values or labels than of classes.
@@ -90,14 +104,19 @@ class ClassPredictions(Predictions):
 
     @abstractmethod
     def label(self, given: Any, name: str) -> Any:
-        """An item's label in a form that can be compared; ``None`` for an unknown one."""
+        """An item's label in a form that can be compared; ``None`` for an unknown one.
+
+        Args:
+            given: ``label`` of the item.
+            name: of the case, for the error message.
+        """
 
     def one_each(self, given: Any, what: str, name: str) -> FloatArray:
         """As many float64 numbers as classes.
 
         Args:
             given: numbers, of any shape.
-            what: they are, for the error message.
+            what: kind of numbers, for the error message.
             name: of the case, for the error message.
 
         Raises:
@@ -105,11 +124,14 @@ class ClassPredictions(Predictions):
         """
         values = to_numpy(given, np.float64).reshape(-1)
         if len(values) != len(self.class_names):
-            raise DataError(f"expected {len(self.class_names)} {what}, one a class, got {len(values)}", name)
+            raise DataError(f"expected {len(self.class_names)} {what}, one per class, got {len(values)}", name)
         return values
 
     def labels(self, records: Sequence[ClassRecord]) -> np.ndarray:
         """The labels of a validation.
+
+        Args:
+            records: of all items.
 
         Raises:
             DataError: naming an item without one.
@@ -120,11 +142,19 @@ class ClassPredictions(Predictions):
         return np.array([record.label for record in records])
 
     def columns(self, records: Sequence[ClassRecord]) -> dict[str, list[Any]]:
-        """The columns that tell instances apart, name -> one value a record."""
+        """The columns that distinguish instances: name → one value per record.
+
+        Args:
+            records: of all items.
+        """
         return {name: [record.columns[name] for record in records] for name in self.instance_columns}
 
     def items(self, records: Sequence[ClassRecord]) -> list[ClassRecord]:
-        """New items with probabilities and labels in words."""
+        """Records of new items with probabilities and class names as labels.
+
+        Args:
+            records: of all items.
+        """
         return [
             record._replace(label=self.label_name(record.label), values=self.probabilities(record.values))
             for record in records
@@ -132,11 +162,19 @@ class ClassPredictions(Predictions):
 
     @abstractmethod
     def probabilities(self, values: FloatArray) -> FloatArray:
-        """The probabilities (..., C) of logits, or of what are probabilities already."""
+        """Probabilities from logits; probabilities stay as they are.
+
+        Args:
+            values: (..., C).
+        """
 
     @abstractmethod
     def label_name(self, label: Any) -> Any:
-        """A label in words; ``None`` for an unknown one."""
+        """A label as class name or names.
+
+        Args:
+            label: of a record; ``None`` where unknown.
+        """
 
     # -- the best epoch ------------------------------------------------------------------------------------------
 
@@ -149,9 +187,7 @@ class ClassPredictions(Predictions):
         ]
 
     def best_files(self) -> Files:
-        """A table a level: ``val_predictions.csv``, with two levels ``predictions_<cases>.csv`` and
-        ``predictions_<instances>.csv``.
-        """
+        """``val_predictions.csv``; with instances ``predictions_<cases>.csv`` and ``predictions_<instances>.csv``."""
         files = Files(tables={self.best_file: self.best.rows()})
         if self.best_instances is not None:
             files.tables[table_name(self.instances, "")] = self.best_instances.rows()
@@ -163,12 +199,21 @@ class ClassPredictions(Predictions):
         return table_name(self.cases, "val_predictions.csv")
 
     def formats(self, formats: Mapping[str, Any], image_shape: Sequence[int]) -> dict[str, Any]:
-        """One channel a class."""
+        """Formats with one channel per class.
+
+        Args:
+            formats: outputs of the bundle's ``metadata.json``, with ``pred``.
+            image_shape: (C, spatial axes) of the input.
+        """
         return class_channels(formats, self.class_names)
 
 
 def merged(items: Sequence[ClassRecord], how: str = "mean") -> list[ClassRecord]:
-    """The cases that instances belong to, in the order of their first ones.
+    """The cases of instances, in the order of their first instances.
+
+    Args:
+        items: instances with probabilities.
+        how: ``"mean"`` or ``"max"`` of the instances' probabilities.
 
     Raises:
         DataError: when the instances of a case have different labels.
@@ -183,7 +228,7 @@ def merged(items: Sequence[ClassRecord], how: str = "mean") -> list[ClassRecord]
 
 
 def level_state(result: Any) -> dict[str, Any]:
-    """What a checkpoint keeps of the result of a level: plain values and tensors."""
+    """State of a result for a checkpoint: plain values and tensors."""
     return {
         "probabilities": torch.from_numpy(result.probabilities),
         "labels": torch.from_numpy(result.labels),
@@ -193,7 +238,7 @@ def level_state(result: Any) -> dict[str, Any]:
 
 
 def class_channels(formats: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
-    """Formats of outputs in which ``pred`` has a channel for each class."""
+    """Output formats in which ``pred`` has one channel per class."""
     names = {str(index): name for index, name in enumerate(class_names)}
     kind = {"type": "probabilities", "format": "classification", "spatial_shape": [1]}
     return {**formats, "pred": {**formats["pred"], **kind, "num_channels": len(names), "channel_def": names}}

@@ -1,4 +1,4 @@
-"""Predictions of one class a case, from one head or several."""
+"""Predictions of one class per case, from one head or several."""
 
 from __future__ import annotations
 
@@ -37,19 +37,25 @@ class Classification(ClassPredictions):
     """The predictions of a classifier; see `Predictions` and `ClassPredictions`.
 
     Each case has one label, a class index. A case's probabilities are the mean of its instances'. New cases may have
-    a label or none; calibration and threshold are about cases (they were fitted on cases), so instances keep the
+    a label or none; calibration and threshold apply to cases (they were fitted on cases), so instances keep the
     network's own probabilities and the most probable class.
 
     Args:
-        class_names, loss, key, cases, instances, instance_columns, logits: see `ClassPredictions`.
+        class_names: see `ClassPredictions`.
+        loss: see `ClassPredictions`.
+        key: see `Predictions`.
         positive: see `monai_ext.metrics.classification_metrics`.
-        heads: whether the network has several heads, of which each case belongs to one: classes are called
-            ``<head>/<class>``, each case is judged by the head of its label, see `monai_ext.metrics.head_metrics`,
+        cases: see `ClassPredictions`.
+        instances: see `ClassPredictions`.
+        instance_columns: see `ClassPredictions`.
+        heads: whether the network has several heads, of which each case belongs to one: class names are
+            ``<head>/<class>``, each case is scored by the head of its label, see `monai_ext.metrics.head_metrics`,
             and intervals are those of each head's F1. For validation only.
-        calibration: ``cross_validation.json`` whose Platt scaling and threshold (fitted on out-of-fold predictions)
-            are applied to new cases of two classes.
-        threshold: probability of the last of two classes from which on it is predicted for new cases, 0..1; ``None``
-            for the calibration's, else the most probable class.
+        logits: see `ClassPredictions`.
+        calibration: ``cross_validation.json`` with Platt scaling and threshold (fitted on out-of-fold predictions) for
+            new cases of two classes.
+        threshold: least probability, 0..1, at which the last of two classes is predicted for new cases; ``None`` for
+            that of ``calibration``, else the most probable class is predicted.
 
     Raises:
         ConfigError: for arguments that don't fit each other.
@@ -127,9 +133,11 @@ class Classification(ClassPredictions):
         return files
 
     def metrics(self, intervals: bool = False) -> dict[str, Any]:
-        """The part of ``metrics.json`` about the best epoch; confidence intervals cost some seconds.
+        """The part of ``metrics.json`` about the best epoch.
 
-        Instances have no intervals: those of one case are too much alike for a bootstrap over them.
+        Args:
+            intervals: compute 95 % confidence intervals too, which takes some seconds. Instances have none: those of
+                one case are too similar for a bootstrap over them.
         """
         found: dict[str, Any] = {"task": self.task, "metrics": {}, "per_class": {}, "confusion_matrix": []}
         if self.best is None:
@@ -172,14 +180,17 @@ class Classification(ClassPredictions):
     # -- new cases -----------------------------------------------------------------------------------------------
 
     def predicted(self, records: Sequence[ClassRecord]) -> Files:
-        """``predictions.csv`` and ``predictions.json``; with two levels a table for each.
+        """``predictions.csv`` and ``predictions.json``; with instances a table each of cases and instances.
 
-        Columns: ``case``, those that tell instances apart, ``prob_<class>`` for every class, ``prediction``, and
-        ``label`` when any label is known, empty where it isn't.
+        Columns: ``case``, the instance columns, ``prob_<class>`` for every class, ``prediction``, and ``label`` when
+        any label is known, empty where it isn't.
+
+        Args:
+            records: of all items, with finite values.
 
         Raises:
-            ConfigError: for several heads; for a calibration file that holds none.
-            DataError: when the instances of a case have different labels.
+            ConfigError: for several heads, or a calibration file without calibration.
+            DataError: for a calibration file that can't be read; when the instances of a case have different labels.
         """
         if self.heads:
             raise ConfigError("Classification: new cases belong to no head; predict with the network of one head")
@@ -223,10 +234,10 @@ class Classification(ClassPredictions):
 
         Args:
             path: CSV.
-            metrics: the run's metrics, with ``class_names`` in the order of the columns; default all of them.
+            metrics: ``metrics.json`` of the run, with ``class_names``; without these, all classes of the columns.
 
         Raises:
-            DataError: naming the file: a column is missing, a value is no number, or a label is none of the classes.
+            DataError: naming the file, for a missing column, a value that is no number, or a label that is no class.
         """
         names = [str(name) for name in as_list(metrics.get("class_names"))]
         rows = filled_rows(path, ["case", "label", *(f"prob_{name}" for name in names)])

@@ -31,8 +31,8 @@ def figures(result: ClassificationResult) -> dict[str, Figure]:
         return {}
     drawn = {"confusion_matrix": confusion_matrix(result.confusion_matrix, result.class_names)}
     if len(result.class_names) > 2:
-        shares = confusion_matrix_normalised(result.confusion_matrix_normalised, result.class_names)
-        drawn["confusion_matrix_normalised"] = shares
+        fractions = confusion_matrix_normalised(result.confusion_matrix_normalised, result.class_names)
+        drawn["confusion_matrix_normalised"] = fractions
     if len(np.unique(result.labels)) > 1:
         curves = (result.probabilities, result.labels, result.class_names)
         drawn |= {
@@ -44,7 +44,7 @@ def figures(result: ClassificationResult) -> dict[str, Figure]:
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
-    """Counts in the cells; the colours, and the percentages for two classes, are the shares of each true class."""
+    """Counts in the cells; the colours, and the percentages for two classes, are fractions of the true class."""
     counts = np.asarray(matrix, dtype=np.float64)
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
@@ -58,7 +58,7 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]
 
 
 def confusion_matrix_normalised(matrix: Sequence[Sequence[float | None]], class_names: Sequence[str]) -> Figure:
-    """Shares of each true class, in per cent; the cells of a class without cases stay empty."""
+    """Percentages of each true class; the cells of a class without cases stay empty."""
     share = np.array(matrix, dtype=np.float64)
     texts = [["" if np.isnan(part) else f"{100 * part:.0f}" for part in row] for row in share]
     return _matrix_figure("Confusion matrix, % of the true class", np.nan_to_num(share), texts, class_names)
@@ -78,7 +78,7 @@ def roc(probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str])
 
 
 def precision_recall(probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str]) -> Figure:
-    """Precision over recall, as `roc`; the dotted lines are the shares of the classes (the no-skill baseline)."""
+    """Precision over recall, as `roc`; the dotted lines are the prevalences (the no-skill baseline)."""
     from sklearn.metrics import PrecisionRecallDisplay, average_precision_score
 
     figure, axes = _curve_axes("Precision and recall", class_names)
@@ -116,7 +116,7 @@ def calibration(probabilities: ArrayLike, labels: ArrayLike, class_names: Sequen
 
 
 def calibration_bins(cases: int) -> int:
-    """About ten cases a bin, else the curve is mostly noise."""
+    """About ten cases per bin, else the curve is mostly noise."""
     return int(np.clip(cases // 10, 3, 10))
 
 
@@ -125,7 +125,7 @@ def _curve_axes(title: str, class_names: Sequence[str]) -> tuple[Figure, Axes]:
 
 
 def _finish(axes: Axes, xlabel: str, ylabel: str, place: Any) -> None:
-    """What scikit-learn's displays set their own way."""
+    """Set again limits, labels and legend, which scikit-learn's displays change."""
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel=xlabel, ylabel=ylabel)
     place_legend(axes, place)
 
@@ -146,7 +146,7 @@ def _matrix_figure(title: str, share: np.ndarray, texts: Sequence[Sequence[str]]
         text = texts[row][column]
         colour = "white" if part > 0.5 else "0.6" if text == "0" else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour)
-    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
+    figure.colorbar(image, ax=axes, label="fraction of the true class", fraction=0.046)
     return figure
 
 

@@ -21,11 +21,11 @@ from monai_ext.pages.tables import (
 
 
 def metric_blocks(metrics: Mapping[str, Any], unit: str = "cases") -> list[Block]:
-    """Tables of the single numbers, of the classes and of the confusion matrix.
+    """Tables of the scalar metrics, of the classes and of the confusion matrix.
 
     Args:
         metrics: as in ``metrics.json``.
-        unit: what is counted.
+        unit: name of the cases.
     """
     values, intervals = as_dict(metrics.get("metrics")), as_dict(metrics.get("intervals"))
     if not values:
@@ -36,8 +36,8 @@ def metric_blocks(metrics: Mapping[str, Any], unit: str = "cases") -> list[Block
     if intervals:
         header = (*header, "95 % interval")
         rows = [(name, value, interval_text(intervals.get(name))) for name, value in rows]
-        note += f" Intervals: bootstrap over the {unit} within each class; they tell of the {unit}, not of another "
-        note += "training."
+        note += f" Intervals: bootstrap over the {unit} within each class; they cover the sampling of {unit}, not "
+        note += "another training."
     blocks: list[Block] = [Table(header, rows, note=note)]
     per_class = {name: as_dict(found) for name, found in as_dict(metrics.get("per_class")).items()}
     if per_class:
@@ -53,7 +53,7 @@ def metric_blocks(metrics: Mapping[str, Any], unit: str = "cases") -> list[Block
 
 
 def mistakes_blocks(result: ClassificationResult | None, unit: str = "cases") -> list[Block]:
-    """The cases that were predicted wrongly, by kind of mistake for two classes."""
+    """The wrongly predicted cases, for two classes by kind of mistake."""
     if result is None:
         return [NO_PREDICTIONS]
     rows = result.rows()
@@ -69,8 +69,12 @@ def mistakes_blocks(result: ClassificationResult | None, unit: str = "cases") ->
 
 
 def case_tables(rows: Sequence[Mapping[str, Any]], caption: str, folded: bool = False) -> list[Block]:
-    """A table of rows of a prediction file, closed at first when it is long or shall be; of many classes only the
-    two that matter have a probability, the predicted and the true one.
+    """A table of rows of a prediction file; of many classes only the predicted and the true one have a probability.
+
+    Args:
+        rows: of the file.
+        caption: of the table.
+        folded: close the table at first even when it is short.
     """
     if not rows:
         return []

@@ -1,4 +1,4 @@
-"""The cases that an evaluator sees, of all processes, each once."""
+"""The cases of an evaluation, collected from all processes, each once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from monai_ext.errors import ConfigError, DataError
 
 
 class CaseMetric(Metric):
-    """Keeps a record of every case that an evaluator sees; what they say together doesn't depend on batches or ranks.
+    """Metric that keeps a record of every case of an evaluation; results don't depend on batch size or ranks.
 
-    The evaluator has to decollate (its default), and a batch to hold ``case``, the name of each, and ``index``, its
-    number in the whole data set, the same in every process. Sub-classes say what a record is, and what follows from
-    all of them.
+    The evaluator has to decollate (its default), and batches need ``case``, the name of each case, and ``index``, the
+    item's number in the whole dataset, the same in every process. Sub-classes define the record, and the result of all
+    records.
     """
 
     needed: ClassVar[tuple[str, ...]] = ("pred", "case", "index")
@@ -32,9 +32,12 @@ class CaseMetric(Metric):
 
     @abstractmethod
     def record(self, item: Mapping[str, Any]) -> Any:
-        """What is kept of a case.
+        """The record of a case.
 
         It has ``number``, the case's index, ``name``, ``identity``, equal for the same case only, and ``is_finite``.
+
+        Args:
+            item: batch and output of the case in one mapping.
         """
 
     def reset(self) -> None:
@@ -42,11 +45,17 @@ class CaseMetric(Metric):
 
     @torch.no_grad()
     def iteration_completed(self, engine: Engine) -> None:
-        # Ignite hands over the output alone; the names and indices are in the batch.
+        # Ignite passes the output alone; the names and indices are in the batch.
         self.update((engine.state.batch, engine.state.output))
 
     def update(self, output: tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]) -> list[Any]:
-        """Take one decollated batch and its output, both lists with one dictionary a case; returns their records.
+        """Add one batch.
+
+        Args:
+            output: decollated batch and its output, both lists with one dictionary per case.
+
+        Returns:
+            The new records.
 
         Raises:
             ConfigError: when they are not lists of dictionaries or lack a key.
@@ -78,7 +87,7 @@ class CaseMetric(Metric):
             if kept.identity != record.identity:
                 raise DataError(
                     f"{type(self).__name__}: cases {kept.name!r} and {record.name!r} both have index {record.number}; "
-                    "the index must be the item's number in the whole data set"
+                    "the index must be the item's number in the whole dataset"
                 )
         return [first[index] for index in sorted(first)]
 
@@ -88,7 +97,12 @@ def exact_loss(
 ) -> float | None:
     """A loss over all cases in float64 on the CPU; ``None`` without one.
 
-    A module is copied there first, with the weights it has at that moment.
+    A module is copied there first, with its present weights.
+
+    Args:
+        loss: called as ``loss(logits, labels)``.
+        logits: (N, C).
+        labels: (N,) or (N, C).
     """
     if loss is None:
         return None
@@ -98,7 +112,7 @@ def exact_loss(
 
 
 def gathered(records: list[Any]) -> list[Any]:
-    """What all processes have, those of the main one first; a collective call."""
+    """The records of all processes, those of the main one first; a collective call."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return records
     parts: list[list[Any]] = [[] for _ in range(dist.get_world_size())]

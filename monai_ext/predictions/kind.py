@@ -1,4 +1,4 @@
-"""What all kinds of tasks have in common, from the batch to the report."""
+"""The base of all kinds of predictions, from the batch to the report."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class Validation(NamedTuple):
-    """What a validation found.
+    """Results of a validation.
 
-    Attributes:
-        result: of the cases; has ``metrics``, name -> number or ``None``.
-        instances: the same of their instances; ``None`` where each item is a case.
-        loss: over all items; ``None`` without one, or where it is one of the metrics.
+    Args:
+        result: of the cases; has ``metrics``, name → number or ``None``.
+        instances: result of the instances; ``None`` where each item is a case.
+        loss: over all items; ``None`` without a loss, or where it is one of the metrics.
     """
 
     result: Any
@@ -33,39 +33,41 @@ class Validation(NamedTuple):
 
 
 class Predictions(CaseMetric):
-    """The predictions of one kind of task: metrics, files, figures and what the report tells.
+    """The predictions of one kind of task: metrics, files, figures and report sections.
 
-    In a config it is one object, which the evaluator has as its key metric, `monai_ext.handlers.StandardTraining` and
-    `monai_ext.handlers.StandardEvaluation` as ``predictions``, and, in inference,
-    `monai_ext.handlers.WritePredictions`. Batches hold ``case``, the name of each case, and ``index``, the item's
-    number in the whole data set, the same in every process.
+    In a config it is one object: the key metric of the evaluator, and ``predictions`` of
+    `monai_ext.handlers.StandardTraining`, `monai_ext.handlers.StandardEvaluation` and, in inference,
+    `monai_ext.handlers.WritePredictions`. Batches need ``case``, the name of each case, and ``index``, the item's
+    number in the whole dataset, the same in every process.
 
     At the end of a validation every process has the scalars in ``engine.state.metrics``, NaN where not computable, and
     in ``engine.state.metric_details[task]`` the whole result, cases in the order of ``index``. Neither depends on the
-    batch size or the number of processes. A NaN must never become "best": MONAI takes the first key metric whatever
-    it is, so compare with that in mind.
+    batch size or the number of processes. A NaN must never become "best": MONAI accepts any first key metric, so
+    handlers that compare metrics have to exclude NaN.
 
     Where the items are instances of cases (crops of a nucleus, slices of a volume), the metrics are those of the
     cases; those of the instances are added as ``<instances>_<metric>``, their result as
     ``metric_details["instances"]``.
 
     Args:
-        known: names of the metrics there are.
-        key: the metric that goes under the name this object is attached with.
+        known: names of the metrics of this kind.
+        key: the metric that is reported under the name with which this object is attached.
         loss: adds the metric ``loss``.
-        cases, instances: what the two levels are called; ``None`` for items that are plain cases.
+        cases: name of the cases, such as ``"nuclei"``; ``None`` for the plain "cases".
+        instances: name of the instances, such as ``"crops"``; ``None`` where each item is a case.
 
     Attributes:
-        task: the word in ``metrics.json`` by which reports find the class.
-        best, best_instances: results of the best epoch; ``None`` before the first validation.
+        task: name of the kind in ``metrics.json``, by which reports find the class.
+        best: result of the best epoch; ``None`` before the first validation.
+        best_instances: result of the instances of the best epoch; ``None`` without instances.
 
     Raises:
         ConfigError: for another ``key``.
     """
 
     task: ClassVar[str] = ""
-    # For the report: texts in place of figures, whether data are counted by class, whether these counts add up to the
-    # number of items, whether there are previews, and how instances make a case.
+    # For the report: alternative texts of figures, whether data are counted by class, whether these counts add up to
+    # the number of items, whether there are previews, and how instances are merged to a case.
     alternatives: ClassVar[Mapping[str, str]] = {}
     by_class: ClassVar[bool] = True
     exclusive: ClassVar[bool] = True
@@ -94,10 +96,10 @@ class Predictions(CaseMetric):
     # -- a validation --------------------------------------------------------------------------------------------
 
     def compute(self) -> Validation:
-        """What the cases of all processes say together; a collective call.
+        """The result of the cases of all processes; a collective call.
 
         Raises:
-            DataError: when there are no cases, or when two different ones have the same index.
+            DataError: when there are no cases, two different ones have the same index, or one has no label.
         """
         records = self.collected()
         if not records:
@@ -106,7 +108,11 @@ class Predictions(CaseMetric):
 
     @abstractmethod
     def judged(self, records: Sequence[Any]) -> Validation:
-        """Compare predictions and labels of all cases."""
+        """Compare predictions and labels of all cases.
+
+        Args:
+            records: of all cases, in the order of their indices.
+        """
 
     def completed(self, engine: Engine, name: str) -> None:
         found = self.compute()
@@ -126,19 +132,33 @@ class Predictions(CaseMetric):
     # -- the best epoch ------------------------------------------------------------------------------------------
 
     def take(self, evaluator: Engine) -> None:
-        """The validation that has just ended is the best one."""
+        """Keep the validation that has just ended as the best one.
+
+        Args:
+            evaluator: its engine.
+        """
         details = evaluator.state.metric_details
         self.best = details[self.task]
         self.best_instances = None if self.instances is None else details["instances"]
 
     def for_checkpoint(self, evaluator: Engine) -> dict[str, Any]:
-        """What a best checkpoint (and the metadata of exports) holds beside the network, such as thresholds: plain
-        values from the validation that has just ended, which another monitor may call the best.
+        """Values that best checkpoints (and the metadata of exports) store beside the network, such as thresholds.
+
+        They are from the validation that has just ended, which is the best one for the calling monitor.
+
+        Args:
+            evaluator: engine of the validation.
+
+        Returns:
+            Plain values by name.
         """
         return {}
 
     def write(self, folder: str | Path) -> None:
         """Write the predictions of the best epoch: all files or none; nothing before the first validation.
+
+        Args:
+            folder: where to write; it is created.
 
         Raises:
             DataError: naming a case whose predictions aren't finite.
@@ -158,7 +178,11 @@ class Predictions(CaseMetric):
 
     @abstractmethod
     def metrics(self, intervals: bool = False) -> dict[str, Any]:
-        """The part of ``metrics.json`` about the best epoch; confidence intervals cost some seconds."""
+        """The part of ``metrics.json`` about the best epoch.
+
+        Args:
+            intervals: compute 95 % confidence intervals too, which takes some seconds.
+        """
 
     def report(self) -> str | None:
         """A text for ``metrics/classification_report.txt``, where there is one."""
@@ -170,23 +194,32 @@ class Predictions(CaseMetric):
 
     @abstractmethod
     def best_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the best epoch: plain values and tensors.
+        """State of the best epoch for a checkpoint: plain values and tensors.
 
-        Ignite's ``state_dict`` is something else: the batches of a validation that is going on.
+        Ignite's ``state_dict`` is different: it has the records of an unfinished validation.
         """
 
     @abstractmethod
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over `best_state`."""
+        """Restore the best epoch.
+
+        Args:
+            state: from `best_state`; empty for none.
+        """
 
     @abstractmethod
     def formats(self, formats: Mapping[str, Any], image_shape: Sequence[int]) -> dict[str, Any]:
-        """The outputs of a bundle's ``metadata.json`` made true for a run; ``image_shape`` is (C, spatial axes)."""
+        """The outputs of a bundle's ``metadata.json``, adapted to a run.
+
+        Args:
+            formats: the outputs, by name.
+            image_shape: (C, spatial axes) of the input.
+        """
 
     # -- new cases -----------------------------------------------------------------------------------------------
 
     def files(self) -> Files:
-        """The predictions of all cases that were collected, with or without labels; a collective call.
+        """The predictions of all collected cases, with or without labels; a collective call.
 
         Raises:
             DataError: naming a case whose predictions aren't finite; when two different ones have the same index.
@@ -197,26 +230,35 @@ class Predictions(CaseMetric):
 
     @abstractmethod
     def predicted(self, records: Sequence[Any]) -> Files:
-        """Files of new cases, whose predictions are finite."""
+        """Files of new cases.
 
-    # -- reports: the only place that knows how this kind is drawn and told ----------------------------------------
+        Args:
+            records: of all cases, with finite predictions, in the order of their indices.
+        """
+
+    # -- reports: the only place that knows the figures and sections of this kind ----------------------------------
 
     @classmethod
     def read(cls, path: Path, metrics: Mapping[str, Any]) -> Any:
-        """What the prediction file of a run holds.
+        """Result from the prediction file of a run.
 
         Args:
-            path: of the cases.
-            metrics: ``metrics.json``.
+            path: CSV of the cases.
+            metrics: ``metrics.json`` of the run.
 
         Raises:
-            DataError: naming file, case and column of what is damaged.
+            DataError: naming file, case and column of a damaged value.
         """
         return None
 
     @classmethod
     def figures(cls, result: Any, cases: str | None = None) -> dict[str, Figure]:
-        """Figures of a result, by file name without suffix; ``cases`` is what the cases are called."""
+        """Figures of a result, by file name without suffix.
+
+        Args:
+            result: from `read`, or the best one of a run.
+            cases: name of the cases, such as ``"nuclei"``.
+        """
         return {}
 
     @classmethod
@@ -225,21 +267,31 @@ class Predictions(CaseMetric):
 
         Args:
             metrics: as in ``metrics.json``.
-            unit: what is counted.
+            unit: name of the cases or instances.
         """
         return []
 
     @classmethod
     def sections(cls, result: Any, unit: str) -> list[Section]:
-        """Where the network is wrong, case by case; ``None`` for a result that can't be read."""
+        """Sections about wrong predictions, case by case.
+
+        Args:
+            result: from `read`; ``None`` for a file that can't be read.
+            unit: name of the cases.
+        """
         return []
 
     @classmethod
     def case_blocks(cls, result: Any, unit: str) -> list[Block]:
-        """A list of all cases, where that makes sense."""
+        """A list of all cases, for kinds that have one.
+
+        Args:
+            result: from `read`.
+            unit: name of the cases.
+        """
         return []
 
 
 def validation_name(name: str) -> str:
-    """How a metric of the evaluator is called in the history: losses are told from those of the training."""
+    """Name of an evaluator's metric in the history, where losses get the prefix ``val_``."""
     return f"val_{name}" if name == "loss" or name.startswith("loss_") else name

@@ -1,4 +1,4 @@
-"""Predictions of one mask per slice, in numbers: the masks themselves are too large to be kept."""
+"""Predictions of one mask per slice, as counts and scores: the masks themselves are too large to keep."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ PATIENTS = "val_patients.csv"
 class Masks(Predictions):
     """Predicted masks of slices, compared with the true ones; see `Predictions`.
 
-    The evaluator's output holds logits (1, Y, X) in ``pred`` (or a dict with them as ``cord``, see
+    The evaluator's output has logits (1, Y, X) in ``pred`` (or a dict with them as ``cord``, see
     `monai_ext.networks.CordUNet`) and a mask (1, Y, X) of 0 and 1 in ``label``; the batch also ``patient``. ``dice`` is
     the mean over the slices with a mask; those without are counted.
 
     Args:
         loss: called as ``loss(logits (1, 1, Y, X), mask (1, 1, Y, X))`` for each slice by itself, with the whole dict
-            where the output is one; ``loss`` is the mean over the slices.
+            where the output is one; the metric ``loss`` is the mean over the slices.
         key: see `Predictions`.
-        threshold: probability from which a pixel is predicted to be in the mask, between 0 and 1.
-        name: of what the mask shows, for metadata and reports.
+        threshold: least probability at which a pixel is predicted to be in the mask, between 0 and 1.
+        name: of the structure in the mask, for metadata and reports.
 
     Raises:
         ConfigError: for another ``key`` or ``threshold``.
@@ -67,7 +67,10 @@ class Masks(Predictions):
         self.name = name
 
     def record(self, item: Mapping[str, Any]) -> SliceRecord:
-        """Loss and pixels of a slice, computed where its tensors are.
+        """Loss and pixel counts of a slice, computed on the device of its tensors.
+
+        Args:
+            item: with ``pred``, ``label``, ``case``, ``patient`` and ``index``.
 
         Raises:
             DataError: when prediction and mask aren't tensors of the same shape (1, Y, X).
@@ -109,9 +112,10 @@ class Masks(Predictions):
         return _files(self.best)
 
     def metrics(self, intervals: bool = False) -> dict[str, Any]:
-        """The part of ``metrics.json`` about the best epoch; ``intervals`` are over patients.
+        """The part of ``metrics.json`` about the best epoch; ``target`` is the name of the structure in the mask.
 
-        ``target`` is the name of what the mask shows.
+        Args:
+            intervals: compute 95 % confidence intervals too, by a bootstrap over patients.
         """
         found: dict[str, Any] = {"task": self.task, "target": self.name, "cases": self.cases}
         found |= {"per_class": {}, "confusion_matrix": [], "intervals": {}}
@@ -124,7 +128,12 @@ class Masks(Predictions):
         return found
 
     def formats(self, formats: Mapping[str, Any], image_shape: Sequence[int]) -> dict[str, Any]:
-        """One channel of the image's size."""
+        """Formats with one channel of the image's size.
+
+        Args:
+            formats: outputs of the bundle's ``metadata.json``, with ``pred``.
+            image_shape: (C, Y, X) of the input.
+        """
         mask = {"num_channels": 1, "spatial_shape": list(image_shape[1:]), "channel_def": {"0": self.name}}
         return {**formats, "pred": {**formats["pred"], **mask}}
 
@@ -143,14 +152,26 @@ class Masks(Predictions):
     # -- new cases -----------------------------------------------------------------------------------------------
 
     def predicted(self, records: Sequence[SliceRecord]) -> Files:
-        """The files of a validation: masks that are to be kept have a writer of their own."""
+        """The same files as of a validation; predicted masks themselves have another writer.
+
+        Args:
+            records: of all slices.
+        """
         return _files(SegmentationResult(records))
 
     # -- reports -------------------------------------------------------------------------------------------------
 
     @classmethod
     def read(cls, path: Path, metrics: Mapping[str, Any]) -> SegmentationResult:
-        """The result from a file with a row a slice, as `SegmentationResult.rows` makes them."""
+        """Result from a file with one row per slice, see `SegmentationResult.rows`.
+
+        Args:
+            path: CSV of the slices.
+            metrics: ``metrics.json``; not used.
+
+        Raises:
+            DataError: naming the file, for a missing column or a value that is no number.
+        """
         pixels = ["overlap_pixels", "predicted_pixels", "true_pixels"]
         return SegmentationResult(
             [

@@ -1,4 +1,4 @@
-"""Figures of masks: how the Dice of slices and patients is distributed, and what it owes to the size of a mask."""
+"""Figures of masks: distribution of the Dice of slices and patients, and its dependence on the size of the mask."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from monai_ext.pages.style import COLOURS, new_axes, shorten, text_width
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# More names than that can't be read below each other.
+# More names are too many to be read.
 _MANY_PATIENTS = 60
 
 
@@ -35,7 +35,7 @@ def figures(result: SegmentationResult) -> dict[str, Figure]:
 
 
 def dice_of_slices(result: SegmentationResult) -> Figure:
-    """How many slices with a mask have which Dice; mean and median as lines."""
+    """Histogram of the Dice of slices with a mask; mean and median as lines."""
     scores = _masked(result)[0]
     figure, axes = new_axes(f"Dice of the {len(scores)} slices with a mask", "Dice", "slices")
     axes.hist(scores, bins=20, range=(0, 1), color=COLOURS[0], edgecolor="white")

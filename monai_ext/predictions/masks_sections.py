@@ -1,4 +1,4 @@
-"""Report sections of masks: metrics with their meaning, patients, the worst slices."""
+"""Report sections of masks: metrics with their definitions, patients, the worst slices."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from monai_ext.pages.tables import MANY_ROWS, MOST_ROWS, NO_METRICS, as_dict, in
 _MEANING = {
     "dice": "mean over the slices with a mask",
     "iou": "intersection over union, all pixels of all slices",
-    "precision": "share of the predicted pixels that are in the mask",
-    "recall": "share of the pixels of the mask that are predicted",
+    "precision": "fraction of the predicted pixels that are in the mask",
+    "recall": "fraction of the pixels of the mask that are predicted",
     "pooled_dice": "all pixels of all slices",
     "patient_dice": "mean over the patients with a mask of the Dice of all their pixels",
     "empty_slices": "number of slices without a mask, which don't count in the means",
@@ -24,7 +24,7 @@ _MEANING = {
 
 
 def metric_blocks(metrics: Mapping[str, Any]) -> list[Block]:
-    """The table of metrics, what each means, and its interval.
+    """The table of metrics with their definitions and intervals.
 
     Args:
         metrics: as in ``metrics.json``.
@@ -38,7 +38,7 @@ def metric_blocks(metrics: Mapping[str, Any]) -> list[Block]:
         ]
     header = ("metric", "value", "95 % interval", "")
     rows = [(name, value, interval_text(intervals.get(name)), _MEANING.get(name, "")) for name, value in values.items()]
-    note = "Intervals: bootstrap over the patients; they tell of the patients, not of another training."
+    note = "Intervals: bootstrap over the patients; they cover the sampling of patients, not another training."
     return [Table(header, rows, note=note)]
 
 
@@ -51,14 +51,14 @@ def patients_blocks(result: SegmentationResult | None) -> list[Block]:
 
 
 def slices_blocks(result: SegmentationResult | None, worst: int = 20) -> list[Block]:
-    """The slices with the lowest Dice among those with a mask, and those where a mask was made up.
+    """The slices with the lowest Dice among those with a mask, and the largest false alarms among those without.
 
     Args:
         result: of the slices.
-        worst: how many of each kind are shown.
+        worst: number of slices of each kind.
     """
     if result is None:
-        return [Text(["There are no numbers of single slices."])]
+        return [Text(["There are no scores of single slices."])]
     rows = result.rows()
     masked = sorted((row for row in rows if row["true_pixels"]), key=lambda row: _dice(row["dice"]))
     alarms = sorted(
@@ -66,9 +66,9 @@ def slices_blocks(result: SegmentationResult | None, worst: int = 20) -> list[Bl
         key=lambda row: -row["predicted_pixels"],
     )
     blocks: list[Block] = []
-    for found, told in ((masked, "slices with a mask with the lowest Dice"), (alarms, "largest false alarms")):
+    for found, kind in ((masked, "slices with a mask with the lowest Dice"), (alarms, "largest false alarms")):
         if found:
-            blocks.append(_table(found[:worst], f"The {min(worst, len(found))} of {len(found)} {told}"))
+            blocks.append(_table(found[:worst], f"The {min(worst, len(found))} of {len(found)} {kind}"))
     return blocks or [Text(["No slice has a mask, and nothing was predicted."])]
 
 
@@ -82,5 +82,5 @@ def _table(rows: list[dict[str, Any]], caption: str) -> Table:
 
 
 def _dice(value: float | None) -> float:
-    """To sort by; what isn't finite is the worst."""
+    """Sort key; a score that isn't finite is the worst."""
     return -1.0 if value is None else value

@@ -1,4 +1,4 @@
-"""Predictions of several labels a case, with a threshold for each class."""
+"""Multi-label predictions, with a threshold for each class."""
 
 from __future__ import annotations
 
@@ -36,16 +36,22 @@ class MultiLabel(ClassPredictions):
     """The predictions of a multi-label classifier; see `Predictions` and `ClassPredictions`.
 
     Labels are C numbers 0 or 1, probabilities the sigmoids of the logits. Without ``thresholds`` (in training) they are
-    chosen on the validation's cases, for the best F1 of each class: best checkpoints then hold them, and
-    `monai_ext.networks.saved_thresholds` hands them to evaluation and inference. Scores at thresholds that were chosen
-    on the same cases are a little too good, which metrics and report say. Thresholds are about cases, so instances are
+    chosen on the validation cases, for the best F1 of each class: best checkpoints then store them, and
+    `monai_ext.networks.saved_thresholds` reads them for evaluation and inference. Scores at thresholds chosen on the
+    same cases are slightly optimistic, which metrics and report note. Thresholds apply to cases, so instances are
     decided at 0.5.
 
     Args:
-        class_names, loss, key, cases, instances, instance_columns, logits: see `ClassPredictions`.
-        thresholds: probability of each class from which on it is predicted, C numbers in 0..1; adds the scores with
-            the suffix ``_tuned``. ``None`` to choose them in a validation, 0.5 for new cases.
-        merge: a case has the ``"mean"`` of its instances' probabilities, or of each class the ``"max"``.
+        class_names: see `ClassPredictions`.
+        loss: see `ClassPredictions`.
+        key: see `Predictions`.
+        thresholds: least probability at which each class is predicted, C numbers in 0..1; adds the scores with the
+            suffix ``_tuned``. ``None`` to choose them in a validation; new cases then have 0.5.
+        cases: see `ClassPredictions`.
+        instances: see `ClassPredictions`.
+        instance_columns: see `ClassPredictions`.
+        merge: ``"mean"`` or, for each class, ``"max"`` of the instances' probabilities is the case's.
+        logits: see `ClassPredictions`.
 
     Attributes:
         chosen_here: whether the thresholds of the best epoch were chosen on its own cases.
@@ -80,7 +86,7 @@ class MultiLabel(ClassPredictions):
             raise ConfigError(f"MultiLabel: merge must be one of {', '.join(MERGES)}, got {merge!r}")
         count = len(class_names)
         if thresholds is not None and (len(thresholds) != count or not all(0 <= value <= 1 for value in thresholds)):
-            raise ConfigError(f"MultiLabel: thresholds must be {count} numbers in 0..1, one a class, got {thresholds}")
+            raise ConfigError(f"MultiLabel: thresholds must be {count} numbers in 0..1 (by class), got {thresholds}")
         self.thresholds = None if thresholds is None else [float(value) for value in thresholds]
         self.merge = merge
         self.chosen_here = False
@@ -92,7 +98,11 @@ class MultiLabel(ClassPredictions):
         return None if (values == UNKNOWN).any() else tuple(values.tolist())
 
     def label_name(self, label: tuple[float, ...] | None) -> tuple[str, ...] | None:
-        """Names of the classes that a case is known to have."""
+        """Names of the positive classes of a case; ``None`` where they are unknown.
+
+        Args:
+            label: C numbers 0 or 1; ``None`` where unknown.
+        """
         if label is None:
             return None
         return tuple(name for name, value in zip(self.class_names, label, strict=True) if value > 0)
@@ -126,15 +136,19 @@ class MultiLabel(ClassPredictions):
 
     def for_checkpoint(self, evaluator: Engine) -> dict[str, Any]:
         """``thresholds`` of the validation that has just ended, in the order of the classes, and ``thresholds_level``,
-        what they are about: ``"volumes"``, say, or ``"cases"``.
+        the name of the cases to which they apply, such as ``"volumes"``.
+
+        Args:
+            evaluator: engine of the validation.
         """
         thresholds = with_thresholds(evaluator.state.metric_details[self.task]).thresholds
         return {} if thresholds is None else {"thresholds": thresholds, "thresholds_level": self._level}
 
     def metrics(self, intervals: bool = False) -> dict[str, Any]:
-        """The part of ``metrics.json`` about the best epoch; confidence intervals cost some seconds.
+        """The part of ``metrics.json`` about the best epoch; ``thresholds`` are in the order of ``class_names``.
 
-        ``thresholds`` are in the order of ``class_names``.
+        Args:
+            intervals: compute 95 % confidence intervals too, which takes some seconds.
         """
         found: dict[str, Any] = {"task": self.task, "confusion_matrix": [], "intervals": {}}
         if self.best is None:
@@ -146,12 +160,12 @@ class MultiLabel(ClassPredictions):
             found["intervals"] = {name: list(pair) for name, pair in multi_label_intervals(self.best).items()}
         if self.best_instances is not None:
             of_instances = self.best_instances.to_dict()
-            told = {name: of_instances[name] for name in ("metrics", "per_class", "skipped")}
-            found |= {"cases": self.cases, "parts": {"name": self.instances, **told}}
+            chosen = {name: of_instances[name] for name in ("metrics", "per_class", "skipped")}
+            found |= {"cases": self.cases, "parts": {"name": self.instances, **chosen}}
         return found
 
     def best_state(self) -> dict[str, Any]:
-        """Both levels as they are."""
+        """Probabilities, labels and thresholds of the cases and of the instances."""
         if self.best is None:
             return {}
         instances = None if self.best_instances is None else _state(self.best_instances)
@@ -171,12 +185,15 @@ class MultiLabel(ClassPredictions):
     # -- new cases -----------------------------------------------------------------------------------------------
 
     def predicted(self, records: Sequence[ClassRecord]) -> Files:
-        """``predictions.csv`` and ``predictions.json``; with two levels a table for each.
+        """``predictions.csv`` and ``predictions.json``; with instances a table each of cases and instances.
 
-        Columns: ``case``, those that tell instances apart, ``prob_<class>`` and ``pred_<class>`` (0 or 1) for every
-        class, and ``label_<class>`` when any label is known, empty where it isn't. The document has the classes,
-        their thresholds, and for each case its probabilities by name and its ``findings``, the classes whose
-        threshold is reached.
+        Columns: ``case``, the instance columns, ``prob_<class>`` and ``pred_<class>`` (0 or 1) for every class, and
+        ``label_<class>`` when any label is known, empty where it isn't. The document has the classes, their
+        thresholds, and for each case its probabilities by name and its ``findings``, the classes that reach their
+        threshold.
+
+        Args:
+            records: of all items, with finite values.
 
         Raises:
             DataError: when the instances of a case have different labels.
@@ -226,10 +243,11 @@ class MultiLabel(ClassPredictions):
 
         Args:
             path: CSV.
-            metrics: the run's metrics, with ``class_names`` and ``thresholds``.
+            metrics: ``metrics.json`` of the run, with ``class_names`` and ``thresholds``.
 
         Raises:
-            DataError: naming the file: a column is missing or a value is no number; for thresholds that aren't numbers.
+            DataError: naming the file, for a missing column or a value that is no number; for thresholds that are no
+                numbers.
         """
         names = [str(name) for name in as_list(metrics.get("class_names"))]
         kinds = [[f"{kind}_{name}" for name in names] for kind in ("prob", "label")]

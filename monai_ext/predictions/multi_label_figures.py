@@ -1,4 +1,4 @@
-"""Figures of several labels: a small panel for each class, as 18 curves in one axes can't be told apart.
+"""Figures of multi-label predictions: one small panel per class, as 18 curves in one axes can't be distinguished.
 
 Classes of which all cases have the same label have no curves, and no panel.
 """
@@ -37,7 +37,7 @@ def figures(result: MultiLabelResult, cases: str | None = None) -> dict[str, Fig
 
     Args:
         result: of the cases.
-        cases: what they are called.
+        cases: name of the cases, such as ``"volumes"``.
     """
     if not np.isfinite(result.probabilities).all():
         return {}
@@ -86,7 +86,7 @@ def precision_recall(result: MultiLabelResult) -> Figure:
 
 
 def calibration(result: MultiLabelResult) -> Figure:
-    """Observed frequency over predicted probability: of all classes together, then of each; the Brier score of each."""
+    """Observed frequency over predicted probability and Brier score, of all classes together, then of each."""
     brier = ((result.probabilities - result.labels) ** 2).mean(axis=0)
     heads = [("all classes", f"Brier {brier.mean():.3f}")]
     heads += [
@@ -101,7 +101,7 @@ def calibration(result: MultiLabelResult) -> Figure:
 
 
 def prevalence(result: MultiLabelResult, cases: str | None = None) -> Figure:
-    """How many of the cases have each label, and of how many it is predicted."""
+    """Percentage of the cases that have each label, and of those for which it is predicted."""
     names = [shorten(name, _LONGEST) for name in result.class_names]
     figure, axes = new_axes(
         f"How often each label is given and predicted ({len(result.labels)} {plain(cases or 'cases')})",
@@ -128,7 +128,7 @@ def prevalence(result: MultiLabelResult, cases: str | None = None) -> Figure:
 def _panels(
     result: MultiLabelResult, title: str, xlabel: str, ylabel: str, heads: Sequence[tuple[str, str]]
 ) -> tuple[Figure, list[Axes]]:
-    """Square axes from 0 to 1 under each head, with the names of their axes and the number of missing classes once."""
+    """Square axes from 0 to 1 under each title, with axis labels and the number of missing classes once."""
     from matplotlib.figure import Figure
 
     columns = min(_COLUMNS, len(heads))
@@ -150,9 +150,9 @@ def _panels(
     return figure, list(grid[: len(heads)])
 
 
-def _heads(result: MultiLabelResult, metric: str, told: str) -> list[tuple[str, str]]:
+def _heads(result: MultiLabelResult, metric: str, label: str) -> list[tuple[str, str]]:
     names = [result.class_names[number] for number, _, _ in _scored(result)]
-    return [(shorten(name, _LONGEST), f"{told} {result.per_class[name][metric]:.3f}") for name in names]
+    return [(shorten(name, _LONGEST), f"{label} {result.per_class[name][metric]:.3f}") for name in names]
 
 
 def _scored(result: MultiLabelResult) -> list[tuple[int, np.ndarray, np.ndarray]]:
@@ -174,7 +174,7 @@ def _reliability(axes: Axes, truth: np.ndarray, scores: np.ndarray, cases: int) 
 
 
 def _undress(axes: Axes) -> None:
-    """A panel without the names and the legend of scikit-learn's displays: the figure has them once."""
+    """Remove axis labels and legend of scikit-learn's displays from a panel: the figure has them once."""
     axes.set(xlabel="", ylabel="", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     legend = axes.get_legend()
     if legend is not None:

@@ -21,7 +21,7 @@ def metric_blocks(metrics: Mapping[str, Any], unit: str = "cases") -> list[Block
 
     Args:
         metrics: as in ``metrics.json``.
-        unit: what is counted.
+        unit: name of the cases.
     """
     values = as_dict(metrics.get("metrics"))
     if not values:
@@ -29,13 +29,11 @@ def metric_blocks(metrics: Mapping[str, Any], unit: str = "cases") -> list[Block
     per_class = {name: as_dict(found) for name, found in as_dict(metrics.get("per_class")).items()}
     blocks: list[Block] = [_averages(metrics, unit)]
     if any(TUNED in name for name in values):
-        told = "Thresholds are those of the checkpoint."
+        note = "Thresholds are those of the checkpoint."
         if metrics.get("thresholds_chosen_here"):
-            told = (
-                f"Thresholds were chosen on these {unit}, for the best F1 of each class, so that scores at them are a "
-            )
-            told += "little too good; they are saved with the network."
-        blocks += [Text([told]), _by_class(per_class, metrics, TUNED, "By class, at its threshold")]
+            note = f"Thresholds were chosen on these {unit}, for the best F1 of each class, so that scores at them are "
+            note += "slightly optimistic; they are saved with the network."
+        blocks += [Text([note]), _by_class(per_class, metrics, TUNED, "By class, at its threshold")]
         at_half = _by_class(per_class, metrics, "", "By class, at 0.5")
         blocks.append(Folded(at_half.caption, at_half))
     elif per_class:
@@ -44,13 +42,13 @@ def metric_blocks(metrics: Mapping[str, Any], unit: str = "cases") -> list[Block
 
 
 def mistakes_blocks(result: MultiLabelResult | None, unit: str = "cases", most: int = 5) -> list[Block]:
-    """The cases of each class that are most certainly wrong: missed with the lowest probabilities, false alarms with
-    the highest.
+    """The most certain mistakes of each class: missed cases with the lowest probabilities, false alarms with the
+    highest.
 
     Args:
         result: of the cases.
-        unit: what they are called.
-        most: how many of each kind are shown.
+        unit: name of the cases.
+        most: number of cases of each kind.
     """
     if result is None:
         return [NO_PREDICTIONS]
@@ -63,7 +61,7 @@ def mistakes_blocks(result: MultiLabelResult | None, unit: str = "cases", most: 
 
 
 def case_table(result: MultiLabelResult, unit: str) -> Folded:
-    """What is labelled and what is predicted of each case, in words."""
+    """The labelled and the predicted classes of each case, by name."""
     rows = [
         (case, _named(result, labels), _named(result, predicted), int((labels != predicted).sum()))
         for case, labels, predicted in zip(_cases(result), result.labels, result.predictions, strict=True)
@@ -86,10 +84,10 @@ def _averages(metrics: Mapping[str, Any], unit: str) -> Table:
             row += [values.get(key, ""), *([interval_text(intervals.get(key))] if intervals else [])]
         rows.append(row)
     note = "auroc, average_precision, f1, precision, recall and accuracy are macro averages over the classes that have "
-    note += "scores; hamming is the share of wrong labels, exact_match of cases without a wrong one. Losses and areas "
+    note += "scores; hamming is the fraction of wrong labels, exact_match of cases without any. Losses and areas "
     note += "have no threshold."
     if intervals:
-        note += f" Intervals: bootstrap over the {unit}; they tell of the {unit}, not of another training."
+        note += f" Intervals: bootstrap over the {unit}; they cover the sampling of {unit}, not another training."
     return Table(header, rows, note=note)
 
 

@@ -1,4 +1,4 @@
-"""Predictions of a network with several targets, in numbers: patches are too large to be kept."""
+"""Predictions of a network with several targets, as sums and scores: patches are too large to keep."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _TYPES = {"labels": "segmentation", "classes": "segmentation", "vectors": "vecto
 class Patches(Predictions):
     """Predicted targets of patches, compared with the true ones; see `Predictions`.
 
-    Voxels are pooled: the mean of the patches' own Dice would weigh a patch with ten labelled voxels like a full one.
-    The loss is the mean over the patches, each by itself. The evaluator's output holds logits in ``pred`` and the truth
+    Voxels are pooled: the mean Dice of patches would give a patch with ten labelled voxels the weight of a full one.
+    The loss is the mean over the patches, each by itself. The evaluator's output has logits in ``pred`` and the truth
     in ``label``, both dicts of target → (C, Z, Y, X).
 
-    There are no confidence intervals: patches overlap and lie in a few regions, so that a bootstrap over them would
-    promise more than the data hold.
+    There are no confidence intervals: patches overlap and lie in a few regions, so that a bootstrap over them would be
+    too optimistic.
 
     Args:
         targets: definition of each target by name; see `monai_ext.targets.target_kind`.
-        loss: such as `monai_ext.losses.MultiTargetLoss`; its ``terms`` are told as ``loss_<target>``.
+        loss: such as `monai_ext.losses.MultiTargetLoss`; its ``terms`` are reported as ``loss_<target>``.
         key: see `Predictions`.
-        ignore_label: value of label maps that leaves a voxel out of every metric.
+        ignore_label: value of label maps that leaves a voxel out of every metric; None for none.
 
     Raises:
         ConfigError: without targets; for another ``key``.
@@ -63,7 +63,11 @@ class Patches(Predictions):
         super().__init__(list(MultiTargetResult(self.targets, []).metrics), key, loss, cases="patches")
 
     def record(self, item: Mapping[str, Any]) -> PatchRecord:
-        """Losses and sums of a patch, computed where its tensors are; NaN where the prediction isn't finite."""
+        """Losses and sums of a patch, computed on the device of its tensors; NaN where the prediction isn't finite.
+
+        Args:
+            item: with ``pred``, ``label``, ``case`` and ``index``.
+        """
         prediction, label = item["pred"], item["label"]
         ignored = ignored_voxels(label, self.targets, self.ignore_label)
         sums = {name: compare(prediction[name], label[name], self.targets[name], ignored) for name in self.targets}
@@ -90,11 +94,15 @@ class Patches(Predictions):
         return [patch.name for patch in self.best.patches if not patch.is_finite]
 
     def best_files(self) -> Files:
-        """``val_patches.csv``: a row a patch with its losses and metrics."""
+        """``val_patches.csv``: one row per patch with its losses and metrics."""
         return Files(tables={FILE: self.best.rows()})
 
     def metrics(self, intervals: bool = False) -> dict[str, Any]:
-        """The part of ``metrics.json`` about the best epoch, ``per_target`` among it."""
+        """The part of ``metrics.json`` about the best epoch, with ``per_target``.
+
+        Args:
+            intervals: not used; there are none.
+        """
         found: dict[str, Any] = {"task": self.task, "per_class": {}, "confusion_matrix": [], "intervals": {}}
         found["cases"] = self.cases
         if self.best is None:
@@ -112,7 +120,12 @@ class Patches(Predictions):
         )
 
     def formats(self, formats: Mapping[str, Any], image_shape: Sequence[int]) -> dict[str, Any]:
-        """One output a target, each with the image's size."""
+        """Formats with one output per target, each of the image's size.
+
+        Args:
+            formats: outputs of the bundle's ``metadata.json``; their entries override those derived from the targets.
+            image_shape: (C, Z, Y, X) of the input.
+        """
         return {
             name: {
                 "type": "image",
@@ -139,14 +152,26 @@ class Patches(Predictions):
     # -- new cases -----------------------------------------------------------------------------------------------
 
     def predicted(self, records: Sequence[PatchRecord]) -> Files:
-        """The file of a validation: predictions of volumes have a writer of their own, `ZarrSlidingWindow`."""
+        """The same file as of a validation; predictions of volumes are written by `ZarrSlidingWindow`.
+
+        Args:
+            records: of all patches.
+        """
         return Files(tables={FILE: MultiTargetResult(self.targets, records).rows()})
 
     # -- reports -------------------------------------------------------------------------------------------------
 
     @classmethod
     def read(cls, path: Path, metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-        """The rows of the prediction file: sums over voxels, of which a result is made, aren't in it."""
+        """The rows of the prediction file; it has no sums over voxels, which a result would need.
+
+        Args:
+            path: CSV of the patches.
+            metrics: ``metrics.json``; not used.
+
+        Raises:
+            DataError: for a file that is missing, damaged or empty.
+        """
         return filled_rows(path, ["case"])
 
     @classmethod

@@ -10,7 +10,7 @@ from monai_ext.pages.tables import NO_METRICS, as_dict, rows_table
 
 
 def metric_blocks(metrics: Mapping[str, Any]) -> list[Block]:
-    """Tables of the single numbers and of the targets.
+    """Tables of the scalar metrics and of the targets.
 
     Args:
         metrics: as in ``metrics.json``.
@@ -29,10 +29,10 @@ def patches_blocks(rows: Sequence[Mapping[str, Any]], worst: int = 20) -> list[B
 
     Args:
         rows: of a prediction file with the columns ``case`` and, where a loss was computed, ``loss``.
-        worst: how many are shown.
+        worst: number of patches.
     """
     if not rows:
-        return [Text(["There are no numbers of single patches."])]
+        return [Text(["There are no scores of single patches."])]
     ordered = sorted(rows, key=lambda row: -float(row.get("loss") or 0))[:worst]
     cells = [[_as_number(value) if name != "case" else value for name, value in row.items()] for row in ordered]
     caption = f"The {len(ordered)} of {len(rows)} patches with the largest loss"

@@ -1,4 +1,4 @@
-"""Reading prediction files back, with errors that name what is damaged."""
+"""Reading prediction files, with errors that name the damaged value."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from monai_ext.io import read_csv
 def filled_rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
     """The rows of a CSV file with these columns; see `monai_ext.io.read_csv`.
 
+    Args:
+        path: CSV.
+        columns: names that its header must have.
+
     Raises:
-        DataError: also for a file that isn't there, or has no rows.
+        DataError: for a file that is missing, can't be read, lacks a column, or has no rows.
     """
     if not path.is_file():
         raise DataError("not there, so there are no curves and no list of mistakes")
@@ -25,8 +29,13 @@ def filled_rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
 def number(row: dict[str, str], column: str, path: Path) -> float:
     """The number in a cell.
 
+    Args:
+        row: with ``case`` and the column.
+        column: name of the column.
+        path: of the file, for the error message.
+
     Raises:
-        DataError: naming the case and the column of what is none.
+        DataError: naming case and column, for a value that is no number.
     """
     try:
         return float(row[column])

@@ -1,4 +1,4 @@
-"""The class of each kind of task, by the word for it in ``metrics.json``."""
+"""The class of each kind of task, by its name in ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ _KINDS = {
 
 
 def task_of(metrics: Mapping[str, Any]) -> str:
-    """The word for the kind of task in a ``metrics.json``; old ones have none for two of the kinds."""
+    """Name of the kind of task in a ``metrics.json``; old files lack it for two of the kinds."""
     return str(metrics.get("task") or ("multi_task" if metrics.get("per_target") else "classification"))
 
 
 def kind_of(task: str) -> type[Predictions]:
     """The class of a kind of task.
 
+    Args:
+        task: name of the kind in ``metrics.json``.
+
     Raises:
-        DataError: for an unknown word.
+        DataError: for an unknown name.
     """
     if task not in _KINDS:
         raise DataError(f"the task {task!r} is unknown; there are {', '.join(_KINDS)}")
-    # Late, and by name: a run needs its own kind only.
+    # Imported late and by name: a run needs its own kind only.
     found: type[Predictions] = getattr(importlib.import_module("monai_ext.predictions"), _KINDS[task])
     return found

@@ -1,4 +1,4 @@
-"""Predictions as files: all of them or none, and none that isn't a number."""
+"""Predictions as files: all files or none, and finite values only."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from monai_ext.io import atomic_path, write_csv, write_json
 
 @dataclass
 class Files:
-    """What is to be written, by file name.
+    """Contents of files by file name, to be written together.
 
-    Attributes:
-        tables: CSV files, rows with the same keys.
+    Args:
+        tables: CSV files, as rows with the same keys.
         arrays: ``.npy`` files.
         documents: JSON files.
     """
@@ -31,8 +31,11 @@ class Files:
     def write(self, folder: str | Path) -> None:
         """Write all files; none gets its name before all are on the disk.
 
+        Args:
+            folder: where to write; it is created.
+
         Raises:
-            WriteError: when one can't be written; what was in the folder before is still there.
+            WriteError: when one can't be written; earlier files in the folder are then unchanged.
         """
         with contextlib.ExitStack() as together:
 
@@ -50,10 +53,10 @@ class Files:
 
 
 def refuse_nonfinite(names: Iterable[str]) -> None:
-    """Refuse predictions that aren't numbers.
+    """Refuse predictions that are NaN or infinite.
 
     Args:
-        names: of the cases whose predictions are not finite.
+        names: cases whose predictions are not finite.
 
     Raises:
         DataError: naming the first one, when there are any.

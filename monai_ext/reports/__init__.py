@@ -1,4 +1,4 @@
-"""Figures, one static HTML file for each run, cross-validation and batch of series, and runs side by side."""
+"""Figures, one static HTML file per run or cross-validation, and a comparison of runs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Training runs side by side: table, CSV and figure."""
+"""Comparison of training runs: table, CSV and figure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from monai_ext.reports.tracked_runs import ComparedRun
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Different in every run, or every fold, by their nature.
+# These differ in every run or fold anyway.
 _NOT_COMPARED = {"fold", "run_name", "output_dir", "bundle_root", "data_fingerprint"}
 
 
 def differing_parameters(runs: Sequence[ComparedRun]) -> list[str]:
-    """Names of the parameters that don't have the same value in all the runs that have them."""
+    """Names of the parameters with different values among the runs that have them.
+
+    Args:
+        runs: with their nested runs, see `monai_ext.reports.tracked_runs.load_runs`.
+    """
     values: dict[str, set[str]] = {}
     for run in _flat(runs):
         for name, value in run.parameters.items():
@@ -30,10 +34,14 @@ def differing_parameters(runs: Sequence[ComparedRun]) -> list[str]:
 
 
 def comparison_rows(runs: Sequence[ComparedRun], metric: str) -> list[dict[str, Any]]:
-    """One row a run, a parent before its children.
+    """One row per run, a parent before its children.
 
     Columns: run, parent, experiment, status, fold, ``best_<metric>`` (the compared one first), the differing
     parameters as ``param_<name>`` (a parameter may have the name of another column), duration.
+
+    Args:
+        runs: see `monai_ext.reports.tracked_runs.load_runs`.
+        metric: the compared metric.
     """
     flat = _flat(runs)
     names = {run.run_id: run.name for run in flat}
@@ -55,7 +63,12 @@ def comparison_rows(runs: Sequence[ComparedRun], metric: str) -> list[dict[str, 
 
 
 def console_table(rows: Sequence[dict[str, Any]], widest: int = 32) -> str:
-    """The rows as aligned text, children indented; no control character from the store reaches the terminal."""
+    """The rows as aligned text, children indented; no control character from the store reaches the terminal.
+
+    Args:
+        rows: of `comparison_rows`, at least one.
+        widest: largest number of characters in a column.
+    """
     columns = [name for name in rows[0] if name != "parent"]
     header = [_shown(name.removeprefix("param_"), widest) for name in columns]
     body = [
@@ -71,8 +84,17 @@ def console_table(rows: Sequence[dict[str, Any]], widest: int = 32) -> str:
 def write_comparison(runs: Sequence[ComparedRun], metric: str, output: str | Path) -> tuple[Path, Path]:
     """Write the table as CSV and, beside it, the figure as PNG of the same name.
 
+    Args:
+        runs: see `monai_ext.reports.tracked_runs.load_runs`.
+        metric: the compared metric.
+        output: ``.csv`` file.
+
+    Returns:
+        Paths of the CSV and the PNG.
+
     Raises:
         ConfigError: when ``output`` doesn't end in ``.csv``.
+        WriteError: when a file can't be written.
     """
     path = Path(output)
     if path.suffix.lower() != ".csv":
@@ -82,7 +104,12 @@ def write_comparison(runs: Sequence[ComparedRun], metric: str, output: str | Pat
 
 
 def comparison_figure(runs: Sequence[ComparedRun], metric: str) -> Figure:
-    """Best value of each run as dots, and the metric by epoch as lines in the same colours."""
+    """Best value of each run as dots, and the metric by epoch as lines in the same colours.
+
+    Args:
+        runs: see `monai_ext.reports.tracked_runs.load_runs`.
+        metric: the compared metric; runs without it are left out.
+    """
     from matplotlib.figure import Figure
 
     shown = [run for run in _flat(runs) if metric in run.best]
@@ -98,7 +125,7 @@ def comparison_figure(runs: Sequence[ComparedRun], metric: str) -> Figure:
     dots.set_yticks(range(len(shown)), [plain(run.name) for run in shown])
     dots.set_ylim(len(shown) - 0.5, -0.5)
     whole_epochs(curves)
-    # More would not be told apart; the dots above name them all.
+    # More lines can't be distinguished; the dots above name all runs.
     if 0 < len(curves.lines) <= 14:
         place_legend(curves, "lower right")
     return figure

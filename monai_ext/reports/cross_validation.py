@@ -22,8 +22,12 @@ def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None 
         cv_dir: folder of the cross-validation.
         output: HTML file; default ``report.html`` in the folder.
 
+    Returns:
+        Path of the report.
+
     Raises:
         DataError: when the folder has no ``cross_validation.json``.
+        WriteError: when the file can't be written.
     """
     folder = Path(cv_dir)
     if not is_cross_validation(folder):
@@ -64,7 +68,11 @@ def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None 
 
 
 def is_cross_validation(folder: str | Path) -> bool:
-    """Whether the folder holds a cross-validation rather than one run."""
+    """Whether a folder is that of a cross-validation rather than of one run.
+
+    Args:
+        folder: with a ``cross_validation.json``, or not.
+    """
     return (Path(folder) / "cross_validation.json").is_file()
 
 

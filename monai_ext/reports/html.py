@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 _STATUS = {
     "finished": "The run finished.",
-    "running": "The run was still going on when this report was written, or ended without a trace.",
-    "failed": "The run failed: what follows is what it had written by then.",
-    "killed": "The run was killed: what follows is what it had written by then.",
+    "running": "The run had not finished when this report was written, or was killed without a record.",
+    "failed": "The run failed: this report has what was written before.",
+    "killed": "The run was killed: this report has what was written before.",
 }
 
 
 def write_report(run_dir: str | Path, output: str | Path | None = None, current_plots: Sequence[Path] = ()) -> Path:
-    """Write the report of one run: one HTML file that needs nothing else.
+    """Write the report of one run: one HTML file without external parts.
 
-    What the run didn't write (it was killed, it had no validation) becomes a sentence in the report.
+    A sentence replaces every part that the run didn't write (because it was killed, or had no validation).
 
     Args:
         run_dir: run folder.
@@ -37,8 +37,12 @@ def write_report(run_dir: str | Path, output: str | Path | None = None, current_
         current_plots: files of `monai_ext.reports.save_all` that show what the run folder holds; by default they are
             drawn anew, which takes seconds: those that a killed run left may show an earlier epoch.
 
+    Returns:
+        Path of the report.
+
     Raises:
         DataError: when ``run_dir`` is not a run folder.
+        WriteError: when the file can't be written.
     """
     run = read_run(run_dir)
     bundle = run.info.get("bundle") or run.metrics.get("bundle")
@@ -77,8 +81,8 @@ def _summary(run: RunContents, status: str) -> list[Block]:
     key = key_metric(run.metrics)
     if run.metrics.get("best_epoch") is not None and not evaluation:
         lines.append(f"Best epoch: {run.metrics['best_epoch']}.")
-    told = "Evaluation" if evaluation else "Validation"
-    lines.append(f"{told} {with_interval(run.metrics, key)}." if key else "No metric could be computed.")
+    kind = "Evaluation" if evaluation else "Validation"
+    lines.append(f"{kind} {with_interval(run.metrics, key)}." if key else "No metric could be computed.")
     return [Text(lines)]
 
 
@@ -87,13 +91,13 @@ def _instance_sections(run: RunContents) -> list[Section]:
         return []
     name, cases = run.instances["name"], run.cases or "cases"
     metrics = {**run.instances, "class_names": run.metrics.get("class_names")}
-    told = f"The {cases} above have the {run.kind.joined} probabilities of their {name}; these numbers count each by "
-    told += "itself."
-    return [Section(f"Metrics of {name}", [Text([told]), *run.kind.metric_blocks(metrics, name)])]
+    note = f"The {cases} above have the {run.kind.joined} probabilities of their {name}; these metrics are of single "
+    note += f"{name}."
+    return [Section(f"Metrics of {name}", [Text([note]), *run.kind.metric_blocks(metrics, name)])]
 
 
 def _previews(run: RunContents) -> Section:
-    """Pictures of the best epoch, else of the last one."""
+    """Previews of the best epoch, else of the last one."""
     previews = sorted((run.path / "previews").glob("epoch_*.png"))
     best = run.path / "previews" / f"epoch_{run.metrics.get('best_epoch') or 0:04d}.png"
     shown: list[Block] = [picture(path) for path in ([best] if best in previews else previews[-1:])]
@@ -101,7 +105,7 @@ def _previews(run: RunContents) -> Section:
 
 
 def _pictures(run: RunContents, current: Sequence[Path]) -> list[Block]:
-    """Files of the figures, which are else drawn from the numbers, then whatever else lies in ``plots/``."""
+    """Files of the figures, which are else drawn from the metrics, then all other images in ``plots/``."""
     best = run.metrics.get("best_epoch")
     drawn: Mapping[str, Figure | Path] = {path.stem: path for path in current} or plots.run_figures(
         run.history,
@@ -118,7 +122,7 @@ def _pictures(run: RunContents, current: Sequence[Path]) -> list[Block]:
 
 
 def drawn_blocks(figures: Mapping[str, Figure | Path], kind: type[Predictions]) -> list[Block]:
-    """Pictures of figures or their files, with the texts that stand for them."""
+    """Figures or their files as images, with their alternative texts."""
     alternatives = {**plots.ALTERNATIVES, **kind.alternatives}
     return [picture(figure, alternatives[name]) for name, figure in figures.items()]
 
@@ -132,7 +136,8 @@ def _parameters(run: RunContents) -> list[Block]:
 
 
 def _data(run: RunContents) -> list[Block]:
-    blocks: list[Block] = [Text([f"Fingerprint: {as_dict(run.info.get('data')).get('fingerprint', 'not recorded')}."])]
+    hashed = as_dict(run.info.get("data")).get("fingerprint", "not recorded")
+    blocks: list[Block] = [Text([f"Dataset hash: {hashed}."])]
     blocks += _count_tables(run)
     return blocks if run.result is None else [*blocks, *run.kind.case_blocks(run.result, run.cases or "cases")]
 
@@ -161,8 +166,8 @@ def _environment(info: Mapping[str, Any]) -> list[Block]:
 def _skipped(run: RunContents) -> list[str]:
     computed = getattr(run.result, "skipped", [])
     of_instances = [f"{run.instances['name']}: {line}" for line in as_lines(run.instances.get("skipped"))]
-    told = as_lines(run.metrics.get("skipped"))
-    lines = [*told, *computed, *of_instances, *as_lines(run.info.get("events")), *run.problems]
+    recorded = as_lines(run.metrics.get("skipped"))
+    lines = [*recorded, *computed, *of_instances, *as_lines(run.info.get("events")), *run.problems]
     return list(dict.fromkeys(lines))
 
 

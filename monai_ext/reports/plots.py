@@ -1,7 +1,7 @@
 """Figures of a training run: curves by epoch, and cases by class.
 
-Every function returns a `matplotlib.figure.Figure` of its own and touches no global state of pyplot, so that
-figures can be drawn from any thread and are freed with the last reference.
+Every function returns a new `matplotlib.figure.Figure` without global state of pyplot, so that figures can be drawn
+from any thread and are freed with the last reference.
 """
 
 from __future__ import annotations
@@ -37,14 +37,19 @@ ALTERNATIVES = {
     "loss_terms": "Training and validation loss of each target by epoch",
     "angle_curves": "Mean angle to the true vectors by epoch, in degrees",
     "learning_curves": "Validation metrics and learning rate by epoch",
-    "class_counts": "Cases by class in each part of the data",
+    "class_counts": "Cases by class in each set",
 }
-# Ends of the names of entries that may happen to lie in 0..1.
-_NO_SHARE = ("_angle", "_mae", "_slices", "seconds")
+# Suffixes of entries that are no fractions, though they may lie in 0..1.
+_NOT_IN_01 = ("_angle", "_mae", "_slices", "seconds")
 
 
 def loss_curves(history: History, best_epoch: int | None = None) -> Figure:
-    """Training and validation loss by epoch, the best epoch marked."""
+    """Training and validation loss by epoch, the best epoch marked.
+
+    Args:
+        history: one mapping per epoch, as in ``metrics.json``.
+        best_epoch: marked by a line; None for none.
+    """
     figure, axes = new_axes("Loss", "epoch", "loss")
     for index, key in enumerate(("train_loss", "val_loss")):
         draw_line(axes, *series(history, key), {"train_loss": "training", "val_loss": "validation"}[key], index)
@@ -53,7 +58,12 @@ def loss_curves(history: History, best_epoch: int | None = None) -> Figure:
 
 
 def loss_terms(history: History, best_epoch: int | None = None) -> Figure:
-    """Training and validation loss of each target, where the loss is a sum over targets."""
+    """Training and validation loss of each target, where the loss is a sum over targets.
+
+    Args:
+        history: one mapping per epoch, as in ``metrics.json``.
+        best_epoch: marked by a line; None for none.
+    """
     figure, axes = new_axes("Loss of each target, weighted", "epoch", "loss")
     for index, name in enumerate(term_names(history)):
         for part, key in (("training", "train_loss"), ("validation", "val_loss")):
@@ -64,7 +74,12 @@ def loss_terms(history: History, best_epoch: int | None = None) -> Figure:
 
 
 def angle_curves(history: History, best_epoch: int | None = None) -> Figure:
-    """Mean angle between predicted and true vectors by epoch, in degrees."""
+    """Mean angle between predicted and true vectors by epoch, in degrees.
+
+    Args:
+        history: one mapping per epoch, as in ``metrics.json``.
+        best_epoch: marked by a line; None for none.
+    """
     figure, axes = new_axes("Mean angle to the true vectors", "epoch", "degrees")
     for index, name in enumerate(angle_names(history)):
         draw_line(axes, *series(history, name), name, index)
@@ -79,11 +94,11 @@ def learning_curves(
     """Every metric in 0..1 by epoch, and the learning rate on a logarithmic axis below.
 
     Args:
-        history: epochs.
-        best_epoch: gets a line.
-        cases: name of the level of cases.
-        instances: name of the level of instances. Theirs (``crops_f1``) get axes of their own, in the colours of those
-            of the cases.
+        history: one mapping per epoch, as in ``metrics.json``.
+        best_epoch: marked by a line; None for none.
+        cases: name of the cases, such as ``"nuclei"``.
+        instances: name of the instances, such as ``"crops"``; their metrics (``crops_f1``) have axes of their own, in
+            the colours of those of the cases. None without instances.
     """
     names = metric_names(history)
     of_instances = [name for name in names if instances is not None and name.startswith(f"{instances}_")]
@@ -105,7 +120,12 @@ def learning_curves(
 
 
 def class_counts(counts: Mapping[str, Mapping[str, int]], cases: str | None = None) -> Figure:
-    """Cases of each class in each part of the data, for example ``{"train": {"LGG": 12, "HGG": 34}, …}``."""
+    """Number of cases of each class in each set.
+
+    Args:
+        counts: set → class → number, for example ``{"train": {"LGG": 12, "HGG": 34}, …}``.
+        cases: name of the cases, such as ``"nuclei"``.
+    """
     classes = list(dict.fromkeys(name for part in counts.values() for name in part))
     title = f"{(cases or 'cases').capitalize()} by class"
     names = [shorten(name) for name in classes]
@@ -140,15 +160,15 @@ def run_figures(
     cases: str | None = None,
     instances: str | None = None,
 ) -> dict[str, Figure]:
-    """All figures that can be drawn from what is there, by file name without suffix.
+    """All figures that can be drawn from these data, by file name without suffix.
 
     Args:
-        history: epochs.
-        predictions: figures of the predictions, see `monai_ext.predictions.Predictions.figures`; they stand in between.
-        best_epoch: gets a line in the curves.
+        history: one mapping per epoch, as in ``metrics.json``.
+        predictions: figures of the predictions, see `monai_ext.predictions.Predictions.figures`.
+        best_epoch: marked by a line in the curves; None for none.
         counts: see `class_counts`.
-        cases: what they are called, where cases have instances: ``"nuclei"``.
-        instances: what they are called: ``"crops"``.
+        cases: name of the cases, such as ``"nuclei"``.
+        instances: name of the instances, such as ``"crops"``; None without instances.
     """
     drawn: dict[str, Figure] = {}
     if any(len(series(history, key)[0]) for key in ("train_loss", "val_loss")):
@@ -174,7 +194,23 @@ def save_all(
     cases: str | None = None,
     instances: str | None = None,
 ) -> list[Path]:
-    """Write `run_figures` as PNG files, each whole or not at all; returns their paths."""
+    """Write all figures of a run as PNG files, each complete or not at all.
+
+    Args:
+        run_plots_dir: folder; it is created.
+        history: one mapping per epoch, as in ``metrics.json``.
+        predictions: name → figure of the predictions, see `monai_ext.predictions.Predictions.figures`.
+        best_epoch: marked by a line in the curves; None for none.
+        counts: set → class → number of cases.
+        cases: name of the cases, such as ``"nuclei"``.
+        instances: name of the instances, such as ``"crops"``; None without instances.
+
+    Returns:
+        Paths of the files.
+
+    Raises:
+        WriteError: when a file can't be written.
+    """
     return [
         save(figure, Path(run_plots_dir) / f"{name}.png")
         for name, figure in run_figures(history, predictions, best_epoch, counts, cases, instances).items()
@@ -182,14 +218,14 @@ def save_all(
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write one figure atomically, in the format of the suffix."""
+    """Write one figure atomically, in the format of the suffix; returns the path."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=130)
     return Path(path)
 
 
 def series(history: History, key: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of one entry of the history, where it is a finite number."""
+    """Epochs and values of the entry ``key`` of the history, where it is a finite number."""
     points = [
         (row.get("epoch", number), row[key]) for number, row in enumerate(history, start=1) if _is_number(row.get(key))
     ]
@@ -202,13 +238,13 @@ def metric_names(history: History) -> list[str]:
     found = {
         key: series(history, key)[1]
         for key in names
-        if key != "epoch" and "loss" not in key.split("_") and not key.startswith("lr") and not key.endswith(_NO_SHARE)
+        if key != "epoch" and "loss" not in key.split("_") and not key.startswith("lr") and not key.endswith(_NOT_IN_01)
     }
     return [key for key, values in found.items() if values and all(0 <= value <= 1 for value in values)]
 
 
 def term_names(history: History) -> list[str]:
-    """Terms of the training loss: ``sheet`` where there is ``train_loss_sheet``."""
+    """Names of the terms of the training loss: ``sheet`` for ``train_loss_sheet``."""
     names = dict.fromkeys(key for row in history for key in row if key.startswith("train_loss_"))
     return [key.removeprefix("train_loss_") for key in names if series(history, key)[0]]
 
@@ -220,7 +256,7 @@ def angle_names(history: History) -> list[str]:
 
 
 def _draw_metrics(axes: Axes, history: History, keys: Mapping[str, str], best_epoch: int | None) -> None:
-    """Lines of the metrics named by the keys, each read from the entry that is the value."""
+    """Draw a line for each metric: label → entry of the history."""
     for index, (name, key) in enumerate(keys.items()):
         draw_line(axes, *series(history, key), name, index)
     axes.set_ylim(-0.02, 1.02)

@@ -1,4 +1,4 @@
-"""Reading a run folder in whatever state a run left it: running, finished, failed, killed, partly damaged."""
+"""Reading a run folder in any state: running, finished, failed, killed, partly damaged."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ PREDICTIONS = "predictions/val_predictions.csv"
 
 @dataclass
 class RunContents:
-    """What is in a run folder; a part that is missing is empty, a part that can't be read is in `problems`.
+    """Content of a run folder; a missing part is empty, and `problems` names parts that can't be read.
 
-    Attributes:
+    Args:
         path: the folder.
         info: ``run.json``: status, times, parameters, versions, data, memory, events.
         metrics: ``metrics/metrics.json``.
         config: ``config/config.json``, the resolved configuration.
-        kind: knows how predictions of the run's kind are read, drawn and told.
-        result: what the prediction file of the validation holds; ``None`` without one.
+        kind: the class of the run's kind of predictions.
+        result: of the validation's prediction file, see `Predictions.read`; ``None`` without one.
         problems: one sentence for each part that is missing or damaged.
     """
 
@@ -40,7 +40,7 @@ class RunContents:
 
     @property
     def cases(self) -> str | None:
-        """What cases are called, where they have a name of their own: ``"nuclei"``, ``"patches"``."""
+        """Name of the cases, such as ``"nuclei"`` or ``"patches"``; ``None`` where they have none of their own."""
         return str(self.metrics["cases"]) if self.metrics.get("cases") else None
 
     @property
@@ -51,12 +51,15 @@ class RunContents:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """Epochs of the history, those that are damaged left out."""
+        """Epochs of the history, without damaged ones."""
         return [row for row in as_list(self.metrics.get("history")) if isinstance(row, dict)]
 
 
 def read_run(run_dir: str | Path) -> RunContents:
     """Read a run folder.
+
+    Args:
+        run_dir: the folder.
 
     Raises:
         DataError: when it isn't one: neither ``run.json`` nor ``metrics/metrics.json`` is there.
@@ -78,7 +81,14 @@ def read_run(run_dir: str | Path) -> RunContents:
 def read_predictions(
     kind: type[Predictions], path: Path, metrics: Mapping[str, Any], problems: list[str]
 ) -> Any | None:
-    """What a prediction file holds, or ``None`` and a line in ``problems``; arguments: `Predictions.read`."""
+    """Read a prediction file; for a damaged one return ``None`` and add a line to ``problems``.
+
+    Args:
+        kind: class of the predictions.
+        path: see `Predictions.read`.
+        metrics: see `Predictions.read`.
+        problems: changed in place.
+    """
     try:
         return kind.read(path, metrics)
     except (DataError, OSError) as error:
@@ -93,7 +103,7 @@ def predictions_file(metrics: Mapping[str, Any]) -> str:
 
 
 def read_object(path: Path, problems: list[str]) -> dict[str, Any]:
-    """A JSON file with an object, or an empty one and a line in ``problems``."""
+    """Read a JSON object; for a missing or damaged one return an empty one and add a line to ``problems``."""
     name = f"{path.parent.name}/{path.name}" if path.parent.name in ("metrics", "config") else path.name
     if not path.is_file():
         problems.append(f"{name}: not there (the run ended before it was written, or never writes it)")

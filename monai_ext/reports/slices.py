@@ -1,4 +1,4 @@
-"""Slices, of volumes too, with their labels and predictions side by side, to see what a network does."""
+"""Slices of 2-D and 3-D images with labels and predictions side by side."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Targets = Mapping[str, Mapping[str, Any]]
-# of voxels whose label is none of the target's, which the loss ignores
+# colour of voxels whose label isn't one of the target's, which the loss ignores
 IGNORED = (0.34, 0.71, 0.91)
 OUTLINE = COLOURS[4]
 
 
 def slice_figure(samples: Sequence[Mapping[str, Any]], targets: Targets) -> Figure:
-    """One row a sample: the image, then label and prediction of each target; of a volume the Z slice with most labels.
+    """One row per sample: the image, then label and prediction of each target; of volumes the Z slice with most labels.
 
-    One channel is drawn in grey from 0 to 1; a vector n of length 1 as the colour (n + 1) / 2, black where the label is
-    the zero vector or, in a prediction, where the first "sigmoid" target is below 0.5; "softmax" in a colour a class,
-    class 0 black. Of several channels that are none of these the first is drawn. Light blue are labels beyond their
-    range, such as the ignored one. 2-D labels of one "sigmoid" channel are drawn as an outline, on the image and on the
-    prediction, where a few pixels are still seen.
+    One channel is drawn in greyscale from 0 to 1; a vector n of length 1 as the colour (n + 1) / 2, black where the
+    label is the zero vector or, in a prediction, where the first "sigmoid" target is below 0.5; "softmax" with one
+    colour per class, class 0 black. Of other targets with several channels the first is drawn. Light blue marks labels
+    out of range, such as the ignored one. 2-D labels of one "sigmoid" channel are drawn as outlines on the image and on
+    the prediction, where even a few pixels are visible.
 
     Args:
         samples: ``{"image": (1, Z, Y, X), "label": {target: (C, Z, Y, X)}, "pred": {target: (C, Z, Y, X)}, "case":
             str}``, arrays or tensors, of 2-D images without Z; predictions after their activation, labels of "softmax"
-            as one channel of class numbers. A label or prediction that isn't there leaves its place empty.
+            as one channel of class numbers. The place of a missing label or prediction stays empty.
         targets: definition of each target by name, see `monai_ext.losses.MultiTargetLoss`.
 
     Returns:
-        a figure of its own that touches no global state of pyplot.
+        A figure without global state of pyplot.
 
     Raises:
         ConfigError: without any sample.
@@ -151,7 +151,7 @@ def _classes(classes: np.ndarray | None, definition: Mapping[str, Any]) -> np.nd
     palette = np.array([(0, 0, 0), *(to_rgb(colour) for colour in COLOURS[:-1])])
     ignored = _ignored(classes, definition)
     numbers = np.where(ignored, 0, classes)[0].astype(np.int64)
-    # more classes than colours: they come round again, without background's
+    # more classes than colours: the colours are repeated, without that of the background
     numbers = np.where(numbers > 0, (numbers - 1) % (len(palette) - 1) + 1, 0)
     return np.where(ignored[0, ..., None], IGNORED, palette[numbers])
 
@@ -167,6 +167,6 @@ def _grey(values: np.ndarray) -> np.ndarray:
 
 
 def _ignored(values: np.ndarray, definition: Mapping[str, Any]) -> np.ndarray:
-    """Where a label map holds none of the target's values."""
+    """Voxels whose label isn't one of the target's values."""
     highest = {"sigmoid": 1, "softmax": definition["channels"] - 1}.get(definition.get("activation", "none"))
     return np.zeros(values.shape, bool) if highest is None else (values < 0) | (values > highest)

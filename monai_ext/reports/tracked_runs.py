@@ -1,4 +1,4 @@
-"""Training runs as MLflow recorded them, read without changing anything."""
+"""Training runs in an MLflow store, which is read only."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ from monai_ext.workflow import default_tracking_uri, sqlite_uri
 class ComparedRun:
     """One run of the MLflow store.
 
-    Attributes:
+    Args:
+        run_id: MLflow's id.
+        name: MLflow's run name.
+        experiment: name of the experiment.
+        status: such as "finished", "failed" or "running".
+        parent_id: id of the run that this one is nested in; ``None`` without one.
+        parameters: logged parameters as text.
         best: metric → best value, as logged (``best_<metric>``), else the best of the history.
-        history: (epoch, value) of the metric that is compared.
-        seconds: duration; ``None`` while the run goes on.
+        history: (epoch, value) of the compared metric.
+        seconds: duration; ``None`` for a run that hasn't ended.
         children: nested runs, such as the folds of a cross-validation.
     """
 
@@ -40,17 +46,20 @@ class ComparedRun:
     children: list[ComparedRun] = field(default_factory=list)
 
     def walk(self, depth: int = 0) -> Iterator[tuple[ComparedRun, int]]:
-        """The run and all that are nested in it, with their depth."""
+        """The run and all runs nested in it, with their depth."""
         yield self, depth
         for child in self.children:
             yield from child.walk(depth + 1)
 
 
 def store_to_read(output_dir: str | Path | None = None) -> str:
-    """The SQLite store of an ``output_dir`` that was named; without one, where trainings of ``runs`` track by default.
+    """URI of the store to compare.
 
-    As everywhere, what is named counts more than ``MLFLOW_TRACKING_URI``, and that more than the default
+    An ``output_dir`` overrides ``MLFLOW_TRACKING_URI``, which overrides the default of trainings below ``runs``
     (`monai_ext.workflow.default_tracking_uri`).
+
+    Args:
+        output_dir: folder of runs with an ``mlflow.db`` in it or in the folder above; None for the default store.
     """
     if output_dir is None:
         return default_tracking_uri("runs/of_a_bundle")
@@ -63,12 +72,12 @@ def store_to_read(output_dir: str | Path | None = None) -> str:
 def load_runs(
     tracking_uri: str, experiment_name: str | None = None, metric: str | None = None
 ) -> tuple[str, list[ComparedRun]]:
-    """Read the runs, best first, nested runs below their parent. Reading creates and changes nothing.
+    """Read the runs, best first, nested runs below their parent; the store is not changed.
 
     Args:
         tracking_uri: MLflow's URI, or the path of an SQLite file.
-        experiment_name: default: all experiments.
-        metric: what to sort by and to draw; default: `choose_metric`.
+        experiment_name: None for all experiments.
+        metric: the metric to sort by and to plot; default: see `choose_metric`.
 
     Returns:
         The metric and the runs.
@@ -80,7 +89,7 @@ def load_runs(
     import mlflow
 
     uri = _existing(tracking_uri)
-    # MLflow's searches ask the store of the whole process, and set an environment variable with it.
+    # MLflow's searches use the store of the whole process, which is kept in an environment variable, too.
     before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     try:
@@ -104,6 +113,10 @@ def load_runs(
 
 def choose_metric(logged: Iterable[dict[str, float]], wanted: str | None = None) -> str:
     """The wanted metric if any run has it, else ``auc``, else the first that was logged as best.
+
+    Args:
+        logged: metrics of each run.
+        wanted: name, with or without ``best_``; None to choose.
 
     Raises:
         ConfigError: when no run has the wanted one, with the nearest name.
@@ -167,7 +180,7 @@ def _better(metric: str) -> Any:
 
 
 def _existing(tracking_uri: str) -> str:
-    """The URI, after making sure that MLflow will find a store there: it would create an empty one."""
+    """The URI, after a check that a store exists: MLflow would create an empty one."""
     uri = tracking_uri if ":" in tracking_uri else f"sqlite:///{tracking_uri}"
     if not uri.startswith("sqlite:///"):
         return uri

@@ -1,4 +1,4 @@
-"""Classes of different size, made to count alike."""
+"""Weights that balance classes of different size."""
 
 from __future__ import annotations
 
@@ -29,9 +29,18 @@ def class_weights(items: Sequence[Mapping[str, Any]], class_names: Sequence[str]
 
 
 def class_sample_weights(items: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> list[float]:
-    """How often to draw each sample so that all classes come alike, for ``weights`` of `monai_ext.data.SeededLoader`.
+    """Sampling weights that draw all classes equally often, for ``weights`` of `monai_ext.data.SeededLoader`.
 
-    Args, Raises: as `class_weights`.
+    Args:
+        items: the training set, with ``label``.
+        class_names: C names; an item's ``label`` is a position in them.
+
+    Returns:
+        One weight per item, above 0.
+
+    Raises:
+        ConfigError: when there are no classes (a segmentation).
+        DataError: when a class has no sample.
     """
     weights = _weights("weighted_sampler", items, class_names)
     return [weights[item["label"]] for item in items]

@@ -1,4 +1,4 @@
-"""Everything that is wrong with series and training folders, found before a run stumbles over the first of it."""
+"""Check of series and training folders: all problems at once, before a run fails at the first."""
 
 from __future__ import annotations
 
@@ -30,10 +30,17 @@ HOW_TO_GET = (
 
 
 def check(dataset_dir: str | Path, workers: int | Place | None = None) -> list[Problem]:
-    """Open every file and list everything that is wrong; an empty list is a clean bill.
+    """Open every file and list all problems; an empty list means that none was found.
 
-    Training folders are looked at under the names of their stages, series in ``series`` below ``dataset_dir``; a folder
-    with none of these is taken for series itself. Too few patients of a class for five folds are a warning.
+    Training folders are expected under the names of their stages, series in ``series`` below ``dataset_dir``; a folder
+    with none of these is read as series itself. Too few patients of a class for five folds are a warning.
+
+    Args:
+        dataset_dir: folder of training folders, of series, or of both.
+        workers: threads, or a place such as `monai_ext.places.Dask`; default one per CPU, at most 8.
+
+    Returns:
+        The problems: "error" where a run would fail or learn nonsense, else "warning".
     """
     root = Path(dataset_dir)
     if not root.is_dir():

@@ -1,4 +1,4 @@
-"""Training sets of one folder a class; labels go by the folders' names, never by their order alone."""
+"""Training sets with one folder per class; labels follow the folders' names, never their order alone."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from monai_ext.spine.folders import patient_of, slice_files, stamp_of
 
 def class_names(folder: str | Path) -> list[str]:
     """Names of the classes: the sub-folders with slices in them, in natural order; a label is the position.
+
+    Args:
+        folder: with one sub-folder per class.
 
     Raises:
         DataError: when there is no such folder, or fewer than two classes in it.
@@ -35,6 +38,9 @@ def class_items(folder: str | Path, names: Sequence[str] | None = None) -> list[
         folder: ``<class>/<patient>/...`` or ``<class>/<patient>_...``.
         names: the class map to follow; by default that of the folder (see `class_names`). A class of it without a
             folder has no items.
+
+    Returns:
+        Items as the package's docstring lists them.
 
     Raises:
         DataError: see `class_names`; for a folder whose name isn't in the class map.
@@ -64,12 +70,23 @@ def class_items(folder: str | Path, names: Sequence[str] | None = None) -> list[
 
 
 def save_class_map(path: str | Path, names: Sequence[str]) -> Path:
-    """Write ``class_map.json``: ``{"classes": [name, ...]}`` in the order of the labels."""
+    """Write ``class_map.json``: ``{"classes": [name, ...]}``.
+
+    Args:
+        path: JSON file.
+        names: of the classes, in the order of the labels.
+
+    Raises:
+        WriteError: when the file can't be written.
+    """
     return write_json(path, {"classes": list(names)})
 
 
 def load_class_map(path: str | Path) -> list[str]:
-    """Read ``class_map.json``.
+    """Read the names of ``class_map.json`` in the order of the labels.
+
+    Args:
+        path: JSON file.
 
     Raises:
         DataError: when it is missing, damaged, or no list of different names.

@@ -1,4 +1,4 @@
-"""What a classifier's outputs mean, beside its checkpoints."""
+"""The class names of a classifier's outputs, beside its checkpoints."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class SaveClassMap:
     """Writes ``checkpoints/class_map.json`` of a run when it starts; nothing for a network without classes.
 
     Args:
-        run: the run folder, opened by a handler in front of this one (`StandardTraining`).
-        class_names: in the order of the network's outputs.
+        run: the run folder, opened by an earlier handler (`StandardTraining`).
+        class_names: in the order of the network's outputs; none for a segmentation.
     """
 
     def __init__(self, run: runs.RunFolder, class_names: Sequence[str]) -> None:
@@ -26,7 +26,11 @@ class SaveClassMap:
         self.class_names = list(class_names)
 
     def attach(self, engine: Engine) -> None:
-        """Register with a trainer."""
+        """Register with a trainer.
+
+        Args:
+            engine: the trainer.
+        """
         if self.class_names and idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self._save)
 

@@ -1,4 +1,4 @@
-"""``train-cascade`` and ``demo``: all stages of spinal_cord_cascade, trained one after the other, used together."""
+"""``train-cascade`` and ``demo``: train all stages of spinal_cord_cascade in turn, and predict with them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def train_cascade(
     """Train every stage that has not finished yet, and put the best networks into OUTPUT_DIR/models.
 
     Any override of the config can follow, for all stages (--max_epochs 50) or for one (--lesion.max_epochs 100).
-    Started again with the same settings and data, it keeps finished stages and goes on in the one that was interrupted.
+    Called again with the same settings and data, it keeps finished stages and resumes the one that was interrupted.
     """
-    from monai_ext.overrides import find_bundle, parse_files, parse_overrides
+    from monai_ext.settings import find_bundle, parse_files, parse_overrides
     from monai_ext.spine.training import STAGES, CascadeTraining
 
     default = f"{find_bundle('spinal_cord_cascade')}/configs/train.json" if config_file is None else config_file
@@ -49,22 +49,22 @@ def demo_cascade(configs: Path, dataset_dir: Path, output_dir: Path, overrides: 
     from monai_ext.spine.demo import make_demo
     from monai_ext.spine.training import CascadeTraining
 
-    def say(step: str, where: Path) -> None:
+    def announce(step: str, where: Path) -> None:
         typer.echo(f"\n== {step}: {where}", err=True)
 
     def predict(output: Path, **settings: Any) -> None:
-        say("prediction", output)
+        announce("prediction", output)
         _predict(inference, dataset_dir=str(dataset_dir), output_dir=str(output), models_dir=str(models), **settings)
 
     inference = str(configs / "inference.json")
-    say("synthetic data", dataset_dir)
+    announce("synthetic data", dataset_dir)
     typer.echo(str(make_demo(dataset_dir)))
-    say("training of all stages", output_dir)
+    announce("training of all stages", output_dir)
     training = [str(configs / "train.json"), str(configs / "demo.json")]
     models = CascadeTraining(training, dataset_dir, output_dir, overrides=overrides).run()
     predict(output_dir / "inference")
     for folder in sorted(models.iterdir()):
-        say("export", folder / "model.ts")
+        announce("export", folder / "model.ts")
         ckpt_export(
             net_id="network_def",
             filepath=str(folder / "model.ts"),
@@ -88,7 +88,7 @@ def _predict(config: str, **settings: Any) -> None:
     try:
         run(config_file=config, **settings)
     except Exception as error:
-        # That most series are refused is what the demo shows; MONAI may wrap what says so.
+        # Most series of the demo are refused on purpose; MONAI may wrap the error that reports it.
         refused = next((link for link in chain(error) if isinstance(link, IncompleteError)), None)
         if refused is None:
             raise

@@ -1,10 +1,10 @@
-"""Data to try `spinal_cord_cascade` with: series of three patients, and the training folders of all its stages.
+"""Synthetic data to try `spinal_cord_cascade` with: series of three patients, and training folders of all stages.
 
-``series/<patient>/<series>`` are the series to predict: of one patient as DICOM, of one as NIfTI, of one as PNG; the
-masks of cord and lesions in the one that is looked for are ``reference/<patient>/<series>_{cord,lesion}.nii.gz``.
+``series/<patient>/<series>`` are the series to predict: one patient has DICOM, one NIfTI, one PNG files; the masks of
+cord and lesions in the target series are ``reference/<patient>/<series>_{cord,lesion}.nii.gz``.
 ``{foundation,anatomy,location_view,sequence}/<class>/<patient>_<series>_<slice>.png`` train the classifiers,
-``{cord,lesion}/{images,masks}/<patient>_<slice>.png`` the segmentations. What is in the pictures is told by
-`monai_ext.spine.demo_phantom`.
+``{cord,lesion}/{images,masks}/<patient>_<slice>.png`` the segmentations. See `monai_ext.spine.demo_phantom` for the
+anatomy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from monai_ext.spine.demo_dicom import write_dicom_series
 from monai_ext.spine.demo_phantom import ANATOMIES, CONTRASTS, CORD, LESION, LOCATIONS, Patient, tissues
 
 KINDS = ("dicom", "nifti", "slices")
-# Directions of (column, row, slice), and how far the slices lie apart in mm: a spine is narrow.
+# Directions of (column, row, slice), and the distance of the slices in mm: a spine is narrow.
 _VIEWS = {"sagittal": ("PIR", 4.0), "coronal": ("LIP", 4.0), "axial": ("LPS", 9.0)}
 _FIELD = 128.0
 _SCALE = 1000.0
@@ -33,7 +33,12 @@ _SCALE = 1000.0
 
 @dataclass(frozen=True)
 class Size:
-    """Pixels along a side of a slice, and slices of a series."""
+    """Size of the series.
+
+    Args:
+        pixels: edge length of a slice.
+        slices: per series.
+    """
 
     pixels: int
     slices: int
@@ -43,7 +48,7 @@ SIZES = {"small": Size(64, 8), "full": Size(320, 12)}
 
 
 class Kind(NamedTuple):
-    """What a series shows; ``location`` matters for the spine only."""
+    """Content of a series; ``location`` is used for the spine only."""
 
     anatomy: str
     location: str
@@ -51,7 +56,7 @@ class Kind(NamedTuple):
     sequence: str
 
 
-# What each patient to predict has: the one that is looked for, and some for each reason to refuse a series.
+# Series of each patient to predict: the target series, and some for each reason to refuse a series.
 LOOKED_FOR = "t2_sag_cervical"
 BATCH = {
     LOOKED_FOR: Kind("spine", "cervical", "sagittal", "T2w"),
@@ -68,7 +73,17 @@ BATCH = {
 
 
 def make_series(rng: np.random.Generator, patient: Patient, kind: Kind, size: Size) -> tuple[SeriesImage, np.ndarray]:
-    """One series, int16, as a scanner stores it (column, row, slice), a few degrees oblique; and its tissues."""
+    """One series, int16, as a scanner stores it (column, row, slice), a few degrees oblique; and its tissues.
+
+    Args:
+        rng: source of all random numbers.
+        patient: the anatomy.
+        kind: content of the series.
+        size: of the series.
+
+    Returns:
+        The series, and the tissue of each voxel as uint8 of the same shape.
+    """
     affine = _affine(rng, kind.view, size)
     grid = np.stack(np.meshgrid(*map(np.arange, (size.pixels, size.pixels, size.slices)), indexing="ij"), axis=-1)
     found = tissues(patient, kind.anatomy, kind.location, nib.affines.apply_affine(affine, grid))
@@ -83,7 +98,7 @@ def make_series(rng: np.random.Generator, patient: Patient, kind: Kind, size: Si
 
 
 def make_demo(output: str | Path, seed: int = 0, size: str = "small", patients: int = 12) -> Path:
-    """Write the demo as ``output``; the whole of it appears at once, or nothing.
+    """Write the demo as ``output``: all files appear at once, or none.
 
     The same arguments give the same bytes; a folder made with them before is kept as it is.
 
@@ -91,7 +106,7 @@ def make_demo(output: str | Path, seed: int = 0, size: str = "small", patients: 
         output: folder, created where it doesn't exist.
         seed: of all random numbers, at least 0.
         size: "small" (slices of 64 x 64) or "full" (320 x 320).
-        patients: to train on; three more are to predict.
+        patients: number of patients to train on, at least 5; three more are to predict.
 
     Returns:
         ``output``, usable as ``dataset_dir``.
@@ -109,7 +124,7 @@ def make_demo(output: str | Path, seed: int = 0, size: str = "small", patients: 
 
 
 def _affine(rng: np.random.Generator, view: str, size: Size) -> np.ndarray:
-    """Columns, rows and slices around the middle of the field, turned by up to 4 degrees about two axes."""
+    """Columns, rows and slices around the centre of the field, rotated by up to 4 degrees about two axes."""
     directions, step = _VIEWS[view]
     inward = nib.orientations.inv_ornt_aff(
         nib.orientations.axcodes2ornt(directions), (size.pixels, size.pixels, size.slices)
@@ -155,7 +170,7 @@ def _write_batch(root: Path, name: str, file_kind: str, rng: np.random.Generator
 
 
 def _write_nifti(path: Path, image: SeriesImage) -> Path:
-    """As converters do: axes in the order of the world's, which isn't that of the scanner."""
+    """Write as converters do: axes in world order (RAS+), which isn't the order of the scanner."""
     volume = nib.as_closest_canonical(nib.Nifti1Image(image.voxels, image.affine))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(volume.to_bytes())
@@ -167,7 +182,7 @@ def _write_training(root: Path, name: str, rng: np.random.Generator, size: Size)
     for stage, label, kind in _classes(rng):
         image, _ = make_series(rng, patient, kind, size)
         series = "_".join(part for part in kind if part)
-        # From all over the series: prediction asks about every slice.
+        # From all over the series: prediction classifies every slice.
         for index in (size.slices // 4, size.slices // 2, 3 * size.slices // 4):
             _write_png(root / stage / label / f"{name}_{series}_{index:03d}.png", image.slices()[index, 0])
     image, found = make_series(rng, patient, BATCH[LOOKED_FOR], size)
@@ -181,7 +196,7 @@ def _write_training(root: Path, name: str, rng: np.random.Generator, size: Size)
 
 
 def _classes(rng: np.random.Generator) -> Iterator[tuple[str, str, Kind]]:
-    """Stage, class and what to show for it; what the class doesn't say is drawn."""
+    """Stage, class and content of each training series; properties that the class leaves open are drawn."""
 
     def any_of(names: object) -> str:
         return str(rng.choice(list(names)))  # type: ignore[call-overload]

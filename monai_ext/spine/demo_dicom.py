@@ -1,4 +1,4 @@
-"""Writing synthetic volumes as DICOM series, as a scanner exports them: a file per slice, names that say nothing."""
+"""Writing synthetic volumes as DICOM series, as a scanner exports them: one file per slice, uninformative names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from monai_ext.spine.dicom import require_dicom
 def write_dicom_series(
     folder: str | Path, voxels: np.ndarray, affine: np.ndarray, patient_id: str, series_number: int = 1
 ) -> list[Path]:
-    """Write (column, row, slice) int16 voxels as MR images; the files' names are in no order of the slices.
+    """Write (column, row, slice) int16 voxels as MR images; the order of the files' names isn't that of the slices.
 
     UIDs follow from ``patient_id`` and ``series_number``, so that the same arguments give the same bytes.
 
@@ -20,8 +20,8 @@ def write_dicom_series(
         folder: of the files; it is created.
         voxels: int16 (column, row, slice).
         affine: (4, 4), from voxel numbers to mm, RAS+, with columns and rows at right angles.
-        patient_id: stands in the files, also in the patient's name.
-        series_number: stands in the files; it seeds the order of their names, too.
+        patient_id: PatientID of the files, also part of PatientName.
+        series_number: SeriesNumber of the files, at least 0; it also seeds the order of their names.
 
     Returns:
         The files in the order of the slices.

@@ -1,9 +1,9 @@
-"""Synthetic anatomy for the demo of `spinal_cord_cascade`: which tissue lies where, and how bright it is.
+"""Synthetic anatomy for the demo of `spinal_cord_cascade`: positions and intensities of tissues.
 
-World coordinates are mm, RAS+, with the middle of the picture at 0. Everything a stage has to tell apart shows in the
-structure or the contrast: regions of the spine differ in curve, vertebrae and what lies beside them, sequences in which
-tissue is bright. The cord is thicker than a real one, so that it can be seen in few pixels. It is good for trying out
-a training run, never for a statement about real patients.
+World coordinates are mm, RAS+, with the centre of the image at 0. The classes of every stage differ in structure or
+contrast: regions of the spine in curve, vertebrae and neighbouring organs, sequences in which tissue is bright. The
+cord is thicker than a real one, so that it is visible in few pixels. Use it to try out a training run, never for a
+statement about real patients.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 AIR, SOFT, BONE, DISC, FLUID, CORD, LESION, ORGAN = range(8)
-# Brightness of the tissues, in that order.
+# Intensity of the tissues, in that order.
 CONTRASTS = {
     "T1w": (0.0, 0.50, 0.80, 0.40, 0.12, 0.55, 0.52, 0.62),
     "T2w": (0.0, 0.28, 0.45, 0.65, 1.00, 0.38, 0.80, 0.55),
@@ -26,10 +26,10 @@ LOCATIONS = ("cervical", "thoracic", "lumbar")
 
 @dataclass(frozen=True)
 class Region:
-    """How one part of the spine looks, in mm.
+    """Shape of one region of the spine, in mm.
 
     Attributes:
-        bend: how far the middle of the curve lies in front of its ends.
+        bend: distance of the middle of the curve in front of its ends.
         body: half axes (x, y) of the trunk or neck.
         period: of the vertebrae along z; ``depth`` and ``width`` of their bodies.
         cord_from: z below which there is no cord.
@@ -52,10 +52,15 @@ REGIONS = {
 
 @dataclass(frozen=True)
 class Patient:
-    """What differs from one to the next: scale, curve, where the vertebrae begin, radii of canal and cord, in mm.
+    """Individual anatomy.
 
     Attributes:
-        lesions: of each its offset from the middle of the cord (x, y), its z, half its length, and its radius.
+        scale: size relative to the average.
+        bend: curvature of the spine relative to the average.
+        phase: position of the vertebrae, 0 to 1, as a fraction of their period.
+        canal: radius of the spinal canal in mm.
+        cord: radius of the cord in mm.
+        lesions: offset from the centre of the cord (x, y), z, half the length, and radius of each, in mm.
     """
 
     scale: float
@@ -67,7 +72,11 @@ class Patient:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Patient:
-        """A patient with up to three lesions in the cervical cord, apart from each other."""
+        """A patient with up to three separate lesions in the cervical cord.
+
+        Args:
+            rng: source of all random numbers.
+        """
         places = rng.permutation([-36.0, -12.0, 12.0, 36.0])[: rng.integers(4)]
         lesions = tuple(
             (*rng.uniform(-1.5, 1.5, 2), place + rng.uniform(-4, 4), rng.uniform(4.5, 8.0), rng.uniform(3.5, 5.0))
@@ -87,13 +96,13 @@ def tissues(patient: Patient, anatomy: str, location: str, points: np.ndarray) -
     """Tissue at each point.
 
     Args:
-        patient: whose anatomy it is.
+        patient: the individual anatomy.
         anatomy: ``"spine"``, ``"brain"`` or ``"knee"``.
         location: a region of the spine; not used for other anatomies.
         points: (..., 3), mm.
 
     Returns:
-        uint8 (...).
+        uint8 (...), an index into the values of `CONTRASTS`.
     """
     x, y, z = np.moveaxis(points / patient.scale, -1, 0)
     if anatomy == "spine":

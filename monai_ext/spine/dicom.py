@@ -36,7 +36,7 @@ _NOT_UNIT = 0.01
 
 @dataclass(frozen=True)
 class DicomSlice:
-    """What the header of one file says; ``patient_id`` is for grouping only and must not be shown."""
+    """Header of one file; ``patient_id`` is for grouping only and must not be shown."""
 
     path: Path
     patient_id: str
@@ -52,10 +52,10 @@ class DicomSlice:
 
 
 def require_dicom() -> None:
-    """See that the packages for DICOM are there.
+    """Check that the packages for DICOM are installed.
 
     Raises:
-        ConfigError: when they aren't.
+        ConfigError: when one isn't.
     """
     for package in ("pydicom", "highdicom"):
         if find_spec(package) is None:
@@ -63,9 +63,13 @@ def require_dicom() -> None:
 
 
 def read_dicom_header(path: Path) -> DicomSlice | None:
-    """Header of a file; None for what isn't DICOM by its name or content, or no image (a directory, a segmentation).
+    """Header of a file; None for a file that isn't DICOM by name or content, or no image (a directory, a segmentation).
+
+    Args:
+        path: any file.
 
     Raises:
+        ConfigError: without the packages for DICOM.
         DataError: when it can't be read as DICOM.
     """
     named = path.suffix.lower() in _SUFFIXES
@@ -82,7 +86,10 @@ def read_dicom_header(path: Path) -> DicomSlice | None:
 
 
 def sort_slices(slices: Sequence[DicomSlice]) -> list[DicomSlice]:
-    """The slices of a series by their position along the normal, whatever their files are called.
+    """The slices of a series, sorted by position along the normal; file names don't matter.
+
+    Args:
+        slices: of one series, in any order.
 
     Raises:
         DataError: naming a file, for a localizer, several frames in a file, missing geometry, slices of different
@@ -94,12 +101,12 @@ def sort_slices(slices: Sequence[DicomSlice]) -> list[DicomSlice]:
             raise DataError("is a localizer; there is no volume in it, leave the series out", one.path)
         if one.frames > 1:
             raise DataError(
-                f"holds {one.frames} frames (multi-frame DICOM); convert the series to NIfTI or to one file a slice",
+                f"holds {one.frames} frames (multi-frame DICOM); convert the series to NIfTI or to one file per slice",
                 one.path,
             )
         missing = [tag for attribute, tag, _ in _GEOMETRY if not getattr(one, attribute)]
         if missing:
-            raise DataError(f"has no {missing[0]}, so its place is unknown; export it again, or as NIfTI", one.path)
+            raise DataError(f"has no {missing[0]}, so its position is unknown; export it again, or as NIfTI", one.path)
         normal = np.cross(one.orientation[:3], one.orientation[3:])
         if min(one.spacing) <= 0 or abs(np.linalg.norm(normal) - 1) > _NOT_UNIT:
             raise DataError(
@@ -125,13 +132,16 @@ def sort_slices(slices: Sequence[DicomSlice]) -> list[DicomSlice]:
 
 
 def read_dicom_series(files: Sequence[Path]) -> SeriesImage:
-    """Read a series whose files are sorted already (see `sort_slices`); values are rescaled as the header says.
+    """Read a series whose files are sorted already (see `sort_slices`); slope and intercept of the header are applied.
 
-    Each file is opened once; what else stands in it is kept in ``sources``, for `write_dicom_seg`.
+    Each file is opened once; its other tags are kept in ``sources``, for `write_dicom_seg`. The intensities of
+    MONOCHROME1 (0 is white) are inverted, so that bright stays bright.
 
-    Where it says that 0 is white (MONOCHROME1) they are turned over, so that bright stays bright.
+    Args:
+        files: of one series, in the order of the slices.
 
     Raises:
+        ConfigError: without the packages for DICOM.
         DataError: naming a file that can't be read.
     """
     headers, slices, sources = [], [], []
@@ -148,7 +158,7 @@ def read_dicom_series(files: Sequence[Path]) -> SeriesImage:
 
 
 def affine_of(slices: Sequence[DicomSlice]) -> np.ndarray:
-    """From (column, row, slice) of a sorted series to mm, RAS+ (DICOM's own are LPS+)."""
+    """Affine (4, 4) from (column, row, slice) of a sorted series to mm, RAS+ (DICOM's own is LPS+)."""
     first, last = slices[0], slices[-1]
     row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
     affine = np.eye(4)
@@ -206,7 +216,7 @@ def _check_steps(places: np.ndarray, slices: Sequence[DicomSlice]) -> None:
 
 
 def _numbers(header: Dataset, name: str, count: int) -> tuple[float, ...]:
-    """Values of a tag, or nothing when they are absent, too few or no numbers."""
+    """Values of a tag; empty when they are absent, too few or no numbers."""
     try:
         values = tuple(float(value) for value in header.get(name) or ())
     except (TypeError, ValueError):
@@ -215,11 +225,11 @@ def _numbers(header: Dataset, name: str, count: int) -> tuple[float, ...]:
 
 
 def _pixels(dataset: Dataset, path: Path) -> np.ndarray:
-    """Rescaled grey values (Y, X), float32."""
+    """Rescaled intensities (Y, X), float32."""
     from pydicom.pixels import apply_modality_lut
 
     if dataset.get("SamplesPerPixel", 1) != 1:
-        raise DataError("is a colour image; expected one grey value a pixel", path)
+        raise DataError("is a colour image; expected one intensity per pixel", path)
     try:
         return np.asarray(apply_modality_lut(dataset.pixel_array, dataset), np.float32)
     except Exception as error:  # each codec has its own

@@ -1,4 +1,4 @@
-"""What training folders share: their slices, the patient of each, and parts without common patients."""
+"""Training folders: their slices, the patient of each, and splits by patient."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from monai_ext.spine.slices import SLICE_SUFFIXES
 
 
 def visible_files(folder: str | Path) -> list[Path]:
-    """Absolute paths of all files below a folder, but hidden ones, in natural order.
+    """Absolute paths of all files below a folder, without hidden ones, in natural order.
+
+    Args:
+        folder: where to search; links are followed.
 
     Raises:
         DataError: when there is no such folder.
@@ -47,7 +50,7 @@ def stamp_of(*files: Path) -> list[list[int]]:
 def split_by_patient(
     items: Sequence[Mapping[str, Any]], fold: int = 1, num_folds: int = 5, seed: int = 420
 ) -> dict[str, list[dict[str, Any]]]:
-    """``{"train": items, "val": items}`` of one fold, with about equal class shares and no patient on both sides.
+    """``{"train": items, "val": items}`` of one fold, with about equal class fractions and no patient in both.
 
     Args:
         items: with ``patient``, and ``label`` where there are classes.
@@ -57,7 +60,7 @@ def split_by_patient(
 
     Raises:
         ConfigError: for a fold out of range.
-        DataError: when a class has fewer patients than there are folds.
+        DataError: when a class has fewer patients than folds.
     """
     if isinstance(fold, bool) or not isinstance(fold, int) or not 1 <= fold <= num_folds:
         raise ConfigError(f"split_by_patient: fold must be an integer from 1 to {num_folds}, got {fold!r}")

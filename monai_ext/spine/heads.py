@@ -13,11 +13,11 @@ SHARING = ("anatomy", "location_view", "sequence")
 
 
 def shared_classes(folder: str | Path, stages: Sequence[str] = SHARING) -> list[str]:
-    """``<stage>/<class>`` of all stages, in their order and that of `class_names`.
+    """``<stage>/<class>`` of all stages, in the order of ``stages`` and of `class_names`.
 
     Args:
-        folder: of the stages' folders.
-        stages: their names.
+        folder: folder of the stages' folders.
+        stages: names of the stages.
 
     Raises:
         DataError: when a stage has no folder, or fewer than two classes in it.
@@ -26,11 +26,14 @@ def shared_classes(folder: str | Path, stages: Sequence[str] = SHARING) -> list[
 
 
 def shared_items(folder: str | Path, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """The slices of all stages that ``classes`` names; ``case`` begins with the stage, ``label`` counts through.
+    """The slices of all stages in ``classes``; ``case`` begins with the stage, ``label`` is a position in ``classes``.
 
     Args:
-        folder: of the stages' folders.
+        folder: folder of the stages' folders.
         classes: see `shared_classes`.
+
+    Returns:
+        Items as the package's docstring lists them.
 
     Raises:
         ConfigError: for a class without a stage.

@@ -1,4 +1,4 @@
-"""A series in memory: voxels as they are stored, where they lie in the patient, and slices as networks see them."""
+"""A series in memory: voxels as stored, their position in the patient, and slices in the orientation of networks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-# Directions of (slice, Y, X) as they grow, by the world axis of the slices: what a reader of films is used to. The
-# feet are down and the face is left (sagittal), or the patient's left is on the right (coronal and axial).
+# Directions of growing (slice, Y, X), by the world axis of the slices, as radiologists view them: the feet are down and
+# the face is left (sagittal), or the patient's left is on the right (coronal and axial).
 _DIRECTIONS = {"sagittal": "RIP", "coronal": "PIL", "axial": "SPL"}
 # Of files without geometry, axes x, y, slice: rows run down and columns to the right, as in an axial slice.
 UNKNOWN_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -21,13 +21,13 @@ UNKNOWN_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 class SeriesImage:
     """One series.
 
-    Attributes:
+    Args:
         voxels: float32 (I, J, K), in the order of the axes in the file (DICOM and slices: column, row, slice).
-        affine: (4, 4), from voxel numbers to mm, RAS+.
-        slice_axis: axis of ``voxels`` along which the slices were taken.
-        has_geometry: False for plain image files: mm and directions are then unknown, and taken for pixels.
-        header: fields of a NIfTI header that say where it lies; empty for other kinds.
-        sources: of a DICOM series, what its files hold besides pixels, slice by slice; may name the patient.
+        affine: (4, 4), from voxel indices to mm, RAS+.
+        slice_axis: axis of ``voxels`` along which the slices were taken, 0 to 2.
+        has_geometry: False for plain image files: mm and directions are then unknown, and a pixel counts as 1 mm.
+        header: geometry fields of a NIfTI header; empty for other kinds.
+        sources: datasets of a DICOM series without pixels, one per slice; may name the patient.
     """
 
     voxels: np.ndarray
@@ -51,23 +51,26 @@ class SeriesImage:
 
     @property
     def voxel_volume(self) -> float:
-        """Of one voxel, in mm³ (1 without geometry)."""
+        """Volume of a voxel in mm³ (1 without geometry)."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     def slices(self) -> np.ndarray:
-        """Slices (N, 1, Y, X), float32, turned the same way whatever the file's axes.
+        """Slices (N, 1, Y, X), float32, in one orientation whatever the file's axes.
 
         Sagittal: from the patient's left to the right, head up, face left. Coronal: front to back, head up, the
         patient's left on the right. Axial: feet to head, face up, the patient's left on the right.
         """
-        turned = nib.orientations.apply_orientation(self.voxels, self._to_slices())
-        return np.ascontiguousarray(turned)[:, None]
+        oriented = nib.orientations.apply_orientation(self.voxels, self._to_slices())
+        return np.ascontiguousarray(oriented)[:, None]
 
     def restore(self, slices: np.ndarray) -> np.ndarray:
-        """Slices (N, Y, X) or (N, 1, Y, X) back in the shape and axes of ``voxels``; keeps their type.
+        """Slices back in the shape and axes of ``voxels``; keeps their type.
+
+        Args:
+            slices: (N, Y, X) or (N, 1, Y, X), in the order of `slices`.
 
         Raises:
-            ValueError: when they aren't as many or as large as `slices` gave.
+            ValueError: for another number or size of slices than `slices` has.
         """
         slices = slices[:, 0] if slices.ndim == 4 and slices.shape[1] == 1 else slices
         forth = self._to_slices()

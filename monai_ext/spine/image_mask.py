@@ -15,9 +15,12 @@ def image_mask_items(folder: str | Path) -> list[dict[str, Any]]:
     Args:
         folder: ``images/<patient>/...`` or ``images/<patient>_...``, and ``masks``; suffixes may differ.
 
+    Returns:
+        Items as the package's docstring lists them.
+
     Raises:
-        DataError: when there is no image; for an image without a mask, a mask without an image, and two files of one
-            name.
+        DataError: when there is no image; for an image without a mask, a mask without an image, or two files with the
+            same name.
     """
     images, masks = (_by_case(Path(folder) / name) for name in ("images", "masks"))
     if not images:
@@ -29,7 +32,7 @@ def image_mask_items(folder: str | Path) -> list[dict[str, Any]]:
             )
     for case in masks:
         if case not in images:
-            raise DataError(f"has no image of that name in {Path(folder) / 'images'}; take it away", masks[case])
+            raise DataError(f"has no image of that name in {Path(folder) / 'images'}; remove it", masks[case])
     return [
         {
             "case": case,
@@ -45,8 +48,11 @@ def image_mask_items(folder: str | Path) -> list[dict[str, Any]]:
 def mask_files(folder: str | Path) -> dict[str, str]:
     """Case → path of its mask, of all masks below ``masks``.
 
+    Args:
+        folder: with a folder ``masks``.
+
     Raises:
-        DataError: for two files of one name.
+        DataError: without such a folder, or for two files with the same name.
     """
     return {case: str(path) for case, path in _by_case(Path(folder) / "masks").items()}
 

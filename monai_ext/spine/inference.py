@@ -1,4 +1,4 @@
-"""What to predict: the series of a folder."""
+"""The series to predict."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from monai_ext.spine.series import Series, find_series
 
 
 def inference_series(dataset_dir: str | Path) -> tuple[list[Series], list[Problem]]:
-    """Series below ``dataset_dir``, and what is wrong with the others (see `find_series`).
+    """Series below ``dataset_dir``, and the problems of the others (see `find_series`).
 
-    As in `check`, a folder with a sub-folder ``series`` has them there; the rest of it is for training.
+    Args:
+        dataset_dir: folder of series; as in `check`, only its sub-folder ``series`` is read where there is one.
 
     Raises:
-        DataError: when there is no such folder, or nothing in it.
+        ConfigError: for DICOM files without the packages for DICOM.
+        DataError: when there is no such folder, or no series in it.
     """
     root = Path(dataset_dir)
     if not root.is_dir():

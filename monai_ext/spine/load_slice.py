@@ -15,14 +15,14 @@ from monai_ext.spine.slices import read_slice
 
 
 class LoadSliced(MapTransform):
-    """Read PNG, JPEG or TIFF files as grey images (1, Y, X), float32, rows and columns as on the screen.
+    """Read PNG, JPEG or TIFF files as greyscale images (1, Y, X), float32, rows and columns as on the screen.
 
-    MONAI's ``LoadImaged`` gives them transposed, and the three channels of a colour file.
+    MONAI's ``LoadImaged`` transposes them, and keeps the three channels of a colour file.
 
     Args:
-        keys: paths, replaced by images with the path as ``filename_or_obj`` in their meta data.
+        keys: of paths, which are replaced by images with the path as ``filename_or_obj`` in their metadata.
         mask_keys: those of ``keys`` that are masks: 1 where the file is > 0, else 0.
-        allow_missing_keys: keys that an item lacks are left out.
+        allow_missing_keys: leave out keys that an item lacks, instead of an error.
 
     Raises:
         DataError: naming the file that can't be read, or a mask of another shape than the first image of its item.

@@ -13,17 +13,20 @@ from monai_ext.errors import DataError
 from monai_ext.spine.image import SeriesImage
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-# Fields that say where the voxels lie; all others may tell whose they are.
+# Fields of the geometry; all others may identify the patient.
 _PLACE = (
     *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("srow_x", "srow_y", "srow_z", "xyzt_units", "dim_info"),
 )
-# how much farther apart slices are than pixels
+# least ratio of slice distance and pixel size
 _THICK = 1.2
 
 
 def read_nifti_series(path: Path) -> SeriesImage:
-    """Read a volume; see `slice_axis_of` for which of its axes the slices are taken along.
+    """Read a volume as a series; see `slice_axis_of` for the axis of its slices.
+
+    Args:
+        path: one ``.nii`` or ``.nii.gz``.
 
     Raises:
         DataError: naming the file that is damaged, not 3-D, or has an affine that can't be inverted.
@@ -38,8 +41,8 @@ def read_nifti_series(path: Path) -> SeriesImage:
 
 
 def slice_axis_of(affine: np.ndarray, dim_info: int = 0) -> int:
-    """The axis that the header names, else the one with the largest steps, else (equal steps) the one nearest to
-    left-right: sagittal slices are what is looked for."""
+    """The slice axis of the header, else the axis with the largest voxels, else (equal sizes) the one nearest to
+    left-right, as for sagittal slices."""
     if named := dim_info >> 4 & 3:
         return named - 1
     sizes = voxel_sizes(affine)

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 def overlay_figure(
     image: np.ndarray, masks: Mapping[str, np.ndarray], title: str = "", aspect: float = 1.0, height: float = 3.6
 ) -> Figure:
-    """A slice as it is, and beside it the same with the masks' outlines in a colour each, named below.
+    """A slice, and beside it the same slice with the outlines of the masks, each in a colour that the legend names.
 
     Args:
         image: (Y, X), any values; shown from the 0.5th to the 99.5th percentile.
-        masks: bool (Y, X) by name; an empty one is named all the same.
-        title: stands above both pictures; none by default.
-        aspect: height of a pixel over its width.
-        height: of each of the two pictures, in inches.
+        masks: bool (Y, X) by name; an empty one is named too.
+        title: above both images; none by default.
+        aspect: height of a pixel divided by its width.
+        height: of each of the two images, in inches.
 
     Returns:
-        a figure of its own that touches no global state of pyplot.
+        A figure without global state of pyplot.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D

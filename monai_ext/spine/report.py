@@ -1,4 +1,4 @@
-"""The static HTML report of a batch of series that went through the cascade."""
+"""The static HTML report of a batch of series."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ _HEADER = ("series", "result", "lesions", "volume (mm³)", "slices with lesions"
 
 
 def write_batch_report(output_dir: str | Path, report: Mapping[str, Any]) -> Path:
-    """Write ``report.html``: one file that needs nothing else.
+    """Write ``report.html``: one file without external parts.
 
     Args:
         output_dir: folder of the batch, with previews under ``<patient>/<series>/previews``.
-        report: what stands in its ``report.json`` (see `monai_ext.spine.CascadeBatch`).
+        report: content of its ``report.json`` (see `monai_ext.spine.CascadeBatch`).
+
+    Raises:
+        WriteError: when the file can't be written.
     """
     folder = Path(output_dir)
     problems = [(problem["path"], problem["message"]) for problem in report["problems"]]
@@ -39,7 +42,7 @@ def write_batch_report(output_dir: str | Path, report: Mapping[str, Any]) -> Pat
 
 def _summary(counts: Mapping[str, int]) -> list[str]:
     return [
-        "Not for clinical use: a research tool, not a medical device. Every mask has to be looked at by an expert.",
+        "Not for clinical use: a research tool, not a medical device. Every mask has to be checked by an expert.",
         f"{counts['admitted']} of {counts['series']} series were admitted, {counts['refused']} refused by a stage, "
         f"{counts['broken']} broken.",
         f"Other files that could not be used: {counts['problems']}.",
@@ -67,7 +70,7 @@ def _volume(volume: float | None) -> str | None:
 
 
 def _previews(folder: Path, report: Mapping[str, Any]) -> list[Block]:
-    """One picture of each admitted series: the middle one of those with a lesion, else of all."""
+    """One preview of each admitted series: the middle one of those with a lesion, else of all."""
     pictures: list[Block] = []
     for one in report["series"]:
         files = sorted((folder / one["patient"] / one["series"] / "previews").glob("*.png"))

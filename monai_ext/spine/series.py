@@ -23,12 +23,12 @@ from monai_ext.spine.slices import SLICE_SUFFIXES, read_slice_series
 class Series:
     """One series of a patient.
 
-    Attributes:
-        patient: from the folder; of DICOM files without one, or of several patients in one, a number
-            ("patient_001"), never what the header says.
-        series: from the folder or the file; unique within the patient.
+    Args:
+        patient: name of the folder; for DICOM files without one, or with several patients in one, a number
+            ("patient_001"), never the name or id of the header.
+        series: name of the folder or the file; unique within the patient.
         kind: ``"dicom"``, ``"nifti"`` or ``"slices"``.
-        files: absolute paths in the order of the slices; one of NIfTI.
+        files: absolute paths in the order of the slices; a single one for NIfTI.
     """
 
     patient: str
@@ -45,6 +45,7 @@ class Series:
         """Voxels and geometry.
 
         Raises:
+            ConfigError: for DICOM without its packages.
             DataError: naming a file that can't be read or doesn't fit the others.
         """
         if self.kind == "dicom":
@@ -53,14 +54,17 @@ class Series:
 
 
 def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
-    """All series below ``folder`` in natural order of their names, and what is wrong with the others.
+    """All series below ``folder`` in natural order of their names, and the problems of the others.
 
-    Layouts: ``<patient>/<series>/...``, ``<patient>/...`` or everything flat. DICOM files are grouped by
-    SeriesInstanceUID, whatever they are called and wherever they lie in the patient's folder; each NIfTI file is a
-    series; so are the PNG, JPEG and TIFF files of one folder (flat: those that differ in the number at their end only).
-    Of DICOM files only the headers are read, once.
+    DICOM files are grouped by SeriesInstanceUID, whatever their names and sub-folders; each NIfTI file is a series; the
+    PNG, JPEG and TIFF files of one folder are a series (in a flat layout those whose names differ in the last number
+    only). Of DICOM files only the headers are read, once.
+
+    Args:
+        folder: with ``<patient>/<series>/...``, ``<patient>/...`` or all files flat.
 
     Raises:
+        ConfigError: for DICOM files without the packages for DICOM.
         DataError: when there is no such folder.
     """
     root = Path(os.path.abspath(folder))
@@ -86,7 +90,7 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
 
 
 def _nifti_series(root: Path, volumes: Sequence[Path]) -> list[Series]:
-    """A volume alone in the folder of a series is called as the folder, others as their files."""
+    """A volume alone in the folder of a series has the name of the folder, others have the names of their files."""
     counts = Counter(path.parent for path in volumes)
     found = []
     for path in volumes:
@@ -121,7 +125,7 @@ def _dicom_series(root: Path, slices: Sequence[DicomSlice], problems: list[Probl
         patient = folder
         if not folder or len(patients[folder]) > 1:
             patient = f"{folder or 'patient'}_{patients[folder].index(patient_id) + 1:03d}"
-            # A folder of that name is somebody else.
+            # A folder of that name is another patient.
             patient += "_flat" if (root / patient).exists() else ""
         folders = members[0].path.relative_to(root).parts[1:-1]
         name = _joined(folders) or f"series_{members[0].series_number:03d}"
@@ -139,7 +143,7 @@ def _joined(parts: Sequence[str]) -> str:
 
 
 def _numbered(found: Sequence[Series]) -> list[Series]:
-    """The series of one patient that would have the same name get a number behind it."""
+    """Append a number to series of one patient that would have the same name."""
     counts = Counter(one.name for one in found)
     taken = set(counts)
     result = []

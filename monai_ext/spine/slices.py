@@ -1,4 +1,4 @@
-"""Grey images in PNG, JPEG and TIFF files."""
+"""Greyscale images in PNG, JPEG and TIFF files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ SLICE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
 def read_slice(path: str | Path) -> np.ndarray:
-    """One image as grey values (Y, X), float32; colours are turned to grey, 16 bits stay.
+    """Read one image as intensities (Y, X), float32; colours are converted to greyscale, 16 bits are kept.
+
+    Args:
+        path: PNG, JPEG or TIFF.
 
     Raises:
         DataError: naming the file that is missing, damaged, truncated, or holds several images.
@@ -28,7 +31,7 @@ def read_slice(path: str | Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if getattr(image, "n_frames", 1) != 1:
-                raise DataError(f"holds {image.n_frames} images; expected one file a slice", path)  # type: ignore[attr-defined]
+                raise DataError(f"holds {image.n_frames} images; expected one file per slice", path)  # type: ignore[attr-defined]
             # Modes such as I;16 and I hold more than 8 bits, which "L" would cut off.
             grey = image if image.mode.startswith(("I", "F")) or image.mode == "L" else image.convert("L")
             return np.array(grey, dtype=np.float32)
@@ -40,6 +43,9 @@ def read_slice(path: str | Path) -> np.ndarray:
 
 def read_slice_series(files: Sequence[Path]) -> SeriesImage:
     """Slices in the given order as a series without geometry.
+
+    Args:
+        files: PNG, JPEG or TIFF, one per slice.
 
     Raises:
         DataError: naming a file that can't be read or has another shape than the first.

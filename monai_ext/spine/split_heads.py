@@ -1,4 +1,4 @@
-"""From one network with several heads to a network for each."""
+"""From one network with several heads to one network per head."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from monai_ext.spine.class_map import FILE as CLASS_MAP
 
 
 def split_heads(run: Path, models: Path) -> None:
-    """Write each head of a run's best `SliceClassifier` as if it had been trained by itself.
+    """Write each head of a run's best `SliceClassifier` as a network of its own.
 
-    ``<models>/<head>`` gets ``model.pt``, ``class_map.json`` and ``metadata.json``. The network of a head gives exactly
-    the logits that the shared one has for its classes.
+    ``<models>/<head>`` gets ``model.pt``, ``class_map.json`` and ``metadata.json``. The network of a head has exactly
+    the logits of the shared network for its classes.
 
     Args:
         run: folder of a finished run with classes ``<head>/<class>``, see `monai_ext.heads.heads_of`.
-        models: where the folders of the heads go.
+        models: folder of the heads' folders.
 
     Raises:
-        ConfigError: when its classes have no heads.
-        WeightsError: when its checkpoint can't be read.
+        ConfigError: when the classes have no heads.
+        WeightsError: when the checkpoint can't be read.
+        WriteError: when a file can't be written.
     """
     shared = read_checkpoint(best_checkpoint(run))
     metadata = read_json(run / "config" / "metadata.json")

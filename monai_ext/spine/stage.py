@@ -1,4 +1,4 @@
-"""What a stage of the cascade learns from: items, classes, and whether its settings go together."""
+"""Training data of a stage of the cascade: items, classes, and a check of its settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from monai_ext.spine.slices import read_slice
 
 logger = logging.getLogger("monai_ext")
 
-# What a folder's labels are, and the task that follows.
+# The kind of a folder's labels, and the task that follows from it.
 LABELS = {
     "folders": "classification",
     "stages": "classification",
@@ -27,17 +27,24 @@ LABELS = {
     "masks": "segmentation",
     "synthetic": "segmentation",
 }
-# By how much the U-Nets divide an edge of their input.
+# Downsampling factor of the U-Nets.
 _DIVISORS = {"cord_unet": 16, "cord_unet_visible": 16, "attention_unet": 16, "flexible_unet": 32}
 _CLASSIFIERS: tuple[str, ...] = ("resnet18", "resnet50", "efficientnet_b0")
 
 
 def check_stage(task: str, labels: str, network: str, loss: str, image_size: int) -> None:
-    """Refuse settings that don't go together; networks and losses that were added to the config are let through.
+    """Refuse settings that don't fit each other; networks and losses that were added to the config are accepted.
+
+    Args:
+        task: "classification" or "segmentation".
+        labels: kind of labels, see `stage_items`.
+        network: name of the network in the config.
+        loss: name of the loss in the config.
+        image_size: edge length of the network's input in pixels.
 
     Raises:
-        ConfigError: for unknown labels, labels, a network or a loss for another task, or an image size that the network
-            can't halve often enough.
+        ConfigError: for unknown labels; for labels, a network or a loss of another task; for an image size that isn't a
+            multiple of the network's downsampling factor.
     """
     if labels not in LABELS:
         raise ConfigError(f"--labels {labels}: must be one of {', '.join(LABELS)}")
@@ -59,8 +66,12 @@ def check_stage(task: str, labels: str, network: str, loss: str, image_size: int
 def stage_classes(task: str, folder: str | Path) -> list[str]:
     """Names of the classes of a stage's folder, see `class_names`; none for a segmentation.
 
+    Args:
+        task: "classification" or "segmentation".
+        folder: of the stage.
+
     Raises:
-        DataError: when there is no such folder, or fewer than two classes in it.
+        DataError: for a classification, when there is no such folder, or fewer than two classes in it.
     """
     return class_names(_existing(folder)) if task == "classification" else []
 
@@ -80,14 +91,15 @@ def stage_items(
     Args:
         folder: of the stage.
         labels: ``"folders"``: a class is a sub-folder; ``"stages"``: the classes of several stages together, see
-            `shared_items`; ``"visible"``: of image-mask pairs, the second class where the mask covers enough;
-            ``"masks"``: masks as they are; ``"synthetic"``: masks are the cord, lesions in it are made up in training.
+            `shared_items`; ``"visible"``: image-mask pairs, with the second class where the mask covers enough;
+            ``"masks"``: masks as they are; ``"synthetic"``: masks of the cord, in which training draws synthetic
+            lesions.
         classes: in the order of the labels; none for masks.
         fold: from 1 to ``num_folds``.
         num_folds: number of folds, at least 2.
         seed: of the folds, at least 0.
         cord_dir: for ``"masks"``, a folder with ``masks`` of the cord; items whose case has one get it as ``cord``.
-        visible_area: for ``"visible"``, share of a slice's pixels, in 0..1.
+        visible_area: for ``"visible"``, least fraction of a slice's pixels in the mask, between 0 and 1.
 
     Raises:
         ConfigError: for a fold or area out of range, or other than two classes for ``"visible"``.
@@ -122,7 +134,7 @@ def _visible(folder: Path, classes: Sequence[str], min_area: float) -> list[dict
     if len(classes) != 2:
         raise ConfigError(f"--classes {list(classes)}: --labels visible needs two, the one without the cord first")
     if not 0 < min_area < 1:
-        raise ConfigError(f"--visible_area {min_area}: must be a share of a slice, above 0 and below 1")
+        raise ConfigError(f"--visible_area {min_area}: must be a fraction of a slice, above 0 and below 1")
     items = []
     for item in image_mask_items(folder):
         mask = read_slice(item.pop("mask")) > 0

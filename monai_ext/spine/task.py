@@ -1,4 +1,4 @@
-"""What the command line asks of spine MRI."""
+"""Command-line tasks of spine MRI: demo data, dataset check, training of the cascade and its demo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All stages of `spinal_cord_cascade`, trained one after the other."""
+"""Training of all stages of `spinal_cord_cascade`, one after the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.io import atomic_path
-from monai_ext.overrides import apply_dataset_settings, check_overrides, resolved_settings
+from monai_ext.settings import read_bundle_config, resolved_settings
 from monai_ext.spine.class_map import FILE as CLASS_MAP
 from monai_ext.spine.heads import SHARING
 from monai_ext.spine.split_heads import split_heads
@@ -32,10 +32,10 @@ STAGES = (
     "lesion_synthetic",
     "lesion",
 )
-# Trained together, as one network; instead of the three.
+# The three trained together as one network.
 SHARED = "classifiers"
 _CHOICES = (STAGES[0], SHARED, *STAGES[1:])
-# What each stage begins with: the best network of another one.
+# The stage whose best network initialises each stage.
 _BEGINS_WITH = {
     **dict.fromkeys((*SHARING, SHARED, "cord_visible"), "foundation"),
     # the cord is where lesions are: from random weights, a network on few small blobs may settle for finding none
@@ -46,18 +46,19 @@ _ONLY_FOR_TRAINING = ("foundation", "lesion_synthetic")
 
 
 class CascadeTraining:
-    """Trains the stages in their order, each as a run of its own, and puts the networks together for inference.
+    """Train the stages in their order, each as a run of its own, and collect the networks for inference.
 
-    Runs lie in ``<output_dir>/<stage>``, results in ``<output_dir>/models/<stage>``: ``model.pt``, ``metadata.json``
-    and, of classifiers, ``class_map.json``. A stage that has finished with the same settings and data is kept, one that
-    was interrupted goes on. The stage "classifiers" trains anatomy, location_view and sequence as one network with a
-    shared backbone; its results are those of the three.
+    Runs are written to ``<output_dir>/<stage>``, networks to ``<output_dir>/models/<stage>``: ``model.pt``,
+    ``metadata.json`` and, for classifiers, ``class_map.json``. A stage that has finished with the same settings and
+    data is kept, an interrupted one is resumed. The stage "classifiers" trains anatomy, location_view and sequence as
+    one network with a shared backbone; its results are those of the three.
 
     Args:
-        config_file: the bundle's ``train.json``, alone or with overlays, which count more than those of the stages.
+        config_file: the bundle's ``train.json``, alone or with overlays, which override those of the stages.
         dataset_dir: folder of the stages' folders.
-        output_dir: folder of everything that is written.
-        stages: names of those to train; a stage whose source isn't there begins with random weights.
+        output_dir: folder of all outputs.
+        stages: names of the stages to train; without a run of the stage that initialises it, a stage starts from random
+            weights.
         overrides: other settings, by key; ``<stage>.<key>`` for one stage alone.
 
     Raises:
@@ -84,11 +85,20 @@ class CascadeTraining:
         self.output_dir = Path(output_dir).absolute()
         self.settings = {stage: _of_stage(overrides or {}, stage) for stage in self.stages}
         for stage, settings in self.settings.items():
-            check_overrides(self._files(stage), settings)
             settings |= {"dataset_dir": str(dataset_dir), "output_dir": str(self.output_dir / stage)}
+            self._parser(stage, settings)  # all stages are checked before the first is trained
 
     def run(self) -> Path:
-        """Train what is missing; returns the folder of the networks."""
+        """Train all stages that haven't finished.
+
+        Returns:
+            Folder of the networks, ``<output_dir>/models``.
+
+        Raises:
+            ConfigError: for settings that don't fit each other.
+            DataError: for training folders that can't be used, or a stage that left no finished run.
+            WriteError: when a network can't be written.
+        """
         for stage in self.stages:
             run = self._train(stage)
             if stage == SHARED:
@@ -124,17 +134,10 @@ class CascadeTraining:
         return result
 
     def _parser(self, stage: str, settings: Mapping[str, Any]) -> Any:
-        from monai.bundle import ConfigParser
-
-        parser = ConfigParser()
-        parser.read_config(f=self._files(stage))
-        parser.update({"bundle_root": str(self.configs.parent), **settings})
-        apply_dataset_settings(parser, settings)
-        parser.parse()
-        return parser
+        return read_bundle_config(self._files(stage), settings, self.configs.parent)
 
     def _beginning(self, stage: str) -> dict[str, str]:
-        """The setting by which a stage begins with the best network of its source."""
+        """The setting that initialises a stage with the best network of its source."""
         source = _BEGINS_WITH.get(stage)
         if source is None:
             return {}
@@ -159,7 +162,7 @@ class CascadeTraining:
 
 
 def _of_stage(overrides: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """The settings of one stage: common ones, and over them those with its name in front."""
+    """The settings of one stage: common ones, overridden by those with its name as prefix."""
     common = {key: value for key, value in overrides.items() if key.partition(".")[0] not in _CHOICES}
     return common | {
         key.removeprefix(f"{stage}."): value for key, value in overrides.items() if key.startswith(f"{stage}.")

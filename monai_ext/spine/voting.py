@@ -1,4 +1,4 @@
-"""One answer for a series from those of its slices, and whether it goes on to the next stage."""
+"""The class of a series from the predictions of its slices, and whether the series is admitted to the next stage."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from monai_ext.arrays import to_numpy
 from monai_ext.errors import ConfigError
 
 METHODS = ("mean", "majority")
-# Sums of the same numbers in another order differ in the last bits; that must not decide a tie.
+# Sums of the same numbers in another order differ in the last bits, which must not decide a tie.
 _DECIMALS = 12
 
 
 @dataclass(frozen=True)
 class Vote:
-    """What the slices of a series say together.
+    """Result of a vote over the slices of a series.
 
-    Attributes:
+    Args:
         label: name of the class; None without any slice.
-        probability: mean probability of that class over all slices.
-        votes: slices whose most probable class it is, by name.
-        admitted: whether the series goes on.
-        reason: why it doesn't, in words; empty when it does.
+        probability: mean probability of that class over all slices, 0 to 1.
+        votes: class name → number of slices whose most probable class it is.
+        admitted: whether the series goes on to the next stage.
+        reason: why it doesn't, as a phrase; empty when it does.
     """
 
     label: str | None
@@ -43,19 +43,19 @@ def series_vote(
     method: str = "mean",
     admit: Sequence[str] | None = None,
 ) -> Vote:
-    """Vote over the slices of one series.
+    """Vote over the slices of one series: by mean probability, or by majority.
 
-    The order of the slices never matters. Where we differ from the reference: it gives ties to the class that comes
-    first among the slices.
+    The order of the slices never matters. Difference from the reference implementation: there a tie goes to the class
+    that comes first among the slices.
 
     Args:
-        probabilities: (N, C), of each slice over the classes, in [0, 1].
-        class_names: the class map.
-        min_slices: a series with fewer isn't admitted.
-        threshold: a series whose label has a smaller mean probability isn't admitted.
+        probabilities: (N, C), of each slice over the classes, 0 to 1.
+        class_names: the C names of the class map.
+        min_slices: a series with fewer slices isn't admitted.
+        threshold: a series whose label has a smaller mean probability (0 to 1) isn't admitted.
         method: ``"mean"``: the class with the highest mean probability; ``"majority"``: the most probable class of the
             most slices. Ties go to the higher mean probability, then to the first in the class map.
-        admit: names of the classes that go on; None for all.
+        admit: names of the admitted classes; None for all.
 
     Raises:
         ConfigError: for an unknown method, a threshold out of range, and a name in ``admit`` that is no class.
@@ -94,7 +94,7 @@ def _check(
         raise ConfigError(f"series_vote: admit has {unknown[0]!r}, which is no class; there are {list(class_names)}")
     if values.ndim != 2 or values.shape[1] != len(class_names):
         raise ValueError(
-            f"series_vote: probabilities must be (N, {len(class_names)}), one column a class, got {values.shape}"
+            f"series_vote: probabilities must be (N, {len(class_names)}), one column per class, got {values.shape}"
         )
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError("series_vote: probabilities must be from 0 to 1, got others or NaN; apply a softmax first")

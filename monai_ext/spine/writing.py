@@ -31,10 +31,10 @@ _MAY_BE_EMPTY = (
 def write_like(image: SeriesImage, slices: np.ndarray, path: str | Path) -> Path:
     """Write a mask or a probability map as NIfTI with the affine, shape and order of axes of the series.
 
-    Of the input's header only what says where it lies is copied: text fields and extensions may name the patient.
+    Only the geometry of the input's header is copied: text fields and extensions may name the patient.
 
     Args:
-        image: of the series that the slices were computed from.
+        image: the series that the slices were computed from.
         slices: (N, Y, X) or (N, 1, Y, X) in the order of `SeriesImage.slices`; booleans become uint8, floats
             float32, signed integers int32.
         path: ends in ``.nii.gz`` or ``.nii``.
@@ -63,12 +63,12 @@ def write_dicom_seg(
 ) -> Path:
     """Write a mask as a DICOM segmentation that refers to the slices of a DICOM series.
 
-    As any DICOM object it carries the patient's name and id, taken from the series.
+    As any DICOM object it has the patient's name and id, copied from the series. Written by highdicom.
 
     Args:
-        series: a series of kind "dicom", ``image`` what its `read` gave.
-        image: what the series' `read` gave.
-        slices: mask (N, Y, X) or (N, 1, Y, X) in the order of `SeriesImage.slices`, inside where > 0.
+        series: a series of kind "dicom".
+        image: the result of the series' `read`.
+        slices: mask (N, Y, X) or (N, 1, Y, X) in the order of `SeriesImage.slices`, > 0 inside.
         path: DICOM file to write.
         segment: ``"lesion"`` or ``"cord"``.
 
@@ -83,12 +83,12 @@ def write_dicom_seg(
     if series.kind != "dicom":
         raise DataError(f"series {series.name!r} is {series.kind}, not DICOM; write NIfTI by write_like instead")
     if not image.sources:
-        raise DataError(f"series {series.name!r}: the image doesn't come from its files; give what series.read() gave")
+        raise DataError(f"series {series.name!r}: the image isn't from its files; pass the result of series.read()")
     # (column, row, slice) to frames (slice, row, column)
     frames = (image.restore(np.asarray(slices)) > 0).astype(np.uint8).transpose(2, 1, 0)
     sources = _completed(image.sources, thickness=image.spacing[0])
     try:
-        with _unheard():
+        with _silenced():
             segmentation = _segmentation(sources, np.ascontiguousarray(frames), segment)
     except (AttributeError, TypeError, ValueError):
         missing = [tag for tag in _REQUIRED if tag not in sources[0]]
@@ -100,8 +100,8 @@ def write_dicom_seg(
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """What highdicom says quotes tags, of odd ones names and dates of birth as well: it must not get into a log."""
+def _silenced() -> Iterator[None]:
+    """Suppress highdicom's messages: they quote tags, even names and dates of birth, which must not get into a log."""
     logger = logging.getLogger("highdicom")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

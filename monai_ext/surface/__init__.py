@@ -1,11 +1,11 @@
-"""Surfaces in huge Zarr volumes: sets of an image and its targets, where to train, and what is wrong with them.
+"""Surfaces in huge Zarr volumes: sets of an image and its targets, training patches, and a check.
 
 Patches are dicts:
 
 - ``case``: "volume 0 at 128 0 64", unique within a run,
-- ``volume_idx``: of the set, from 0,
+- ``volume_idx``: index of the set, from 0,
 - ``start_pos``: first voxel [z, y, x],
-- ``stamp``: changes with the reference label.
+- ``stamp``: changes with the reference label, for caches.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Everything that is wrong with sets of volumes, found before a run stumbles over the first of it."""
+"""Check of sets of volumes: all problems at once, before a run fails at the first."""
 
 from __future__ import annotations
 
@@ -25,11 +25,18 @@ _SHOWN = 3
 
 
 def check(dataset_dir: str | Path, workers: int | Place | None = None) -> list[Problem]:
-    """Read every stored chunk of every label, and list everything that is wrong; an empty list is a clean bill.
+    """Read every stored chunk of every label, and list all problems; an empty list means that none was found.
 
     Each ``<name>.zarr`` beside an ``input.zarr`` counts as a target, and holds normals when it has three channels and
-    "normal" in its name. An input is read where it is labelled, and only when it holds floats. Memory is that of a
-    block a worker.
+    "normal" in its name. An input is read where it is labelled, and only when it holds floats. Each worker holds one
+    block in memory.
+
+    Args:
+        dataset_dir: folder with ``input.zarr``, or with folders that have one; see `volume_sets`.
+        workers: threads, or a place such as `monai_ext.places.Dask`; default one per CPU, at most 8.
+
+    Returns:
+        The problems: "error" where a run would fail or learn nonsense, else "warning".
     """
     try:
         folders = volume_folders(dataset_dir)
@@ -68,13 +75,13 @@ def _check_target(place: Path, input_place: Path, volume: zarr.Array, workers: i
     target = _Target(array, axis, normals, volume)
     starts, shape = target.blocks()
     title = f"{place.parent.name}/{place.name}"
-    look = functools.partial(target.look, shape=shape)
-    return _summary(run_in_order(look, starts, place_of(workers, Threads), title, "block"), place, input_place)
+    check_block = functools.partial(target.check_block, shape=shape)
+    return _summary(run_in_order(check_block, starts, place_of(workers, Threads), title, "block"), place, input_place)
 
 
 @dataclass(frozen=True)
 class _Block:
-    """What one block holds; ``unreadable`` and ``input_unreadable`` say why it, or the input there, can't be read."""
+    """Counts of one block; ``unreadable`` and ``input_unreadable`` say why its label or input can't be read."""
 
     start: tuple[int, ...]
     labelled: int = 0
@@ -99,7 +106,7 @@ class _Target:
             starts, shape = np.delete(starts, self.axis, axis=1), np.delete(shape, self.axis)
         return list(np.unique(starts, axis=0)), shape
 
-    def look(self, start: np.ndarray, shape: np.ndarray) -> _Block:
+    def check_block(self, start: np.ndarray, shape: np.ndarray) -> _Block:
         where = tuple(map(slice, start, start + shape))
         place = tuple(start.tolist())
         try:

@@ -1,4 +1,4 @@
-"""``find-patches`` and ``predict-zarr``: where to train on a label volume, and a trained network on one of any size."""
+"""``find-patches`` and ``predict-zarr``: training patches of a label volume, and prediction of a volume of any size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from monai_ext.errors import ConfigError
 def find_patches(
     label: Annotated[str, typer.Option("--label", help="Path or URL of a Zarr array or OME-Zarr image (Z, Y, X).")],
     patch_size: Annotated[tuple[int, int, int], typer.Option("--patch_size", help="Voxels along Z, Y, X.")],
-    output: Annotated[Path, typer.Option("--output", help="JSON file to write; kept as it is where still true.")],
+    output: Annotated[
+        Path, typer.Option("--output", help="JSON file to write; kept while label and settings are unchanged.")
+    ],
     min_bbox_percent: Annotated[
         float,
         typer.Option("--min_bbox_percent", help="Fraction of a patch that the bounding box of its labels must fill."),
@@ -25,7 +27,7 @@ def find_patches(
     cover_tail: Annotated[
         bool, typer.Option("--cover_tail", help="Also take patches that end where the labels end.")
     ] = False,
-    workers: Annotated[int | None, typer.Option("--workers", help="Threads; default one a CPU, at most 8.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Threads; default one per CPU, at most 8.")] = None,
 ) -> None:
     """Find the patches with enough labels, in steps of half a patch, however large the volume is."""
     from monai_ext.data import cached_patches
@@ -41,11 +43,13 @@ def predict_zarr(
     context: typer.Context,
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="A .pt of surface_unet, or its exported .ts.")],
     input: Annotated[str, typer.Option("--input", help="Path or URL of a Zarr array or OME-Zarr image (Z, Y, X).")],
-    output: Annotated[Path, typer.Option("--output", help="Folder for TARGET.zarr; a part of it is continued.")],
+    output: Annotated[
+        Path, typer.Option("--output", help="Folder for TARGET.zarr; an incomplete prediction is continued.")
+    ],
     patch_size: Annotated[
         tuple[int, int, int], typer.Option("--patch_size", help="Voxels of a window along Z, Y, X.")
     ] = (64, 192, 192),
-    overlap: Annotated[float, typer.Option("--overlap", help="Share of a window that its neighbour covers.")] = 0.25,
+    overlap: Annotated[float, typer.Option("--overlap", help="Fraction of a window that its neighbour covers.")] = 0.25,
     mode: Annotated[str, typer.Option("--mode", help="gaussian or constant blending.")] = "gaussian",
     batch_size: Annotated[int, typer.Option("--batch_size", help="Windows at once.")] = 4,
     output_targets: Annotated[
@@ -89,10 +93,10 @@ def predict_zarr(
     parts: Annotated[int | None, typer.Option("--parts", help="Shard count: processes that share the work.")] = None,
     dask: Annotated[str | None, DASK] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="First read what is finished; what is damaged is computed again.")
+        bool, typer.Option("--verify", help="First read all finished chunks; damaged ones are computed again.")
     ] = False,
 ) -> None:
-    """Predict a Zarr volume of any size into OME-Zarr images; killed and started again, it goes on.
+    """Predict a Zarr volume of any size into OME-Zarr images; after an interruption, the same command continues.
 
     Processes share the work by --part and --parts, under torchrun or SLURM without them, or on a Dask cluster.
     """
@@ -103,13 +107,13 @@ def predict_zarr(
     from monai_ext.inferers.streaming.manifest import ProgressManifest
     from monai_ext.surface.predictor import surface_predictor
 
-    # `--output_targets a b`: what follows the first name comes as an argument of its own.
+    # `--output_targets a b`: names after the first come as arguments of their own.
     names = [*(output_targets or []), *context.args]
     if context.args and not output_targets:
         raise ConfigError(f"predict-zarr: got the unexpected argument {context.args[0]!r}")
     if (part is None) != (parts is None):
         raise ConfigError("predict-zarr: give --part and --parts together")
-    if device is not None and dask is None:  # of Dask's workers this machine knows nothing
+    if device is not None and dask is None:  # this machine doesn't know the GPUs of Dask's workers
         user_device(device)
     call: dict[str, Any] = {"level": level, "mask": mask}
     call["bbox"] = None if bbox is None else (bbox[:2], bbox[2:4], bbox[4:])

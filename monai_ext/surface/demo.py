@@ -1,9 +1,9 @@
-"""A small, learnable stand-in for a CT of a scroll: a volume of wound, wavy sheets with labels and normals.
+"""Small, learnable synthetic CT of a scroll: a volume of wound, wavy sheets with labels and normals.
 
 The sheets are where a smooth field, the number of turns around the scroll's axis, is an integer; so distances from a
-sheet and its normals are exact. A sheet's inner side is bright and sharp, and it fades outwards: a patch by itself
-shows which way the normals point, as the fibres of the two sides do in papyrus. It is good for trying out a training
-run, never for a statement about real scrolls.
+sheet and its normals are exact. A sheet's inner side is bright and sharp, and it fades outwards: a patch alone shows
+which way the normals point, as the fibres of the two sides do in papyrus. Use it to try out a training run, never for a
+statement about real scrolls.
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class Size:
-    """Voxels of the volume and of the patches it is for (Z, Y, X), labelled regions along each axis, and the sheets."""
+    """Size of the demo.
+
+    Args:
+        shape: voxels of the volume along Z, Y, X.
+        patch: voxels along Z, Y, X of the patches that the labelled regions are made for.
+        regions: number of labelled regions along Z, Y, X.
+        pitch: distance of the sheets in voxels.
+        thickness: of a sheet in voxels.
+    """
 
     shape: tuple[int, int, int]
     patch: tuple[int, int, int]
@@ -55,12 +63,12 @@ SIZES = {
 
 
 class Waves:
-    """Sum of plane waves, a smooth random field that can be had anywhere without its surroundings.
+    """Sum of plane waves, a smooth random field that can be computed in any box by itself.
 
     Args:
         rng: draws directions, lengths and phases.
         count: number of waves.
-        lengths: wavelengths in voxels, from and to.
+        lengths: shortest and longest wavelength in voxels.
         slope: largest slope of a single wave; its amplitude is that times length / 2π.
     """
 
@@ -72,11 +80,19 @@ class Waves:
         self.factors = slope / numbers[:, 0] * np.exp(2j * np.pi * rng.random(count))
 
     def value(self, axes: Sequence[np.ndarray]) -> np.ndarray:
-        """Values (Z, Y, X) on the grid of these coordinates, float32."""
+        """Values (Z, Y, X) on the grid of these coordinates, float32.
+
+        Args:
+            axes: coordinates in voxels along z, y and x.
+        """
         return self._sum(self.factors[None], axes)[0]
 
     def value_and_gradient(self, axes: Sequence[np.ndarray]) -> np.ndarray:
-        """The value and its derivatives along z, y and x: (4, Z, Y, X), float32."""
+        """The value and its derivatives along z, y and x: (4, Z, Y, X), float32.
+
+        Args:
+            axes: coordinates in voxels along z, y and x.
+        """
         return self._sum(np.stack([self.factors, *(1j * self.vectors.T * self.factors)]), axes)
 
     def _sum(self, factors: np.ndarray, axes: Sequence[np.ndarray]) -> np.ndarray:
@@ -90,7 +106,12 @@ class Waves:
 
 
 class Scroll:
-    """A volume of sheets wound about an axis along z; any box of it can be made by itself."""
+    """A volume of sheets wound about an axis along z; any box of it can be computed by itself.
+
+    Args:
+        seed: of all random numbers, at least 0.
+        size: of the volume, see `SIZES`.
+    """
 
     def __init__(self, seed: int, size: Size) -> None:
         rng = np.random.default_rng(seed)
@@ -102,7 +123,11 @@ class Scroll:
         self.light = Waves(rng, 3, (1.0 * min(size.shape), 2.0 * min(size.shape)), 0.15 / min(size.shape))
 
     def turns(self, box: Box) -> np.ndarray:
-        """Turns around the axis and their derivatives along z, y, x: (4, Z, Y, X), float32; sheets at integers."""
+        """Turns around the axis and their derivatives along z, y, x: (4, Z, Y, X), float32; sheets at integers.
+
+        Args:
+            box: slices along z, y, x.
+        """
         axes = _coordinates(box)
         field = self.waves.value_and_gradient(axes)
         y, x = (axis - middle for axis, middle in zip(axes[1:], self.centre, strict=True))
@@ -119,14 +144,23 @@ class Scroll:
         return field
 
     def sheets(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
-        """Voxels from the next sheet, positive outwards (Z, Y, X), and unit normals away from the axis (Z, Y, X, 3)."""
+        """Distance to the next sheet in voxels, positive outwards (Z, Y, X), and outward unit normals (Z, Y, X, 3).
+
+        Args:
+            box: slices along z, y, x.
+        """
         turns, *gradient = self.turns(box)
         steepness = np.sqrt(sum(part**2 for part in gradient))
         normals = np.stack(gradient[::-1], axis=-1) / steepness[..., None]
         return (turns - np.rint(turns)) / steepness, normals
 
     def image(self, box: Box, distance: np.ndarray) -> np.ndarray:
-        """Grey values (Z, Y, X) as uint8, from the distances of `sheets`."""
+        """Intensities (Z, Y, X) as uint8.
+
+        Args:
+            box: slices along z, y, x.
+            distance: the distances of `sheets` in this box.
+        """
         axes = _coordinates(box)
         behind = distance + self.size.thickness / 2
         # the inner side rises within a voxel, the outer one falls over one and a half thicknesses
@@ -141,12 +175,12 @@ class Scroll:
 
 
 def make_demo(output: str | Path, seed: int = 0, size: str = "small") -> Path:
-    """Write a set of volumes below ``output``; the whole of it appears at once, or nothing.
+    """Write a set of volumes below ``output``: all files appear at once, or none.
 
     ``<output>/scroll_1/input.zarr`` is an OME-Zarr 0.5 image (uint8, three levels, sharded),
     ``sheet.zarr`` a Zarr v3 array (Z, Y, X) of 0 and 255, ``normals.zarr`` a Zarr v2 array (Z, Y, X, 3) as
     `encode_normals` stores them, (0, 0, 0) off the sheets. Labels are sparse: only the chunks around a few regions are
-    stored, and no patch of the size meant touches two of them. The same arguments give the same bytes; a folder made
+    stored, and no patch of the intended size touches two of them. The same arguments give the same bytes; a folder made
     with them before is kept as it is.
 
     Args:
@@ -236,7 +270,7 @@ def _blocks(shape: Sequence[int]) -> Iterator[Box]:
 
 
 def _shrunk(image: np.ndarray, factor: int) -> np.ndarray:
-    """Means of cubes of ``factor`` voxels an edge."""
+    """Means of cubes with edges of ``factor`` voxels."""
     z, y, x = (length // factor for length in image.shape)
     return image.reshape(z, factor, y, factor, x, factor).mean(axis=(1, 3, 5)).round().astype(image.dtype)
 

@@ -1,4 +1,4 @@
-"""Training patches of the sets, each with a name and a stamp of the label that it was found in."""
+"""Training patches of the sets, each with a case name and a stamp of its label."""
 
 from __future__ import annotations
 
@@ -21,14 +21,25 @@ def patches(
     cover_tail: bool = False,
     workers: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Patches with enough of the sets' reference labels, from ``file`` where it is still true (see `cached_patches`).
+    """Patches with enough of the sets' reference labels.
+
+    Args:
+        sets: see `volume_sets`; only ``ref_label`` is read.
+        patch_size: voxels along Z, Y, X.
+        file: JSON with the patches, used while labels and settings are unchanged, else written (see `cached_patches`).
+        min_bbox_percent: fraction (0 to 1) of a patch that the bounding box of its labels must fill.
+        min_labeled_ratio: fraction (0 to 1) of a patch's voxels that must be labelled.
+        cover_tail: also take patches that end where the labels end.
+        workers: threads; default one per CPU, at most 8.
 
     Returns:
-        ``{"case": "volume 0 at 128 0 64", "volume_idx": 0, "start_pos": [128, 0, 64], "stamp": ...}`` each;
-        ``volume_idx`` counts the sets from 0, ``stamp`` is a digest of what the reference label's store holds.
+        ``{"case": "volume 0 at 128 0 64", "volume_idx": 0, "start_pos": [128, 0, 64], "stamp": ...}`` per patch;
+        ``volume_idx`` counts the sets from 0, ``stamp`` is a hash of the reference label's stored chunks.
 
     Raises:
-        DataError: when no patch has enough labels; see also `find_patches`.
+        ConfigError: for a setting out of range, see `find_patches`.
+        DataError: when no patch has enough labels, or a label can't be read.
+        WriteError: when ``file`` can't be written.
     """
     labels = [entry["ref_label"] for entry in sets]
     found = cached_patches(

@@ -11,15 +11,15 @@ from monai_ext.surface.sets import SUFFIX, volume_folders
 
 
 def inference_items(inputs: str | Path | Sequence[str | Path]) -> list[dict[str, str]]:
-    """``{"image": path or URL, "case": name}`` of each volume.
+    """``{"image": path or URL, "case": name}`` for each volume.
 
     Args:
         inputs: a Zarr volume, as a path or an fsspec URL, or an uncompressed NIfTI file; a folder that holds
-            ``input.zarr``, or folders that do; or a list of volumes. A volume is called like itself, an ``input.zarr``
-            like its folder.
+            ``input.zarr``, or folders that do; or a list of volumes. The case name is that of the file, for an
+            ``input.zarr`` that of its folder.
 
     Raises:
-        DataError: when there is none, or two have the same name.
+        DataError: when there is no volume, or two have the same case name.
     """
     places = [str(inputs)] if isinstance(inputs, str | Path) else [str(place) for place in inputs]
     found = [volume for place in places for volume in _volumes(place)]

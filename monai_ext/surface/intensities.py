@@ -22,16 +22,16 @@ _SAMPLE = 1 << 20
 
 
 def intensity(sets: Sequence[Mapping[str, str]], scheme: str, file: str | Path) -> dict[str, float] | None:
-    """What an input is normalised by: the figures of nnU-Net's CT scheme (arXiv:1904.08128), or none for a z-score.
+    """Statistics for nnU-Net's CT normalisation (arXiv:1904.08128); none for a z-score.
 
-    Measured over all voxels whose reference label isn't 0, of all sets, and kept in ``file`` until data change. Exact
-    for integers of up to 16 bits. Otherwise a sample of 2²⁰ voxels is drawn, the same for the same data (nnU-Net draws
-    10⁸ voxels over all cases, with the same percentiles).
+    Measured over all voxels whose reference label isn't 0, of all sets, and kept in ``file`` until the data change.
+    Exact for integers of up to 16 bits. Otherwise a sample of 2²⁰ voxels is drawn, the same for the same data (nnU-Net
+    draws 10⁸ voxels over all cases, with the same percentiles).
 
     Args:
-        sets: paths or URLs of the volumes, under ``input`` and ``ref_label``.
-        scheme: "ct" or "zscore" (each patch by itself).
-        file: JSON; its folder is created.
+        sets: see `volume_sets`; ``input`` and ``ref_label`` are read.
+        scheme: "ct", or "zscore" (each patch with its own mean and standard deviation).
+        file: JSON that keeps the result; its folder is created.
 
     Returns:
         ``{"lower", "upper", "mean", "std"}`` for "ct": the percentiles 0.5 and 99.5 to clip to, and mean and standard
@@ -41,6 +41,7 @@ def intensity(sets: Sequence[Mapping[str, str]], scheme: str, file: str | Path) 
         ConfigError: for another scheme.
         DataError: when nothing is labelled, a labelled voxel is NaN or infinite, a chunk can't be read, or all labelled
             voxels are equal.
+        WriteError: when ``file`` can't be written.
     """
     if scheme not in SCHEMES:
         raise ConfigError(f"intensity: scheme must be one of {SCHEMES}, got {scheme!r}")
@@ -92,7 +93,7 @@ def _add(values: _Histogram | _Sample, number: int, array: zarr.Array, entry: Ma
 
 
 class _Histogram:
-    """Of integers of up to 16 bits: exact, and the same in whatever order they come."""
+    """Histogram of integers of up to 16 bits: exact, and independent of the order of the blocks."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(_HIGHEST - _LOWEST + 1, np.int64)
@@ -127,7 +128,7 @@ class _Histogram:
 
 
 class _Sample:
-    """At most ``size`` values, those with the smallest of random keys: the same in whatever order they come."""
+    """At most ``size`` values, those with the smallest random keys: independent of the order of the blocks."""
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -1,4 +1,4 @@
-"""A checkpoint of `surface_unet` as a sliding window: the network, its targets and its normalisation come from it."""
+"""A checkpoint of `surface_unet` as a sliding window, with its own network, targets and normalisation."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ def surface_predictor(
 
     Args:
         checkpoint: with its settings ``targets``, ``f_maps``, ``deep_supervision``, ``normalization``, ``intensity``.
-        roi_size: see `ZarrSlidingWindow`.
+        roi_size: voxels of a window along Z, Y, X; see `ZarrSlidingWindow`.
         options: other arguments of `ZarrSlidingWindow`; ``targets``, ``normalize`` and ``identity`` come from the
             checkpoint.
 
     Raises:
-        WeightsError: when the file can't be read, or doesn't say what network it is.
+        ConfigError: for an option out of range, see `ZarrSlidingWindow`.
+        WeightsError: when the file can't be read, or lacks the settings of its network.
     """
     settings = network_settings(checkpoint) or {}
     missing = [name for name in ("targets", "f_maps") if not settings.get(name)]
     if missing:
         raise WeightsError(
-            f"{checkpoint}: doesn't say its network's {' and '.join(missing)}; give a checkpoint or an export of "
+            f"{checkpoint}: has no {' and '.join(missing)} among its settings; give a checkpoint or an export of "
             "surface_unet"
         )
     network = SurfaceUNet(

@@ -1,4 +1,4 @@
-"""Which volumes belong together: an image, its targets, and the label that says where to train."""
+"""Sets of volumes: an image, its targets, and the reference label that selects the training patches."""
 
 from __future__ import annotations
 
@@ -33,23 +33,24 @@ def volume_sets(
 ) -> list[dict[str, str]]:
     """The training sets: paths or URLs of plain arrays ``{"input": ..., <target>: ..., "ref_label": ...}``.
 
-    Everything is opened and compared before anything runs.
+    All arrays are opened and compared before a run starts.
 
     Args:
-        dataset_dir: what relative paths are relative to.
-        targets: name → ``channels`` and ``activation`` ("none", "sigmoid" or "softmax"), which say what the target's
-            array looks like: (Z, Y, X) for one channel and for the class numbers of "softmax", else (Z, Y, X, C) or
+        dataset_dir: base of relative paths.
+        targets: name → ``channels`` and ``activation`` ("none", "sigmoid" or "softmax"), which determine the shape of
+            the target's array: (Z, Y, X) for one channel and for the class numbers of "softmax", else (Z, Y, X, C) or
             (C, Z, Y, X).
         patch_size: voxels along Z, Y, X.
         volumes: ``{"input": ..., <target>: ..., "ref_label": ...}`` each, paths or fsspec URLs. ``ref_label``, by which
-            patches are found, is the name of one of the targets or a place of its own; default the first target.
+            patches are found, is the name of one of the targets or a path or URL of its own; default the first target.
             Without ``volumes``: ``dataset_dir`` itself and each of its folders that holds ``input.zarr``, with
             ``<target>.zarr`` beside it, and ``ref_label.zarr`` where there is one.
-        level: resolution level of what is an OME-Zarr image, 0 the finest; a plain array is taken as it is.
+        level: resolution level of OME-Zarr images, 0 the finest; not used for plain arrays.
 
     Raises:
         ConfigError: for keys of ``volumes`` that don't agree with ``targets``.
-        DataError: when nothing is found, a volume can't be opened, is smaller than the patch, or doesn't fit others.
+        DataError: when no set is found; for an array that can't be opened, is smaller than the patch, or doesn't fit
+            the others of its set.
     """
     if not targets:
         raise ConfigError("volume_sets: targets is empty; define at least one, such as sheet")
@@ -86,7 +87,7 @@ def volume_folders(dataset_dir: str | Path) -> list[Path]:
 
 
 def located(place: str | Path, dataset_dir: str | Path) -> str:
-    """A URL as it is, a path from ``dataset_dir`` on."""
+    """A URL as it is, a relative path below ``dataset_dir``."""
     text = str(place)
     if "://" in text:
         return text
@@ -170,11 +171,11 @@ def _listed(entry: Mapping[str, str], number: int, targets: Targets) -> dict[str
 
 
 def check_type(dtype: Any, kinds: str, place: str) -> None:
-    """Refuse values that are neither integers nor floats, by numpy's letters for kinds of types.
+    """Refuse values that are neither integers nor floats.
 
     Args:
         dtype: of the array.
-        kinds: the letters that are allowed, such as ``"iuf"``.
+        kinds: allowed kinds, in numpy's letters, such as ``"iuf"``.
         place: path or URL, for the error message.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Training, validation and test patches that share no voxel."""
+"""Training, validation and test patches without common voxels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from monai_ext.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
-# A region is cut when a part lacks more than this share of its goal.
+# A region is cut when a set has less than this fraction of its goal.
 ENOUGH = 0.8
 
 
@@ -27,26 +27,26 @@ def splits(
     test_fraction: float = 0.0,
     seed: int = 0,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Split by regions, so that no voxel is in two parts.
+    """Split by regions, so that no voxel is in two of training, validation and test set.
 
-    A region is what overlapping patches of one input connect, in whichever sets they were found. Whole regions go to
-    the test and the validation part, in random order, as long as these don't outgrow their goals. A part that then
-    lacks more than a fifth of its goal gets one side of the largest region left, cut across its longest axis; patches
-    that the plane cuts are in no part.
+    A region is a group of patches of one input that overlaps connect, whichever set of volumes they were found in.
+    Whole regions are drawn at random for test and validation, as long as these don't exceed their goals. If one then
+    lacks more than a fifth of its goal, it gets one side of the largest region left, cut across its longest axis;
+    patches that the plane cuts are left out.
 
     Args:
-        patches: with ``volume_idx`` and ``start_pos``.
-        sets: of which ``input`` says where patches lie; two sets with one input share its voxels.
+        patches: with ``volume_idx`` and ``start_pos``, see `patches`.
+        sets: see `volume_sets`; two sets with one ``input`` share its voxels.
         patch_size: voxels along Z, Y, X.
-        tr_val_split: share of the training patches in what isn't test part, between 0 and 1.
-        test_fraction: of all patches, 0 for no test part.
+        tr_val_split: fraction (between 0 and 1) of training patches among those outside the test set.
+        test_fraction: fraction of all patches for the test set, from 0 (none) to below 1.
         seed: of the order of the regions and the sides of the cuts.
 
     Returns:
-        "train", "val" and "test" → patches, in the order in which they came.
+        "train", "val" and "test" → patches, in their given order; "test" is empty without a ``test_fraction``.
 
     Raises:
-        ConfigError: for a share out of range.
+        ConfigError: for a fraction out of range.
         DataError: when patches are too few, or lie too close to each other, to be split.
     """
     if not 0 < tr_val_split < 1 or not 0 <= test_fraction < 1:
@@ -68,12 +68,12 @@ def splits(
     members["train"] = np.sort(np.concatenate(pool)) if pool else np.empty(0, np.int64)
     if any(not len(members[part]) for part in ("train", *(part for part, goal in goals.items() if goal))):
         raise DataError(
-            f"splits: the {len(patches)} patches are too few, or overlap too much, for parts without common voxels; "
+            f"splits: the {len(patches)} patches are too few, or overlap too much, for a split without common voxels; "
             "label more, take a smaller patch_size, or set test_fraction to 0"
         )
     left_out = len(patches) - sum(map(len, members.values()))
     counts = ", ".join(f"{part} {len(members[part])}" for part in ("train", "val", "test"))
-    logger.info("patches: %s; %d left out, which lie across the border of two parts", counts, left_out)
+    logger.info("patches: %s; %d left out, which lie across the border of two sets", counts, left_out)
     return {part: [patches[index] for index in members[part].tolist()] for part in ("train", "val", "test")}
 
 

@@ -1,4 +1,4 @@
-"""What the command line asks of surfaces in Zarr volumes."""
+"""Command-line tasks of surfaces in Zarr volumes: demo data, dataset check, patch search and prediction."""
 
 from __future__ import annotations
 

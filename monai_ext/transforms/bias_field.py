@@ -16,15 +16,15 @@ from monai_ext.arrays import to_numpy
 
 
 class CorrectBiasField(Transform):
-    """Remove slow brightness drifts of the scanner, estimated within the non-zero voxels.
+    """Remove the smooth intensity variation of the scanner, estimated within the non-zero voxels.
 
-    The field is estimated on a grid thinned by ``shrink`` and interpolated back, as usual for N4: it is smooth, and
+    The field is estimated on a grid subsampled by ``shrink`` and interpolated back, as usual for N4: it is smooth, and
     the full grid takes minutes. Zeros stay zeros.
 
     Args:
-        shrink: thinning of each axis; 1 takes every voxel.
-        iterations: at most that many per fitting level.
-        enabled: False returns the image as it is, so that a setting of the configuration can switch it.
+        shrink: subsampling of each axis; 1 takes every voxel.
+        iterations: most iterations of each fitting level, coarsest first.
+        enabled: False returns the image as it is, so that a setting can switch it off.
 
     Raises:
         ValueError: for a ``shrink`` below 1.
@@ -68,7 +68,7 @@ class CorrectBiasField(Transform):
         log_field = np.zeros_like(thin)
         log_field[known] = np.log(thin[known] / corrected[known])
         nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
-        # voxel i of the full grid lies at i / shrink of the thin one
+        # voxel i of the full grid lies at i / shrink of the subsampled one
         full = affine_transform(
             log_field[tuple(nearest)], np.full(3, 1 / self.shrink), output_shape=image.shape, order=1, mode="nearest"
         )
@@ -76,7 +76,18 @@ class CorrectBiasField(Transform):
 
 
 class CorrectBiasFieldd(MapTransform):
-    """Dictionary version of `CorrectBiasField`."""
+    """Dictionary version of `CorrectBiasField`.
+
+    Args:
+        keys: keys of the images (C, X, Y, Z).
+        shrink: see `CorrectBiasField`.
+        iterations: see `CorrectBiasField`.
+        enabled: see `CorrectBiasField`.
+        allow_missing_keys: whether items may lack a key.
+
+    Raises:
+        ValueError: for a ``shrink`` below 1.
+    """
 
     def __init__(
         self,

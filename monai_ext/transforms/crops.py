@@ -1,4 +1,4 @@
-"""Crops of TIFF stacks: reading them, clearing what isn't nucleus, and the value range a network expects."""
+"""Crops of TIFF stacks: reading them, clearing the background, and scaling to the range a network expects."""
 
 from __future__ import annotations
 
@@ -23,19 +23,22 @@ class LoadCropd(MapTransform):
     """Read the crop at ``crop_z``, ``crop_y``, ``crop_x`` of a `TiffStack`, without its margin, scaled to [0, 1].
 
     The stack under each key becomes a float32 tensor (1, Z, Y, X): unsigned integers divided by the largest value of
-    their type (uint8 by 255, uint16 by 65535), or what ``percentiles`` or ``value_range`` say, clipped to [0, 1].
-    What lies beyond the stack is 0. The stack under ``mask_key``, where an item has one, becomes the mask of the same
+    their type (uint8 by 255, uint16 by 65535), or by ``percentiles`` or ``value_range``, clipped to [0, 1].
+    Voxels beyond the stack are 0. The stack under ``mask_key``, where an item has one, becomes the mask of the same
     box: 1 where it isn't zero, else 0.
 
     Args:
+        keys: keys of the stacks to read.
+        mask_key: key of a stack that is the mask, such as a segmentation; items may lack it.
         crop_size: voxels before trimming, one number for all axes or (Z, Y, X).
         margin: voxels trimmed from each side, at most a quarter of the axis.
-        percentiles: (low, high) in percent of the whole stack, that become 0 and 1; estimated on at most 16 evenly
-            spaced slices, the same for all crops of a stack.
-        value_range: (low, high) in the file's own values, that become 0 and 1; needed for signed integers and floats
+        percentiles: (low, high) in percent of the whole stack, which become 0 and 1; estimated on at most 16
+            evenly spaced slices, the same for all crops of a stack.
+        value_range: (low, high) in the file's intensities, which become 0 and 1; needed for signed integers and floats
             without ``percentiles``.
-        cache_samples: compressed stacks of which decoded slices are kept in memory; per process.
-        cache_bytes: bound on these slices.
+        cache_samples: number of compressed stacks whose decoded slices are kept in memory, per process.
+        cache_bytes: bytes of all these slices together.
+        allow_missing_keys: whether items may lack a key.
 
     Raises:
         ConfigError: for settings that contradict each other.
@@ -76,7 +79,7 @@ class LoadCropd(MapTransform):
             if crop.dtype.kind == "f" and not np.isfinite(crop).all():
                 raise DataError("has voxels that are NaN or infinite", stack.path(start[0] + _first_bad(crop)))
             low, high = self._range(stack)
-            # slices of zeros beyond the stack stay black whatever the range is
+            # slices of zeros beyond the stack stay 0 whatever the range is
             inside = tuple(slice(0, max(0, end - first)) for end, first in zip(stack.shape, start, strict=True))
             image = np.zeros(crop.shape, np.float32)
             image[inside] = np.clip((crop[inside].astype(np.float32) - low) / (high - low), 0, 1)
@@ -94,8 +97,8 @@ class LoadCropd(MapTransform):
         dtype = np.dtype(stack.dtype)
         if dtype.kind not in "bu":
             raise DataError(
-                f"has voxels of type {dtype.newbyteorder('=')}, whose range isn't known; say which values are black "
-                "and white by value_range [low, high], or percentiles [low, high]",
+                f"has voxels of type {dtype.newbyteorder('=')}, whose range isn't known; give the intensities that "
+                "become 0 and 1 as value_range [low, high], or percentiles [low, high]",
                 stack.folder,
             )
         return 0.0, float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
@@ -105,6 +108,11 @@ class ClearBackgroundd(MapTransform):
     """Set the image to 0 where the mask is 0, and drop the mask; an item without a mask stays as it is.
 
     It comes after the augmentation, which moves image and mask alike and may add noise to the background.
+
+    Args:
+        keys: keys of the images (C, Z, Y, X).
+        mask_key: key of the mask (1, Z, Y, X), inside where > 0.5.
+        allow_missing_keys: whether items may lack a key.
     """
 
     def __init__(
@@ -126,7 +134,7 @@ class ScaleUnitd(MapTransform):
     """Clip images to [0, 1] and, for ``scaling="symmetric"``, stretch them to [-1, 1]; "unit" leaves them there.
 
     Args:
-        keys: of the images.
+        keys: keys of the images.
         scaling: "symmetric" or "unit".
         allow_missing_keys: whether items may lack a key.
 
@@ -150,7 +158,7 @@ class ScaleUnitd(MapTransform):
         return result
 
 
-# Two numbers a nucleus: too small to bound.
+# Two numbers per nucleus: too small to bound.
 @functools.cache
 def stack_percentiles(stack: TiffStack, low: float, high: float) -> tuple[float, float]:
     """Values at two percentiles of a stack, from at most 16 evenly spaced slices.

@@ -13,10 +13,16 @@ from monai_ext.errors import DataError
 
 
 def is_nonzero(img: torch.Tensor) -> torch.Tensor:
-    """Foreground for MONAI's ``CropForegroundd``, whose default (> 0) would lose the dark half after a z-score.
+    """Foreground for MONAI's ``CropForegroundd``, whose default (> 0) would lose the lower half after a z-score.
+
+    Args:
+        img: image (C, X, Y, Z), 0 outside the foreground.
+
+    Returns:
+        bool, of the same shape: True where the image isn't 0.
 
     Raises:
-        DataError: when there is none: cropping would leave a volume without voxels.
+        DataError: when there is no foreground: cropping would leave a volume without voxels.
     """
     foreground = img != 0
     if not foreground.any():
@@ -28,7 +34,7 @@ class CubePad(Transform):
     """Pad an image (C, X, Y, Z) with zeros on both sides to its longest edge, so that resizing keeps proportions.
 
     Args:
-        enabled: False returns the image as it is, so that a setting of the configuration can switch it.
+        enabled: False returns the image as it is, so that a setting can switch it off.
     """
 
     def __init__(self, enabled: bool = True) -> None:
@@ -39,7 +45,13 @@ class CubePad(Transform):
 
 
 class CubePadd(MapTransform):
-    """Dictionary version of `CubePad`."""
+    """Dictionary version of `CubePad`.
+
+    Args:
+        keys: keys of the images (C, X, Y, Z).
+        enabled: see `CubePad`.
+        allow_missing_keys: whether items may lack a key.
+    """
 
     def __init__(self, keys: KeysCollection, enabled: bool = True, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)

@@ -1,4 +1,4 @@
-"""What to do with NaN and infinite voxels, decided once and explicitly."""
+"""Explicit handling of NaN and infinite voxels."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ POLICIES = ("reject", "fill")
 class CheckFinited(MapTransform):
     """Reject images with NaN or infinite voxels, or fill these with 0; reject images without any signal.
 
-    A single NaN spreads through the first convolution to the weights, and the run still ends "well".
+    A single NaN would spread through the first convolution to all weights without an error.
 
     Args:
+        keys: keys of the images (C, ...).
         policy: ``"reject"`` raises, ``"fill"`` puts 0 (the background) in place of the bad voxels.
-        case_key: item that names the case in errors.
+        case_key: key of the case's name, for errors.
+        allow_missing_keys: whether items may lack a key.
 
     Raises:
         ConfigError: for an unknown policy.

@@ -17,6 +17,10 @@ class LoadVolumed(MapTransform):
     The path under each key (or a list of paths: one channel each, on one grid) becomes a float32 ``MetaTensor``
     (C, X, Y, Z) in the file's own axis order.
 
+    Args:
+        keys: keys of the paths.
+        allow_missing_keys: whether items may lack a key.
+
     Raises:
         DataError: naming the file that is damaged, not 3-D, or lies on another grid than its first channel.
     """

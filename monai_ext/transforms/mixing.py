@@ -16,12 +16,12 @@ from monai_ext.errors import ConfigError
 class MixedBatches:
     """``prepare_batch`` that mixes the samples of a training batch among each other, images as well as labels.
 
-    With λ drawn from Beta(alpha, alpha), once a batch as in the authors' programs, sample i becomes λ · i +
+    With λ drawn from Beta(alpha, alpha), once per batch as in the authors' programs, sample i becomes λ · i +
     (1 − λ) · j (MixUp), or gets a box of j that covers 1 − λ of the image in Y and X, through all slices of a volume
     (CutMix; the box is cut off at the border, and λ is then what really remains). The label is the same mixture.
 
     Numbers come from torch's generator on the CPU, which `monai_ext.handlers.StandardTraining` seeds by seed and
-    iteration: a resumed run mixes as an undisturbed one. Where we differ from MONAI's ``CutMixd`` and ``MixUpd``:
+    iteration: a resumed run mixes as an uninterrupted one. Where we differ from MONAI's ``CutMixd`` and ``MixUpd``:
     these draw from a state of their own that no checkpoint holds, want full batches, and refuse labels (B, C) (MixUp)
     or replace them by j's (CutMix).
 
@@ -66,7 +66,7 @@ class MixedBatches:
 
 
 def _with_box(image: torch.Tensor, other: torch.Tensor, kept: float) -> tuple[torch.Tensor, float]:
-    """``image`` with a box of ``other``, and the share of it that remains."""
+    """``image`` with a box of ``other``, and the fraction of it that remains."""
     inside = torch.ones((), dtype=torch.bool)
     for length in image.shape[-2:]:
         side = length * math.sqrt(1 - kept)

@@ -1,4 +1,4 @@
-"""Normalisation of grey values, the same for patches in training and windows in inference."""
+"""Normalisation of intensities, the same for patches in training and windows in inference."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _LEAST_DEVIATION = 1e-8
 
 
 class NormalizeVolume(Transform):
-    """Grey values to about mean 0 and deviation 1, over the last three axes.
+    """Normalise intensities to about mean 0 and standard deviation 1, over the last three axes.
 
     MONAI's ``NormalizeIntensity`` takes one image at a time and doesn't clip; this one takes batches as well, whose
-    images it treats one by one, so that a window in inference sees what a patch in training saw.
+    images it treats one by one, so that a window in inference is normalised as a patch in training.
 
     Args:
-        scheme: "zscore" subtracts each image's own mean and divides by its own deviation, channel by channel; "ct" is
+        scheme: "zscore" subtracts each image's mean and divides by its standard deviation, channel by channel; "ct" is
             nnU-Net's scheme for computed tomography (Isensee et al., doi:10.1038/s41592-020-01008-z): clip to
             percentiles, and normalise by mean and deviation, all measured once over the labelled voxels.
-        intensity: for "ct" ``{"lower", "upper", "mean", "std"}``, in grey values.
+        intensity: for "ct" ``{"lower", "upper", "mean", "std"}``, all intensities.
 
     Shapes: (..., Z, Y, X) of any number type; the result has the same shape and is float32.
 

@@ -1,4 +1,4 @@
-"""Random variation of slices, the same for all that belong together."""
+"""Random augmentation of slices, the same for all slices of an item."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ from monai.transforms import (
 
 
 class RandAugmentSlicesd(RandomizableTransform, MapTransform):
-    """Turn, shift, scale and mirror slices in their plane and jitter their brightness, all of an item alike.
+    """Rotate, translate, scale and flip slices in their plane and change their contrast, all of an item alike.
 
     MONAI's ``RandAffine``, ``RandFlip``, ``RandScaleIntensity`` and ``RandShiftIntensity`` on the last two axes,
-    whatever stands in front of them: the channels of a slice (C, Y, X), the slices of a volume (slice, C, Y, X), or a
-    whole volume (1, Z, Y, X). Values stay within 0 to 1; what comes in from outside is 0 (air).
+    whatever the axes before them: the channels of a slice (C, Y, X), the slices of a volume (slice, C, Y, X), or a
+    whole volume (1, Z, Y, X). Values stay within 0 to 1; pixels from outside are 0 (air).
 
     Args:
+        keys: keys of the images; all get the same changes.
         rotate: largest angle in degrees, either way.
-        translate: largest shift in pixels, either way, along Y and X.
+        translate: largest translation in pixels, either way, along Y and X.
         scale: largest change of size, as a fraction.
-        flip_prob: of mirroring left and right.
+        flip_prob: probability of a flip along X (left and right).
         contrast: largest change of contrast, as a fraction.
-        brightness: largest change of brightness, of the range 0 to 1.
-        prob: of each of the geometric change, that of contrast, and that of brightness.
+        brightness: largest intensity added or subtracted, of the range 0 to 1.
+        prob: probability of each change: the geometric one, that of contrast, and that of brightness.
+        allow_missing_keys: whether items may lack a key.
     """
 
     def __init__(

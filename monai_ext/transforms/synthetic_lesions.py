@@ -1,4 +1,4 @@
-"""Synthetic lesions in the spinal cord, to train on more of them than there are."""
+"""Synthetic lesions in the spinal cord, as augmentation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.ndimage import binary_dilation
 
 from monai_ext.errors import ConfigError, DataError
 
-# Brightness above the cord, in standard deviations of the cord: lesions are bright in T2-weighted images.
+# Intensity above the cord, in standard deviations of the cord: lesions are bright in T2-weighted images.
 _CONTRAST = (2.0, 4.0)
 _WIDTH = (0.35, 1.0)
 _TRIES = 50
@@ -31,14 +31,14 @@ class RandSyntheticLesiond(RandomizableTransform, MapTransform):
         keys: images (C, Y, X) or (C, Z, Y, X); all get the same blobs.
         mask_key: mask of the cord (1, ...), inside where > 0.
         label_key: mask of the lesions (1, ...), which gets the value 1 in the blobs; made from zeros if absent, also
-            where no blob comes.
+            without any blob.
         num_lesions: fewest and most blobs.
         size: least and largest diameter of a blob along its longest axis, in pixels.
         prob: probability that an item gets any.
         allow_missing_keys: keys that an item lacks are left out; without a cord it stays as it is.
 
     Raises:
-        ConfigError: for a range that is none.
+        ConfigError: for a ``num_lesions`` or ``size`` that isn't two ascending integers.
         DataError: when called with images and masks of different spatial shapes.
     """
 
@@ -88,7 +88,7 @@ class RandSyntheticLesiond(RandomizableTransform, MapTransform):
         return result
 
     def _blobs(self, room: np.ndarray) -> np.ndarray:
-        """Brightness of the blobs in standard deviations, 0 elsewhere."""
+        """Intensity of the blobs in standard deviations, 0 elsewhere."""
         brightness = np.zeros(room.shape, np.float32)
         for _ in range(self.R.randint(self.num_lesions[0], self.num_lesions[1] + 1)):
             diameter = self.R.randint(self.size[0], self.size[1] + 1)

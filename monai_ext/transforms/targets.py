@@ -1,4 +1,4 @@
-"""Targets of a patch as the losses and the other transforms want them, from the way they are stored."""
+"""Conversion of stored targets to the form that losses and spatial transforms take."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from monai_ext.targets import Definition, target_kind
 
 
 class PrepareTargetsd(MapTransform):
-    """Turn targets as they are stored into what losses and spatial transforms want, by their definitions.
+    """Convert stored targets to the form that losses and spatial transforms take, by their definitions.
 
-    All become float32 tensors: MONAI's resampling wants floats, and class numbers stay exact. By what a target holds
+    All become float32 tensors: MONAI's resampling needs floats, and class numbers stay exact. By the kind of the target
     (`monai_ext.targets.target_kind`):
 
     - labels: 1 where anything but 0 and ``ignore_label`` is stored (1, 255, ...), else 0; ``ignore_label`` stays.
@@ -30,7 +30,7 @@ class PrepareTargetsd(MapTransform):
 
     Args:
         targets: definition of each target by name, see `monai_ext.losses.MultiTargetLoss`; the names are the keys.
-        ignore_label: stored value of the voxels of a label that no loss looks at, or ``None``.
+        ignore_label: stored value of the voxels that losses leave out, or ``None``.
         dilation: voxels by which labelled foreground grows along each axis, diagonals included, into
             background alone; a whole number ≥ 0.
         allow_missing_keys: targets that an item lacks, as in inference, are left out.
@@ -38,9 +38,9 @@ class PrepareTargetsd(MapTransform):
     Shapes: (channels, Z, Y, X), for classes (1, Z, Y, X).
 
     Raises:
-        ConfigError: when an argument is wrong.
+        ConfigError: for an unknown activation, a negative ``dilation``, or 0 as ``ignore_label``.
         DataError: when called with a target of another shape, with vectors of another type than `decode_normals` takes,
-            with classes that there are not, or with NaN.
+            with unknown classes, or with NaN.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class PrepareTargetsd(MapTransform):
                 stored = decode_normals(stored, channel_axis=0)
             except DataError as error:
                 raise DataError(f"PrepareTargetsd: target {name!r}: {error}") from error
-        # a copy: what was read may belong to a cache, or not be writable
+        # a copy: the array may belong to a cache, or not be writable
         values = torch.from_numpy(stored.astype(np.float32))
         if values.isnan().any():
             raise DataError(f"PrepareTargetsd: target {name!r} holds NaN; mark voxels to leave out by ignore_label")

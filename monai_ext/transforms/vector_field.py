@@ -1,4 +1,4 @@
-"""Flips and quarter turns of vector fields: the vectors turn with the space they stand in."""
+"""Flips and rotations by 90° of vector fields: the vectors are transformed with the space."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PLANES = {"z": (1, 2), "y": (0, 2), "x": (0, 1)}
 
 
 class FlipVectorField(Transform):
-    """Mirror a vector field (3, Z, Y, X), components (x, y, z), along an axis; the component along it changes sign.
+    """Flip a vector field (3, Z, Y, X), components (x, y, z), along an axis; the component along it changes sign.
 
-    Exact: values move and change sign, nothing is computed. It undoes itself.
+    Exact: values move and change sign, without interpolation. It is its own inverse.
 
     Args:
         axis: "z", "y" or "x".
@@ -31,7 +31,7 @@ class FlipVectorField(Transform):
         self.axis = known_axis(axis)
 
     def __call__(self, array: NdarrayOrTensor) -> NdarrayOrTensor:
-        """Mirror the field; an array comes back as an array, a tensor as a tensor, a ``MetaTensor`` as one."""
+        """Flip the field; an array is returned as an array, a tensor as a tensor, a ``MetaTensor`` as one."""
         check_vector_field(array)
         moved = self.move(array)
         # a copy already, whose values may be changed in place
@@ -39,47 +39,55 @@ class FlipVectorField(Transform):
         return convert_to_dst_type(moved, array, dtype=moved.dtype)[0]
 
     def move(self, image: NdarrayOrTensor) -> torch.Tensor:
-        """The same in space alone, for an image (C, Z, Y, X) without vectors."""
+        """The same in space alone, for an image without vectors.
+
+        Args:
+            image: image or labels (C, Z, Y, X).
+        """
         flip = Flip(spatial_axis=AXES.index(self.axis))
         with flip.trace_transform(False):
             return flip(image)
 
 
 class Rotate90VectorField(Transform):
-    """Turn a vector field (3, Z, Y, X), components (x, y, z), about an axis by quarter turns.
+    """Rotate a vector field (3, Z, Y, X), components (x, y, z), about an axis by multiples of 90°.
 
     In space this is ``numpy.rot90(array, k, axes)`` with the axes (Y, X), (Z, X), (Z, Y) of the volume for z, y, x.
-    Exact: values move and change sign, nothing is computed. ``k`` and ``-k`` undo each other.
+    Exact: values move and change sign, without interpolation. ``k`` and ``-k`` are inverse.
 
     Args:
         axis: "z", "y" or "x".
-        k: number of quarter turns; negative ones turn the other way.
+        k: number of rotations by 90°; negative for the other direction.
 
     Raises:
-        ConfigError: for another axis, or ``k`` that is not a whole number.
+        ConfigError: for another axis, or ``k`` that is not an integer.
         DataError: when called with anything but floats of that shape.
     """
 
     def __init__(self, axis: str, k: int) -> None:
         self.axis = known_axis(axis)
         if int(k) != k:
-            raise ConfigError(f"Rotate90VectorField: k counts quarter turns and must be a whole number, got {k}")
+            raise ConfigError(f"Rotate90VectorField: k (rotations by 90 degrees) must be an integer, got {k}")
         self.k = int(k) % 4
 
     def __call__(self, array: NdarrayOrTensor) -> NdarrayOrTensor:
-        """Turn the field; an array comes back as an array, a tensor as a tensor, a ``MetaTensor`` as one."""
+        """Rotate the field; an array is returned as an array, a tensor as a tensor, a ``MetaTensor`` as one."""
         check_vector_field(array)
         moved = self.move(array)
         first, second = (2 - axis for axis in PLANES[self.axis])
         for _ in range(self.k):
-            # a copy already; what pointed along the second axis of the plane now points against the first
+            # a copy already; vectors along the second axis of the plane now point against the first
             before = moved[first].clone()
             moved[first] = -moved[second]
             moved[second] = before
         return convert_to_dst_type(moved, array, dtype=moved.dtype)[0]
 
     def move(self, image: NdarrayOrTensor) -> torch.Tensor:
-        """The same in space alone, for an image (C, Z, Y, X) without vectors."""
+        """The same in space alone, for an image without vectors.
+
+        Args:
+            image: image or labels (C, Z, Y, X).
+        """
         rotate = Rotate90(self.k, PLANES[self.axis])
         with rotate.trace_transform(False):
             return rotate(image)

@@ -16,13 +16,13 @@ from monai_ext.errors import ConfigError, DataError
 
 
 class RandVectorFieldd(RandomizableTransform, MapTransform, InvertibleTransform):
-    """What the random transforms of vector fields share: one draw for all keys, applied, recorded and undone.
+    """Base of the random transforms of vector fields: one draw for all keys, applied, recorded and undone.
 
-    A subclass says what it draws, how a draw is applied to a key, and which draw undoes it.
+    A subclass defines the draw, how it is applied to a key, and the draw that undoes it.
 
     Args:
         keys: images, labels and fields (C, Z, Y, X) of one spatial shape; all move in space.
-        vector_keys: those of ``keys`` that are vector fields (3, Z, Y, X), components (x, y, z): they turn, too.
+        vector_keys: those of ``keys`` that are vector fields (3, Z, Y, X), components (x, y, z), transformed as well.
         prob: probability of a draw.
         allow_missing_keys: keys that an item lacks are left out.
 

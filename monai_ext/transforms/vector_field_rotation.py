@@ -22,18 +22,18 @@ MODES = ("auto", "bilinear", "nearest")
 class RandRotateVectorFieldd(RandVectorFieldd):
     """Rotate images, labels and vector fields about their centre by random angles, resampled by MONAI's ``Rotate``.
 
-    Vectors are those of the nearest voxel, turned, and brought back to length 1: background, the zero vector, stays
+    Vectors are those of the nearest voxel, rotated, and normalised to length 1: background, the zero vector, stays
     exactly zero and does not bleed into its neighbours. Images are interpolated linearly, labels take the nearest
-    value. Shapes and types stay; what turns in from outside the volume is 0 everywhere. `inverse` turns back, which
-    restores what lies inside except for the resampling.
+    value. Shapes and types stay; voxels from outside the volume are 0 everywhere. `inverse` rotates back, which
+    restores the inner voxels up to resampling.
 
     Args:
         keys: images, labels and fields (C, Z, Y, X) of one spatial shape; all move in space.
-        vector_keys: those of ``keys`` that are vector fields (3, Z, Y, X), components (x, y, z): they turn, too.
+        vector_keys: those of ``keys`` that are vector fields (3, Z, Y, X), components (x, y, z): they are rotated, too.
         prob: probability of a rotation.
         range: angles in radians about each axis: drawn from (-range, range), or from (low, high), or from
-            (-range, range) with one number an axis (z, y, x).
-        mode: "bilinear" or "nearest", for all keys or one a key (unused for vectors); "auto" takes "bilinear" for
+            (-range, range) with one number per axis (z, y, x).
+        mode: "bilinear" or "nearest", for all keys or one per key (unused for vectors); "auto" takes "bilinear" for
             floats and "nearest" for all other types, so that labels stored as floats need "nearest".
         allow_missing_keys: keys that an item lacks are left out.
 
@@ -86,8 +86,8 @@ def _resample(image: torch.Tensor, angles: Sequence[float], order: str, mode: st
 
 
 def _turn(field: torch.Tensor, angles: Sequence[float], order: str) -> torch.Tensor:
-    """Vectors (3, Z, Y, X) turned as MONAI's ``Rotate`` turns space, with length 1; zero vectors stay zero."""
-    # MONAI's matrix takes a place (z, y, x) of the result to its source; vectors (x, y, z) go the other way.
+    """Vectors (3, Z, Y, X) rotated as MONAI's ``Rotate`` rotates space, with length 1; zero vectors stay zero."""
+    # MONAI's matrix maps a position (z, y, x) of the result to its source; vectors (x, y, z) go the other way.
     places = create_rotate(3, angles, rotate_order=order)[:3, :3]
     vectors = torch.as_tensor(places.T[::-1, ::-1].copy(), dtype=field.dtype, device=field.device)
     return torch.nn.functional.normalize(torch.tensordot(vectors, field, dims=1), dim=0)
@@ -101,7 +101,7 @@ def _intervals(span: float | Sequence[float]) -> list[tuple[float, float]]:
         intervals = [(-abs(number), abs(number)) for number in numbers]
     if len(intervals) != 3 or not all(math.isfinite(number) for number in numbers):
         raise ConfigError(
-            "RandRotateVectorFieldd: range must be a number of radians, (low, high), or one number an axis (z, y, x), "
+            "RandRotateVectorFieldd: range must be a number of radians, (low, high), or one number per axis (z, y, x), "
             f"got {span!r}"
         )
     return intervals

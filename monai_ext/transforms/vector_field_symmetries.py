@@ -1,4 +1,4 @@
-"""Random flips and quarter turns of images, labels and vector fields together."""
+"""Random flips and rotations by 90° of images, labels and vector fields together."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class _RandAxisVectorFieldd(RandVectorFieldd):
 
 
 class RandFlipVectorFieldd(_RandAxisVectorFieldd):
-    """Mirror images, labels and vector fields along one axis, drawn from ``axes``; see `FlipVectorField`.
+    """Flip images, labels and vector fields along one axis, drawn from ``axes``; see `FlipVectorField`.
 
-    For flips along each axis by itself, take one of these transforms an axis.
+    For independent flips along each axis, use one of these transforms per axis.
 
     Args:
         keys: images, labels and fields (C, Z, Y, X) of one spatial shape; all move in space.
-        vector_keys: those of ``keys`` that are vector fields (3, Z, Y, X), components (x, y, z): they turn, too.
+        vector_keys: those of ``keys`` that are vector fields (3, Z, Y, X), components (x, y, z), transformed as well.
         prob: probability of a flip.
         axes: axes to draw from, each as likely as another.
         allow_missing_keys: keys that an item lacks are left out.
@@ -62,15 +62,15 @@ class RandFlipVectorFieldd(_RandAxisVectorFieldd):
 
 
 class RandRotate90VectorFieldd(_RandAxisVectorFieldd):
-    """Turn images, labels and vector fields by 1, 2 or 3 quarter turns about one axis, drawn from ``axes``.
+    """Rotate images, labels and vector fields by 90°, 180° or 270° about one axis, drawn from ``axes``.
 
     See `Rotate90VectorField`. Shapes stay as they are, so that patches fit in a batch: when the two axes that would
-    change places differ in length, a half turn is taken.
+    be exchanged differ in length, the rotation is by 180°.
 
     Args:
         keys: images, labels and fields (C, Z, Y, X) of one spatial shape; all move in space.
-        vector_keys: those of ``keys`` that are vector fields (3, Z, Y, X), components (x, y, z): they turn, too.
-        prob: probability of a turn.
+        vector_keys: those of ``keys`` that are vector fields (3, Z, Y, X), components (x, y, z), transformed as well.
+        prob: probability of a rotation.
         axes: axes to draw from, each as likely as another.
         allow_missing_keys: keys that an item lacks are left out.
 

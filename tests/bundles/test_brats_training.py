@@ -89,4 +89,4 @@ def test_resuming_with_another_batch_size_is_refused(brats_configs, short_run):
         run(config_file=str(brats_configs / "train.json"), **{**short_run, "resume": str(folder)})
     error = user_error(caught.value)
     assert isinstance(error, ConfigError)
-    assert "2 batches an epoch, this configuration 1" in str(error)
+    assert "2 batches per epoch, this configuration 1" in str(error)

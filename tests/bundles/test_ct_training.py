@@ -254,6 +254,6 @@ def test_prepare_fills_the_cache_that_training_reads(ct_data, ct_configs, ct_set
 
 
 def test_cross_validation_refuses_several_labels_before_it_trains(ct_configs, ct_settings, tmp_path):
-    with pytest.raises(ConfigError, match="ct_rate_multilabel has several labels a case"):
+    with pytest.raises(ConfigError, match="ct_rate_multilabel is multi-label"):
         CrossValidation(str(ct_configs / "train.json"), 2, {**ct_settings, "output_dir": str(tmp_path)})
     assert list(tmp_path.iterdir()) == []

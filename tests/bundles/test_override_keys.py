@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from monai_ext.errors import ConfigError
-from monai_ext.overrides import check_override
+from monai_ext.settings import check_override
 
 ROOT = Path(__file__).parents[2]
 # The keys of train.json and inference.json of each bundle, without their values.

@@ -217,7 +217,7 @@ def test_checkpoints_without_settings_are_refused(series, trained, tmp_path):
     torch.save(CordUNet(features=2).state_dict(), tmp_path / "bare.pt")
     error = error_of(series, tmp_path / "out", trained, lesion_checkpoint=str(tmp_path / "bare.pt"))
     assert isinstance(error, WeightsError)
-    assert "bare.pt: doesn't say its settings" in str(error)
+    assert "bare.pt: lacks its settings" in str(error)
 
 
 def test_the_network_of_a_classifier_can_be_verified(trained, tmp_path):

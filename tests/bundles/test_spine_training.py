@@ -12,7 +12,7 @@ from spine_runs import checkpoint_of, files_of, metrics_of, parsed, train
 from monai_ext import spine
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.networks import SliceClassifier
-from monai_ext.overrides import apply_dataset_settings
+from monai_ext.settings import read_bundle_config
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -201,13 +201,9 @@ def test_settings_of_a_data_set_come_from_a_file_and_the_command_line_counts_mor
     assert (parameters["visible_area"], parameters["flip_prob"]) == (0.01, 0.25)
 
 
-def test_every_setting_that_a_file_may_hold_is_a_setting(spine_configs, spine_settings, settings_file):
-    config = json.loads((spine_configs / "train.json").read_text())
-    knobs = list(config)[: list(config).index("network_settings")]
-    assert set(config["dataset_knobs"]) <= set(knobs)
-    parser = parsed(spine_configs, spine_settings, "lesion", dataset_settings=settings_file(lr=1.0))
+def test_a_file_with_a_setting_that_is_not_of_data_is_refused(spine_configs, settings_file):
     with pytest.raises(ConfigError, match=r"my_data\.json: 'lr' isn't a setting of data"):
-        apply_dataset_settings(parser)
+        read_bundle_config(files_of(spine_configs, "lesion"), {"dataset_settings": settings_file(lr=1.0)})
 
 
 @pytest.mark.parametrize(

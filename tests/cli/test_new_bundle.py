@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from monai_ext.cli import new_bundle
 from monai_ext.cli.app import app
-from monai_ext.errors import ConfigError
+from monai_ext.errors import ConfigError, DataError
 from monai_ext.task import find_tasks
 
 
@@ -55,6 +55,12 @@ def test_check_names_an_image_that_is_cut_off(shapes):
     done = call("check", "shapes", "--dataset_dir", "data")
     assert done.exit_code == 1
     assert "circle_003.png" in done.output
+
+
+def test_demo_data_of_other_classes_are_not_taken_for_these(shapes, monkeypatch):
+    monkeypatch.setattr("shapes.data.CLASS_NAMES", ("circle", "square", "star"))
+    with pytest.raises(DataError, match="exists already and is not this demo; delete it"):
+        call("demo-data", "shapes", "--output", "data")
 
 
 def test_nothing_keeps_the_name_of_the_template(shapes):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from monai_ext.cli.app import app
 from monai_ext.cli.check import code_in_configs
 from monai_ext.errors import ConfigError
-from monai_ext.overrides import find_bundle
+from monai_ext.settings import find_bundle
 
 
 @pytest.fixture

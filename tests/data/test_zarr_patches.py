@@ -199,7 +199,7 @@ def test_a_patch_beyond_the_end_is_named(tmp_path, content) -> None:
         (1, (-1, 0, 0), r"no patch can start at \(-1, 0, 0\)"),
         (1, (0, 0), r"no patch can start at \(0, 0\)"),
         (1, {"volume_idx": 1, "start_pos": (0, 0, 0)}, r"of volume 1; .*from 0 to 0"),
-        (2, (0, 0, 0), r"in which of 2 volumes"),
+        (2, (0, 0, 0), r"volume_idx with \(0, 0, 0\): there are 2 volumes"),
     ],
     ids=["negative", "two", "no such volume", "which volume"],
 )

@@ -50,13 +50,29 @@ def test_reweighting_survives_a_resume_in_the_middle():
     assert loss.weight is not None
 
 
-@pytest.mark.parametrize("start", [None, 99])
-def test_reweighting_can_be_off(start):
+def test_a_loss_has_no_weights_before_the_start_epoch():
     loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]))
     trainer = engine()
-    DeferredReweighting(loss, [1, 2], start_epoch=start).attach(trainer)
+    DeferredReweighting(loss, [1, 2], start_epoch=99).attach(trainer)
     trainer.run([0], max_epochs=2)
     assert loss.weight is None
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["given", "the-trainer-s"])
+def test_without_reweighting_a_loss_needs_no_weight(given):
+    trainer = engine()
+    trainer.loss_function = nn.MSELoss()
+    DeferredReweighting(trainer.loss_function if given else None, [1, 2], start_epoch=None).attach(trainer)
+    trainer.run([0])
+    assert not hasattr(trainer.loss_function, "weight")
+
+
+def test_without_reweighting_a_loss_keeps_its_own_weight():
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]))
+    trainer = engine()
+    DeferredReweighting(loss, [1, 2], start_epoch=None).attach(trainer)
+    trainer.run([0])
+    assert loss.weight.tolist() == [1.0, 2.0]
 
 
 def test_reweighting_needs_a_loss_with_weights():
@@ -65,7 +81,7 @@ def test_reweighting_needs_a_loss_with_weights():
     trainer = engine()
     trainer.loss_function = nn.MSELoss()
     DeferredReweighting(class_counts=[1, 2]).attach(trainer)
-    with pytest.raises(ConfigError, match="MSELoss has no weight"):
+    with pytest.raises(ConfigError, match="MSELoss has no weight to set; give it one, or --drw_start_epoch None"):
         trainer.run([0])
 
 

@@ -36,5 +36,5 @@ def test_whether_the_cord_is_visible_follows_from_its_share_of_the_slice(masks, 
 
 @pytest.mark.parametrize("area", [0, 1, -0.1])
 def test_an_area_out_of_range_is_refused(area):
-    with pytest.raises(ConfigError, match=r"--visible_area .*: must be a share"):
+    with pytest.raises(ConfigError, match=r"--visible_area .*: must be a fraction"):
         CordLoss(MASK_LOSS, area)

@@ -137,7 +137,7 @@ def test_setting_the_weight_copies_it() -> None:
         (([100, 0, 5],), r"class_counts must all be > 0, got \[100, 0, 5\]; drop class 1 or merge it"),
         (([0, 3, -1],), r"got \[0, 3, -1\]; drop classes 0, 2 or merge them"),
         (([3, float("nan")],), "class_counts must all be > 0"),
-        (([],), "one count a class"),
+        (([],), "one count per class"),
         (([75, 210], -0.1), "max_m must be a number of at least 0, got -0.1"),
         (([75, 210], 0.5, 0.0), "s must be a number > 0, got 0.0"),
         (([75, 210], 0.5, 30.0, [1.0]), r"one value for each of 2 classes, got shape \(1,\)"),

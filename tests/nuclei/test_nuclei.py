@@ -529,7 +529,7 @@ def test_without_a_test_part_all_is_trained_and_validated() -> None:
     classes = nuclei.class_map(found)
     split = nuclei.splits(found, classes, 1, 3, 0)
     assert {name: len(cases(part)) for name, part in split.items()} == {"train": 8, "val": 4}
-    with pytest.raises(ConfigError, match="--section test: there is no such part of the data; there are train, val"):
+    with pytest.raises(ConfigError, match="--section test: there is no such section of the data; there are train, val"):
         split["test"]
 
 
@@ -543,17 +543,17 @@ def test_a_percentage_of_each_class_is_drawn_and_smaller_ones_lie_in_larger_ones
     half, quarter = drawn(50), drawn(25)
     assert sorted(case < "0040" for case in half) == [False] * 10 + [True] * 20
     assert quarter < half
-    with pytest.raises(DataError, match=r"class 'class 1' has 1 samples, too few for a test part and 2 folds"):
+    with pytest.raises(DataError, match=r"class 'class 1' has 1 samples, too few for a test set and 2 folds"):
         drawn(0.1)
 
 
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [
-        ([1] * 9 + [2] * 5, {}, "class 'class 2' has 5 samples, too few for a test part and 5 folds"),
+        ([1] * 9 + [2] * 5, {}, "class 'class 2' has 5 samples, too few for a test set and 5 folds"),
         ([1] * 9 + [2] * 4, {"test_fraction": 0}, "class 'class 2' has 4 samples, too few for 5 folds"),
-        ([1] * 8 + [2] * 8, {"test_fraction": 0.7}, "too few for 5 folds of what is not test part"),
-        ([1] * 6 + [2] * 6 + [3] * 6, {"test_fraction": 0.1}, "0.1 of 18 samples is no test part"),
+        ([1] * 8 + [2] * 8, {"test_fraction": 0.7}, "too few for 5 folds beside the test set"),
+        ([1] * 6 + [2] * 6 + [3] * 6, {"test_fraction": 0.1}, "0.1 of 18 samples make no test set"),
     ],
     ids=["test part", "folds", "rest", "few"],
 )

@@ -113,7 +113,7 @@ def test_wrong_use_is_named() -> None:
         metric.update(([{"case": "a"}], [{"pred": LOGITS[0], "label": 0}]))
     with pytest.raises(ConfigError, match="decollate=True"):
         metric.update(({"case": ["a"]}, {"pred": LOGITS[:1]}))  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="a: expected 2 logits, one a class, got 3"):
+    with pytest.raises(DataError, match="a: expected 2 logits, one per class, got 3"):
         metric.update(([{"case": "a", "index": 0}], [{"pred": torch.zeros(3), "label": 0}]))
     with pytest.raises(ConfigError, match="a loss is computed from logits"):
         Classification(NAMES, weighted_loss(), logits=False)

@@ -260,7 +260,7 @@ def test_damaged_predictions_become_a_sentence(trained, tmp_path, text, told):
     run = read_run(folder)
     assert run.result is None
     assert [line for line in run.problems if line.startswith("val_slices.csv: ") and told in line]
-    assert "There are no numbers of single slices." in write_report(folder).read_text(encoding="utf-8")
+    assert "There are no scores of single slices." in write_report(folder).read_text(encoding="utf-8")
 
 
 def test_slices_without_loss_are_read_back(tmp_path):

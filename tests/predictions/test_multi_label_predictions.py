@@ -110,7 +110,7 @@ def test_wrong_arguments_are_refused(arguments, match) -> None:
 @pytest.mark.parametrize(("key", "what"), [("pred", "logits"), ("label", "labels")])
 def test_another_number_of_classes_is_refused_with_the_case(key, what) -> None:
     item = {"pred": torch.zeros(3), "label": torch.zeros(3), "case": "v1", "index": 0} | {key: torch.zeros(2)}
-    with pytest.raises(DataError, match=f"v1: expected 3 {what}, one a class, got 2"):
+    with pytest.raises(DataError, match=f"v1: expected 3 {what}, one per class, got 2"):
         MultiLabel(NAMES).record(item)
 
 

@@ -81,6 +81,6 @@ def test_a_file_that_is_no_cross_validation_is_named(tmp_path, content):
     record = write_json(tmp_path / "other.json", content)
     with pytest.raises(ConfigError, match=r"other\.json"):
         fold_checkpoints(record)
-    with pytest.raises(ConfigError, match="holds no calibration"):
+    with pytest.raises(ConfigError, match="has no calibration"):
         predict(tmp_path, CASES, calibration=record)
     assert not (tmp_path / "predictions.csv").exists()

@@ -150,7 +150,7 @@ def test_three_classifiers_with_one_backbone_are_delivered_as_three_networks(dat
     ids=["stage", "twice", "override", "override-of-a-stage"],
 )
 def test_what_can_t_be_understood_is_told_before_anything_runs(tmp_path, stages, overrides, text):
-    from monai_ext.overrides import find_bundle
+    from monai_ext.settings import find_bundle
 
     config = find_bundle("spinal_cord_cascade") / "configs" / "train.json"
     with pytest.raises(ConfigError, match=text):

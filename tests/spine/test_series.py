@@ -154,7 +154,7 @@ class TestDicom:
         ("tags", "message"),
         [
             ({"Rows": 8}, "has 8 x 12 pixels, but .* has 16 x 12; split the series by shape"),
-            ({"ImagePositionPatient": None}, "has no ImagePositionPatient, so its place is unknown"),
+            ({"ImagePositionPatient": None}, "has no ImagePositionPatient, so its position is unknown"),
             ({"PixelSpacing": None}, "has no PixelSpacing"),
             ({"PixelSpacing": [0, 1]}, "has a PixelSpacing that isn't above 0"),
             ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "isn't two unit vectors at right angles"),

@@ -90,7 +90,7 @@ def test_the_threshold_itself_is_enough() -> None:
         (one_hot(0), {"method": "median"}, ConfigError, "method must be one of"),
         (one_hot(0), {"threshold": 50}, ConfigError, "threshold must be from 0 to 1, got 50"),
         (one_hot(0), {"admit": ["T3w"]}, ConfigError, "admit has 'T3w', which is no class"),
-        (np.zeros((4, 2)), {}, ValueError, r"must be \(N, 3\), one column a class, got \(4, 2\)"),
+        (np.zeros((4, 2)), {}, ValueError, r"must be \(N, 3\), one column per class, got \(4, 2\)"),
         (np.full((4, 3), np.nan), {}, ValueError, "got others or NaN"),
         (np.full((4, 3), 2.0), {}, ValueError, "apply a softmax first"),
     ],

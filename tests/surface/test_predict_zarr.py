@@ -78,7 +78,7 @@ def test_options_that_cannot_be_are_refused(trained, tmp_path, options, message)
 
 def test_a_checkpoint_without_settings_is_refused(tmp_path):
     torch.save({"model": {"weight": torch.zeros(1)}}, tmp_path / "model.pt")
-    with pytest.raises(WeightsError, match="doesn't say its network's targets and f_maps"):
+    with pytest.raises(WeightsError, match="has no targets and f_maps among its settings"):
         surface_predictor(tmp_path / "model.pt")
 
 

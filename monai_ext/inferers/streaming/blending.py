@@ -10,7 +10,7 @@ from monai_ext.inferers.streaming.geometry import Region, Size
 
 
 class TileColumnBlend:
-    """Blends the windows of a tile column, and keeps what reaches over into the next block.
+    """Blends the windows of a tile column, and keeps their overlap with the next block.
 
     A voxel's sum doesn't depend on where in the column the work began: every window is added to it in the same order,
     and by exactly rounded operations, which give the same bits at any place of any array. A fused multiply-add would
@@ -19,7 +19,7 @@ class TileColumnBlend:
     Memory: (block's Z + window's Z) · tile · (channels + 1) · 4 bytes.
 
     Args:
-        channels: of each target.
+        channels: number of channels of each target.
         weights: importance of a window's voxels (Z, Y, X), float32, on the device of the sums.
         block_size: voxels of the largest block.
     """
@@ -33,7 +33,7 @@ class TileColumnBlend:
         self._stop = (0, 0, 0)
 
     def begin(self, region: Region) -> None:
-        """Forget everything, and go on with the block ``region``."""
+        """Clear the sums, and start with the block ``region``."""
         for array in self._arrays():
             array.zero_()
         self._move_to(region)
@@ -42,9 +42,9 @@ class TileColumnBlend:
         """Add windows, in this order.
 
         Args:
-            logits: of each target (B, channels, Z, Y, X) float32, B at least the number of ``starts``; changed.
-            starts: first voxels (z, y, x) of the windows. What lies outside of the column, or before the block, is
-                left out.
+            logits: logits of each target (B, channels, Z, Y, X) float32, B at least the number of ``starts``; changed.
+            starts: first voxels (z, y, x) of the windows. Voxels outside of the column, or before the block,
+                are left out.
         """
         for number, start in enumerate(starts):
             inside, window = self._overlap(start)
@@ -53,11 +53,11 @@ class TileColumnBlend:
                 sums[inside].add_(logits[name][number].mul_(self.weights)[window])
 
     def finish(self, region: Region, following: Region | None) -> dict[str, torch.Tensor]:
-        """Blended logits (channels, Z, Y, X) of the block ``region``, and go on with the one below.
+        """Blended logits (channels, Z, Y, X) of the block ``region``; then start with the next one.
 
         Args:
             region: the block since `begin`, or the last ``following``.
-            following: the next block of the column; None when it isn't wanted, or there is none.
+            following: the next block of the column; None when it isn't selected, or there is none.
         """
         inside = (slice(None), *(slice(0, part.stop - part.start) for part in region))
         blended = {name: sums[inside] / self._total[inside] for name, sums in self._sums.items()}
@@ -75,7 +75,7 @@ class TileColumnBlend:
         self._stop = (region[0].start + depth, region[1].stop, region[2].stop)
 
     def _overlap(self, start: Size) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """Where a window lies in the sums, and that part of it; both with an axis of channels in front."""
+        """The position of a window in the sums, and that part of it; both with a leading channel axis."""
         inside, window = [slice(None)], [slice(None)]
         for first, length, low, high in zip(start, self.weights.shape, self._start, self._stop, strict=True):
             begin, end = max(first, low), min(first + length, high)

@@ -31,8 +31,8 @@ def predict_on_dask(
     that are recorded. This process computes nothing, and needs no GPU.
 
     Args:
-        client: of ``distributed``, or the address of a scheduler (``tcp://...``).
-        make: gives the sliding window, on a worker; it travels by pickle, such as
+        client: client of ``distributed``, or the address of a scheduler (``tcp://...``).
+        make: returns the sliding window, on a worker; it is pickled, such as
             ``functools.partial(surface_predictor, checkpoint, device="cuda")``.
         input: path or URL of a Zarr array or OME-Zarr image, as the workers see it.
         output: folder on a file system that all workers share.
@@ -40,7 +40,7 @@ def predict_on_dask(
 
     Raises:
         ConfigError: when ``distributed`` isn't installed, the scheduler isn't there, or has no workers.
-        UserError: naming the block that ends every worker.
+        UserError: naming the block that ended every worker.
     """
     output = Path(output).absolute()
     call = {**call, "mask": call.get("mask") and _absolute(call["mask"])}
@@ -62,7 +62,7 @@ def predict_on_dask(
 
 
 def _absolute(source: str | Path) -> str:
-    """A path as the workers, who may stand elsewhere, find it too."""
+    """An absolute path, as workers may run in another folder."""
     return str(source) if "://" in str(source) else str(Path(source).absolute())
 
 
@@ -70,7 +70,7 @@ def _killed(output: Path, task: Sequence[int]) -> str:
     finished = ProgressManifest(output).finished()
     block = next((block for block in task if block not in finished), task[-1])
     return (
-        f"{output}: block {block} ended every worker that computed it, probably for want of memory; give the workers "
+        f"{output}: block {block} ended every worker that computed it, probably for lack of memory; give the workers "
         "more, or take a smaller block_size or batch_size in another output"
     )
 

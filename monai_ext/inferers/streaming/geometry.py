@@ -1,4 +1,4 @@
-"""Where windows and blocks lie in a volume: MONAI's grid of windows, cut into blocks that own whole chunks."""
+"""Positions of windows and blocks in a volume: MONAI's grid of windows, cut into blocks that own whole chunks."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ class BlockGrid:
         return z, y, x
 
     def tile_column(self, index: int) -> int:
-        """Number of the block's tile column, the blocks of one place along Y and X; they follow one another."""
+        """Number of the block's tile column, the blocks of one position in Y and X, numbered in a row."""
         return index // self.counts[0]
 
 
 @dataclass(frozen=True)
 class VoxelSpace:
-    """Where a volume's voxels lie, along Z, Y, X.
+    """Position and size of a volume's voxels along Z, Y, X.
 
     Attributes:
         scale: size of a voxel.
@@ -121,12 +121,12 @@ def default_block_size(
     Args:
         shape: voxels of the volume along Z, Y, X.
         roi_size: voxels of a window along Z, Y, X.
-        overlap: share of a window that its neighbour covers along Z, Y, X, in [0, 1).
-        unit: voxels of what is stored under one key of the output, along Z, Y, X.
+        overlap: fraction of a window that its neighbour covers along Z, Y, X, in [0, 1).
+        unit: voxels of the output's storage unit (chunk or shard) along Z, Y, X.
     """
     edges = [unit[0]]
-    for size, roi, share, whole in list(zip(shape, roi_size, overlap, unit, strict=True))[1:]:
-        largest = max(1, _STRIDES * max(1, int(roi * (1 - share))) // whole) * whole
+    for size, roi, fraction, whole in list(zip(shape, roi_size, overlap, unit, strict=True))[1:]:
+        largest = max(1, _STRIDES * max(1, int(roi * (1 - fraction))) // whole) * whole
         columns = -(-size // largest)
         edges.append(-(-size // (columns * whole)) * whole)
     return _size(edges)

@@ -20,7 +20,7 @@ class ZarrInferer(Inferer):
     """Calls `ZarrSlidingWindow` with the network that an evaluator has loaded, for each volume of a batch.
 
     Args:
-        output_dir: gets a folder for each volume, ``<case>/<target>.zarr``.
+        output_dir: folder that gets one folder per volume, ``<case>/<target>.zarr``.
         test_time_flips: mean over all flips of the axes: eight passes.
         level, mask, bbox, part, parts: see `ZarrSlidingWindow.__call__`; mask and box are for a single volume.
         options: other arguments of `ZarrSlidingWindow`.
@@ -48,7 +48,7 @@ class ZarrInferer(Inferer):
         """Predict the volumes at ``inputs["image"]`` (paths or URLs), called ``inputs["case"]``.
 
         Returns:
-            the folder of each.
+            the folder of each volume.
 
         Raises:
             ConfigError, DataError, WriteError: see `ZarrSlidingWindow`.

@@ -1,4 +1,4 @@
-"""One prediction from a Zarr volume to Zarr images: any of its blocks, by any process, at any time."""
+"""One prediction from a Zarr volume to Zarr images: any of its blocks, in any process, in any order."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _BLOCKS_BEHIND = 1
 
 
 class Predicted(NamedTuple):
-    """What a call of `ZarrSlidingWindow` did."""
+    """Result of a call of `ZarrSlidingWindow`."""
 
     blocks: int
     """Blocks that it computed, or found to be empty."""
@@ -56,17 +56,17 @@ class Predicted(NamedTuple):
 
 @dataclass(frozen=True)
 class PredictionJob:
-    """What is computed, where to, and what is done of it.
+    """A prediction: input, network, output and progress.
 
     Attributes:
         grid: blocks of the volume.
-        selection: which of them have an output.
-        steps: the work on them.
+        selection: the blocks that have an output.
+        steps: the windows of blocks, batch by batch.
         predictor: the network.
         weights: importance of a window's voxels, on the network's device.
         store: the output.
-        manifest: what is finished.
-        space: where the voxels lie.
+        manifest: the finished blocks.
+        space: position and size of the voxels.
         pyramid_levels: how many coarser levels to add at the end.
         network_threads: batches that the network computes at the same time.
         tf32: whether a GPU may compute float32 in TF32.
@@ -91,7 +91,7 @@ class PredictionJob:
         return self.selection.candidates()
 
     def shard(self, index: int, count: int) -> Shard:
-        """What process ``index`` (from 0) of ``count`` has to do."""
+        """The blocks for process ``index`` (from 0) of ``count``."""
         return Shard.of(index, count, len(self.grid), self._candidates, self.manifest.finished())
 
     def share(self, part: int, parts: int) -> Shard:
@@ -109,11 +109,11 @@ class PredictionJob:
             empty: numbers of blocks without output, which are only recorded.
 
         Raises:
-            DataError: when the input can't be read, or the network gives numbers that aren't finite.
+            DataError: when the input can't be read, or the network predicts NaN or infinite values.
             WriteError: when the output can't be written.
             FullMemoryError: when the memory doesn't suffice.
-            RuntimeError: of the network, other than for a full memory.
-        """  # noqa: DOC501 (a MemoryError never passes: it always says that memory ran out)
+            RuntimeError: any that the network raises, other than out of memory.
+        """  # noqa: DOC501 (a MemoryError is never raised again: it always means out of memory)
         try:
             self._compute(blocks, empty)
         except (RuntimeError, MemoryError) as error:
@@ -183,7 +183,7 @@ class _BlockWriter:
         return self
 
     def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
-        # Whatever happened: blocks that are computed are not lost.
+        # Also after an error: computed blocks are not lost.
         self._executor.shutdown(wait=True)
         if failed is None:
             for future in self._waiting:

@@ -1,6 +1,6 @@
-"""What is finished of a prediction, and what its bytes depend on, in small files: whole ones, or none.
+"""The progress manifest of a prediction: its settings and finished blocks, in small files written atomically.
 
-The folder is called ``ledger``, as it always was: a prediction that an earlier version began goes on.
+Its folder is called ``ledger``, so that predictions begun by an earlier version can be continued.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from monai_ext.io import TEMPORARY_SUFFIX, read_json, sweep_partial, write_json
 Record = dict[str, Any]
 
 _FOLDER = "ledger"
-# Settings that came later, and what predictions begun before were made with.
+# Settings that were added later, and their values in predictions begun before.
 _ONCE_IMPLIED = {"tf32": True}
 
 
@@ -47,7 +47,7 @@ class ProgressManifest:
         """Write the settings, or compare them with those that are there.
 
         Raises:
-            ConfigError: listing what differs.
+            ConfigError: listing the settings that differ.
             WriteError: when they can't be written.
         """
         file = self.folder / "settings.json"
@@ -64,7 +64,7 @@ class ProgressManifest:
         ]
         if differing:
             raise ConfigError(
-                f"{self.folder.parent}: was begun with other settings ({'; '.join(differing)}); go on with the same "
+                f"{self.folder.parent}: was begun with other settings ({'; '.join(differing)}); continue with the same "
                 "ones, or give another output"
             )
 
@@ -87,19 +87,19 @@ class ProgressManifest:
         return self._file(block).exists()
 
     def record(self, block: int, content: Record) -> None:
-        """Say that a block is finished; after all of it is on the disk."""
+        """Record that a block is finished, once all of it is on the disk."""
         write_json(self._file(block), content)
 
     def read(self, block: int) -> Record:
-        """What was recorded of a finished block."""
+        """The record of a finished block."""
         return read_json(self._file(block))
 
     def forget(self, block: int) -> None:
-        """Have a block computed again."""
+        """Remove the record of a block, so that it is computed again."""
         self._file(block).unlink(missing_ok=True)
 
     def step(self, name: str) -> Record | None:
-        """What was recorded of a step that follows the blocks; None when it isn't finished."""
+        """The record of a step after the blocks; None when it isn't finished."""
         file = self.folder / f"{name}.json"
         return read_json(file) if file.exists() else None
 
@@ -110,12 +110,12 @@ class ProgressManifest:
         (self.folder / f"{name}.json").unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove what killed writers left; while no block is computed."""
+        """Remove unfinished files of killed writers, while no block is computed."""
         sweep_partial(self.folder)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
-        """Whether this process is the only one within; the lock ends with its process, however that dies."""
+        """Whether this process holds the lock; it ends with its process, however that dies."""
         with open(self.folder / ".lock", "a", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -30,15 +30,15 @@ class OutputStore:
     missing chunk is always damage. Only blocks that are empty as a whole have no chunks; they read as 0.
 
     Args:
-        folder: local, or on a file system that all processes share.
-        targets: what is stored.
+        folder: local folder, or one on a file system that all processes share.
+        targets: the stored targets by name.
         shape: voxels along Z, Y, X.
         chunk_size: voxels of a chunk.
         shard_size: voxels of a shard, whole chunks; None for none.
         zarr_format: 3 (OME-Zarr 0.5), or 2 (0.4), which has no shards.
 
     Raises:
-        ConfigError: when the sizes or the format can't be.
+        ConfigError: for sizes that don't fit together, or an unknown format.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class OutputStore:
 
     @property
     def unit(self) -> Size:
-        """Voxels of what is stored under one key."""
+        """Voxels of the storage unit: a shard, or a chunk."""
         return self.shard_size or self.chunk_size
 
     def image(self, name: str) -> Path:
@@ -71,7 +71,7 @@ class OutputStore:
         return self.folder / f"{name}.zarr"
 
     def create(self, space: VoxelSpace) -> None:
-        """Make the images with their level 0; what is there stays.
+        """Make the images with their level 0; existing ones stay.
 
         Raises:
             WriteError: when they can't be written.
@@ -120,7 +120,7 @@ class OutputStore:
         keys = self.keys(name, region, level)
         with _writing(self.image(name)):
             for key in keys if self.shard_size else ():
-                # A shard at the volume's end would be merged with what is there, which may be damaged.
+                # A shard at the volume's end would be merged with the old one, which may be damaged.
                 (self.image(name) / key).unlink(missing_ok=True)
             self._array(name, level)[(..., *region)] = values
             for key in keys:
@@ -148,14 +148,14 @@ class OutputStore:
         return [f"{level}/{encode((*channels, *place))}" for place in chunks_of(region, self.unit)]
 
     def set_levels(self, levels: int, space: VoxelSpace) -> None:
-        """Name the levels that viewers find."""
+        """Write the list of levels for viewers."""
         for name, target in self.targets.items():
             with _writing(self.image(name)):
                 group = zarr.open_group(self.image(name), mode="r+")
                 group.attrs.put(image_attributes(name, target.axes, space, levels, self.zarr_format))
 
     def sweep(self) -> None:
-        """Remove what killed writers left; while nobody writes."""
+        """Remove unfinished files of killed writers, while nobody writes."""
         for name in self.targets:
             for left in self.image(name).rglob("*.partial"):
                 left.unlink(missing_ok=True)
@@ -177,10 +177,10 @@ def image_attributes(
     """Attributes of the group of an image whose levels are the arrays "0", "1", ...
 
     Args:
-        name: of the image.
+        name: name of the image.
         axes: names of the array's axes, ("z", "y", "x") or with "c" in front.
-        space: of level 0.
-        levels: number of them; each halves the size.
+        space: voxel space of level 0.
+        levels: number of levels; each halves the size.
         zarr_format: 2 or 3.
     """
     channels = len(axes) - 3

@@ -1,4 +1,4 @@
-"""From a batch of windows to logits of each target: normalisation, flips, network; and what these depend on."""
+"""From a batch of windows to logits of each target: normalisation, flips, network; and their settings."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class WindowPredictor:
 
     Args:
         network: in evaluation mode, on ``device``; windows (B, 1, Z, Y, X) to a tensor, or a dict of target → tensor.
-        targets: what is wanted of its output. A single tensor is the only target.
-        normalize: of a batch (B, 1, Z, Y, X) float32, window by window.
+        targets: the targets to predict. A single tensor is the only target.
+        normalize: normalises a batch (B, 1, Z, Y, X) float32, window by window.
         flips: axes of "zyx"; the logits are the mean over all combinations of flips along them, vectors flipped back.
     """
 
@@ -46,7 +46,7 @@ class WindowPredictor:
         """Logits (B, channels, Z, Y, X) of each target, float32, which the caller may change.
 
         Raises:
-            ConfigError: when the network's output isn't what the targets say.
+            ConfigError: when the network's output doesn't fit the targets.
         """
         sums: dict[str, torch.Tensor] = {}
         with torch.inference_mode():
@@ -57,7 +57,7 @@ class WindowPredictor:
                 flipped = torch.flip(windows, [2 + AXES.index(axis) for axis in axes]) if axes else windows
                 for name, logits in self._checked(self.network(flipped), windows).items():
                     back = _flipped_back(logits, axes, self.targets[name].kind == "vectors")
-                    # A copy: a network may give back what it keeps, or its own input.
+                    # A copy: a network may return a stored tensor, or its own input.
                     sums[name] = sums[name].add_(back) if name in sums else back.to(torch.float32, copy=True)
             return {name: total.div_(len(self.flips)) for name, total in sums.items()}
 
@@ -86,7 +86,7 @@ def predictor_settings(
     normalize: Normalize | None,
     test_time_flips: Sequence[str],
 ) -> dict[str, Any]:
-    """What the numbers depend on, as plain values: see `ZarrSlidingWindow` for the arguments."""
+    """The settings that change the predicted numbers, as plain values; arguments: see `ZarrSlidingWindow`."""
     return {
         "network": {"type": type(network).__name__, "weights": _digest(network), **identity},
         "engine": engine,
@@ -97,7 +97,7 @@ def predictor_settings(
 
 
 def device_settings(device: torch.device, threads_of_a_batch: int, tf32: bool) -> dict[str, Any]:
-    """What else the bytes depend on, but for the models of CPUs and GPUs, which may change the last bits."""
+    """Further settings that change the bytes, except CPU and GPU models, which may change the last bits."""
     of_kind: dict[str, dict[str, Any]] = {"cpu": {"threads": threads_of_a_batch}, "cuda": {"tf32": tf32}}
     own = of_kind.get(device.type, {})
     return {"device": device.type, "torch": torch.__version__, **own}

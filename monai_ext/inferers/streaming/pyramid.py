@@ -18,13 +18,13 @@ def add_levels(store: OutputStore, manifest: ProgressManifest, space: VoxelSpace
     """Add ``levels`` coarser levels, each half as large: scores and values as means, vectors at length 1 again.
 
     A level is recorded when it is complete; after a kill an unfinished one is made again, with the same bytes. Viewers
-    see the levels when all are there. Zeros of a level are not stored; its record names what is.
+    see the levels when all are there. Zeros of a level are not stored; its record lists the stored chunks.
 
     Args:
-        store: all blocks of which are written.
-        manifest: of the prediction, locked.
-        space: of level 0.
-        levels: how many besides level 0; levels that are there stay.
+        store: output whose blocks are all written.
+        manifest: progress manifest of the prediction, locked.
+        space: voxel space of level 0.
+        levels: number of levels besides level 0; existing levels stay.
     """
     store.sweep()
     manifest.sweep()
@@ -57,7 +57,7 @@ def _make_level(store: OutputStore, name: str, level: int) -> list[str]:
 
 
 def units(store: OutputStore, level: int) -> list[Region]:
-    """What of a level is written at once: what is stored under one key."""
+    """Regions of a level that are written at once: its storage units."""
     axes = (
         [slice(start, min(start + edge, size)) for start in range(0, size, edge)]
         for size, edge in zip(store.level_shape(level), store.unit, strict=True)
@@ -66,7 +66,7 @@ def units(store: OutputStore, level: int) -> list[Region]:
 
 
 def halved(stored: np.ndarray, target: StoredTarget) -> np.ndarray:
-    """Means of 2³ voxels of stored values, or of those there are at an odd end; encoded as they were."""
+    """Means of 2³ voxels of stored values, or of fewer at an odd end; encoded as the input."""
     values = stored if stored.ndim == 4 else stored[None]
     if target.kind == "vectors":
         values = decode_normals(values, channel_axis=0)

@@ -1,4 +1,4 @@
-"""The input: where its voxels lie, and those of one tile column, read ahead by whole chunks, each chunk once."""
+"""The input: its voxel space, and the voxels of a tile column, read ahead by whole chunks, each chunk once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from monai_ext.data.volumes_zarr import open_node, open_volume
 from monai_ext.errors import DataError
 from monai_ext.inferers.streaming.geometry import Size, VoxelSpace
 
-# Thin chunks are read together, as each reading has a price.
+# Thin chunks are read together, as each access takes time.
 _LEAST_PLANES = 16
 _POLL_SECONDS = 0.1
 
@@ -56,7 +56,7 @@ class InputVolume:
 
 
 def voxel_space(source: str | Path, level: int = 0) -> VoxelSpace:
-    """What an OME-Zarr image says of one of its levels; voxels of size 1 for an array, or where it doesn't say."""
+    """The voxel space of one level of an OME-Zarr image; voxels of size 1 for an array, or where it isn't given."""
     node = open_node(source)
     attributes: dict[str, Any] = dict(node.attrs)
     try:
@@ -90,9 +90,9 @@ class TileColumnReader:
     """Windows of a tile column, taken from slabs of whole chunks.
 
     Args:
-        volume: to read from.
-        y, x: what the windows of the column read; may reach beyond the volume, where all is 0.
-        executor: reads.
+        volume: volume to read.
+        y, x: extent of the column's windows; may reach beyond the volume, where all is 0.
+        executor: threads that read.
     """
 
     def __init__(self, volume: InputVolume, y: slice, x: slice, executor: Executor) -> None:
@@ -105,7 +105,7 @@ class TileColumnReader:
         self._slabs: dict[int, Future[_Slab]] = {}
 
     def request(self, planes: slice) -> None:
-        """Have these planes read, if they aren't yet."""
+        """Start reading these planes, if they aren't read yet."""
         for number in self._numbers(planes):
             if number not in self._slabs:
                 self._slabs[number] = self._executor.submit(self._read, number)
@@ -137,7 +137,7 @@ class TileColumnReader:
             window[tuple(target)] = slab[tuple(source)]
 
     def forget(self, before: int) -> None:
-        """Let go of the slabs that end before this plane."""
+        """Release the slabs that end before this plane."""
         for number in [number for number in self._slabs if (number + 1) * self._planes <= before]:
             del self._slabs[number]
 

@@ -1,4 +1,4 @@
-"""Which blocks of a volume are to be predicted, and which of their voxels."""
+"""The blocks of a volume to predict, and their voxels."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ class Selection:
         self._masked = None if mask is None else _StoredVoxels(mask)
 
     def reach(self, index: int) -> Region:
-        """What the windows of a block read; may reach beyond the volume."""
+        """Extent of a block's windows; may reach beyond the volume."""
         z, y, x = (
             axis.reach(part.start, part.stop) for axis, part in zip(self._axes, self._grid.region(index), strict=True)
         )
         return z, y, x
 
     def candidates(self) -> np.ndarray:
-        """Numbers of the blocks that may have an output, as far as the lists of stored chunks tell."""
+        """Numbers of the blocks that may have an output, judged by the lists of stored chunks."""
         return np.array([index for index in range(len(self._grid)) if self._may_be(index)], dtype=np.int64)
 
     def kept(self, index: int) -> np.ndarray | None:
-        """Which voxels (Z, Y, X) of a block have an output, as booleans; None for all."""
+        """Mask (Z, Y, X) of the voxels of a block that have an output; None for all."""
         region = self._grid.region(index)
         if self._bbox is None and self._mask is None:
             return None
@@ -83,7 +83,7 @@ class Selection:
 
 
 class _StoredVoxels:
-    """Where a volume has stored chunks, a bit for each."""
+    """Map of a volume's stored chunks, one bit each."""
 
     def __init__(self, volume: InputVolume) -> None:
         self._unit = storage_unit(volume.array)

@@ -12,25 +12,25 @@ from monai_ext.devices import launcher_number as _number
 
 
 class Shard(NamedTuple):
-    """What one of several processes has to do."""
+    """The blocks for one of several processes."""
 
     wanted: list[int]
     """Numbers of the blocks to compute, ascending."""
     empty: list[int]
     """Of those known to be empty, to be recorded."""
     ready: int
-    """How many of its blocks are finished."""
+    """Number of its blocks that are finished."""
 
     @classmethod
     def of(cls, index: int, count: int, blocks: int, candidates: np.ndarray, finished: Set[int]) -> Shard:
         """Shard ``index`` of ``count``: its blocks follow one another down tile columns.
 
         Args:
-            index: of the shard, from 0.
-            count: of the shards.
-            blocks: how many there are in all.
-            candidates: numbers of those that may have an output, ascending; the others are empty.
-            finished: numbers of those that are recorded.
+            index: shard index, from 0.
+            count: number of shards.
+            blocks: number of blocks in all.
+            candidates: numbers of the blocks that may have an output, ascending; the others are empty.
+            finished: numbers of the recorded blocks.
         """
         empty = np.setdiff1d(np.arange(blocks), candidates, assume_unique=True)
         own = [np.array_split(each, count)[index].tolist() for each in (candidates, empty)]

@@ -41,7 +41,7 @@ class ZarrSlidingWindow:
 
     The numbers are those of MONAI's ``SlidingWindowInferer``, to 1e-5 in float32 without TF32 (on a CPU, or with
     ``tf32=False``), logits blended before the activation. Every finished block is recorded; a call that was killed is
-    repeated as it is, and goes on. Any number of processes take a shard each, without locks. The output has the same
+    repeated as it is, and continues. Any number of processes take a shard each, without locks. The output has the same
     bytes whoever computed what, and how often it was killed, on the same kind of device, with the same versions and the
     same number of threads for a batch: what the bytes depend on is in ``<output>/ledger/settings.json``, and another
     call with other settings is refused.
@@ -57,7 +57,7 @@ class ZarrSlidingWindow:
     Args:
         network: windows (B, 1, Z, Y, X) to logits: a tensor, or a dict of target → (B, channels, Z, Y, X).
         roi_size: voxels of a window along Z, Y, X.
-        overlap: share of a window that its neighbour covers, in [0, 1).
+        overlap: fraction of a window that its neighbour covers, in [0, 1).
         mode: "gaussian" or "constant" importance of a window's voxels.
         batch_size: windows at once.
         targets: definition of each target by name: ``channels`` and ``activation`` ("none", "sigmoid", "softmax").
@@ -65,10 +65,10 @@ class ZarrSlidingWindow:
         output_targets: names of those that are written; default all.
         dtypes: type of a target's stored values: scores "uint8" (default), "uint16", "float32"; vectors (three channels
             without activation) "uint16" (default), "uint8", "float32"; other values "float32".
-        normalize: of each batch (B, 1, Z, Y, X) float32, window by window, such as
+        normalize: normalises each batch (B, 1, Z, Y, X) float32, window by window, such as
             `monai_ext.transforms.NormalizeVolume`.
-        device: of the network; ``cuda`` is this process's GPU. Default that one, else the CPU.
-        network_threads: batches that the network computes at the same time, each with its share of torch's threads. On
+        device: device of the network; ``cuda`` is this process's GPU. Default that one, else the CPU.
+        network_threads: batches that the network computes at the same time, each with its part of torch's threads. On
             a CPU and for small windows more than one is faster; the memory of a batch is needed so many times.
         engine, precision: see `prepare_for_inference`. "auto" is refused: each process could choose another one.
         tf32: whether a GPU may compute float32 convolutions in TF32, which is faster and keeps 10 bits of mantissa.
@@ -120,8 +120,8 @@ class ZarrSlidingWindow:
         progress: bool = True,
     ) -> None:
         self.roi_size = voxel_counts("roi_size", roi_size)
-        self.overlap = tuple(float(share) for share in ensure_tuple_rep(overlap, 3))
-        if not all(0 <= share < 1 for share in self.overlap):
+        self.overlap = tuple(float(fraction) for fraction in ensure_tuple_rep(overlap, 3))
+        if not all(0 <= fraction < 1 for fraction in self.overlap):
             raise ConfigError(f"overlap must be at least 0 and below 1, got {overlap}")
         if mode not in _MODES:
             raise ConfigError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
@@ -163,7 +163,7 @@ class ZarrSlidingWindow:
         Args:
             input: path or URL of a Zarr array (Z, Y, X) or OME-Zarr image.
             output: folder that all processes share, for ``<target>.zarr`` and ``ledger``; what is finished in it stays.
-            level: of an OME-Zarr image, 0 the finest.
+            level: resolution level of an OME-Zarr image, 0 the finest.
             mask: path or URL of an array of the same shape; the output is 0 where it is 0.
             bbox: ((z0, z1), (y0, y1), (x0, x1)), first voxels and those after the last; the output is 0 elsewhere.
             part: shard index of this process, from 0; default as the launcher says (``torchrun``, SLURM), else the only
@@ -193,9 +193,19 @@ class ZarrSlidingWindow:
         mask: str | Path | None = None,
         bbox: Box | None = None,
     ) -> PredictionJob:
-        """The work of a call, for those who spread it themselves; the images and the progress manifest are made.
+        """The prediction job of a call, for other schedulers; makes the images and the progress manifest.
 
-        Arguments and errors: see `__call__`.
+        Args:
+            input: path or URL of a Zarr array (Z, Y, X) or OME-Zarr image.
+            output: folder that all processes share.
+            level: resolution level of an OME-Zarr image, 0 the finest.
+            mask: path or URL of an array of the same shape; the output is 0 where it is 0.
+            bbox: ((z0, z1), (y0, y1), (x0, x1)), see `__call__`.
+
+        Raises:
+            ConfigError: when the settings don't fit the volume, or the output was begun with others.
+            DataError: naming the volume that can't be used.
+            WriteError: naming the image that can't be written.
         """
         volume = InputVolume(input, level)
         unit = self.shard_size or self.chunk_size

@@ -21,14 +21,14 @@ _READERS = 2
 
 @dataclass(frozen=True)
 class BeginBlock:
-    """What was summed up before is not needed: the next windows are those of ``region``, from its first."""
+    """The sums so far aren't needed: the next windows are those of ``region``, from the first."""
 
     region: Region
 
 
 @dataclass(frozen=True)
 class Windows:
-    """A batch of windows (B, 1, Z, Y, X) float32, and where the first of them lie; the others are padding."""
+    """A batch of windows (B, 1, Z, Y, X) float32, and the positions of the first of them; the others are padding."""
 
     batch: torch.Tensor
     starts: list[Size]
@@ -64,17 +64,17 @@ Logits = dict[str, torch.Tensor]
 class Steps:
     """Steps of blocks in ascending order.
 
-    A batch holds windows of one layer (one place along Z) of a tile column, in a fixed order: its composition depends
-    on the geometry alone, never on where the work begins, so that a network gives the same bits for a window whoever
-    asks.
+    A batch holds windows of one layer (one position along Z) of a tile column, in fixed order: its composition depends
+    on the geometry alone, never on where the work begins, so that a network gives the same bits for a window in every
+    process.
 
     Args:
         volume: the input.
         grid: its blocks.
         axes: its windows along Z, Y, X.
-        selection: which blocks are wanted.
+        selection: the blocks with an output.
         batch_size: windows of every batch; the last one of a layer is filled up with zeros.
-        pin: give batches in page-locked memory, for a faster way to the GPU.
+        pin: give batches in page-locked memory, for faster copies to the GPU.
     """
 
     def __init__(

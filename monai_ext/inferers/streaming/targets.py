@@ -1,4 +1,4 @@
-"""How a target's logits become what is stored: activation, type of the values, axes."""
+"""Storage of a target's logits: activation, type of the values, axes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StoredTarget:
         """From its definition, ``{"channels": 1, "activation": "sigmoid"}``.
 
         Raises:
-            ConfigError: when the definition is wrong, or the type doesn't fit what the target holds.
+            ConfigError: when the definition is wrong, or the type doesn't fit the kind of the target.
         """
         channels, activation = definition.get("channels"), definition.get("activation", "none")
         if not isinstance(channels, int) or channels < 1:
@@ -65,7 +65,7 @@ class StoredTarget:
         return unit_vectors(logits) if self.kind == "vectors" else logits
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """What is stored of activated values (channels, Z, Y, X)."""
+        """Stored form of activated values (channels, Z, Y, X)."""
         if self.kind == "vectors":
             return encode_normals(values, self.dtype, channel_axis=0)
         if self.dtype != "float32":

@@ -1,4 +1,4 @@
-"""Looking at a finished or interrupted prediction: what is missing, what is damaged."""
+"""Check of a finished or interrupted prediction for missing and damaged chunks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from monai_ext.inferers.streaming.targets import StoredTarget
 
 
 class ZarrPrediction:
-    """What `ZarrSlidingWindow` wrote to a folder; neither the network nor the input is needed.
+    """A prediction that `ZarrSlidingWindow` wrote to a folder; neither the network nor the input is needed.
 
     Args:
-        output: the folder.
+        output: folder of the prediction.
 
     Raises:
         DataError: when there is no prediction.
@@ -45,7 +45,7 @@ class ZarrPrediction:
         """Read all that is recorded as written; missing, truncated and changed chunks are found by their checksums.
 
         Args:
-            repair: forget the records of what is damaged, and of all coarser levels when a block is, so that the next
+            repair: remove the records of damaged blocks, and of all coarser levels when a block is, so that the next
                 call of `ZarrSlidingWindow` makes it again.
         """
         problems: list[Problem] = []

@@ -1,4 +1,4 @@
-"""All series of a folder through the cascade, and the report of it."""
+"""Prediction of all series of a folder with the cascade, and its report."""
 
 from __future__ import annotations
 
@@ -27,19 +27,21 @@ REPORT = "report.json"
 
 
 class CascadeBatch:
-    """Predicts all series of a folder, one after the other; one that is refused or broken doesn't stop the others.
+    """Predict all series of a folder, one after the other; one that is refused or broken doesn't stop the others.
 
-    ``<output_dir>/<patient>/<series>`` holds what is known of a series (see `CascadeOutput`), and beside it
-    ``summary.json`` the lesions of the patient; ``report.json`` and ``report.html`` tell of all of them. A folder
-    belongs to one ``dataset_dir``: a second run replaces everything in it.
+    ``<output_dir>/<patient>/<series>`` has the masks and decisions of a series (see `CascadeOutput`), ``summary.json``
+    beside it the lesions of the patient, ``report.json`` and ``report.html`` all series. An output folder belongs to
+    one ``dataset_dir``: a second run replaces all results in it.
 
     Args:
-        cascade: what predicts; its stages are loaded before any series is read.
-        series: what to predict (see `monai_ext.spine.inference_series`).
-        problems: what is wrong with other files of the folder; they stand in the report.
-        dataset_dir: where they come from.
-        output_dir: made if need be.
-        previews, intermediate, dicom_seg: see `CascadeOutput`.
+        cascade: the stages, which are loaded before any series is read.
+        series: the series to predict (see `monai_ext.spine.inference_series`).
+        problems: problems of other files of the folder, for the report.
+        dataset_dir: folder of the series; paths in the report are relative to it.
+        output_dir: folder of the results, outside ``dataset_dir``; it is created.
+        previews: see `CascadeOutput`.
+        intermediate: see `CascadeOutput`.
+        dicom_seg: see `CascadeOutput`.
     """
 
     def __init__(
@@ -64,10 +66,10 @@ class CascadeBatch:
         """Predict, and write the report.
 
         Returns:
-            What stands in ``report.json``.
+            The content of ``report.json``.
 
         Raises:
-            ConfigError: before anything is read, for an output folder with other things in it.
+            ConfigError: before anything is read, for an output folder inside ``dataset_dir`` or with other contents.
             WeightsError: before anything is read, when a stage can't be loaded.
             WriteError: when a result can't be written.
             IncompleteError: at the end, when a series was refused, or a file or series is broken.
@@ -85,7 +87,7 @@ class CascadeBatch:
             "stages": {name: stage.source for name, stage in stages.items()},
         }
         write_json(self.output_dir / REPORT, report)
-        # MONAI's Dataset has a length and items, but says nothing of being iterable.
+        # MONAI's Dataset has a length and items, but isn't declared iterable.
         records = [self._predict(self.series[number]) for number in range(len(self.series))]
         for patient in dict.fromkeys(record.patient for record in records):
             own = [record for record in records if record.patient == patient]
@@ -95,7 +97,7 @@ class CascadeBatch:
         report |= self._outcome(records)
         write_json(self.output_dir / REPORT, report)
         self._write_html(report)
-        self._complain(report)
+        self._raise_if_incomplete(report)
         return report
 
     def _predict(self, series: Series) -> SeriesRecord:
@@ -132,7 +134,7 @@ class CascadeBatch:
             "problems": [asdict(problem) | {"path": self._shown(problem.path)} for problem in self.problems],
         }
 
-    def _complain(self, report: dict[str, Any]) -> None:
+    def _raise_if_incomplete(self, report: dict[str, Any]) -> None:
         counts = report["counts"]
         wrong = {
             "refused": counts[REFUSED],
@@ -144,7 +146,7 @@ class CascadeBatch:
             found = ", ".join(f"{count} {what}" for what, count in wrong.items() if count)
             raise IncompleteError(
                 f"{counts[ADMITTED]} of {counts['series']} series admitted, {found}; "
-                f"{self.output_dir / 'report.html'} tells why"
+                f"see {self.output_dir / 'report.html'} for the reasons"
             )
 
     def _write_html(self, report: dict[str, Any]) -> None:
@@ -155,7 +157,7 @@ class CascadeBatch:
     def _check_folder(self) -> None:
         if self.output_dir.is_relative_to(self.dataset_dir):
             raise ConfigError(
-                f"--output_dir {self.output_dir}: lies in dataset_dir, so that results would be taken for series; give "
+                f"--output_dir {self.output_dir}: lies in dataset_dir, so that results would be read as series; give "
                 "a folder outside it"
             )
         report = self.output_dir / REPORT
@@ -169,7 +171,7 @@ class CascadeBatch:
             raise ConfigError(f"--output_dir {self.output_dir}: holds other files; give a new or an empty folder")
 
     def _relative(self, error: UserError, series: Series) -> str:
-        """The message with its file as it lies in the dataset."""
+        """The message with its file relative to the dataset."""
         problem = Problem.of(error, series.files[0].parent)
         return f"{self._shown(problem.path)}: {problem.message}"
 

@@ -1,4 +1,4 @@
-"""From a series to its lesions: which series and slices each stage lets through to the next."""
+"""From a series to its lesions: the series and slices that each stage admits to the next."""
 
 from __future__ import annotations
 
@@ -21,32 +21,31 @@ from monai_ext.spine.voting import METHODS, series_vote
 
 
 class Stages(Protocol):
-    """Something that has stages when they are needed, such as `CascadeStages`."""
+    """A source of stages that loads them on demand, such as `CascadeStages`."""
 
     def load(self) -> Mapping[str, SliceStage]: ...
 
 
 class SpineCascade:
-    """Anatomy, location and view, sequence, cord, lesion.
+    """The cascade of anatomy, location and view, sequence, cord, and lesion.
 
-    The classifiers vote over all slices of a series (see `monai_ext.spine.voting.series_vote`); the first that doesn't
-    admit it ends the cascade. Then the cord is segmented in each slice (where "cord_visible" sees it, if there is that
-    stage; else where the network of "cord" itself does, if it answers that), and lesions in the slices that show enough
-    of it.
+    The classifiers vote over all slices of a series (see `monai_ext.spine.series_vote`); the first that doesn't admit
+    it ends the cascade. Then the cord is segmented in each slice (where "cord_visible" finds it, if there is that
+    stage; else where the network of "cord" itself does, if it has that output), and lesions in the slices with enough
+    cord.
 
     Args:
-        stages: by name, or what loads them.
-        admit: names of the classes that go on, by classifier.
-        thresholds: smallest probability by classifier ("cord_visible" also without that stage), and above which a pixel
-            belongs to ``cord`` and ``lesion``; 0.5 where nothing else is said.
+        stages: stage by name, or a source that loads them.
+        admit: classifier → names of the admitted classes.
+        thresholds: 0 to 1, by stage: smallest probability of a classifier ("cord_visible" also without that stage), and
+            the probability above which a pixel belongs to ``cord`` and ``lesion``; default 0.5.
         vote: ``"mean"`` or ``"majority"``.
-        min_slices: series with fewer aren't admitted.
-        min_cord_area: of a slice that goes on to the lesions, in mm² (pixels, for a series without geometry).
-        min_lesion_size: smallest lesion, in mm³ (voxels, for a series without geometry).
+        min_slices: series with fewer slices aren't admitted.
+        min_cord_area: least cord area of a slice in which lesions are segmented, in mm² (in pixels without geometry).
+        min_lesion_size: smallest lesion, in mm³ (in voxels without geometry).
 
     Raises:
-        ConfigError: for a value out of range, an unknown vote, and, when the stages are loaded, for a name in
-            ``admit`` that is no class of its stage.
+        ConfigError: for a value out of range or an unknown vote.
     """
 
     def __init__(
@@ -86,10 +85,11 @@ class SpineCascade:
 
     @property
     def stages(self) -> Mapping[str, SliceStage]:
-        """The stages by name, loaded when they are first asked for.
+        """The stages by name, loaded at the first access.
 
         Raises:
-            ConfigError: for a name in ``admit`` that is no class of its stage.
+            ConfigError: for a stage without admitted classes, a name in ``admit`` that is no class of its stage, or a
+                threshold out of range.
             WeightsError: when one can't be loaded.
         """
         if self._stages is None:
@@ -101,7 +101,7 @@ class SpineCascade:
         return self._stages
 
     def settings(self) -> dict[str, Any]:
-        """What decides, for reports."""
+        """The settings of the decisions, for reports."""
         return {
             "admit": {stage: ", ".join(gate.admit) for stage, gate in self.gates.items() if stage in self.stages},
             "threshold": {
@@ -115,38 +115,46 @@ class SpineCascade:
         }
 
     def __call__(self, image: SeriesImage) -> CascadeResult:
-        """Ask the stages about one series, one after the other.
+        """Run the stages on one series, one after the other.
+
+        Args:
+            image: the series.
+
+        Returns:
+            The decisions of the stages and, of an admitted series, masks and lesions.
 
         Raises:
-            DataError: for values that are no numbers, and a series that is the same everywhere.
+            ConfigError: see `stages`.
+            DataError: for values that are NaN or infinite, or a series with one value everywhere.
+            WeightsError: when a stage can't be loaded, or its outputs are wrong or NaN.
         """
         _check(image)
-        passage = _Passage(image)
+        progress = _Progress(image)
         decisions: list[StageDecision] = []
         for stage in STAGES:
             start = time.perf_counter()
-            decision = self._ask(stage, passage)
+            decision = self._decide(stage, progress)
             decisions.append(replace(decision, seconds=time.perf_counter() - start))
             if not decision.admitted:
                 return CascadeResult(tuple(decisions))
-        masks, probabilities = passage.masks, passage.probabilities
+        masks, probabilities = progress.masks, progress.probabilities
         findings = Findings(
-            masks["cord"], masks["lesion"], probabilities["cord"], probabilities["lesion"], passage.lesions
+            masks["cord"], masks["lesion"], probabilities["cord"], probabilities["lesion"], progress.lesions
         )
         return CascadeResult(tuple(decisions), findings)
 
-    def _ask(self, stage: str, passage: _Passage) -> StageDecision:
+    def _decide(self, stage: str, progress: _Progress) -> StageDecision:
         if stage not in self.stages:
             return StageDecision(stage, True, "left out: it has no weights")
         if stage in CLASSIFIERS:
-            return self._vote(stage, passage)
+            return self._vote(stage, progress)
         if stage == VISIBLE:
-            return self._see(passage)
-        return self._find_cord(passage) if stage == "cord" else self._find_lesions(passage)
+            return self._see(progress)
+        return self._find_cord(progress) if stage == "cord" else self._find_lesions(progress)
 
-    def _vote(self, name: str, passage: _Passage) -> StageDecision:
+    def _vote(self, name: str, progress: _Progress) -> StageDecision:
         stage, gate = self.stages[name], self.gates[name]
-        probabilities = stage.class_probabilities(passage.prepared(stage))
+        probabilities = stage.class_probabilities(progress.prepared(stage))
         vote = series_vote(probabilities, stage.classes, self.min_slices, gate.threshold, self.vote, gate.admit)
         details = {
             "label": vote.label,
@@ -159,70 +167,70 @@ class SpineCascade:
             "admit": list(gate.admit),
         }
         return StageDecision(
-            name, vote.admitted, vote.reason, details=details, table=passage.table(stage.classes, probabilities)
+            name, vote.admitted, vote.reason, details=details, table=progress.table(stage.classes, probabilities)
         )
 
-    def _see(self, passage: _Passage) -> StageDecision:
+    def _see(self, progress: _Progress) -> StageDecision:
         stage, gate = self.stages[VISIBLE], self.gates[VISIBLE]
-        probabilities = stage.class_probabilities(passage.prepared(stage))
+        probabilities = stage.class_probabilities(progress.prepared(stage))
         visible = probabilities[:, [stage.classes.index(name) for name in gate.admit]].sum(axis=1)
-        passage.looked_at = visible >= gate.threshold
+        progress.selected = visible >= gate.threshold
         return StageDecision(
             VISIBLE,
-            bool(passage.looked_at.any()),
-            "" if passage.looked_at.any() else f"no slice is {' or '.join(gate.admit)}",
-            details={"slices": passage.chosen(), "threshold": gate.threshold, "admit": list(gate.admit)},
-            table=passage.table(stage.classes, probabilities),
+            bool(progress.selected.any()),
+            "" if progress.selected.any() else f"no slice is {' or '.join(gate.admit)}",
+            details={"slices": progress.chosen(), "threshold": gate.threshold, "admit": list(gate.admit)},
+            table=progress.table(stage.classes, probabilities),
         )
 
-    def _find_cord(self, passage: _Passage) -> StageDecision:
+    def _find_cord(self, progress: _Progress) -> StageDecision:
         own = None if VISIBLE in self.stages else self.gates[VISIBLE].threshold
-        cord = passage.segment("cord", self.stages["cord"], self.thresholds["cord"], own)
-        image = passage.image
+        cord = progress.segment("cord", self.stages["cord"], self.thresholds["cord"], own)
+        image = progress.image
         areas = cord.sum(axis=(1, 2)) * image.spacing[1] * image.spacing[2]
-        passage.looked_at = (areas > 0) & (areas >= self.min_cord_area)
+        progress.selected = (areas > 0) & (areas >= self.min_cord_area)
         unit = "mm2" if image.has_geometry else "pixels"
-        admitted = bool(passage.looked_at.any())
+        admitted = bool(progress.selected.any())
         return StageDecision(
             "cord",
             admitted,
             "" if admitted else f"no slice shows {self.min_cord_area:g} {unit} of cord (most: {areas.max():.1f})",
             details={
-                "slices": passage.chosen(),
+                "slices": progress.chosen(),
                 "area_unit": unit,
                 "threshold": self.thresholds["cord"],
                 "min_cord_area": self.min_cord_area,
-                **({} if passage.unseen is None else {"visible_threshold": own, "not_visible": passage.unseen}),
+                **({} if progress.unseen is None else {"visible_threshold": own, "not_visible": progress.unseen}),
             },
-            table=passage.table([f"area_{unit}"], areas[:, None], prefix="cord_"),
+            table=progress.table([f"area_{unit}"], areas[:, None], prefix="cord_"),
         )
 
-    def _find_lesions(self, passage: _Passage) -> StageDecision:
-        mask = passage.segment("lesion", self.stages["lesion"], self.thresholds["lesion"])
-        kept, passage.lesions = find_lesions(mask, passage.image, self.min_lesion_size)
-        passage.masks["lesion"] = kept
+    def _find_lesions(self, progress: _Progress) -> StageDecision:
+        mask = progress.segment("lesion", self.stages["lesion"], self.thresholds["lesion"])
+        kept, progress.lesions = find_lesions(mask, progress.image, self.min_lesion_size)
+        progress.masks["lesion"] = kept
         return StageDecision(
             "lesion",
             True,
             details={
-                "slices": passage.chosen(),
+                "slices": progress.chosen(),
                 "threshold": self.thresholds["lesion"],
                 "min_lesion_size": self.min_lesion_size,
-                "lesion_count": len(passage.lesions),
+                "lesion_count": len(progress.lesions),
                 "voxels_of_small_ones": int(mask.sum() - kept.sum()),
             },
-            table=passage.table(["pixels"], kept.sum(axis=(1, 2))[:, None], prefix="lesion_"),
+            table=progress.table(["pixels"], kept.sum(axis=(1, 2))[:, None], prefix="lesion_"),
         )
 
 
-class _Passage:
-    """One series on its way through the stages."""
+class _Progress:
+    """State of one series in the cascade: selected slices, masks and lesions so far."""
 
     def __init__(self, image: SeriesImage) -> None:
         self.image = image
         self.slices = image.slices()
         self.numbers = file_slices(image)
-        self.looked_at = np.ones(len(self.slices), dtype=bool)
+        self.selected = np.ones(len(self.slices), dtype=bool)
         self.masks: dict[str, np.ndarray] = {}
         self.probabilities: dict[str, np.ndarray] = {}
         self.lesions: tuple[Lesion, ...] = ()
@@ -230,9 +238,9 @@ class _Passage:
         self._prepared: defaultdict[int, dict[int, MetaTensor]] = defaultdict(dict)
 
     def prepared(self, stage: SliceStage) -> list[MetaTensor]:
-        """The slices that are looked at, prepared once for all stages that want them the same way."""
+        """The selected slices, prepared once for all stages with the same preparation."""
         known = self._prepared[id(stage.preparation)]
-        numbers = np.flatnonzero(self.looked_at).tolist()
+        numbers = np.flatnonzero(self.selected).tolist()
         new = [n for n in numbers if n not in known]
         known.update(zip(new, stage.prepare(self.slices[new]), strict=True))
         return [known[n] for n in numbers]
@@ -240,25 +248,25 @@ class _Passage:
     def segment(
         self, name: str, stage: SliceStage, threshold: float, visible_threshold: float | None = None
     ) -> np.ndarray:
-        """Mask of the slices that are looked at; the others stay empty, and with ``visible_threshold`` those in which
-        the network itself says that there is nothing (``unseen``).
+        """Mask of the selected slices. The others stay empty, and with ``visible_threshold`` also those that the
+        network's own output rates as without cord (``unseen``).
         """
         size = self.slices.shape[2:]
         found = np.zeros((len(self.slices), *size), np.float32)
-        found[self.looked_at], visible = stage.mask_probabilities(self.prepared(stage), size)
+        found[self.selected], visible = stage.mask_probabilities(self.prepared(stage), size)
         if visible is not None and visible_threshold is not None:
-            unseen = np.flatnonzero(self.looked_at)[visible < visible_threshold]
+            unseen = np.flatnonzero(self.selected)[visible < visible_threshold]
             found[unseen] = 0
             self.unseen = sorted(int(number) for number in self.numbers[unseen])
         self.probabilities[name], self.masks[name] = found, found > threshold
         return self.masks[name]
 
     def chosen(self) -> list[int]:
-        """Numbers of the slices that are looked at, as in the file."""
-        return sorted(int(number) for number in self.numbers[self.looked_at])
+        """Numbers of the selected slices, as in the file."""
+        return sorted(int(number) for number in self.numbers[self.selected])
 
     def table(self, names: Sequence[str], values: np.ndarray, prefix: str = "prob_") -> list[dict[str, float]]:
-        """A row a slice, in the order of the file."""
+        """One row per slice, in the order of the file."""
         return [
             {"slice": int(self.numbers[n]), **{f"{prefix}{k}": float(v) for k, v in zip(names, values[n], strict=True)}}
             for n in np.argsort(self.numbers)

@@ -1,4 +1,4 @@
-"""What a stage lets through."""
+"""The condition under which a stage admits a series."""
 
 from __future__ import annotations
 
@@ -10,16 +10,25 @@ from monai_ext.errors import ConfigError
 
 @dataclass(frozen=True)
 class Gate:
-    """Names of the classes that go on, and how sure the stage must be, from 0 to 1."""
+    """Admitted classes of a stage, and the least probability.
+
+    Args:
+        admit: names of the classes.
+        threshold: least probability, 0 to 1.
+    """
 
     admit: tuple[str, ...]
     threshold: float = 0.5
 
     def check(self, stage: str, classes: Sequence[str]) -> None:
-        """Compare with what the stage knows.
+        """Compare with the classes of the stage.
+
+        Args:
+            stage: its name, for messages.
+            classes: names of its classes.
 
         Raises:
-            ConfigError: for a name that is no class, no name at all, and a threshold out of range.
+            ConfigError: for a name that is no class, no name at all, or a threshold out of range.
         """
         unknown = [name for name in self.admit if name not in classes]
         if unknown or not self.admit:

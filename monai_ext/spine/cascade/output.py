@@ -18,19 +18,19 @@ from monai_ext.spine.cascade.record import SeriesRecord
 from monai_ext.spine.cascade.result import CascadeResult, Findings, file_slices
 
 DECISIONS = "decisions.json"
-# Pictures of one series: those with most to see.
+# Largest number of previews per series: those with most lesion and cord.
 _PREVIEWS = 6
 
 
 @dataclass(frozen=True)
 class CascadeOutput:
-    """What is written of a series beside its masks and decisions.
+    """Writer of one series' results: masks, decisions, and a choice of others.
 
-    Attributes:
-        folder: of the whole batch.
-        previews: pictures of slices with the outlines of the masks.
-        intermediate: the cord's probability, and tables of what each stage said of each slice.
-        dicom_seg: the masks as DICOM segmentations too, where the series is DICOM.
+    Args:
+        folder: folder of the batch.
+        previews: write images of slices with the outlines of the masks.
+        intermediate: write the cord's probability, and a table of each stage's output per slice.
+        dicom_seg: write the masks as DICOM segmentations too, where the series is DICOM.
     """
 
     folder: Path
@@ -45,7 +45,16 @@ class CascadeOutput:
         image: SeriesImage | None = None,
         result: CascadeResult | None = None,
     ) -> Path:
-        """Replace what an earlier run wrote of this series; of one that wasn't admitted only the decisions are kept.
+        """Replace the results of an earlier run; of a series that wasn't admitted only the decisions are written.
+
+        Args:
+            record: the decisions; notes are added to it.
+            series: the series.
+            image: its voxels; None for one that can't be read.
+            result: of the cascade; None for a series that can't be read.
+
+        Returns:
+            Folder of the series.
 
         Raises:
             WriteError: when something can't be written; the old folder then stays.
@@ -80,7 +89,7 @@ class CascadeOutput:
 
 
 def prune(folder: Path, written: set[Path]) -> list[Path]:
-    """Take away the series of earlier runs that this one didn't write, and left-overs of killed runs."""
+    """Remove series of earlier runs that this one didn't write, and left-overs of killed runs; returns their paths."""
     stale = [path.parent for path in folder.glob(f"*/*/{DECISIONS}") if path.parent not in written]
     stale += [path for path in folder.glob(f"*/.*{TEMPORARY_SUFFIX}") if path not in stale]
     for path in stale:

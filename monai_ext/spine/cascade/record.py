@@ -1,4 +1,4 @@
-"""What stands in the files about one series: plain values, nothing from a DICOM header."""
+"""The record of one series in the report files: plain values, nothing from a DICOM header."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ ADMITTED, REFUSED, BROKEN = "admitted", "refused", "broken"
 class SeriesRecord:
     """One series in reports.
 
-    Attributes:
+    Args:
+        patient: see `Series`.
+        series: see `Series`.
+        kind: see `Series`.
         status: ``"admitted"``, ``"refused"`` (by a stage) or ``"broken"`` (it couldn't be read).
-        reason: why it wasn't admitted.
-        image: shape, spacing, plane; empty for a broken one.
-        stages: the decisions, as far as it came.
-        lesions: of an admitted one.
-        notes: what didn't work although it was admitted.
+        reason: why it wasn't admitted; empty when it was.
+        image: shape, spacing, plane; empty for a broken series.
+        stages: decisions of the stages, up to the one that refused it.
+        lesions: lesions of an admitted series.
+        notes: outputs that couldn't be made of an admitted series, and why.
+        seconds: time for reading and prediction.
     """
 
     patient: str
@@ -38,7 +42,7 @@ class SeriesRecord:
 
     @classmethod
     def of(cls, series: Series, image: SeriesImage, result: CascadeResult) -> SeriesRecord:
-        """From what the cascade said."""
+        """Record of a result of the cascade."""
         stages = [
             {
                 "stage": one.stage,
@@ -67,7 +71,7 @@ class SeriesRecord:
 
     @classmethod
     def broken(cls, series: Series, reason: str) -> SeriesRecord:
-        """Of a series that couldn't be read."""
+        """Record of a series that couldn't be read."""
         return cls(series.patient, series.series, series.kind, BROKEN, reason)
 
     @property
@@ -76,7 +80,7 @@ class SeriesRecord:
 
     @property
     def volume_mm3(self) -> float | None:
-        """Of all lesions; None without geometry, and for a series that wasn't admitted."""
+        """Volume of all lesions; None without geometry, and for a series that wasn't admitted."""
         known = self.status == ADMITTED and self.image.get("spacing_mm") is not None
         return round(sum((lesion["volume_mm3"] for lesion in self.lesions), 0.0), 3) if known else None
 
@@ -86,7 +90,7 @@ class SeriesRecord:
         return sorted({number for lesion in self.lesions for number in lesion["slices"]})
 
     def summary(self) -> dict[str, Any]:
-        """The short form, for the batch and the patient."""
+        """The short form, for the reports of batch and patient."""
         short: dict[str, Any] = {"series": self.series, "kind": self.kind, "status": self.status, "reason": self.reason}
         if self.status == ADMITTED:
             short |= {

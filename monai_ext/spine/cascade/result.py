@@ -1,4 +1,4 @@
-"""What the cascade says of one series."""
+"""The result of the cascade for one series."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from monai_ext.spine import SeriesImage
 
-# Slices lie far apart: what touches at a corner belongs together.
+# Slices are far apart: voxels that touch at a corner are connected.
 _TOUCHING = ndimage.generate_binary_structure(3, 3)
 
 
@@ -19,10 +19,10 @@ _TOUCHING = ndimage.generate_binary_structure(3, 3)
 class Lesion:
     """One connected lesion.
 
-    Attributes:
-        voxels: how many.
-        volume_mm3: None for a series without geometry.
-        slices: voxel numbers along the series' slice axis, from 0, as in the mask that is written.
+    Args:
+        voxels: number of voxels.
+        volume_mm3: volume in mm³; None for a series without geometry.
+        slices: indices along the series' slice axis, from 0, as in the written mask.
     """
 
     voxels: int
@@ -32,15 +32,15 @@ class Lesion:
 
 @dataclass(frozen=True)
 class StageDecision:
-    """What one stage found, and whether the series went on.
+    """Decision of one stage.
 
-    Attributes:
+    Args:
         stage: its name.
-        admitted: whether the series went on.
-        reason: why it didn't, or why the stage wasn't asked; else empty.
-        seconds: time it took.
+        admitted: whether the series went on to the next stage.
+        reason: why it didn't, or why the stage was left out; else empty.
+        seconds: duration of the stage.
         details: labels, votes, thresholds; plain values.
-        table: probabilities or areas of single slices, a row each, for those who want to see them.
+        table: probabilities or areas, one row per slice.
     """
 
     stage: str
@@ -53,12 +53,14 @@ class StageDecision:
 
 @dataclass(frozen=True)
 class Findings:
-    """What an admitted series shows; all arrays (N, Y, X), in the order of `SeriesImage.slices`.
+    """Masks and lesions of an admitted series; all arrays (N, Y, X), in the order of `SeriesImage.slices`.
 
-    Attributes:
-        cord, lesion: bool.
-        cord_probability, lesion_probability: float32, 0 on slices that weren't looked at.
-        lesions: connected parts of ``lesion``, largest first.
+    Args:
+        cord: mask, bool.
+        lesion: mask, bool.
+        cord_probability: float32, 0 to 1; 0 on slices that weren't selected.
+        lesion_probability: float32, 0 to 1; 0 on slices that weren't selected.
+        lesions: connected components of ``lesion``, largest first.
     """
 
     cord: np.ndarray
@@ -70,11 +72,11 @@ class Findings:
 
 @dataclass(frozen=True)
 class CascadeResult:
-    """All that is known of a series in the end.
+    """Result of the cascade for one series.
 
-    Attributes:
+    Args:
         decisions: in the order of the stages, up to the one that refused it.
-        findings: of an admitted series; else None.
+        findings: masks and lesions of an admitted series; else None.
     """
 
     decisions: tuple[StageDecision, ...]
@@ -82,7 +84,7 @@ class CascadeResult:
 
     @property
     def admitted(self) -> bool:
-        """Whether the series came through to the end."""
+        """Whether all stages admitted the series."""
         return self.findings is not None
 
     @property
@@ -93,15 +95,15 @@ class CascadeResult:
 
 
 def find_lesions(mask: np.ndarray, image: SeriesImage, min_size: float) -> tuple[np.ndarray, tuple[Lesion, ...]]:
-    """Connected parts of a mask, without the small ones.
+    """Connected components of a mask (26 neighbours), without the small ones.
 
     Args:
         mask: bool (N, Y, X), in the order of `SeriesImage.slices`.
         image: its series.
-        min_size: smallest volume in mm³ (in voxels, for a series without geometry).
+        min_size: smallest volume in mm³ (in voxels without geometry).
 
     Returns:
-        The mask of what is left, and the lesions in it, largest first.
+        The mask of the remaining lesions, and the lesions, largest first.
     """
     parts, count = ndimage.label(mask, _TOUCHING)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
@@ -111,7 +113,7 @@ def find_lesions(mask: np.ndarray, image: SeriesImage, min_size: float) -> tuple
         Lesion(
             int(sizes[index]),
             round(float(sizes[index] * image.voxel_volume), 3) if image.has_geometry else None,
-            # A connected part has voxels in all slices from its first to its last.
+            # A connected component has voxels in all slices from its first to its last.
             tuple(sorted(int(number) for number in numbers[boxes[index][0]])),
         )
         for index in np.flatnonzero(large)
@@ -120,7 +122,7 @@ def find_lesions(mask: np.ndarray, image: SeriesImage, min_size: float) -> tuple
 
 
 def file_slices(image: SeriesImage) -> np.ndarray:
-    """Of each slice of `SeriesImage.slices` its voxel number along the slice axis of the file."""
+    """Index along the slice axis of the file of each slice of `SeriesImage.slices`."""
     count, _, height, width = image.slices().shape
     numbers = image.restore(np.broadcast_to(np.arange(count)[:, None, None], (count, height, width)))
     in_file = np.moveaxis(numbers, image.slice_axis, 0)[:, 0, 0]

@@ -1,4 +1,4 @@
-"""One stage of the cascade: a network, and how slices become its input and its output theirs."""
+"""One stage of the cascade: a network, the preparation of its input, and its output at the size of the slices."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ from monai_ext.errors import WeightsError
 from monai_ext.memory import in_halves
 
 _KEY = "image"
-# What a network gives besides, comes with it in a dict.
+# Key of the logits, as of networks with further outputs, which return a dict.
 _LOGITS = "cord"
 
 
 class SliceStage:
-    """Probabilities of slices, whatever size the network works in.
+    """Probabilities of slices at their own size, whatever the input size of the network.
 
-    Stages with the same ``preparation`` can share what `prepare` gives.
+    Stages with the same ``preparation`` can share the results of `prepare`.
 
     Args:
-        network: of prepared slices (B, 1, S, S) to logits: (B, classes), or (B, 1, S, S) of a mask, or both a mask
-            and whether it is visible, as `monai_ext.networks.CordUNet` gives them. A `torch.jit.ScriptModule` does as
-            well.
-        preparation: what a slice (1, Y, X) under the key "image" goes through, as in training.
+        network: from prepared slices (B, 1, S, S) to logits: (B, classes), (B, 1, S, S) of a mask, or a mask and its
+            visibility, as `monai_ext.networks.CordUNet` returns them. A `torch.jit.ScriptModule` works too.
+        preparation: transforms of a slice (1, Y, X) under the key "image", as in training.
         classes: names of the outputs of a classifier; none for a mask.
-        batch_size: slices at once.
-        device: where the network is.
-        name: for messages.
-        source: file that it was made from, for reports.
+        batch_size: slices per batch.
+        device: device of the network.
+        name: name of the stage, for messages.
+        source: file of the weights, for reports.
     """
 
     def __init__(
@@ -55,19 +54,30 @@ class SliceStage:
         self.source = source
 
     def prepare(self, slices: np.ndarray) -> list[MetaTensor]:
-        """Slices (N, 1, Y, X), float32, as the network wants them, each (1, S, S)."""
+        """Prepare slices for the network.
+
+        Args:
+            slices: (N, 1, Y, X), float32.
+
+        Returns:
+            N tensors (1, S, S).
+        """
         return [self.preparation({_KEY: MetaTensor(torch.from_numpy(one))})[_KEY] for one in slices]
 
     def class_probabilities(self, prepared: Sequence[MetaTensor]) -> np.ndarray:
-        """Of each prepared slice over the classes: (N, classes), float64, each row with the sum 1.
+        """Class probabilities of each slice: (N, classes), float64, each row with the sum 1.
+
+        Args:
+            prepared: slices from `prepare`.
 
         Raises:
-            WeightsError: when the network has another number of outputs than there are names, or gives NaN.
+            FullMemoryError: when a single slice doesn't fit the device's memory.
+            WeightsError: when the network has another number of outputs than class names, or outputs NaN.
         """
         logits = self._outputs(prepared)[_LOGITS]
         if logits.shape[1:] != (len(self.classes),):
             raise WeightsError(
-                f"stage {self.name!r}: its network gives {tuple(logits.shape[1:])} values a slice, but its class map "
+                f"stage {self.name!r}: its network gives {tuple(logits.shape[1:])} values per slice, but its class map "
                 f"has {len(self.classes)} names; give the weights and the class map of one training"
             )
         return torch.softmax(logits.double(), dim=1).numpy()
@@ -75,18 +85,19 @@ class SliceStage:
     def mask_probabilities(
         self, prepared: Sequence[MetaTensor], size: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Of each pixel to lie inside the mask, where it was before the preparation; of each slice to show any of it.
+        """Probability of each pixel, at its position before the preparation, and of each slice to show the structure.
 
         Args:
-            prepared: slices of one series.
-            size: (Y, X) before.
+            prepared: slices of one series, from `prepare`.
+            size: (Y, X) of the slices before the preparation.
 
         Returns:
-            (N, Y, X), float32; 0 where the preparation cut the slices off. Then (N,), float32, or None of a network
-            that gives the mask alone.
+            (N, Y, X), float32, 0 where the preparation cropped the slices; and (N,), float32, or None for a network
+            with a mask only.
 
         Raises:
-            WeightsError: when the network doesn't give a mask, or gives NaN.
+            FullMemoryError: when a single slice doesn't fit the device's memory.
+            WeightsError: when the network's output is no mask, or NaN.
         """
         outputs = self._outputs(prepared)
         logits, visible = outputs[_LOGITS], outputs.get("visible")
@@ -116,11 +127,12 @@ class SliceStage:
         return outputs
 
     def _in_place(self, masks: torch.Tensor, like: MetaTensor, size: Sequence[int]) -> np.ndarray:
-        """Masks (N, S, S) where the pixels of their slices were, by undoing the preparation.
+        """Masks (N, S, S) at the size of their slices, by inverting the preparation.
 
-        All slices of a series went the same way, so that they can go back together, as channels of one image.
+        All slices of a series had the same preparation, so that they can be inverted together, as channels of one
+        image.
         """
-        # What was resized with "area" would come back in steps; going down, every pixel counts.
+        # "area" would enlarge in steps; for reduction it averages all pixels.
         mode = "area" if max(masks.shape[1:]) > max(size) else "bilinear"
         steps = convert_applied_interp_mode(like.applied_operations, mode=mode)
         image = MetaTensor(masks, affine=like.affine, applied_operations=steps)

@@ -1,4 +1,4 @@
-"""The stages of a cascade from their files, each as the bundle's config defines it for that stage."""
+"""The stages of a cascade, loaded from their files with the bundle's config."""
 
 from __future__ import annotations
 
@@ -30,19 +30,22 @@ HOW_TO_TRAIN = "train it with configs/train.json (see docs/spinal_cord_cascade.m
 
 
 class CascadeStages:
-    """Makes each stage from the config that is being read, as it is with that stage's name under ``stage``.
+    """Load each stage with the surrounding config, in which ``stage`` is set to its name.
 
-    So a config defines one network and one preparation, in terms of what the checkpoint of ``stage`` says, and the same
-    definition serves all of them (and ``ckpt_export --stage NAME``). An exported ``.ts`` brings its network: the
-    config's is then not even built.
+    So a config defines one network and one preparation, in terms of the settings in the checkpoint of ``stage``, for
+    all stages (and for ``ckpt_export --stage NAME``). An exported ``.ts`` contains its network: the config's is then
+    not built.
 
     Args:
-        checkpoints: file (``.pt`` or ``.ts``) of each stage by name. None or "" leaves a classifier out: everything
+        checkpoints: file (``.pt`` or ``.ts``) of each stage by name. None or "" leaves a classifier out: every series
             passes it. ``cord_visible`` is also left out when its file doesn't exist.
-        batch_size, device, engine, precision: see `SliceStage` and `monai_ext.inferers.prepare_for_inference`.
+        batch_size: slices per batch, see `SliceStage`.
+        device: device of the networks, see `SliceStage`.
+        engine: see `monai_ext.inferers.prepare_for_inference`.
+        precision: see `monai_ext.inferers.prepare_for_inference`.
 
     Raises:
-        ConfigError: outside a config; for an unknown stage, and when a segmentation is left out.
+        ConfigError: outside a config, for an unknown stage, or when a segmentation is left out.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class CascadeStages:
     ) -> None:
         parser = find_parser()
         if parser is None:
-            raise ConfigError("CascadeStages reads the config that it stands in; without one, make each SliceStage")
+            raise ConfigError("CascadeStages reads the config that it is used in; without one, make each SliceStage")
         unknown = sorted(set(checkpoints) - set(STAGES))
         if unknown:
             raise ConfigError(f"CascadeStages: there is no stage {unknown[0]!r}; there are {', '.join(STAGES)}")
@@ -70,10 +73,11 @@ class CascadeStages:
         self._config = parser.get()
 
     def load(self) -> dict[str, SliceStage]:
-        """The stages by name, in the order in which they are asked.
+        """The stages by name, in the order of the cascade.
 
         Raises:
-            WeightsError: before anything is loaded, when a file is missing; when one can't be read, or is of another
+            ConfigError: for an engine, precision or device that can't be used.
+            WeightsError: before anything is loaded, when a file is missing; when one can't be read, or is from another
                 stage or other settings.
         """
         missing = [stage for stage, file in self.files.items() if not file.exists() and stage != VISIBLE]
@@ -85,7 +89,7 @@ class CascadeStages:
             )
         for stage in STAGES:
             if stage not in self.files:
-                logger.warning("stage %s: left out, because it was given no weights; everything passes it", stage)
+                logger.warning("stage %s: left out, because it has no weights; every series passes it", stage)
             elif not self.files[stage].exists():
                 logger.info("stage %s: has no weights at %s; every slice passes it", stage, self.files[stage])
         preparations: dict[int, Compose] = {}
@@ -94,9 +98,9 @@ class CascadeStages:
     def _load(self, stage: str, file: Path, preparations: dict[int, Compose]) -> SliceStage:
         saved = network_settings(file)
         if not saved or "image_size" not in saved:
-            raise WeightsError(f"{file}: doesn't say its settings (image_size, classes); export or train it again")
+            raise WeightsError(f"{file}: lacks its settings (image_size, classes); export or train it again")
         config = self._definition(stage, file)
-        # An exported file isn't asked for its network, so that none has to be built.
+        # An exported file contains its network, so that none has to be built.
         placeholder = nn.Identity()
         network = placeholder if file.suffix == ".ts" else config.get_parsed_content("network_def")
         network = load_model(network, file, config.get_parsed_content("network_settings"), self.device)

@@ -1,7 +1,7 @@
 """Images in one folder per class: ``<dataset_dir>/<class>/<name>.png``.
 
 Items are dicts with ``case`` (unique), ``image`` (path), ``label`` (from 0; absent when unknown) and ``stamp`` (size
-and time of the file, so that a changed file is prepared anew).
+and time of the file, so that a changed file is prepared again).
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ COUNTS = {"small": 20, "full": 200}
 def find_items(dataset_dir: str | Path, class_names: Sequence[str], suffix: str = ".png") -> list[dict[str, Any]]:
     """All labelled images, by class and name.
 
+    Args:
+        dataset_dir: folder with one folder per class.
+        class_names: names of these folders, in the order of the labels.
+        suffix: of the image files.
+
     Raises:
         DataError: when a class has no image.
     """
@@ -37,25 +42,38 @@ def find_items(dataset_dir: str | Path, class_names: Sequence[str], suffix: str 
     return items
 
 
-def fold_items(
-    dataset_dir: str | Path,
-    class_names: Sequence[str],
-    suffix: str,
-    fold: int,
-    section: str,
-    num_folds: int = 5,
-    seed: int = 42,
-) -> list[dict[str, Any]]:
-    """One side ("train" or "val") of a cross-validation fold, which counts from 1."""
+def splits(
+    dataset_dir: str | Path, class_names: Sequence[str], suffix: str, fold: int, num_folds: int = 5, seed: int = 42
+) -> dict[str, list[dict[str, Any]]]:
+    """Training and validation set of a cross-validation fold.
+
+    Args:
+        dataset_dir: see `find_items`.
+        class_names: see `find_items`.
+        suffix: see `find_items`.
+        fold: from 1 to ``num_folds``.
+        num_folds: number of folds, at least 2.
+        seed: of the folds.
+
+    Returns:
+        ``{"train": [...], "val": [...]}``.
+
+    Raises:
+        DataError: see `find_items`; when the data are too few for the folds.
+    """
     items = find_items(dataset_dir, class_names, suffix)
-    # Images of one patient belong into one group, so that no patient is on both sides; here each is a group.
+    # Images of one patient belong into one group, so that no patient is in both sets; here each is a group.
     groups, labels = [item["case"] for item in items], [item["label"] for item in items]
     train, val = grouped_stratified_folds(groups, labels, num_folds, seed)[fold - 1]
-    return [items[i] for i in (train if section == "train" else val)]
+    return {"train": [items[i] for i in train], "val": [items[i] for i in val]}
 
 
 def inference_items(inputs: str | Path, suffix: str) -> list[dict[str, Any]]:
-    """The images to predict: a file, or all below a folder.
+    """The images to predict.
+
+    Args:
+        inputs: a file, or a folder of which all files below are read.
+        suffix: of the image files.
 
     Raises:
         DataError: when there is none.
@@ -68,7 +86,15 @@ def inference_items(inputs: str | Path, suffix: str) -> list[dict[str, Any]]:
 
 
 def check(dataset_dir: str | Path, workers: int | None = None) -> list[Problem]:
-    """Open all images and list those that can't be read."""
+    """Open all images and list those that can't be read.
+
+    Args:
+        dataset_dir: see `find_items`.
+        workers: threads; default one per CPU, at most 8.
+
+    Raises:
+        DataError: see `find_items`.
+    """
     return run_checks(_check_image, [{"file": item["image"]} for item in find_items(dataset_dir, CLASS_NAMES)], workers)
 
 
@@ -87,14 +113,16 @@ def make_demo(output: str | Path, seed: int = 0, size: str = "small") -> Path:
     Args:
         output: folder, created where it doesn't exist.
         seed: of all random numbers, at least 0.
-        size: "small" (20 images a class) or "full" (200).
+        size: "small" (20 images per class) or "full" (200).
 
     Raises:
         ConfigError: for an unknown size.
         DataError: when other data lie in ``output``.
     """
     count = known_size(COUNTS, size)
-    write_folder(output, {"seed": seed, "size": size}, lambda folder: _write(folder, seed, count))
+    write_folder(
+        output, {"classes": list(CLASS_NAMES), "seed": seed, "size": size}, lambda folder: _write(folder, seed, count)
+    )
     return Path(output)
 
 

@@ -1,4 +1,4 @@
-"""What ``python -m monai_ext`` asks of my_bundle; imported at every start, so what is heavy is imported late."""
+"""Command-line tasks of my_bundle; imported at every start, so that heavy modules are imported late."""
 
 from __future__ import annotations
 

@@ -1,0 +1,82 @@
+"""Words of a command line as settings, files and bundles."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_ext.errors import ConfigError
+from monai_ext.settings.names import nearest
+
+
+def parse_value(text: str) -> Any:
+    """A number, ``True``, ``None``, list, dict or, failing that, the text itself.
+
+    Args:
+        text: one word of a command line.
+    """
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def parse_files(text: str) -> str | list[str]:
+    """One config file or a list of them in brackets.
+
+    Args:
+        text: value of ``--config_file``.
+
+    Raises:
+        ConfigError: for something else in brackets.
+    """
+    value = parse_value(text) if text.lstrip().startswith(("[", "(")) else text
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return list(value)
+    if isinstance(value, str) and not value.lstrip().startswith(("[", "(")):
+        return value
+    raise ConfigError(f"--config_file {text}: give a path, or a list of paths like \"['a.json','b.json']\"")
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """Pairs of ``--key value`` or ``--key=value``.
+
+    Args:
+        arguments: the words of a command line.
+
+    Raises:
+        ConfigError: for a key without a value, or a value without a key.
+    """
+    found: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise ConfigError(f"{word!r}: expected --key value")
+        key, separator, value = word[2:].partition("=")
+        if not separator:
+            if not rest or rest[0].startswith("--"):
+                raise ConfigError(f"--{key}: has no value")
+            value = rest.pop(0)
+        found[key] = parse_value(value)
+    return found
+
+
+def find_bundle(bundle: str, advice: str = "or give its folder by --bundle_root") -> Path:
+    """The bundle's folder below the current one, or beside this package in a source checkout.
+
+    Args:
+        bundle: its name.
+        advice: what else a user could do, for the message.
+
+    Raises:
+        ConfigError: naming the nearest bundle there is.
+    """
+    places = [Path("bundles"), Path(__file__).resolve().parents[2] / "bundles"]
+    found = next((place / bundle for place in places if (place / bundle / "configs").is_dir()), None)
+    if found is None:
+        known = sorted({path.name for place in places if place.is_dir() for path in place.iterdir()})
+        raise ConfigError(f"no bundle {bundle!r}{nearest(bundle, known)}; {advice}")
+    return found

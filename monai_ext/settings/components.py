@@ -1,0 +1,109 @@
+"""Components of a config held against their signatures before anything is made of them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pydoc import locate
+from typing import Any
+
+from monai_ext.errors import ConfigError
+from monai_ext.settings.names import nearest
+from monai_ext.settings.schema import is_computed
+
+_PLAIN = (bool, int, float, str)
+_NOT_ARGUMENTS = {"_target_", "_mode_", "_requires_", "_disabled_", "_desc_"}
+
+
+def check_components(config: Any) -> None:
+    """Check that each ``_target_`` exists and takes the arguments that stand beside it.
+
+    Args:
+        config: of a bundle, not parsed.
+
+    Raises:
+        ConfigError: naming the component's place in the config and each argument that is unknown, missing or of another
+            plain type than the signature says.
+    """
+    wrong = [sentence for place, component in components(config) for sentence in _wrong(place, component)]
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+
+
+def components(node: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Components of a config that are in use, each with its place such as ``train#dataset``."""
+    if isinstance(node, Mapping):
+        if "_target_" in node and node.get("_disabled_") is not True:
+            yield place, node
+        entries: Any = node.items()
+    elif isinstance(node, list):
+        entries = enumerate(node)
+    else:
+        return
+    for name, entry in entries:
+        yield from components(entry, f"{place}#{name}" if place else str(name))
+
+
+def _wrong(place: str, component: Mapping[str, Any]) -> Iterator[str]:
+    name = component["_target_"]
+    if not isinstance(name, str) or is_computed(name):
+        return
+    target = _found(name)
+    if target is None:
+        yield f"{place}: there is no {name}"
+        return
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):  # written in C
+        return
+    given = {key: value for key, value in component.items() if key not in _NOT_ARGUMENTS}
+    short = name.rpartition(".")[2]
+    takes = [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for key in given:
+            if key not in takes:
+                yield f"{place}#{key}: unknown argument of {short}{nearest(key, takes)}"
+    if component.get("_mode_") != "callable":
+        for key in takes:
+            if parameters[key].default is inspect.Parameter.empty and key not in given:
+                yield f"{place}: {short} needs {key}"
+    hints = _hints(target)
+    for key, value in given.items():
+        plain = _plain_types(hints.get(key))
+        if plain and not is_computed(value) and not _fits(value, plain):
+            expected = " or ".join(sorted("null" if kind is type(None) else kind.__name__ for kind in plain))
+            yield f"{place}#{key}: is {json.dumps(value)}, but {short} takes {expected}"
+
+
+def _found(name: str) -> Any:
+    """The class or function, as MONAI finds it: a name without dots is first looked up in MONAI itself."""
+    from monai.bundle import ComponentLocator
+
+    if "." not in name:
+        module = _LOCATOR.setdefault("monai", ComponentLocator()).get_component_module_name(name)
+        if module is not None:
+            name = f"{module if isinstance(module, str) else module[0]}.{name}"
+    return locate(name)
+
+
+_LOCATOR: dict[str, Any] = {}  # it lists all of MONAI when it is made
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except Exception:  # annotations of other people that can't be read say nothing
+        return {}
+
+
+def _plain_types(hint: Any) -> set[type] | None:
+    """Types of an annotation made of plain ones alone; ``None`` for any other annotation."""
+    kinds = set(typing.get_args(hint)) if typing.get_origin(hint) in (typing.Union, types.UnionType) else {hint}
+    return kinds if kinds and kinds <= {*_PLAIN, type(None)} else None
+
+
+def _fits(value: Any, plain: set[type]) -> bool:
+    return type(value) in plain or (type(value) is int and float in plain)

@@ -1,0 +1,210 @@
+"""Keys of a config that overrides name, checked before anything runs: MONAI accepts misspelt ones in silence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_ext.errors import ConfigError
+from monai_ext.settings.choices import chosen_entries, strings
+from monai_ext.settings.names import nearest, nearest_setting
+from monai_ext.settings.schema import Rule, settings_schema
+
+# Keys of earlier configs → their successors; what was below the one is below the other. ``*`` is any number.
+_RENAMED = {
+    "autocast_dtype": "autocast",
+    "train#step#amp": "autocast#amp",
+    "train#step#precision": "autocast#precision",
+    "validate#evaluator#amp": "autocast#amp",
+    "validate#evaluator#amp_kwargs": "autocast#precision",
+    "validate#evaluator#iteration_update#amp": "autocast#amp",
+    "validate#evaluator#iteration_update#precision": "autocast#precision",
+    **{
+        f"initialize#*#{name}": f"initialize#1#{name}"
+        for name in ("seed", "device", "distributed", "cuda_launch_blocking", "independent", "tf32")
+    },
+    "splits": "items",
+    "train#handlers#*#outputs": "predictions",
+    "train#handlers#*#outputs#parts": "predictions#instances",
+    "handlers#*#calibration": "predictions#calibration",
+    "handlers#*#cases": "predictions#cases",
+    "handlers#*#class_names": "predictions#class_names",
+    "handlers#*#part_columns": "predictions#instance_columns",
+    "handlers#*#parts": "predictions#instances",
+    "handlers#*#threshold": "predictions#threshold",
+    "handlers#*#thresholds": "predictions#thresholds",
+    "metrics#classification#f1": "kinds#classification",
+    "metrics#segmentation#dice": "kinds#segmentation",
+    "dataset_knobs": "dataset_settings",
+    "metrics": "kinds",
+    "outputs": "kinds",
+}
+_USE = re.compile(r"[@%]#*(\w+(?:(?:#|::)\w+)*)")
+# An optimizer's groups of parameters have rates of their own.
+_OVERRULED = {"optimizers#*#lr": "lr"}
+_REFERENCE = re.compile(r"\$?@(?P<key>\w+(?:#\w+)*)(?:\['(?P<entry>\w+)'\])?")
+
+
+def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) -> None:
+    """Refuse overrides that match no key of the config; ``python -m monai.bundle run`` accepts them in silence.
+
+    So are keys of the second and later files that nothing uses, see `check_overlay`.
+    A new argument of a component (``train#optimizer#amsgrad``) passes, see `monai_ext.settings.check_components`; a new
+    entry of a table of choices (``losses#mine``) does, too.
+
+    Args:
+        config_file: one config file or several, merged in order.
+        overrides: keys as on the command line, nested ones with ``#`` or ``::``.
+
+    Raises:
+        ConfigError: naming the key and the nearest one that exists.
+    """
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(f=config_file)
+    schema = settings_schema(root_of(config_file))
+    for key in overrides:
+        check_override(parser.get(), key, schema)
+    first, *later = [config_file] if isinstance(config_file, (str, Path)) else config_file
+    for file in later:
+        check_overlay(ConfigParser.load_config_files(first), parser.get(), file, ConfigParser.load_config_file(file))
+
+
+def check_overlay(
+    first: Mapping[str, Any], merged: Mapping[str, Any], file: str | Path, overlay: Iterable[str]
+) -> None:
+    """Refuse a key of an overlay that the first file doesn't have and nothing refers to: it would change nothing.
+
+    Keys that begin with an underscore are remarks, and ``imports`` is for the expressions.
+
+    Args:
+        first: content of the file that the overlay changes, not parsed.
+        merged: content of all files, not parsed.
+        file: the overlay, for the message.
+        overlay: its keys.
+
+    Raises:
+        ConfigError: naming the file, the key and the nearest one that exists.
+    """
+    used = {reference.replace("::", "#") for text in strings(merged) for reference in _USE.findall(text)}
+    for key in overlay:
+        name = key.removeprefix("+")
+        below = name.replace("::", "#") + "#"
+        if name.startswith("_") or name == "imports":
+            continue
+        if any(below.startswith(f"{reference}#") or reference.startswith(below) for reference in used):
+            continue
+        try:
+            check_override(first, name)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(f"--{name}:", f"{file}: {key!r}:", 1)) from None
+
+
+def root_of(config_file: str | Path | Sequence[str]) -> Path:
+    """Folder of the bundle that a config file, or the first of several, belongs to."""
+    first = config_file if isinstance(config_file, (str, Path)) else config_file[0]
+    return Path(first).absolute().parent.parent
+
+
+def check_override(config: Mapping[str, Any], key: str, schema: Mapping[str, Rule] | None = None) -> None:
+    """Check one override, see `check_overrides`.
+
+    Args:
+        config: as read, not parsed.
+        key: as on the command line, nested ones with ``#`` or ``::``.
+        schema: the bundle's settings, whose other names are known.
+
+    Raises:
+        ConfigError: naming the key's successor, or the nearest key.
+    """
+    parts = parts_of(key)
+    successor = _successor(config, parts)
+    if successor is not None:
+        raise ConfigError(f"--{key}: is now --{successor}")
+    node: Any = config
+    for depth, part in enumerate(parts):
+        if isinstance(node, Mapping) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        elif part == "_meta_" or _may_be_new(config, parts, depth, node):
+            return
+        elif depth == 0:
+            raise ConfigError(f"--{key}: is no setting{nearest_setting(part, config, schema or {})}")
+        elif isinstance(node, Mapping):
+            raise ConfigError(f"--{key}: the config has no {part!r}{nearest(part, [str(name) for name in node])}")
+        elif isinstance(node, list):
+            raise ConfigError(f"--{key}: {'#'.join(parts[:depth])} has {len(node)} entries, numbered from 0")
+        else:
+            above = "#".join(parts[:depth])
+            raise ConfigError(f"--{key}: {above} is computed ({node}) and has nothing below it; give --{above} itself")
+
+
+def _may_be_new(config: Mapping[str, Any], parts: Sequence[str], depth: int, node: Any) -> bool:
+    """Whether the last part of a key may be new: an argument of a component, or an entry of a table of choices."""
+    if depth < len(parts) - 1 or not isinstance(node, Mapping):
+        return False
+    return "_target_" in node or (depth == 1 and parts[0] in chosen_entries(config))
+
+
+def check_effect(config: Mapping[str, Any], overrides: Iterable[str]) -> None:
+    """Refuse overrides that would change nothing: below an entry that isn't chosen, or overruled by a setting.
+
+    Args:
+        config: with all overrides in it, not parsed.
+        overrides: keys as on the command line.
+
+    Raises:
+        ConfigError: naming the setting to use.
+    """
+    chosen = chosen_entries(config)
+    for key in overrides:
+        parts = parts_of(key)
+        setting = _OVERRULED.get("#".join([parts[0], "*", *parts[2:]]))
+        if setting in config:
+            raise ConfigError(f"--{key}: changes nothing, as --{setting} overrules it; give --{setting}")
+        if len(parts) > 1 and parts[0] in chosen and parts[1] not in chosen[parts[0]].values():
+            others = " and ".join(f"--{name} is {value}" for name, value in chosen[parts[0]].items())
+            name = next(iter(chosen[parts[0]]))
+            raise ConfigError(f"--{key}: changes nothing, as {others}; add --{name} {parts[1]}")
+
+
+def parts_of(key: str) -> list[str]:
+    """Names in a key of a config, outermost first."""
+    return re.split(r"#|::", key.removeprefix("+"))
+
+
+def _successor(config: Mapping[str, Any], parts: Sequence[str]) -> str | None:
+    """The successor of a key that isn't in the config; ``None`` where it has none."""
+    known, node = _existing(config, parts)
+    if len(known) == len(parts):
+        return None
+    reference = _REFERENCE.fullmatch(node) if isinstance(node, str) else None
+    if reference and reference["key"] == "saved":
+        return f"saved#defaults#{reference['entry']}"
+    if reference:  # what is referred to was once described in place
+        return "#".join(_existing(config, [*reference["key"].split("#"), *parts[len(known) :]])[0])
+    for length in range(len(parts), 0, -1):
+        old = "#".join("*" if part.isdigit() else part for part in parts[:length])
+        new = _RENAMED.get(old, "").split("#")
+        found, _ = _existing(config, [*new, *parts[length:]])
+        if len(found) >= len(new):
+            return "#".join(found)
+    return None
+
+
+def _existing(config: Any, parts: Sequence[str]) -> tuple[list[str], Any]:
+    """The beginning of a key that the config has, and its value."""
+    found: list[str] = []
+    for part in parts:
+        if isinstance(config, list) and part.isdigit() and int(part) < len(config):
+            config = config[int(part)]
+        elif isinstance(config, Mapping) and part in config:
+            config = config[part]
+        else:
+            break
+        found.append(part)
+    return found, config
