@@ -1,3 +1,4 @@
+import logging
 import os
 
 import pytest
@@ -12,3 +13,26 @@ def _no_surroundings(monkeypatch):
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MONAI_EXT_DEBUG")
     for name in [*names, *(name for name in os.environ if name.startswith("SLURM_"))]:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_closed_handlers():
+    """A bundle's ``logging.conf`` sets a handler on standard output, which a `CliRunner` closes as it ends: whatever is
+    logged later would be an error that tests find in other outputs.
+    """
+    yield
+    for handler in logging.getLogger().handlers[:]:
+        if isinstance(handler, logging.StreamHandler) and handler.stream.closed:
+            logging.getLogger().removeHandler(handler)
+
+
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Figures are made and saved, but as empty ones: rendering takes longer than a small training.
+
+    Rendering is tested with the predictions, the reports, and the training that the tests of a bundle share.
+    """
+    from matplotlib.figure import Figure
+
+    savefig = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda _, file, **options: savefig(Figure((1, 1)), file, **options))

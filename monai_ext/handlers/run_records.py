@@ -69,6 +69,9 @@ class RunRecords:
         self.tracker: MLflowTracker | None = None
         self.tensorboard: TensorBoard | None = None
         self.log_file: LogFile | None = None
+        self._plots: dict[Path, None] = {}
+        # Epochs and best epoch that they show.
+        self._shown: tuple[int, int] | None = None
 
     def open_log(self) -> None:
         """Begin the log file."""
@@ -168,7 +171,7 @@ class RunRecords:
             write_text(self.run / "metrics" / "classification_report.txt", report)
 
     def plot(self, history: History | None, best_epoch: int = 0) -> None:
-        """Draw all plots anew.
+        """Bring all plots up to date; those that have nothing new to show stay as they are.
 
         Args:
             history: history of the training; None without one.
@@ -176,15 +179,21 @@ class RunRecords:
         """
         from monai_ext.reports import save_all
 
-        save_all(
+        entries = history.entries if history is not None else []
+        before, self._shown = self._shown, (len(entries), best_epoch)
+        if before == self._shown:
+            return
+        predictions = self.predictions
+        saved = save_all(
             self.run / "plots",
-            history.entries if history is not None else [],
-            self.predictions.drawn() if self.predictions is not None else {},
+            entries,
+            predictions.drawn() if predictions is not None and (not before or before[1] != best_epoch) else {},
             best_epoch or None,
-            count_labels(unique_cases(self.data), self.class_names) if self.class_names else None,
-            self.predictions.cases if self.predictions is not None else None,
-            self.predictions.instances if self.predictions is not None else None,
+            count_labels(unique_cases(self.data), self.class_names) if self.class_names and not before else None,
+            predictions.cases if predictions is not None else None,
+            predictions.instances if predictions is not None else None,
         )
+        self._plots.update(dict.fromkeys(saved))
 
     def preview(self, figure: Any, epoch: int) -> None:
         """Keep a figure of predictions: as a file of its epoch, in TensorBoard and in MLflow.
@@ -211,7 +220,7 @@ class RunRecords:
         from monai_ext.reports import write_report
 
         self.run.update(status=runs.FINISHED, ended=runs.now())
-        report = write_report(self.run / "")
+        report = write_report(self.run / "", current_plots=list(self._plots))
         if self.tracker is not None:
             numbers = {f"best_{name}": value for name, value in best.items() if name != "lr"}
             self.tracker.metrics({**numbers, "best_epoch": best_epoch})

@@ -45,11 +45,9 @@ def bootstrap_interval(
     """
     check_arguments(level, n)
     scores, truth = to_numpy(probabilities, np.float64), to_numpy(labels).astype(np.int64)
-    values = []
-    for chosen in _resamples(truth, n, seed):
-        value = metric_fn(scores[chosen], truth[chosen])
-        values.append(np.nan if value is None else value)
-    return _interval(np.array(values), level)
+    found = [metric_fn(scores[chosen], truth[chosen]) for chosen in _resamples(truth, n, seed)]
+    values = np.array(found, dtype=np.float64)  # None becomes NaN
+    return percentiles({"value": values}, level)["value"] if np.isfinite(values).all() else None
 
 
 def bootstrap_intervals(
@@ -80,8 +78,7 @@ def bootstrap_intervals(
         counts = [np.bincount(chosen, minlength=len(truth)) for chosen in islice(drawn, min(at_once, n - start))]
         for name, found in scalar_metrics(scores, truth, np.array(counts, dtype=np.float64)).items():
             values.setdefault(name, []).append(found)
-    intervals = {name: _interval(np.concatenate(parts), level) for name, parts in values.items()}
-    return {name: interval for name, interval in intervals.items() if interval is not None}
+    return percentiles({name: np.concatenate(parts) for name, parts in values.items()}, level)
 
 
 def percentiles(values: dict[str, FloatArray], level: float) -> dict[str, tuple[float, float]]:
@@ -101,14 +98,6 @@ def _resamples(labels: IntArray, n: int, seed: int) -> Iterator[IntArray]:
     strata = [np.flatnonzero(labels == value) for value in np.unique(labels)]
     for _ in range(n):
         yield np.concatenate([rng.choice(stratum, size=stratum.size) for stratum in strata])
-
-
-def _interval(values: FloatArray, level: float) -> tuple[float, float] | None:
-    """Ends of the interval of what is computable in every resample."""
-    if not np.isfinite(values).all():
-        return None
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def check_arguments(level: float, n: int) -> None:

@@ -132,25 +132,18 @@ def render(title: str, subtitle: str, status: str, sections: Iterable[Section]) 
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
-def picture(figure: Figure, alt: str) -> Picture:
-    """A figure as embedded PNG.
+def picture(figure: Figure | Path, alt: str = "") -> Picture:
+    """A figure or a PNG file as embedded PNG.
 
     Args:
-        figure: drawn at 130 dots per inch.
-        alt: alternative text.
+        figure: drawn at 130 dots per inch; or the path of a file.
+        alt: alternative text; by default the file's name.
     """
+    if isinstance(figure, Path):
+        return Picture(figure.read_bytes(), alt or figure.stem.replace("_", " "))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     return Picture(buffer.getvalue(), alt)
-
-
-def picture_file(path: Path) -> Picture:
-    """A PNG file as embedded image, named after the file.
-
-    Args:
-        path: of the file.
-    """
-    return Picture(path.read_bytes(), path.stem.replace("_", " "))
 
 
 def pairs(values: Mapping[str, Any], names: tuple[str, str]) -> Table:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_ext.io import write_text
-from monai_ext.pages.document import Block, Folded, Section, Text, pairs, picture, picture_file, render
+from monai_ext.pages.document import Block, Folded, Section, Text, pairs, picture, render
 from monai_ext.pages.tables import as_dict, as_lines, count_table, key_metric, with_interval
 from monai_ext.predictions.kind import Predictions
 from monai_ext.reports import plots
@@ -26,7 +26,7 @@ _STATUS = {
 }
 
 
-def write_report(run_dir: str | Path, output: str | Path | None = None) -> Path:
+def write_report(run_dir: str | Path, output: str | Path | None = None, current_plots: Sequence[Path] = ()) -> Path:
     """Write the report of one run: one HTML file without external parts.
 
     A sentence replaces every part that the run didn't write (because it was killed, or had no validation).
@@ -34,6 +34,8 @@ def write_report(run_dir: str | Path, output: str | Path | None = None) -> Path:
     Args:
         run_dir: run folder.
         output: HTML file; default ``report.html`` in the run folder.
+        current_plots: files of `monai_ext.reports.save_all` that show what the run folder holds; by default they are
+            drawn anew, which takes seconds: those that a killed run left may show an earlier epoch.
 
     Returns:
         Path of the report.
@@ -53,7 +55,7 @@ def write_report(run_dir: str | Path, output: str | Path | None = None) -> Path:
         *_instance_sections(run),
         *([_previews(run)] if run.kind.previews else []),
         *run.kind.sections(run.result, cases),
-        Section("Curves", _pictures(run)),
+        Section("Curves", _pictures(run, current_plots)),
         Section("Hyper-parameters", _parameters(run)),
         Section("Data", _data(run)),
         Section("Environment", _environment(run.info)),
@@ -98,14 +100,14 @@ def _previews(run: RunContents) -> Section:
     """Previews of the best epoch, else of the last one."""
     previews = sorted((run.path / "previews").glob("epoch_*.png"))
     best = run.path / "previews" / f"epoch_{run.metrics.get('best_epoch') or 0:04d}.png"
-    shown: list[Block] = [picture_file(path) for path in ([best] if best in previews else previews[-1:])]
+    shown: list[Block] = [picture(path) for path in ([best] if best in previews else previews[-1:])]
     return Section("Previews", shown or [Text(["There are none."])])
 
 
-def _pictures(run: RunContents) -> list[Block]:
-    """Figures drawn from the metrics, then all other images in ``plots/``."""
+def _pictures(run: RunContents, current: Sequence[Path]) -> list[Block]:
+    """Files of the figures, which are else drawn from the metrics, then all other images in ``plots/``."""
     best = run.metrics.get("best_epoch")
-    drawn = plots.run_figures(
+    drawn: Mapping[str, Figure | Path] = {path.stem: path for path in current} or plots.run_figures(
         run.history,
         {} if run.result is None else run.kind.figures(run.result, run.cases),
         best if isinstance(best, int) else None,
@@ -115,12 +117,12 @@ def _pictures(run: RunContents) -> list[Block]:
     )
     blocks = drawn_blocks(drawn, run.kind)
     others = sorted((run.path / "plots").glob("[!.]*.png"))
-    blocks += [picture_file(path) for path in others if path.stem not in drawn and path.is_file()]
+    blocks += [picture(path) for path in others if path.stem not in drawn and path.is_file()]
     return blocks or [NO_CURVES]
 
 
-def drawn_blocks(figures: Mapping[str, Figure], kind: type[Predictions]) -> list[Block]:
-    """Figures as images, with their alternative texts."""
+def drawn_blocks(figures: Mapping[str, Figure | Path], kind: type[Predictions]) -> list[Block]:
+    """Figures or their files as images, with their alternative texts."""
     alternatives = {**plots.ALTERNATIVES, **kind.alternatives}
     return [picture(figure, alternatives[name]) for name, figure in figures.items()]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from monai.bundle.scripts import ckpt_export, onnx_export, verify_net_in_out
 
 from monai_ext.errors import DataError, WeightsError
 from monai_ext.networks import load_model, network_settings
+from monai_ext.reports import write_report
 
 ROOT = Path(__file__).parents[2]
 FILES = {
@@ -186,6 +188,11 @@ class BundleContract:
     def test_the_resolved_configuration_can_be_read_again(self, trained, settings):
         config = read(trained / "config" / "config.json")
         assert {key: config[key] for key in self.recipe} == {key: settings[key] for key in self.recipe}
+
+    def test_the_report_has_the_pictures_of_the_last_state(self, trained, tmp_path):
+        again = write_report(trained, tmp_path / "drawn_anew.html")
+        pictures = [re.findall('src="([^"]*)"', page.read_text()) for page in (trained / "report.html", again)]
+        assert pictures[0] == pictures[1]
 
     def test_mlflow_has_parameters_curves_best_metrics_and_artifacts(self, trained, metrics, settings):
         record = read(trained / "run.json")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
 import pytest
 from bundle_helpers import SMALL_RESNET, user_error
 from monai.bundle import run
@@ -80,16 +81,12 @@ def test_other_mistakes_are_told_as_well_and_leave_nothing(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_foreign_tracking_handler_makes_ours_step_back(brats_data, tmp_path):
-    done = bundle_run(
-        tmp_path,
-        BUNDLE / "configs" / "train.json",
-        *QUICK_WORDS,
-        *("--dataset_dir", brats_data, "--tracking", "mlflow", "--output_dir", tmp_path / "runs" / "brats"),
-    )
-    assert done.returncode == 0, done.stderr
-    import mlflow
-
+@pytest.mark.usefixtures("unrendered")
+def test_a_foreign_tracking_handler_makes_ours_step_back(brats_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    output = tmp_path / "runs" / "brats"
+    settings = {**QUICK, "dataset_dir": str(brats_data), "tracking": "mlflow", "output_dir": str(output)}
+    run(config_file=str(BUNDLE / "configs" / "train.json"), **settings)
     stores = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.db"))
     assert stores == ["runs/mlflow.db"]
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")

@@ -81,6 +81,7 @@ def test_a_one_class_fold_says_so_and_reports_no_auc(brats_data, brats_configs, 
     assert "auc" not in metrics["metrics"] or metrics["metrics"]["auc"] is None
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_resuming_with_another_batch_size_is_refused(brats_configs, short_run):
     run(config_file=str(brats_configs / "train.json"), **{**short_run, "max_epochs": 1, "max_train_batches": 2})
     folder = only_run(Path(short_run["output_dir"]))

@@ -21,6 +21,7 @@ def read(path):
     return json.loads(path.read_text())
 
 
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(
     "changed",
     [
@@ -39,6 +40,7 @@ def test_every_choice_trains(surface_configs, surface_settings, tmp_path, change
     assert math.isfinite(history[0]["val_loss"])
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_numbers_of_the_ct_scheme_go_with_the_checkpoint_into_an_evaluation(
     surface_configs, surface_settings, tmp_path
 ):
@@ -54,6 +56,7 @@ def test_the_numbers_of_the_ct_scheme_go_with_the_checkpoint_into_an_evaluation(
     assert "normalization: checkpoint 'ct', configured 'zscore'" in str(user_error(caught.value))
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_volumes_are_named_in_the_config_and_another_target_is_one_more_path(
     surface_configs, surface_settings, surface_data, tmp_path
 ):
@@ -73,6 +76,7 @@ def test_volumes_are_named_in_the_config_and_another_target_is_one_more_path(
     assert {"train_loss_ink", "val_loss_ink", "ink_dice"} <= set(entry)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_training_starts_from_the_reference_s_weights_and_fresh_targets_from_random_ones(
     surface_configs, surface_settings, tmp_path
 ):
@@ -94,6 +98,7 @@ def test_training_starts_from_the_reference_s_weights_and_fresh_targets_from_ran
         assert torch.equal(model[key], value), key
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_stale_list_of_patches_is_made_anew_and_that_is_said(
     surface_configs, surface_settings, surface_data, tmp_path, capfd
 ):

@@ -4,14 +4,14 @@ import json
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 import two_ranks
+from two_processes import run_two
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(two_ranks.rank_main, args=(folder,), nprocs=2)
+    run_two(two_ranks.rank_main, folder)
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
+from two_processes import run_two
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics import bootstrap_intervals, classification_metrics, merge_parts
@@ -157,9 +158,8 @@ def _rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_crops_of_a_nucleus_may_be_in_different_processes(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    run_two(_rank, str(tmp_path))
     alone = evaluate(Classification(NAMES, cases="nuclei", instances="crops"), items())
     for rank in range(2):
         found = json.loads((tmp_path / f"{rank}.json").read_text())

@@ -8,6 +8,7 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
+from two_processes import run_two
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.predictions import Classification
@@ -144,9 +145,8 @@ def _rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_two_processes_report_what_one_does(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    run_two(_rank, str(tmp_path))
     alone = evaluate(Classification(NAMES, weighted_loss()), items(list(range(7))))
     for rank in range(2):
         found = json.loads((tmp_path / f"{rank}.json").read_text())

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from ignite.engine import Engine
+from two_processes import run_two
 
 from monai_ext import io
 from monai_ext.errors import DataError, WriteError
@@ -160,7 +160,7 @@ def _rank(rank, folder):
 
 
 def test_two_processes_write_each_case_once(tmp_path):
-    mp.spawn(_rank, args=(tmp_path,), nprocs=2)
+    run_two(_rank, tmp_path)
     for kind in KINDS:
         predict(kind, tmp_path / "one" / kind)
         assert contents(tmp_path / "two" / kind) == contents(tmp_path / "one" / kind)

@@ -7,6 +7,7 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 from monai.losses import DiceLoss
 from monai.metrics import compute_dice, compute_iou
+from two_processes import run_two
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics import SegmentationResult, SliceRecord, segmentation_intervals
@@ -244,4 +245,4 @@ def evaluate_alone(items):
 
 
 def test_processes_agree_with_one_alone(tmp_path):
-    torch.multiprocessing.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    run_two(_rank, str(tmp_path))

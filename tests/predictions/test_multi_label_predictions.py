@@ -9,6 +9,7 @@ import torch
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 from scipy.special import expit
+from two_processes import run_two
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.losses import AsymmetricLoss
@@ -132,9 +133,8 @@ def _rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_slices_of_a_volume_may_be_in_different_processes(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    run_two(_rank, str(tmp_path))
     alone = evaluate(MultiLabel(NAMES, AsymmetricLoss(), cases="volumes", instances="slices"), items())
     for rank in range(2):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == pytest.approx(alone.metrics, nan_ok=True)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from ignite.engine import Engine
+from two_processes import run_two
 
 from monai_ext.data.loader import UNKNOWN
 from monai_ext.errors import ConfigError, DataError
@@ -189,6 +189,6 @@ def _rank(rank, folder):
 
 def test_several_processes_write_what_one_writes(tmp_path):
     predict(writer(tmp_path / "one"))
-    mp.spawn(_rank, args=(tmp_path,), nprocs=2)
+    run_two(_rank, tmp_path)
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()

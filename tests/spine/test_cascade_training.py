@@ -14,6 +14,8 @@ from monai_ext.networks import network_settings
 from monai_ext.spine import demo
 from monai_ext.spine.training import CascadeTraining
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 SETTINGS = {
     "num_folds": 2,
     "image_size": 32,

@@ -1,5 +1,6 @@
 """Transforms that compute in numpy take tensors of a GPU."""
 
+import pytest
 import torch
 from device_tensor import on_device
 
@@ -13,6 +14,7 @@ def test_stored_targets_may_lie_on_a_device():
     assert found.tolist() == prepare({"sheet": stored})["sheet"].tolist()
 
 
+@pytest.mark.slow  # importing ITK
 def test_a_bias_field_is_corrected_on_the_host():
     image = torch.rand(1, 16, 16, 16, generator=torch.Generator().manual_seed(0)) + 1
     correct = CorrectBiasField(shrink=2, iterations=(2,))

@@ -1,0 +1,38 @@
+from types import SimpleNamespace
+
+import pytest
+from matplotlib.figure import Figure
+
+from monai_ext.handlers.run_records import RunRecords
+from monai_ext.runs import RunFolder
+
+CURVES = {"loss_curves", "learning_curves"}
+ITEMS = {"train": [{"case": "a", "label": 0}, {"case": "b", "label": 1}]}
+
+
+@pytest.fixture
+def drawn_by(tmp_path):
+    """Names of the plots that ``plot`` writes, for a number of epochs and a best epoch."""
+    run = RunFolder(tmp_path)
+    run.open()
+    predictions = SimpleNamespace(best=1, cases=None, instances=None, drawn=lambda: {"roc": Figure()})
+    records = RunRecords(run, "train", ITEMS, ["no", "yes"], predictions)
+
+    def files():
+        return {path.stem: path.stat().st_ino for path in (run / "plots").glob("*.png")}
+
+    def drawn(epochs, best_epoch):
+        before = files()
+        entries = [{"epoch": epoch, "train_loss": 1.0, "auc": 0.5, "lr": 0.1} for epoch in range(1, epochs + 1)]
+        records.plot(SimpleNamespace(entries=entries), best_epoch)
+        return {name for name, number in files().items() if before.get(name) != number}
+
+    yield drawn
+    run.close("finished")
+
+
+def test_each_plot_is_drawn_when_it_has_something_new_to_show(drawn_by):
+    assert drawn_by(1, 1) == {*CURVES, "roc", "class_counts"}
+    assert drawn_by(2, 1) == CURVES
+    assert drawn_by(2, 1) == set()
+    assert drawn_by(3, 3) == {*CURVES, "roc"}
