@@ -13,6 +13,7 @@ from monai_ext.networks.checkpoints import (
     saved_thresholds,
 )
 from monai_ext.networks.cord_unet import CordUNet
+from monai_ext.networks.footprint import Footprint, training_footprint
 from monai_ext.networks.medicalnet import MedicalNetResNet50
 from monai_ext.networks.saving import save_checkpoint
 from monai_ext.networks.slice_classifier import SliceClassifier
@@ -26,6 +27,7 @@ __all__ = [
     "VGG3D",
     "BackboneUNet",
     "CordUNet",
+    "Footprint",
     "LoadReport",
     "MedicalNetResNet50",
     "SliceClassifier",
@@ -44,4 +46,5 @@ __all__ = [
     "saved_setting",
     "saved_settings",
     "saved_thresholds",
+    "training_footprint",
 ]
