@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import ignite.distributed as idist
 import torch
 
 from monai_ext.engines.precision import Autocast
@@ -24,6 +25,7 @@ def check_training_step(
     device: str | torch.device,
     autocast: Autocast | None = None,
     samples: int | None = None,
+    max_batches: int | None = None,
 ) -> None:
     """Try a training step without computing it: whether the network takes such a batch, and what memory it needs.
 
@@ -38,18 +40,21 @@ def check_training_step(
         device: where it will be trained.
         autocast: the number format; default float32.
         samples: number of training samples, whose last batch may be smaller; default: all batches are full.
+        max_batches: most batches of an epoch; default: all.
 
     Raises:
         ConfigError: for a batch that the network can't be trained on.
         FullMemoryError: for a batch that doesn't fit the free memory, with the batch size that does.
     """
     device, (batch_size, *shape) = torch.device(device), input_shape
-    count = batch_size if samples is None else min(batch_size, samples)
+    per_process = batch_size if samples is None else -(-samples // idist.get_world_size())
+    count = min(batch_size, per_process)
     footprint = _tried(network, [count, *shape])
     if footprint is None:
         return
-    if samples is not None and samples % count:
-        _tried(network, [samples % count, *shape])
+    full, rest = divmod(per_process, count)
+    if rest and (max_batches is None or max_batches > full):
+        _tried(network, [rest, *shape])
     mixed = autocast is not None and autocast.dtype(device) is not None
     activations = footprint.activations // (2 if mixed else 1)
     fixed = _COPIES_OF_WEIGHTS * footprint.weights

@@ -74,6 +74,7 @@ def test_the_last_batch_is_tried_too():
     check_training_step(MedicalNetResNet50(), [4, 1, 32, 32, 32], "cpu", samples=8)
     with pytest.raises(ConfigError, match=r"a batch of shape \[1, 1, 32, 32, 32\]: Expected more than 1 value"):
         check_training_step(MedicalNetResNet50(), [4, 1, 32, 32, 32], "cpu", samples=9)
+    check_training_step(MedicalNetResNet50(), [4, 1, 32, 32, 32], "cpu", samples=9, max_batches=2)
 
 
 def test_fewer_samples_than_a_batch_are_one_batch(free):
