@@ -20,7 +20,7 @@ from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
-from monai_ext.metrics import best_threshold, bootstrap_intervals, classification_metrics, fit_platt
+from monai_ext.metrics import best_threshold, classification_intervals, classification_metrics, fit_platt, interval_entries
 from monai_ext.networks import network_settings
 from monai_ext.settings import read_bundle_config, resolved_settings
 
@@ -140,9 +140,13 @@ class CrossValidation:
         probabilities = np.array([[float(row[f"prob_{name}"]) for name in self.class_names] for row in rows])
         labels = np.array([self.class_names.index(row["label"]) for row in rows])
         result = classification_metrics(
-            probabilities, labels, self.class_names, cases=[str(row["case"]) for row in rows]
+            probabilities,
+            labels,
+            self.class_names,
+            cases=[str(row["case"]) for row in rows],
+            columns={"patient": [row["patient"] for row in rows]} if "patient" in rows[0] else None,
         )
-        intervals = {name: list(pair) for name, pair in bootstrap_intervals(result).items()}
+        intervals = interval_entries(classification_intervals(result, metrics[0].get("cases") or "cases"))
         names = sorted({name for entry in metrics for name in entry["metrics"]})
         values = {n: [m["metrics"][n] for m in metrics if m["metrics"].get(n) is not None] for n in names}
         binary = len(self.class_names) == 2 and len(set(labels.tolist())) == 2
@@ -164,7 +168,7 @@ class CrossValidation:
             ],
             "mean": {name: float(np.mean(found)) for name, found in values.items() if found},
             "std": {name: float(np.std(found, ddof=1)) for name, found in values.items() if len(found) > 1},
-            "out_of_fold": {**result.to_dict(), "intervals": intervals},
+            "out_of_fold": {**result.to_dict(), **intervals},
             "calibration": fit_platt(probabilities[:, 1], labels) if binary else None,
             "threshold": None,
         }
@@ -172,7 +176,7 @@ class CrossValidation:
             from monai_ext.metrics import apply_platt
 
             content["threshold"] = best_threshold(apply_platt(probabilities[:, 1], **content["calibration"]), labels)
-        columns = ["case", "fold", *(f"prob_{name}" for name in self.class_names), "prediction", "label"]
+        columns = ["case", *(["patient"] if "patient" in rows[0] else []), "fold", *(f"prob_{name}" for name in self.class_names), "prediction", "label"]
         write_csv(self.folder / "out_of_fold.csv", rows, columns)
         record = write_json(self.folder / "cross_validation.json", finite(content))
         report = write_cross_validation_report(self.folder)

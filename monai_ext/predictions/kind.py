@@ -141,6 +141,9 @@ class Predictions(CaseMetric):
         self.best = details[self.task]
         self.best_instances = None if self.instances is None else details["instances"]
 
+    def decide_as_now(self) -> None:
+        """Keep what was chosen on the best epoch's cases (thresholds) for cases that come now."""
+
     def for_checkpoint(self, evaluator: Engine) -> dict[str, Any]:
         """Values that best checkpoints (and the metadata of exports) store beside the network, such as thresholds.
 

@@ -12,6 +12,7 @@ import torch
 from monai.metrics import get_confusion_matrix
 
 from monai_ext.errors import ConfigError, DataError
+from monai_ext.metrics.intervals import interval_entries
 from monai_ext.metrics.segmentation import SegmentationResult, SliceRecord, segmentation_intervals
 from monai_ext.pages.document import Block, Section
 from monai_ext.predictions import masks_figures, masks_sections
@@ -124,7 +125,7 @@ class Masks(Predictions):
         found["metrics"] = {validation_name(name): value for name, value in self.best.metrics.items()}
         found |= {"skipped": self.best.skipped, "predictions": f"predictions/{SLICES}"}
         if intervals:
-            found["intervals"] = {name: list(pair) for name, pair in segmentation_intervals(self.best).items()}
+            found |= interval_entries(segmentation_intervals(self.best))
         return found
 
     def formats(self, formats: Mapping[str, Any], image_shape: Sequence[int]) -> dict[str, Any]:

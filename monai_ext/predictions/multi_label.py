@@ -15,6 +15,7 @@ from monai_ext.arrays import to_numpy
 from monai_ext.data.loader import UNKNOWN
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.classification import FloatArray
+from monai_ext.metrics.intervals import interval_entries
 from monai_ext.metrics.multi_label import MultiLabelResult, merge_label_parts, multi_label_metrics, with_thresholds
 from monai_ext.metrics.multi_label_bootstrap import multi_label_intervals
 from monai_ext.metrics.multi_label_scores import overall_score_names
@@ -25,7 +26,7 @@ from monai_ext.predictions import multi_label_figures, multi_label_sections
 from monai_ext.predictions.classes import ClassPredictions, ClassRecord, level_state, merged
 from monai_ext.predictions.collecting import exact_loss
 from monai_ext.predictions.kind import Validation
-from monai_ext.predictions.reading import filled_rows, number
+from monai_ext.predictions.reading import filled_rows, number, patients
 from monai_ext.predictions.writing import Files, table_name
 
 if TYPE_CHECKING:
@@ -134,6 +135,11 @@ class MultiLabel(ClassPredictions):
         self.chosen_here = self.best.thresholds is None
         self.best = with_thresholds(self.best)
 
+    def decide_as_now(self) -> None:
+        """Keep the thresholds of the best epoch."""
+        if self.best is not None:
+            self.thresholds = self.best.thresholds
+
     def for_checkpoint(self, evaluator: Engine) -> dict[str, Any]:
         """``thresholds`` of the validation that has just ended, in the order of the classes, and ``thresholds_level``,
         the name of the cases to which they apply, such as ``"volumes"``.
@@ -155,9 +161,10 @@ class MultiLabel(ClassPredictions):
             return {**found, "metrics": {}, "per_class": {}, "skipped": ["no validation"]}
         found |= self.best.to_dict()
         found |= {"thresholds_level": self._level, "thresholds_chosen_here": self.chosen_here}
+        found["thresholds_chosen_on"] = "these cases" if self.chosen_here else "other cases"
         found["predictions"] = f"predictions/{self.best_file}"
         if intervals:
-            found["intervals"] = {name: list(pair) for name, pair in multi_label_intervals(self.best).items()}
+            found |= interval_entries(multi_label_intervals(self.best, self._level))
         if self.best_instances is not None:
             of_instances = self.best_instances.to_dict()
             chosen = {name: of_instances[name] for name in ("metrics", "per_class", "skipped")}
@@ -257,7 +264,7 @@ class MultiLabel(ClassPredictions):
             cuts = [float(value) for value in as_list(metrics.get("thresholds"))] or None
         except (TypeError, ValueError) as error:
             raise DataError("metrics.json: thresholds must be numbers") from error
-        return multi_label_metrics(scores, labels, names, cuts, [row["case"] for row in rows])
+        return multi_label_metrics(scores, labels, names, cuts, [row["case"] for row in rows], patients(rows))
 
     @classmethod
     def figures(cls, result: MultiLabelResult, cases: str | None = None) -> dict[str, Figure]:

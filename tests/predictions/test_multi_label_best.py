@@ -109,7 +109,10 @@ def test_metrics_tell_of_each_class_at_one_half_and_at_the_thresholds_chosen_on_
     assert of_class["f1_tuned"] >= of_class["f1"]
     assert content["per_class"]["Hiatal hernia"]["auroc"] is None
     assert content["skipped"][0].startswith("class Hiatal hernia: all 6 cases are negative")
-    assert content["intervals"]["auroc"][0] <= content["metrics"]["auroc"] <= content["intervals"]["auroc"][1]
+    low, high = content["intervals"]["exact_match"]
+    assert low <= content["metrics"]["exact_match"] <= high
+    assert content["interval_methods"]["exact_match"] == {"method": "Wilson", "unit": "volumes", "n": 6}
+    assert content["interval_methods"]["auroc"]["not_estimable"].startswith("volumes with")
     assert (content["task"], content["cases"], content["predictions"]) == (
         *("multi_label", "volumes", "predictions/predictions_volumes.csv"),
     )
