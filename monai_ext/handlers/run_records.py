@@ -130,6 +130,7 @@ class RunRecords:
         events: Sequence[str] = (),
         intervals: bool = False,
         key_metric: str | None = None,
+        selection: Mapping[str, Any] | None = None,
     ) -> None:
         """Write ``metrics/metrics.json`` and, when they can be computed, ``metrics/classification_report.txt``.
 
@@ -142,6 +143,7 @@ class RunRecords:
             events: sentences about events of the run, such as skipped batches.
             intervals: whether to compute confidence intervals.
             key_metric: name of the metric that selected the best epoch.
+            selection: how the epoch was chosen, see `Selection.record`; ``None`` for an evaluation.
         """
         entries = history.entries if history is not None else []
         content = {
@@ -150,6 +152,7 @@ class RunRecords:
             "epoch": entries[-1]["epoch"] if entries else 0,
             "best_epoch": best_epoch,
             "key_metric": key_metric,
+            "selection": selection,
             "class_names": self.class_names,
             "metrics": {},
             "intervals": {},

@@ -79,6 +79,9 @@ def _summary(run: RunContents, status: str) -> list[Block]:
     key = key_metric(run.metrics)
     if run.metrics.get("best_epoch") is not None and not evaluation:
         lines.append(f"Best epoch: {run.metrics['best_epoch']}.")
+    sentence = as_dict(run.metrics.get("selection")).get("sentence")
+    if sentence:
+        lines.append(str(sentence))
     kind = "Evaluation" if evaluation else "Validation"
     lines.append(f"{kind} {with_interval(run.metrics, key)}." if key else "No metric could be computed.")
     return [Text(lines)]
