@@ -3,8 +3,9 @@
 from typing import Any
 
 from monai_ext.metrics.bootstrap import bootstrap_interval, classification_intervals
-from monai_ext.metrics.calibration import apply_platt, best_threshold, fit_platt
+from monai_ext.metrics.calibration import apply_platt, best_threshold, calibration_line, fit_platt
 from monai_ext.metrics.classification import ClassificationResult, Mistakes, classification_metrics
+from monai_ext.metrics.cross_fitting import CrossFitted
 from monai_ext.metrics.heads import head_metrics, head_results
 from monai_ext.metrics.intervals import Interval, interval_entries
 from monai_ext.metrics.multi_label import MultiLabelResult, choose_thresholds, merge_label_parts, multi_label_metrics
@@ -16,6 +17,7 @@ from monai_ext.moved import moved_name
 
 __all__ = [
     "ClassificationResult",
+    "CrossFitted",
     "Interval",
     "Mistakes",
     "MultiLabelResult",
@@ -26,6 +28,7 @@ __all__ = [
     "apply_platt",
     "best_threshold",
     "bootstrap_interval",
+    "calibration_line",
     "choose_thresholds",
     "classification_intervals",
     "classification_metrics",

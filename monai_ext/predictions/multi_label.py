@@ -150,6 +150,19 @@ class MultiLabel(ClassPredictions):
         thresholds = with_thresholds(evaluator.state.metric_details[self.task]).thresholds
         return {} if thresholds is None else {"thresholds": thresholds, "thresholds_level": self._level}
 
+    def best_files(self) -> Files:
+        """Tables, see `ClassPredictions`; that of the cases says where the thresholds of ``pred_<class>`` come from."""
+        files = super().best_files()
+        if self.best.thresholds is not None:
+            files.tables[self.best_file] = [
+                {**row, "thresholds_chosen_on": self._chosen_on} for row in files.tables[self.best_file]
+            ]
+        return files
+
+    @property
+    def _chosen_on(self) -> str:
+        return "these cases" if self.chosen_here else "other cases"
+
     def metrics(self, intervals: bool = False) -> dict[str, Any]:
         """The part of ``metrics.json`` about the best epoch; ``thresholds`` are in the order of ``class_names``.
 
@@ -161,7 +174,7 @@ class MultiLabel(ClassPredictions):
             return {**found, "metrics": {}, "per_class": {}, "skipped": ["no validation"]}
         found |= self.best.to_dict()
         found |= {"thresholds_level": self._level, "thresholds_chosen_here": self.chosen_here}
-        found["thresholds_chosen_on"] = "these cases" if self.chosen_here else "other cases"
+        found["thresholds_chosen_on"] = self._chosen_on
         found["predictions"] = f"predictions/{self.best_file}"
         if intervals:
             found |= interval_entries(multi_label_intervals(self.best, self._level))

@@ -131,6 +131,8 @@ def test_thresholds_for_the_fold_are_those_of_the_inner_part(tmp_path):
     content = read_json(run / "metrics" / "metrics.json")
     assert content["thresholds_chosen_here"] is False
     assert content["thresholds_chosen_on"] == "other cases"
+    rows = read_csv(run / "predictions" / "val_predictions.csv", ["thresholds_chosen_on"])
+    assert {row["thresholds_chosen_on"] for row in rows} == {"other cases"}
     assert content["thresholds"] == read_checkpoint(run / "checkpoints" / "best.pt")["thresholds"]
 
 

@@ -103,6 +103,9 @@ def test_metrics_tell_of_each_class_at_one_half_and_at_the_thresholds_chosen_on_
     content = json.loads(json.dumps(predictions.metrics(intervals=True), allow_nan=False))
     assert content["thresholds"] == choose_thresholds(predictions.best.probabilities, predictions.best.labels)
     assert (content["thresholds_level"], content["thresholds_chosen_here"]) == ("volumes", True)
+    assert content["thresholds_chosen_on"] == "these cases"
+    (table,) = (rows for name, rows in predictions.best_files().tables.items() if "volumes" in name)
+    assert {row["thresholds_chosen_on"] for row in table} == {"these cases"}
     of_class = content["per_class"]["Lung nodule"]
     assert of_class["support"] == 3
     assert of_class["threshold"] == content["thresholds"][0]
