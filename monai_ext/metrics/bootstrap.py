@@ -49,7 +49,7 @@ def bootstrap_interval(
     scores, truth = to_numpy(probabilities, np.float64), to_numpy(labels).astype(np.int64)
     units = Units(np.arange(len(truth)), "cases")
     values = []
-    for counts in _resamples(truth, units, n, seed):
+    for counts in resamples(truth, units, n, seed):
         chosen = np.repeat(np.arange(len(truth)), counts)
         value = metric_fn(scores[chosen], truth[chosen])
         values.append(np.nan if value is None else value)
@@ -108,7 +108,7 @@ def _bootstrapped(
 ) -> dict[str, Interval]:
     truth, present = result.labels, np.unique(result.labels)
     values: dict[str, list[FloatArray]] = {}
-    drawn = _resamples(truth, units, n, seed)
+    drawn = resamples(truth, units, n, seed)
     at_once = max(1, _ENTRIES // len(truth))
     for start in range(0, n, at_once):
         counts = np.array(list(islice(drawn, min(at_once, n - start))), dtype=np.float64)
@@ -133,7 +133,7 @@ def _bootstrapped(
     return {name: percentile(np.concatenate(parts), units, few(name), level) for name, parts in values.items()}
 
 
-def _resamples(labels: IntArray, units: Units, n: int, seed: int) -> Iterator[IntArray]:
+def resamples(labels: IntArray, units: Units, n: int, seed: int) -> Iterator[IntArray]:
     """How often each row is in each of ``n`` resamples of the units, drawn among those with the same classes."""
     rng = np.random.default_rng(seed)
     classes: list[set[int]] = [set() for _ in range(units.count)]

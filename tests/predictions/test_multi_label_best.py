@@ -77,7 +77,7 @@ def test_each_level_has_its_file_with_three_columns_a_class(tmp_path):
     predictions.write(tmp_path)
     volumes, slices = rows(tmp_path / "predictions_volumes.csv"), rows(tmp_path / "predictions_slices.csv")
     columns = [f"{part}_{name}" for part in ("prob", "pred", "label") for name in NAMES]
-    assert list(volumes[0]) == ["case", *columns]
+    assert list(volumes[0]) == ["case", *columns, "thresholds_chosen_on"]
     assert list(slices[0]) == ["case", "slice", *columns]
     assert [row["case"] for row in volumes] == list(OF_VOLUME)
     assert [row["slice"] for row in slices[:3]] == ["0", "10", "0"]
@@ -275,6 +275,7 @@ def test_every_best_checkpoint_holds_the_thresholds_of_its_own_epoch(trained):
 def test_exports_and_evaluation_get_them_from_there(trained):
     best = read_checkpoint(trained / "checkpoints" / "best.pt")
     metadata = json.loads((trained / "config" / "metadata.json").read_text())
+    assert "optimistic" in metadata.pop("selection")
     assert metadata == {"version": "1", "thresholds": best["thresholds"], "thresholds_level": "volumes"}
     assert saved_thresholds(trained / "checkpoints" / "best.pt", "volumes") == best["thresholds"]
 
