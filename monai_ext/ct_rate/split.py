@@ -77,7 +77,11 @@ def splits(
     if inner_fraction and not (train and inner):
         raise DataError(f"splits: {len(train | inner)} training patients are too few for inner_fraction {inner_fraction}")
     parts = {"train": train, **({"inner": inner} if inner else {}), "val": val, **({"test": tested} if tested else {})}
-    return Splits({part: [v for v in index.volumes if v.patient in members] for part, members in parts.items()})
+    found: Splits[Volume] = Splits({part: [v for v in index.volumes if v.patient in members] for part, members in parts.items()})
+    found.left_out = [f"{problem.path}: {problem.message}" for problem in index.problems]
+    if len(patients) > len(names):
+        found.left_out += [f"{len(patients) - len(names)} patients by subset {subset:g}"]
+    return found
 
 
 def _by_rarity(names: Sequence[str], labels: Mapping[str, np.ndarray], rng: np.random.Generator) -> list[str]:
@@ -130,7 +134,7 @@ def _check_arguments(
         raise ConfigError(f"splits: fold must be an integer from 1 to num_folds >= 2, got {fold!r} of {num_folds}")
     if not 0 < subset <= 1 or not 0 <= test_fraction < 1 or not 0 <= inner_fraction < 1:
         raise ConfigError(
-            "splits: subset must be above 0 and at most 1, test_fraction and inner_fraction from 0 to below 1, "
+            "splits: subset must be above 0 and at most 1, test_fraction from 0 to below 1, inner_fraction too, "
             f"got {subset}, {test_fraction} and {inner_fraction}"
         )
     if val_fraction is not None and (not 0 < val_fraction < 1 or fold != 1):

@@ -14,7 +14,13 @@ Entry = TypeVar("Entry")
 
 
 class Splits(dict[str, list[Entry]], Generic[Entry]):
-    """Name of a section ("train", "val", perhaps "test") → entries; an unknown section is a `ConfigError`."""
+    """Name of a section ("train", "val", perhaps "test") → entries; an unknown section is a `ConfigError`.
+
+    Attributes:
+        left_out: a sentence for each reason why cases of the data are in no section, for the run's records.
+    """
+
+    left_out: Sequence[str] = ()
 
     def __missing__(self, section: str) -> NoReturn:
         raise ConfigError(f"--section {section}: there is no such section of the data; there are {', '.join(self)}")

@@ -70,7 +70,14 @@ def splits(
     for part, cases in parts.items():
         members = [sample for sample in index.samples if sample.case in cases]
         found[part] = [item for sample in members for item in crops_of(sample, labels[sample.case])]
-    return Splits(with_inner(found, inner_fraction, seed))
+    parts_found = Splits(with_inner(found, inner_fraction, seed))
+    unnamed, drawn = len(index.samples) - len(labels), len(labels) - len(chosen)
+    parts_found.left_out = [
+        *(f"{problem.path}: {problem.message}" for problem in index.problems),
+        *([f"{unnamed} nuclei of classes that aren't trained on"] if unnamed else []),
+        *([f"{drawn} nuclei by sample_percent {sample_percent:g}"] if drawn else []),
+    ]
+    return parts_found
 
 
 def _draw(labels: dict[str, int], percent: float, seed: int) -> list[str]:

@@ -11,8 +11,10 @@ from monai_ext.io import write_text
 from monai_ext.pages.document import Block, Folded, Section, Table, Text, cell, pairs, render
 from monai_ext.pages.tables import as_dict, as_lines, as_list, interval_text, key_metric, with_interval
 from monai_ext.predictions.classification import Classification
+from monai_ext.reports.checklist import calibration, checklist_blocks, thresholds, uncertainty
 from monai_ext.reports.html import NO_CURVES, drawn_blocks
 from monai_ext.reports.run_folder import read_object, read_predictions
+from monai_ext.reports.subgroup_tables import FILE, subgroup_section
 
 
 def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None = None) -> Path:
@@ -60,10 +62,27 @@ def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None 
         *Classification.sections(result, cases),
         Section("Curves", drawn_blocks(drawn, Classification) or [NO_CURVES]),
         Section("Calibration and threshold", _calibration(content)),
+        subgroup_section(read_object(folder / FILE, problems) if (folder / FILE).is_file() else {}),
+        Section("Reporting checklist", _checklist(content, together, result)),
         Section("Skipped, and why", [Text(skipped or ["Nothing was skipped."])]),
     ]
     title = f"{content.get('bundle', '')} cross-validation".strip()
     return write_text(output or folder / "report.html", render(title, folder.name, "", sections))
+
+
+def _checklist(content: Mapping[str, Any], together: Mapping[str, Any], result: Any) -> list[Block]:
+    return checklist_blocks(
+        [
+            ("Flow of cases", "See the report of each fold; each case is held out once."),
+            ("Choice of the epochs", as_dict(content.get("selection")).get("sentence") or "not recorded"),
+            ("Choice of thresholds", thresholds(as_dict(content.get("cross_fitted")))),
+            ("Uncertainty", uncertainty(together)),
+            ("Calibration, before calibrating", calibration(result)),
+            ("Subgroups", "See Subgroups."),
+            ("Failures", "See Mistakes."),
+            ("Seeds", cell(as_dict(content.get("parameters")).get("seed"))),
+        ]
+    )
 
 
 def _calibration(content: Mapping[str, Any]) -> list[Block]:

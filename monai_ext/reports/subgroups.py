@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,9 @@ import numpy as np
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import finite, read_csv, write_json
 from monai_ext.metrics.intervals import interval_entries
-from monai_ext.pages.document import Block, Section, Table, Text
-from monai_ext.pages.tables import as_dict, value_and_interval
 from monai_ext.reports.paired import Judged, read_judged
+from monai_ext.reports.subgroup_tables import FILE
 
-FILE = "subgroups.json"
 UNKNOWN = "not in the table"
 # More values than this make no subgroups; numbers are cut at their quartiles instead.
 _MOST = 12
@@ -42,24 +40,6 @@ def write_subgroups(folder: str | Path, columns: Sequence[str], case_table: str 
     groups = {column: _groups(column, [row.get(column, UNKNOWN) for row in found]) for column in columns}
     content = {column: {value: _metrics(judged, rows) for value, rows in by.items()} for column, by in groups.items()}
     return write_json(Path(folder) / FILE, finite({"case_table": str(case_table), "subgroups": content}))
-
-
-def subgroup_section(content: Mapping[str, Any]) -> Section:
-    """A table for each column.
-
-    Args:
-        content: of ``subgroups.json``; empty without one.
-    """
-    blocks: list[Block] = []
-    for column, groups in as_dict(content.get("subgroups")).items():
-        metrics = list(dict.fromkeys(name for group in as_dict(groups).values() for name in as_dict(group["metrics"])))
-        rows = [
-            (value, group.get("n"), *(value_and_interval(group, name, group["metrics"].get(name)) for name in metrics))
-            for value, group in groups.items()
-        ]
-        blocks.append(Table((column, "n", *metrics), rows, caption=f"By {column}, with 95 % intervals"))
-    note = "None were asked for: `python -m monai_ext report RUN --subgroups scanner,sex --case_table FILE.csv`."
-    return Section("Subgroups", blocks or [Text([note])])
 
 
 def _rows_of(judged: Judged, names: Sequence[str], path: Path) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from monai_ext.data.splits import Splits
 from monai_ext.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def splits(
     """
     if not 0 < tr_val_split < 1 or not 0 <= test_fraction < 1 or not 0 <= inner_fraction < 1:
         raise ConfigError(
-            "splits: tr_val_split must lie between 0 and 1, test_fraction and inner_fraction be from 0 to below 1, "
+            "splits: tr_val_split must lie between 0 and 1 and test_fraction (inner_fraction too) be from 0 to below 1, "
             f"got {tr_val_split}, {test_fraction} and {inner_fraction}"
         )
     starts = np.array([patch["start_pos"] for patch in patches], np.int64).reshape(-1, 3)
@@ -81,7 +82,10 @@ def splits(
     if inner_fraction:
         halves = splits(found["train"], sets, patch_size, 1 - inner_fraction, seed=seed)
         found |= {"train": halves["train"], "inner": halves["val"]}
-    return found
+    parts: Splits[dict[str, Any]] = Splits(found)
+    lost = len(patches) - sum(map(len, parts.values()))
+    parts.left_out = [f"{lost} patches across the border of two sets"] if lost else []
+    return parts
 
 
 def _regions(starts: np.ndarray, inputs: Sequence[str], size: np.ndarray) -> list[np.ndarray]:
