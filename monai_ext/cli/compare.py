@@ -11,7 +11,9 @@ import typer
 def compare(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(help="Two folders, of runs or of cross-validations, that predict the same cases.", metavar="A B"),
+        typer.Argument(
+            help="Two folders, of runs or of cross-validations, that predict the same cases.", metavar="A B"
+        ),
     ] = None,
     tracking_uri: Annotated[
         str | None,

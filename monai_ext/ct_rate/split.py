@@ -38,8 +38,8 @@ def splits(
         test_fraction: for "random", fraction of the patients, from 0 (no test set) to below 1.
         subset: fraction of the patients to use at all, above 0 to 1; a larger one contains a smaller one.
         seed: of all random draws, at least 0.
-        inner_fraction: fraction of the training patients for a set "inner" to choose an epoch on, from 0 (none) to below
-            1; it changes no other draw.
+        inner_fraction: fraction of the training patients for a set "inner" to choose an epoch on, from 0 (none) to
+            below 1; it changes no other draw.
 
     Returns:
         "train", "val" and, where there is one, "test" → volumes.
@@ -75,9 +75,13 @@ def splits(
     inner = set(_draw(sorted(train), labels, round(inner_fraction * len(train)), rng))
     train -= inner
     if inner_fraction and not (train and inner):
-        raise DataError(f"splits: {len(train | inner)} training patients are too few for inner_fraction {inner_fraction}")
+        raise DataError(
+            f"splits: {len(train | inner)} training patients are too few for inner_fraction {inner_fraction}"
+        )
     parts = {"train": train, **({"inner": inner} if inner else {}), "val": val, **({"test": tested} if tested else {})}
-    found: Splits[Volume] = Splits({part: [v for v in index.volumes if v.patient in members] for part, members in parts.items()})
+    found: Splits[Volume] = Splits(
+        {part: [v for v in index.volumes if v.patient in members] for part, members in parts.items()}
+    )
     found.left_out = [f"{problem.path}: {problem.message}" for problem in index.problems]
     if len(patients) > len(names):
         found.left_out += [f"{len(patients) - len(names)} patients by subset {subset:g}"]

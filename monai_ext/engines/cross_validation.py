@@ -113,7 +113,9 @@ class CrossValidation:
 
         parser = self._parser(fold)
         data = {name: parser.get_parsed_content(f"{name}#dataset#data") for name in ("train", "validate")}
-        inner = {"inner": parser.get_parsed_content("items")["inner"]} if self.settings.get("selection") == "inner" else {}
+        inner = (
+            {"inner": parser.get_parsed_content("items")["inner"]} if self.settings.get("selection") == "inner" else {}
+        )
         expected = dataset_hash({"train": data["train"], **inner, "val": data["validate"]})
         finished = self._same(runs.finished_runs(self.output_dir, fold), expected)
         if finished is not None:
@@ -189,7 +191,14 @@ class CrossValidation:
         if binary:
             content |= _fitted(probabilities[:, 1], labels)
             _cross_fit(content, rows, probabilities[:, 1], result)
-        columns = ["case", *(["patient"] if "patient" in rows[0] else []), "fold", *(f"prob_{name}" for name in self.class_names), "prediction", "label"]
+        columns = [
+            "case",
+            *(["patient"] if "patient" in rows[0] else []),
+            "fold",
+            *(f"prob_{name}" for name in self.class_names),
+            "prediction",
+            "label",
+        ]
         columns += [name for name in rows[0] if name in ("calibrated", "cross_fitted_prediction")]
         write_csv(self.folder / "out_of_fold.csv", rows, columns)
         record = write_json(self.folder / "cross_validation.json", finite(content))

@@ -38,8 +38,8 @@ class Selection:
     best of 50 epochs has an AUC of .70 on 57 cases.
 
     Args:
-        rule: ``"best"``: the best epoch on the validated fold, which is then reported on the same cases; ``"last"``: the
-            last epoch, nothing is chosen (no early stopping, a schedule by plateaus follows the training loss);
+        rule: ``"best"``: the best epoch on the validated fold, which is then reported on the same cases; ``"last"``:
+            the last epoch, nothing is chosen (no early stopping, a schedule by plateaus follows the training loss);
             ``"inner"``: the best epoch on the section ``inner``, which was split off from the training cases, and the
             fold is evaluated once, at the end.
         metrics: that decide, see `BestEpoch`.
@@ -165,7 +165,9 @@ def selection_of_folds(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if rule is None:
         return {**found, "sentence": "How the epochs of the folds were chosen isn't recorded; it was probably on them."}
     if rule != "best":
-        how = "the last epoch is reported" if rule == "last" else "the epoch was chosen on an inner part of its training"
+        how = (
+            "the last epoch is reported" if rule == "last" else "the epoch was chosen on an inner part of its training"
+        )
         return {**found, "sentence": f"In each fold {how}, so that the fold itself chose nothing."}
     name = str(known[0]["by"][0])
     lasts = [one.get("last_epoch", {}).get("metrics", {}).get(name) for one in known]

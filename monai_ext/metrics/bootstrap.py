@@ -103,9 +103,7 @@ def _proportions(result: ClassificationResult) -> dict[str, tuple[float, int]]:
     return found
 
 
-def _bootstrapped(
-    result: ClassificationResult, units: Units, level: float, n: int, seed: int
-) -> dict[str, Interval]:
+def _bootstrapped(result: ClassificationResult, units: Units, level: float, n: int, seed: int) -> dict[str, Interval]:
     truth, present = result.labels, np.unique(result.labels)
     values: dict[str, list[FloatArray]] = {}
     drawn = resamples(truth, units, n, seed)
@@ -136,7 +134,7 @@ def _bootstrapped(
 def resamples(labels: IntArray, units: Units, n: int, seed: int) -> Iterator[IntArray]:
     """How often each row is in each of ``n`` resamples of the units, drawn among those with the same classes."""
     rng = np.random.default_rng(seed)
-    classes: list[set[int]] = [set() for _ in range(units.count)]
+    classes: list[set[int]] = [set() for _ in range(units.total)]
     for unit, label in zip(units.of_row.tolist(), labels.tolist(), strict=True):
         classes[unit].add(label)
     strata: dict[tuple[int, ...], list[int]] = {}
@@ -145,7 +143,7 @@ def resamples(labels: IntArray, units: Units, n: int, seed: int) -> Iterator[Int
     members = [np.array(strata[kind]) for kind in sorted(strata)]
     for _ in range(n):
         drawn = np.concatenate([rng.choice(stratum, size=stratum.size) for stratum in members])
-        yield np.bincount(drawn, minlength=units.count)[units.of_row]
+        yield np.bincount(drawn, minlength=units.total)[units.of_row]
 
 
 def check_arguments(level: float, n: int) -> None:

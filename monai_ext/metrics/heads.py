@@ -38,7 +38,9 @@ def head_results(
     for head, positions in heads_of(class_names).items():
         rows, place = np.isin(truth, positions), slice(positions.start, positions.stop)
         if rows.any():
-            own = {name: [values[row] for row in np.flatnonzero(rows)] for name, values in (columns or {}).items()}
+            own = {
+                name: [values[row] for row in np.flatnonzero(rows).tolist()] for name, values in (columns or {}).items()
+            }
             found[head] = classification_metrics(
                 scores[rows, place], truth[rows] - positions.start, names[head], columns=own
             )

@@ -44,14 +44,14 @@ class Units(NamedTuple):
     name: str
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """Number of units."""
         return int(self.of_row.max()) + 1
 
     @property
     def are_rows(self) -> bool:
         """Whether each row is a unit of its own, so that rows are independent."""
-        return self.count == len(self.of_row)
+        return self.total == len(self.of_row)
 
     def among(self, rows: NDArray[np.bool_]) -> int:
         """Number of units that have one of these rows."""
@@ -102,9 +102,9 @@ def percentile(values: np.ndarray, units: Units, few: str | None, level: float =
     if reason is None:
         low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
         if high - low > 1e-9:
-            return Interval((float(low), float(high)), "bootstrap", units.name, units.count)
+            return Interval((float(low), float(high)), "bootstrap", units.name, units.total)
         reason = "the resamples don't vary"
-    return Interval(None, "bootstrap", units.name, units.count, reason)
+    return Interval(None, "bootstrap", units.name, units.total, reason)
 
 
 def too_few(counts: Mapping[str, int], unit: str) -> str | None:
@@ -137,4 +137,3 @@ def interval_entries(found: Mapping[str, Interval]) -> dict[str, Any]:
             for name, each in found.items()
         },
     }
-

@@ -32,7 +32,8 @@ class MultiLabelResult:
         metrics: macro averages ``auroc, average_precision, f1, precision, recall, accuracy``; over all entries
             ``auroc_micro, average_precision_micro, f1_micro, precision_micro, recall_micro``; ``hamming``, the
             fraction of wrong entries (1 − the micro accuracy); ``exact_match``, the fraction of cases without a wrong
-            entry. None counts a class of which all cases have the same label. All in 0..1, decisions at 0.5, and with thresholds again at these with the suffix ``_tuned``.
+            entry. None counts a class of which all cases have the same label. All in 0..1, decisions at 0.5, and with
+            thresholds again at these with the suffix ``_tuned``.
         per_class: name → its auroc, average_precision, f1, precision, recall, accuracy, ``support`` (positive cases),
             and with thresholds ``threshold`` and the scores with the suffix ``_tuned``.
         thresholds: C least probabilities at which a label is predicted, 0..1; ``None`` for 0.5.

@@ -45,7 +45,7 @@ def multi_label_intervals(
         return {}
     scores = LabelScores(result.probabilities, result.labels, result.thresholds)
     units = units_of(result, unit)
-    total = units.count
+    total = units.total
     rng = np.random.default_rng(seed)
     at_once = max(1, _ENTRIES // result.labels.size)
     values: dict[str, list[FloatArray]] = {}
@@ -94,12 +94,13 @@ def _few(result: MultiLabelResult, units: Units) -> dict[str, str | None]:
         entry for name, both in sizes.items() if result.per_class[name]["auroc"] is not None for entry in both.items()
     ]
     reasons = {name: too_few(both, units.name) for name, both in sizes.items()}
-    return {**reasons, "": too_few(dict(scored) or {"": 0}, units.name), "*": too_few({"": units.count}, units.name)}
+    return {**reasons, "": too_few(dict(scored) or {"": 0}, units.name), "*": too_few({"": units.total}, units.name)}
 
 
 def _proportions(result: MultiLabelResult, scores: LabelScores) -> dict[str, tuple[float, float]]:
     """Hits and trials of the metrics that are proportions of cases."""
-    labels, total, found = result.labels, len(result.labels), {}
+    labels, total = result.labels, len(result.labels)
+    found: dict[str, tuple[float, float]] = {}
     for suffix, predicted in scores.cuts.items():
         right = predicted == labels
         found[f"exact_match{suffix}"] = (right[:, scores.scored].all(axis=1).sum(), total)

@@ -52,8 +52,8 @@ class LabelScores:
             self.cuts[TUNED] = probabilities >= np.asarray(thresholds)
         number = np.arange(rows)
         self.rankings = [Ranking(probabilities[:, c], labels[:, c], number) for c in range(classes)]
-        pooled = (table[:, self.scored].ravel() for table in (probabilities, labels))
-        self.micro_ranking = Ranking(*pooled, np.repeat(number, self.scored.sum()))
+        scores, truth = probabilities[:, self.scored].ravel(), labels[:, self.scored].ravel()
+        self.micro_ranking = Ranking(scores, truth, np.repeat(number, self.scored.sum()))
 
     def __call__(self, weights: FloatArray) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
         """Scores for R sets of weights.

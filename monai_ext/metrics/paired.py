@@ -123,8 +123,7 @@ def differences(first: Rows, second: Rows, level: float = 0.95, n: int = 2000, s
             finite = resampled[np.isfinite(resampled)]
             p = min(1.0, 2 * (min((finite <= 0).sum(), (finite >= 0).sum()) + 1) / (len(finite) + 1))
         pair = values[0][name], values[1][name]
-        rest = units.name, units.count, interval.reason
-        found[name] = Difference(*pair, interval.ends, p, "paired bootstrap", *rest)
+        found[name] = Difference(*pair, interval.ends, p, "paired bootstrap", units.name, units.total, interval.reason)
     if "auc" in found and first.scores is not None and second.scores is not None and units.are_rows:
         found["auc"] = _by_delong(found["auc"], first.scores, second.scores, first.strata, few, level)
     return found

@@ -40,7 +40,9 @@ def metric_blocks(metrics: Mapping[str, Any], unit: str = "cases") -> list[Block
         note += f" Intervals cover the sampling of {unit}, not another training."
     blocks: list[Block] = [Table(header, rows, note=note)]
     per_class = {
-        name: {metric: value_and_interval(metrics, f"{metric}/{name}", value) for metric, value in as_dict(found).items()}
+        name: {
+            metric: value_and_interval(metrics, f"{metric}/{name}", value) for metric, value in as_dict(found).items()
+        }
         for name, found in as_dict(metrics.get("per_class")).items()
     }
     if per_class:

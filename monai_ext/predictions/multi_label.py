@@ -288,7 +288,7 @@ class MultiLabel(ClassPredictions):
             [str(case) for case in result.cases],
             units,
             np.zeros(len(result.labels), np.int64),
-            {"": units.count},
+            {"": units.total},
             lambda counts: scores(counts)[1],
             None,
             [tuple(row) for row in result.labels.tolist()],

@@ -97,12 +97,15 @@ def _calibration(content: Mapping[str, Any]) -> list[Block]:
     fitted = as_dict(content.get("cross_fitted"))
     values = as_dict(fitted.get("metrics"))
     if not values:
-        return [*blocks, Text([f"Not evaluated: {fitted['not_estimable']}" if fitted else "How good they are is unknown."])]
+        return [
+            *blocks,
+            Text([f"Not evaluated: {fitted['not_estimable']}" if fitted else "How good they are is unknown."]),
+        ]
     rows = [(name, value, interval_text(fitted, name)) for name, value in values.items()]
     caption = "Decisions at thresholds that were chosen on the other folds"
     line = {f"calibration {name}": value for name, value in as_dict(fitted.get("calibration")).items()}
     blocks.append(Table(("metric", "value", "95 % interval"), rows, caption=caption))
-    note = "Of the probabilities that the calibrations of the other folds give; a slope of 1 and an intercept of 0 are best."
+    note = "Of the probabilities that the calibrations of the other folds give; slope 1 and intercept 0 are best."
     return [*blocks, Text([note]), pairs(line, ("calibration", "value"))]
 
 

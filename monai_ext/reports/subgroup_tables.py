@@ -19,9 +19,15 @@ def subgroup_section(content: Mapping[str, Any]) -> Section:
     """
     blocks: list[Block] = []
     for column, groups in as_dict(content.get("subgroups")).items():
-        metrics = list(dict.fromkeys(name for group in as_dict(groups).values() for name in as_dict(as_dict(group).get("metrics"))))
+        metrics = list(
+            dict.fromkeys(name for group in as_dict(groups).values() for name in as_dict(as_dict(group).get("metrics")))
+        )
         rows = [
-            (value, group.get("n"), *(value_and_interval(group, m, as_dict(group.get("metrics")).get(m)) for m in metrics))
+            (
+                value,
+                group.get("n"),
+                *(value_and_interval(group, m, as_dict(group.get("metrics")).get(m)) for m in metrics),
+            )
             for value, group in ((value, as_dict(group)) for value, group in as_dict(groups).items())
         ]
         blocks.append(Table((column, "n", *metrics), rows, caption=f"By {column}, with 95 % intervals"))

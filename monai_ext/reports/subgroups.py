@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def _groups(column: str, values: Sequence[str]) -> dict[str, list[int]]:
         except ValueError:
             raise ConfigError(f"--subgroups {column}: has {len(known)} values, too many to be subgroups") from None
         edges = np.nanquantile(numbers, [0, 0.25, 0.5, 0.75, 1])
-        known = [f"{low:g} to {high:g}" for low, high in zip(edges, edges[1:], strict=False)]
+        known = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
         quarter = np.searchsorted(edges[1:-1], numbers, side="left")
         named = [UNKNOWN if np.isnan(n) else known[q] for n, q in zip(numbers, quarter, strict=True)]
     groups = {value: [row for row, found in enumerate(named) if found == value] for value in [*known, UNKNOWN]}
@@ -80,4 +81,4 @@ def _metrics(judged: Judged, rows: Sequence[int]) -> dict[str, Any]:
     units = judged.kind.rows(result, judged.unit).units
     intervals = {name: each for name, each in judged.kind.intervals(result, judged.unit).items() if "/" not in name}
     metrics = {name: value for name, value in result.metrics.items() if not name.endswith(("_slices", "loss"))}
-    return {"n": f"{units.count} {units.name}", "metrics": metrics, **interval_entries(intervals)}
+    return {"n": f"{units.total} {units.name}", "metrics": metrics, **interval_entries(intervals)}

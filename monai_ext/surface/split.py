@@ -43,8 +43,8 @@ def splits(
         tr_val_split: fraction (between 0 and 1) of training patches among those outside the test set.
         test_fraction: fraction of all patches for the test set, from 0 (none) to below 1.
         seed: of the order of the regions and the sides of the cuts.
-        inner_fraction: fraction of the training patches for a set "inner" to choose an epoch on, from 0 (none) to below
-            1, split off by regions in the same way.
+        inner_fraction: fraction of the training patches for a set "inner" to choose an epoch on, from 0 (none) to
+            below 1, split off by regions in the same way.
 
     Returns:
         "train", "val" and "test" → patches, in their given order; "test" is empty without a ``test_fraction``.
@@ -55,7 +55,7 @@ def splits(
     """
     if not 0 < tr_val_split < 1 or not 0 <= test_fraction < 1 or not 0 <= inner_fraction < 1:
         raise ConfigError(
-            "splits: tr_val_split must lie between 0 and 1 and test_fraction (inner_fraction too) be from 0 to below 1, "
+            "splits: tr_val_split must lie between 0 and 1 and test_fraction and inner_fraction from 0 to below 1, "
             f"got {tr_val_split}, {test_fraction} and {inner_fraction}"
         )
     starts = np.array([patch["start_pos"] for patch in patches], np.int64).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""`--selection inner` in every bundle: the fold is as ever, apart from what the epoch is chosen on, and evaluated once."""
+"""`--selection inner` in every bundle: the fold is as ever, apart from where the epoch is chosen, evaluated once."""
 
 import json
 from pathlib import Path

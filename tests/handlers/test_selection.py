@@ -127,7 +127,7 @@ def test_thresholds_for_the_fold_are_those_of_the_inner_part(tmp_path):
             return tuple(np.eye(2)[int(given)].tolist())
 
     predictions = OneHot(["a", "b"])
-    run, handler = trained(tmp_path, "inner", 1, predictions, ["auroc"])
+    run, _ = trained(tmp_path, "inner", 1, predictions, ["auroc"])
     content = read_json(run / "metrics" / "metrics.json")
     assert content["thresholds_chosen_here"] is False
     assert content["thresholds_chosen_on"] == "other cases"

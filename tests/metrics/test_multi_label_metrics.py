@@ -49,7 +49,9 @@ def test_a_class_with_one_value_is_told_and_no_zero_in_an_average(value, word) -
         **dict.fromkeys(("auroc", "average_precision", "f1", "precision", "recall", "accuracy")),
         "support": 4 * value,
     }
-    assert result.skipped == [f"class hernia: all 4 cases are {word}; it has no scores, and averages, hamming and exact_match leave it out"]
+    assert result.skipped == [
+        f"class hernia: all 4 cases are {word}; it has no scores, and averages, hamming and exact_match leave it out"
+    ]
     two = multi_label_metrics(PROBABILITIES[:, :2], labels[:, :2], NAMES[:2])
     assert result.metrics == two.metrics
 
@@ -214,7 +216,7 @@ def test_slices_don_t_count_as_cases_of_their_own() -> None:
 def test_a_proportion_is_wilson_s_where_cases_are_patients_and_a_bootstrap_where_patients_have_several() -> None:
     scores, labels = random_case()
     alone = multi_label_metrics(scores, labels, list("abcde"))
-    right = int(round(alone.metrics["exact_match"] * 60))
+    right = round(alone.metrics["exact_match"] * 60)
     found = multi_label_intervals(alone, n=50)["exact_match"]
     assert found[1:] == ("Wilson", "cases", 60, None)
     assert found.ends == pytest.approx(tuple(binomtest(right, 60).proportion_ci(method="wilson")))

@@ -33,9 +33,7 @@ def of_definition(first, second, labels):
             scores[labels == 1][:, None] == scores[labels == 0]
         )
         components.append((pairs.mean(axis=1), pairs.mean(axis=0)))
-    covariance = sum(
-        np.cov([components[0][side], components[1][side]]) / len(components[0][side]) for side in (0, 1)
-    )
+    covariance = sum(np.cov([components[0][side], components[1][side]]) / len(components[0][side]) for side in (0, 1))
     contrast = np.array([-1, 1])
     return np.sqrt(contrast @ covariance @ contrast)
 
@@ -66,7 +64,7 @@ def test_the_error_is_that_of_a_permutation_of_the_networks():
         swapped = rng.random(120) < 0.5
         one, other = np.where(swapped, second, first), np.where(swapped, first, second)
         permuted.append(roc_auc_score(labels, other) - roc_auc_score(labels, one))
-    difference, error = delong(first, second, labels)
+    _, error = delong(first, second, labels)
     assert error == pytest.approx(np.std(permuted), rel=0.15)
 
 

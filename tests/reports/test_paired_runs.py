@@ -88,12 +88,12 @@ def test_multi_label_and_masks_are_compared_over_patients(tmp_path):
 
 def test_other_cases_labels_or_numbers_of_folders_are_refused(tmp_path):
     one = classification(tmp_path / "one", 1)
-    with pytest.raises(DataError, match="don't hold the same cases .*'c59'"):
+    with pytest.raises(DataError, match=r"don't hold the same cases .*'c59'"):
         compare_folders(one, classification(tmp_path / "other", 1, cases=[*CASES[:-1], "other"]))
     turned = classification(tmp_path / "turned", 1)
     rows = read_csv(turned / "predictions" / "table.csv", ["case"])
     write_csv(turned / "predictions" / "table.csv", [{**rows[0], "label": "b"}, *rows[1:]])
-    with pytest.raises(DataError, match="case 'c00' is a in .* and b in"):
+    with pytest.raises(DataError, match=r"case 'c00' is a in .* and b in"):
         compare_folders(one, turned)
     with pytest.raises(ConfigError, match="give two folders"):
         invoke(compare, one)
