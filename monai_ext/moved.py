@@ -42,6 +42,7 @@ NAMES = {
     "monai_ext.metrics": {
         **dict.fromkeys(("ClassificationCases", "HeadCases", "MultiLabelCases", "reliability_curve"), _OLD),
         **dict.fromkeys(("MultiTargetPatches", "SegmentationCases"), _OLD),
+        "bootstrap_intervals": "monai_ext.metrics.bootstrap:classification_intervals",
     },
     "monai_ext.inferers": {
         "CascadeBatch": "monai_ext.spine.cascade.batch",

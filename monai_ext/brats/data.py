@@ -5,6 +5,7 @@ Labels count from 0: LGG 0, HGG 1. Scanning opens no image; items are dicts with
 - ``case``: subject id (or file stem),
 - ``image``: absolute path of the volume, or a list of four in the order of `MODALITIES` for modality "all",
 - ``label``: 0 or 1, absent when unknown,
+- ``patient``: the subject id without the time point, for subjects with a label,
 - ``stamp``: [[size in bytes, modification time in ns], ...] of the files, for caches.
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.data.checks import Problem, check_volumes, run_checks
-from monai_ext.data.splits import grouped_stratified_folds
+from monai_ext.data.splits import grouped_stratified_folds, with_inner
 from monai_ext.data.volumes import SUFFIXES, volume_stem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_csv
@@ -60,7 +61,12 @@ def find_subjects(dataset_dir: str | Path, modality: str = "flair") -> list[dict
 
 
 def splits(
-    dataset_dir: str | Path, fold: int, modality: str = "flair", seed: int = 42, num_folds: int = 5
+    dataset_dir: str | Path,
+    fold: int,
+    modality: str = "flair",
+    seed: int = 42,
+    num_folds: int = 5,
+    inner_fraction: float = 0.0,
 ) -> dict[str, list[dict[str, Any]]]:
     """The subjects of a fold, sorted by id: ``{"train": [...], "val": [...]}``.
 
@@ -73,9 +79,10 @@ def splits(
         modality: see `find_subjects`.
         seed: of the folds, where the dataset has no lists.
         num_folds: number of folds, at least 2.
+        inner_fraction: of the training patients, a third part "inner", see `monai_ext.data.with_inner`; 0 for none.
 
     Raises:
-        ConfigError: for an unknown modality or a fold out of range.
+        ConfigError: for an unknown modality, a fold or fraction out of range.
         DataError: see `find_subjects`; for lists that contradict the folder or each other, or folds that can't be made.
     """
     if isinstance(fold, bool) or not isinstance(fold, int) or not 1 <= fold <= num_folds:
@@ -83,10 +90,11 @@ def splits(
     items = find_subjects(dataset_dir, modality)
     listed = _read_split(dataset_dir, fold, {item["case"]: item["label"] for item in items})
     if listed is not None:
-        return {side: [item for item in items if item["case"] in listed[side]] for side in ("train", "val")}
+        parts = {side: [item for item in items if item["case"] in listed[side]] for side in ("train", "val")}
+        return with_inner(parts, inner_fraction, seed)
     groups, labels = [_patient(item["case"]) for item in items], [item["label"] for item in items]
     train, val = grouped_stratified_folds(groups, labels, num_folds, seed)[fold - 1]
-    return {"train": [items[i] for i in train], "val": [items[i] for i in val]}
+    return with_inner({"train": [items[i] for i in train], "val": [items[i] for i in val]}, inner_fraction, seed)
 
 
 def fold_items(
@@ -215,7 +223,7 @@ def _scan(dataset_dir: str | Path, modality: str) -> tuple[list[dict[str, Any]],
         try:
             if case in items:
                 raise DataError(f"subject {case!r} lies in both classes; remove it from one", folder)
-            items[case] = {**_item(case, folder, channels), "label": label}
+            items[case] = {**_item(case, folder, channels), "label": label, "patient": _patient(case)}
         except DataError as error:
             problems.append(Problem.of(error, folder))
     if not items and not problems:

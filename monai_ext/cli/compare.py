@@ -9,6 +9,12 @@ import typer
 
 
 def compare(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Two folders, of runs or of cross-validations, that predict the same cases.", metavar="A B"
+        ),
+    ] = None,
     tracking_uri: Annotated[
         str | None,
         typer.Option(
@@ -26,7 +32,13 @@ def compare(
         Path | None, typer.Option("--output_dir", help="Folder of the runs whose mlflow.db to read.")
     ] = None,
 ) -> None:
-    """Print training runs as a table, best first: status, best metrics, the parameters that differ, duration."""
+    """Print training runs as a table, best first: status, best metrics, the parameters that differ, duration.
+
+    With two folders: whether they differ on their cases, with intervals and p (DeLong for AUC, else a paired bootstrap
+    over patients; not corrected for the number of metrics).
+    """
+    if folders:
+        return _compare_two(folders, metric, output)
     from monai_ext.reports.comparison import comparison_rows, console_table, write_comparison
     from monai_ext.reports.tracked_runs import load_runs, store_to_read
 
@@ -35,3 +47,17 @@ def compare(
     if output is not None:
         for path in write_comparison(runs, chosen, output):
             typer.echo(f"wrote {path}")
+
+
+def _compare_two(folders: list[Path], metric: str | None, output: Path | None) -> None:
+    from monai_ext.errors import ConfigError
+    from monai_ext.io import write_csv
+    from monai_ext.reports.comparison import console_table
+    from monai_ext.reports.paired import compare_folders, difference_rows, known_metric
+
+    if len(folders) != 2:
+        raise ConfigError(f"compare: give two folders of runs or cross-validations, or none; got {len(folders)}")
+    rows = difference_rows(known_metric(compare_folders(*folders), metric))
+    typer.echo(console_table([{"parent": None, **row} for row in rows], widest=48))
+    if output is not None:
+        typer.echo(f"wrote {write_csv(output, rows)}")

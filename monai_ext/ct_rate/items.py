@@ -135,6 +135,7 @@ def _shared(volume: Volume, columns: Sequence[int]) -> dict[str, Any]:
     item: dict[str, Any] = {"case": volume.name, "stamp": list(volume.stamp)}
     if volume.labels is not None:
         item["label"] = np.array([volume.labels[column] for column in columns], np.float32)
+        item["patient"] = volume.patient
     return item
 
 

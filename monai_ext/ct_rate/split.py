@@ -22,6 +22,7 @@ def splits(
     test_fraction: float = 0.15,
     subset: float = 1.0,
     seed: int = 42,
+    inner_fraction: float = 0.0,
 ) -> Splits[Volume]:
     """Split by patient: all scans and reconstructions of a patient are in one set.
 
@@ -37,6 +38,8 @@ def splits(
         test_fraction: for "random", fraction of the patients, from 0 (no test set) to below 1.
         subset: fraction of the patients to use at all, above 0 to 1; a larger one contains a smaller one.
         seed: of all random draws, at least 0.
+        inner_fraction: fraction of the training patients for a set "inner" to choose an epoch on, from 0 (none) to
+            below 1; it changes no other draw.
 
     Returns:
         "train", "val" and, where there is one, "test" → volumes.
@@ -45,7 +48,7 @@ def splits(
         ConfigError: for an argument out of range.
         DataError: for too few patients, or a volume without labels.
     """
-    _check_arguments(fold, num_folds, val_fraction, test, test_fraction, subset)
+    _check_arguments(fold, num_folds, val_fraction, test, test_fraction, subset, inner_fraction)
     unlabelled = next((volume for volume in index.volumes if volume.labels is None), None)
     if unlabelled is not None:
         raise DataError("has no labels, so it can't be in a split", unlabelled.path or unlabelled.name)
@@ -69,8 +72,20 @@ def splits(
     train = set(rest) - val
     if not train or not val:
         raise DataError(f"splits: {len(rest)} patients are left to train and validate on, too few; use more data")
-    parts = {"train": train, "val": val, **({"test": tested} if tested else {})}
-    return Splits({part: [v for v in index.volumes if v.patient in members] for part, members in parts.items()})
+    inner = set(_draw(sorted(train), labels, round(inner_fraction * len(train)), rng))
+    train -= inner
+    if inner_fraction and not (train and inner):
+        raise DataError(
+            f"splits: {len(train | inner)} training patients are too few for inner_fraction {inner_fraction}"
+        )
+    parts = {"train": train, **({"inner": inner} if inner else {}), "val": val, **({"test": tested} if tested else {})}
+    found: Splits[Volume] = Splits(
+        {part: [v for v in index.volumes if v.patient in members] for part, members in parts.items()}
+    )
+    found.left_out = [f"{problem.path}: {problem.message}" for problem in index.problems]
+    if len(patients) > len(names):
+        found.left_out += [f"{len(patients) - len(names)} patients by subset {subset:g}"]
+    return found
 
 
 def _by_rarity(names: Sequence[str], labels: Mapping[str, np.ndarray], rng: np.random.Generator) -> list[str]:
@@ -109,16 +124,22 @@ def _fold(
 
 
 def _check_arguments(
-    fold: int, num_folds: int, val_fraction: float | None, test: str, test_fraction: float, subset: float
+    fold: int,
+    num_folds: int,
+    val_fraction: float | None,
+    test: str,
+    test_fraction: float,
+    subset: float,
+    inner_fraction: float,
 ) -> None:
     if test not in ("valid", "random"):
         raise ConfigError(f"splits: test must be 'valid' or 'random', got {test!r}")
     if isinstance(fold, bool) or not isinstance(fold, int) or not 1 <= fold <= num_folds or num_folds < 2:
         raise ConfigError(f"splits: fold must be an integer from 1 to num_folds >= 2, got {fold!r} of {num_folds}")
-    if not 0 < subset <= 1 or not 0 <= test_fraction < 1:
+    if not 0 < subset <= 1 or not 0 <= test_fraction < 1 or not 0 <= inner_fraction < 1:
         raise ConfigError(
-            "splits: subset must be above 0 and at most 1, test_fraction from 0 to below 1, "
-            f"got {subset} and {test_fraction}"
+            "splits: subset must be above 0 and at most 1, test_fraction from 0 to below 1, inner_fraction too, "
+            f"got {subset}, {test_fraction} and {inner_fraction}"
         )
     if val_fraction is not None and (not 0 < val_fraction < 1 or fold != 1):
         raise ConfigError(

@@ -104,11 +104,13 @@ class View:
             ConfigError: for unknown classes, or ``num_slices`` below 1.
         """
         extracted = any(volume.slices for members in splits.values() for volume in members)
-        return (
+        found = (
             slice_items(splits, classes, self.neighbours, self._together)
             if extracted
             else volume_items(splits, classes)
         )
+        found.left_out = getattr(splits, "left_out", ())
+        return found
 
     def inference_items(
         self,

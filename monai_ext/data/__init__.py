@@ -9,7 +9,7 @@ from monai_ext.data.patches_file import cached_patches
 from monai_ext.data.prepared import PreparedDataset, prepare
 from monai_ext.data.seeded import SeededDataset
 from monai_ext.data.slice_cache import SliceCache
-from monai_ext.data.splits import class_counts, grouped_stratified_folds
+from monai_ext.data.splits import class_counts, grouped_stratified_folds, with_inner
 from monai_ext.data.tiff_stack import TiffStack
 from monai_ext.data.zarr_patches import ZarrPatchDataset
 
@@ -30,4 +30,5 @@ __all__ = [
     "positive_weights",
     "prepare",
     "sample_weights",
+    "with_inner",
 ]

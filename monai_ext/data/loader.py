@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -133,6 +134,10 @@ class SeededLoader(DataLoader):
         device: str | torch.device | None = None,
         **kwargs: Any,
     ) -> None:
+        self._given = {
+            **{"batch_size": batch_size, "shuffle": shuffle, "seed": seed, "num_workers": num_workers},
+            **{"max_batches": max_batches, "prefetch_factor": prefetch_factor, "device": device, **kwargs},
+        }
         limit = max_batches * batch_size * idist.get_world_size() if max_batches else None
         sampler = EpochSampler(len(dataset), shuffle, seed, limit, equal_shares=shuffle, weights=weights)
         if num_workers:
@@ -144,6 +149,17 @@ class SeededLoader(DataLoader):
         super().__init__(
             SeededDataset(dataset, seed), batch_size=batch_size, sampler=sampler, num_workers=num_workers, **kwargs
         )
+
+    def over(self, data: Sequence[Any]) -> SeededLoader:
+        """A loader like this one, without its weights, over other items.
+
+        Args:
+            data: for a copy of the data set, which has ``set_data``.
+        """
+        assert isinstance(self.dataset, SeededDataset)
+        dataset = copy.copy(self.dataset.dataset)
+        dataset.set_data(data)
+        return SeededLoader(dataset, **self._given)
 
     def skip_batches(self, count: int) -> None:
         """Leave out the first ``count`` batches of the next pass (a run resumed within an epoch).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -14,7 +14,13 @@ Entry = TypeVar("Entry")
 
 
 class Splits(dict[str, list[Entry]], Generic[Entry]):
-    """Name of a section ("train", "val", perhaps "test") → entries; an unknown section is a `ConfigError`."""
+    """Name of a section ("train", "val", perhaps "test") → entries; an unknown section is a `ConfigError`.
+
+    Attributes:
+        left_out: a sentence for each reason why cases of the data are in no section, for the run's records.
+    """
+
+    left_out: Sequence[str] = ()
 
     def __missing__(self, section: str) -> NoReturn:
         raise ConfigError(f"--section {section}: there is no such section of the data; there are {', '.join(self)}")
@@ -64,6 +70,53 @@ def grouped_stratified_folds(
         (np.sort(order[train]), np.sort(order[val]))
         for train, val in splitter.split(order, sorted_labels, None if alone else sorted_groups)
     ]
+
+
+def with_inner(
+    parts: dict[str, list[dict[str, Any]]], fraction: float, seed: int = 42
+) -> dict[str, list[dict[str, Any]]]:
+    """Split "inner" off from the training set, to choose an epoch on without touching the validated fold.
+
+    Patients (``patient`` of an item, else its ``case``) are drawn, never parts of one; the same fraction of those that
+    have each class, a patient of several classes (labels) counting for the rarest one, and at least one where there
+    are two.
+
+    Args:
+        parts: "train" and others → items.
+        fraction: of the training patients, from 0 (the parts stay as they are) to below 1.
+        seed: of the draw, at least 0.
+
+    Returns:
+        the parts, with a smaller "train" and "inner".
+
+    Raises:
+        ConfigError: for a fraction out of range.
+        DataError: when either part would have no patient.
+    """
+    if not 0 <= fraction < 1:
+        raise ConfigError(f"--inner_fraction {fraction}: must be from 0 to below 1")
+    if not fraction:
+        return parts
+    classes: dict[str, set[int]] = defaultdict(set)
+    for item in parts["train"]:
+        label = np.atleast_1d(item.get("label", 0))
+        found = np.flatnonzero(label > 0).tolist() if np.ndim(item.get("label", 0)) else label.tolist()
+        classes[str(item.get("patient", item["case"]))].update(found)
+    sizes = Counter(label for found in classes.values() for label in found)
+    strata: dict[int, list[str]] = defaultdict(list)
+    for patient in sorted(classes):
+        strata[min(classes[patient], key=lambda label: (sizes[label], label), default=-1)].append(patient)
+    rng = np.random.default_rng([seed, len(classes)])
+    inner: set[str] = set()
+    for _, patients in sorted(strata.items()):
+        count = min(max(round(fraction * len(patients)), 1), len(patients) - 1)
+        inner.update(patients[i] for i in rng.permutation(len(patients))[:count])
+    sides: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    for item in parts["train"]:
+        sides[str(item.get("patient", item["case"])) in inner].append(item)
+    if not sides[True] or not sides[False]:
+        raise DataError(f"--inner_fraction {fraction}: {len(classes)} training patients are too few to split")
+    return {**parts, "train": sides[False], "inner": sides[True]}
 
 
 def class_counts(items: Sequence[Mapping[str, Any]], num_classes: int, key: str = "label") -> list[int]:

@@ -58,6 +58,14 @@ class ZarrPatchDataset(Dataset):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_handles": None}
 
+    def set_data(self, data: Sequence[Any]) -> None:
+        """Replace the positions.
+
+        Args:
+            data: new positions, as in the constructor.
+        """
+        self.positions = self.data = [self._record(position) for position in data]
+
     def _transform(self, index: int) -> Any:
         return self.transform(self._read(self.positions[index]))
 

@@ -19,9 +19,20 @@ from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
+from monai_ext.handlers.selection import selection_of_folds
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
-from monai_ext.metrics import best_threshold, bootstrap_intervals, classification_metrics, fit_platt
+from monai_ext.metrics import (
+    ClassificationResult,
+    CrossFitted,
+    apply_platt,
+    best_threshold,
+    classification_intervals,
+    classification_metrics,
+    fit_platt,
+    interval_entries,
+)
 from monai_ext.networks import network_settings
+from monai_ext.pages.tables import with_interval
 from monai_ext.settings import read_bundle_config, resolved_settings
 
 logger = logging.getLogger("monai_ext")
@@ -103,7 +114,10 @@ class CrossValidation:
 
         parser = self._parser(fold)
         data = {name: parser.get_parsed_content(f"{name}#dataset#data") for name in ("train", "validate")}
-        expected = dataset_hash({"train": data["train"], "val": data["validate"]})
+        inner = (
+            {"inner": parser.get_parsed_content("items")["inner"]} if self.settings.get("selection") == "inner" else {}
+        )
+        expected = dataset_hash({"train": data["train"], **inner, "val": data["validate"]})
         finished = self._same(runs.finished_runs(self.output_dir, fold), expected)
         if finished is not None:
             logger.info("fold %d: finished before, kept: %s", fold, finished)
@@ -141,9 +155,13 @@ class CrossValidation:
         probabilities = np.array([[float(row[f"prob_{name}"]) for name in self.class_names] for row in rows])
         labels = np.array([self.class_names.index(row["label"]) for row in rows])
         result = classification_metrics(
-            probabilities, labels, self.class_names, cases=[str(row["case"]) for row in rows]
+            probabilities,
+            labels,
+            self.class_names,
+            cases=[str(row["case"]) for row in rows],
+            columns={"patient": [row["patient"] for row in rows]} if "patient" in rows[0] else None,
         )
-        intervals = {name: list(pair) for name, pair in bootstrap_intervals(result).items()}
+        intervals = interval_entries(classification_intervals(result, metrics[0].get("cases") or "cases"))
         names = sorted({name for entry in metrics for name in entry["metrics"]})
         values = {n: [m["metrics"][n] for m in metrics if m["metrics"].get(n) is not None] for n in names}
         binary = len(self.class_names) == 2 and len(set(labels.tolist())) == 2
@@ -160,25 +178,37 @@ class CrossValidation:
                     "checkpoint": os.path.relpath(checkpoints[fold - 1], self.folder),
                     "metrics": entry["metrics"],
                     "best_epoch": entry["best_epoch"],
+                    "selection": entry.get("selection"),
                 }
                 for fold, (run, entry) in enumerate(zip(finished, metrics, strict=True), 1)
             ],
             "mean": {name: float(np.mean(found)) for name, found in values.items() if found},
             "std": {name: float(np.std(found, ddof=1)) for name, found in values.items() if len(found) > 1},
-            "out_of_fold": {**result.to_dict(), "intervals": intervals},
-            "calibration": fit_platt(probabilities[:, 1], labels) if binary else None,
+            "out_of_fold": {**result.to_dict(), **intervals},
+            "selection": selection_of_folds(metrics),
+            "calibration": None,
             "threshold": None,
         }
-        if content["calibration"] is not None:
-            from monai_ext.metrics import apply_platt
-
-            content["threshold"] = best_threshold(apply_platt(probabilities[:, 1], **content["calibration"]), labels)
-        columns = ["case", "fold", *(f"prob_{name}" for name in self.class_names), "prediction", "label"]
+        if binary:
+            content |= _fitted(probabilities[:, 1], labels)
+            _cross_fit(content, rows, probabilities[:, 1], result)
+        columns = [
+            "case",
+            *(["patient"] if "patient" in rows[0] else []),
+            "fold",
+            *(f"prob_{name}" for name in self.class_names),
+            "prediction",
+            "label",
+        ]
+        columns += [name for name in rows[0] if name in ("calibrated", "cross_fitted_prediction")]
         write_csv(self.folder / "out_of_fold.csv", rows, columns)
         record = write_json(self.folder / "cross_validation.json", finite(content))
         report = write_cross_validation_report(self.folder)
         for name, value in result.metrics.items():
-            logger.info("out of fold: %s %s", name, "not computable" if value is None else f"{value:.4f}")
+            text = f"{name} not computable" if value is None else with_interval(content["out_of_fold"], name)
+            logger.info("out of fold: %s", text)
+        chosen = content["selection"]
+        (logger.warning if chosen["optimistic"] else logger.info)("%s", chosen["sentence"])
         if tracker is not None:
             out_of_fold = {f"out_of_fold_{name}": value for name, value in result.metrics.items()}
             mean = {f"best_{name}": value for name, value in content["mean"].items()}
@@ -186,3 +216,25 @@ class CrossValidation:
             for path in (record, report, self.folder / "out_of_fold.csv"):
                 tracker.artifact(path)
         return record
+
+
+def _fitted(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Calibration and threshold for new cases: fitted on all out-of-fold predictions, so not measured on them."""
+    calibration = fit_platt(scores, labels)
+    threshold = best_threshold(apply_platt(scores, **calibration), labels)
+    fitted_on = "all out-of-fold predictions, for new cases; see cross_fitted for how well that works"
+    return {"calibration": calibration, "threshold": threshold, "calibration_fitted_on": fitted_on}
+
+
+def _cross_fit(
+    content: dict[str, Any], rows: Sequence[dict[str, Any]], scores: np.ndarray, result: ClassificationResult
+) -> None:
+    """Add what is reported of calibration and threshold, to the record and to the rows of the table."""
+    try:
+        found = CrossFitted(scores, result.labels, [row["fold"] for row in rows])
+    except DataError as error:
+        content["cross_fitted"] = {"not_estimable": str(error)}
+        return
+    content["cross_fitted"] = found.record(result.class_names, result.columns, content["cases"] or "cases")
+    for row, probability, positive in zip(rows, found.calibrated, found.predicted, strict=True):
+        row |= {"calibrated": float(probability), "cross_fitted_prediction": result.class_names[int(positive)]}

@@ -36,6 +36,21 @@ def count_labels(data: Data, class_names: Sequence[str]) -> dict[str, dict[str, 
     }
 
 
+def patient_counts(data: Data) -> dict[str, Any]:
+    """Number of cases in every section as ``sizes``; where all items name their ``patient``, the number of these as
+    ``patients``, and of those in two sections as ``shared_patients``."""
+    sizes = {"sizes": {section: len(items) for section, items in unique_cases(data).items()}}
+    if not all("patient" in item for items in data.values() for item in items):
+        return sizes
+    patients = {section: {str(item["patient"]) for item in items} for section, items in data.items()}
+    everywhere = Counter(patient for found in patients.values() for patient in found)
+    return {
+        **sizes,
+        "patients": {section: len(found) for section, found in patients.items()},
+        "shared_patients": sum(count > 1 for count in everywhere.values()),
+    }
+
+
 def label_cells(item: Mapping[str, Any], class_names: Sequence[str], column: str) -> dict[str, Any]:
     """The label of an item for a table: the name of its class under ``column``, or 0 or 1 under each name."""
     present = set(_classes(item))

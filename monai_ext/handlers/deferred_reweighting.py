@@ -29,6 +29,8 @@ class DeferredReweighting:
             needs no ``weight``, stays as it is.
         scheme: ``"sqrt"`` or ``"effective_number"``, see `monai_ext.losses.drw_weights`.
         beta: β of the effective number, in [0, 1).
+        epoch: for an evaluation, the epoch of the checkpoint, see `monai_ext.networks.saved_epoch`, so that the loss is
+            the one that was trained with; default: the engine's own.
 
     Raises:
         ConfigError: for a loss without a ``weight``; when the training starts without any ``loss``.
@@ -42,9 +44,11 @@ class DeferredReweighting:
         start_epoch: int | None = 15,
         scheme: str = "sqrt",
         beta: float = 0.9999,
+        epoch: float | None = None,
     ) -> None:
         self.loss = loss if loss is None or start_epoch is None else _with_weight(loss)
         self.start_epoch = start_epoch
+        self.epoch = epoch
         self.weights = drw_weights(class_counts, scheme, beta)
 
     def attach(self, engine: Engine) -> None:
@@ -70,9 +74,10 @@ class DeferredReweighting:
         """
         assert self.loss is not None
         assert self.start_epoch is not None
-        active = engine.state.epoch >= self.start_epoch
+        epoch = engine.state.epoch if self.epoch is None else self.epoch
+        active = epoch >= self.start_epoch
         if active and self.loss.weight is None:
-            logger.info("epoch %d: class weights %s", engine.state.epoch, [round(w, 6) for w in self.weights.tolist()])
+            logger.info("epoch %g: class weights %s", epoch, [round(w, 6) for w in self.weights.tolist()])
         weight = self.weights.to(device=engine.state.device, dtype=torch.float32) if active else None
         setattr(self.loss, "weight", weight)  # noqa: B010  (a property or buffer: to a type checker it is a module)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext import runs
-from monai_ext.handlers.data_summary import Data, count_labels, dataset_hash, label_cells, unique_cases
+from monai_ext.handlers.data_summary import Data, count_labels, dataset_hash, label_cells, patient_counts, unique_cases
 from monai_ext.handlers.history import History
 from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
@@ -61,6 +61,7 @@ class RunRecords:
         self.run = run
         self.kind = kind
         self.data = dict(data or {})
+        self.left_out = list(getattr(data, "left_out", ()))
         self.class_names = list(class_names)
         self.predictions = predictions
         self.tracking = dict(tracking or {"tracking_uri": "none"})
@@ -133,6 +134,7 @@ class RunRecords:
         events: Sequence[str] = (),
         intervals: bool = False,
         key_metric: str | None = None,
+        selection: Mapping[str, Any] | None = None,
     ) -> None:
         """Write ``metrics/metrics.json`` and, when they can be computed, ``metrics/classification_report.txt``.
 
@@ -145,6 +147,7 @@ class RunRecords:
             events: sentences about events of the run, such as skipped batches.
             intervals: whether to compute confidence intervals.
             key_metric: name of the metric that selected the best epoch.
+            selection: how the epoch was chosen, see `Selection.record`; ``None`` for an evaluation.
         """
         entries = history.entries if history is not None else []
         content = {
@@ -153,6 +156,7 @@ class RunRecords:
             "epoch": entries[-1]["epoch"] if entries else 0,
             "best_epoch": best_epoch,
             "key_metric": key_metric,
+            "selection": selection,
             "class_names": self.class_names,
             "metrics": {},
             "intervals": {},
@@ -248,7 +252,12 @@ class RunRecords:
     def _describe_data(self) -> dict[str, Any]:
         counts = count_labels(self.data, self.class_names)
         cases = count_labels(unique_cases(self.data), self.class_names)
-        summary = {"fingerprint": dataset_hash(self.data), "counts": counts}
+        summary = {
+            "fingerprint": dataset_hash(self.data),
+            "counts": counts,
+            **patient_counts(self.data),
+            "left_out": self.left_out,
+        }
         return summary if cases == counts else {**summary, "cases": cases}
 
     def _write_splits(self) -> None:

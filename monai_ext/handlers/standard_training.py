@@ -23,11 +23,13 @@ from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.replicas import check_replicas
 from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
+from monai_ext.handlers.selection import Selection
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
 from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.handlers.top_epochs import TopEpochs
 from monai_ext.io import read_json, write_json
-from monai_ext.predictions.kind import Predictions
+from monai_ext.pages.tables import key_metric, with_interval
+from monai_ext.predictions.kind import Predictions, validation_name
 from monai_ext.renamed import renamed_argument
 
 logger = logging.getLogger("monai_ext")
@@ -49,6 +51,7 @@ class StandardTraining:
         previews: draws pictures of predictions after each validation; ``None`` for none.
         monitors: name of a best file → metrics that decide (``-`` in front: less is better; later ones break ties).
             The first entry also decides on early stopping and on what ``metrics.json`` reports.
+        selection: how the first entry chooses its epoch, see `Selection`: ``"best"``, ``"last"`` or ``"inner"``.
         keep_best: number k of top-k checkpoints, by the first entry of ``monitors``: with 2 or more also written as
             ``<name>_epoch_<number>.pt``, the best one included.
         patience, min_epochs: see `EarlyStopping`.
@@ -96,6 +99,7 @@ class StandardTraining:
         empty_cache_interval: int | None = None,
         keep_best: int = 1,
         outputs: Predictions | None = None,
+        selection: str = "best",
     ) -> None:
         predictions = renamed_argument("StandardTraining", "outputs", outputs, "predictions", predictions)
         self.run = run
@@ -107,7 +111,9 @@ class StandardTraining:
         self.predictions = predictions
         self.previews = previews
         self.monitors = {name: BestEpoch(metrics) for name, metrics in (monitors or {"best": ["-train_loss"]}).items()}
-        self.main_monitor = next(iter(self.monitors.values()))
+        main, first = next(iter(self.monitors.items()))
+        self.selection = Selection(selection, first.metrics, evaluator, data)
+        self.monitors[main] = self.main_monitor = self.selection.monitor
         self.top_epochs = TopEpochs(self.main_monitor, keep_best)
         self.best_metrics: dict[str, Any] = {}
         self.stopping = EarlyStopping(self.main_monitor, patience, min_epochs)
@@ -178,6 +184,7 @@ class StandardTraining:
         self.checkpoints = Checkpoints(self.run / "checkpoints", self.network, parts, self.settings)
         if self.run.resumed:
             self._resume(engine)
+        self.selection.begin()
         if _is_main():
             self.records.open(self.seed, engine.state.epoch + 1)
             self.run.update(best_checkpoint=self.best_checkpoint)
@@ -295,7 +302,7 @@ class StandardTraining:
 
     def _step_scheduler(self, entry: Mapping[str, Any]) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            name = self.main_monitor.metrics[0]
+            name = self.selection.schedule_metric
             value = entry.get(name.removeprefix("-"))
             if value is not None:
                 # The scheduler looks for small values; a metric to be maximised is handed over negated.
@@ -333,19 +340,41 @@ class StandardTraining:
             self.step.events,
             intervals,
             self.main_monitor.metrics[0].removeprefix("-"),
+            self.selection.record(self.history.entries),
         )
 
     # -- end -----------------------------------------------------------------------------------------------------
 
     def _completed(self, engine: Engine) -> None:
+        if self.selection.evaluate_fold(self.network, self.run / self.best_checkpoint, self.predictions):
+            self._report_fold()
         if not _is_main():
             return
         self._write_metrics(intervals=True)
+        self._say_selection()
         self.records.plot(self.history, self.main_monitor.epoch)
         self._record_end()
         logger.info("report: %s", self.records.finish(self.best_metrics, self.main_monitor.epoch))
         logger.info("plots: %s", self.run / "plots")
         self._say_what_next()
+
+    def _report_fold(self) -> None:
+        """Report the evaluation that has just ended in place of the best epoch's."""
+        assert self.evaluator is not None
+        found = self.evaluator.state.metrics.items()
+        self.best_metrics = {validation_name(name): value for name, value in found if isinstance(value, (int, float))}
+        if _is_main() and self.predictions is not None:
+            self.predictions.write(self.run / "predictions")
+
+    def _say_selection(self) -> None:
+        content = read_json(self.run / "metrics" / "metrics.json")
+        key, sentence = key_metric(content), content["selection"]["sentence"]
+        if key is not None:
+            logger.info("%s", with_interval(content, key))
+        (logger.warning if content["selection"]["optimistic"] else logger.info)("%s", sentence)
+        metadata = self.run / "config" / "metadata.json"
+        if metadata.exists():
+            write_json(metadata, {**read_json(metadata), "selection": sentence})
 
     def _failed(self, engine: Engine, error: BaseException) -> None:
         asked = isinstance(error, (Interrupted, KeyboardInterrupt))

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from monai_ext.metrics.bootstrap import bootstrap_interval, bootstrap_intervals
-from monai_ext.metrics.calibration import apply_platt, best_threshold, fit_platt
+from monai_ext.metrics.bootstrap import bootstrap_interval, classification_intervals
+from monai_ext.metrics.calibration import apply_platt, best_threshold, calibration_line, fit_platt
 from monai_ext.metrics.classification import ClassificationResult, Mistakes, classification_metrics
+from monai_ext.metrics.cross_fitting import CrossFitted
 from monai_ext.metrics.heads import head_metrics, head_results
+from monai_ext.metrics.intervals import Interval, interval_entries
 from monai_ext.metrics.multi_label import MultiLabelResult, choose_thresholds, merge_label_parts, multi_label_metrics
 from monai_ext.metrics.multi_label_bootstrap import multi_label_intervals
 from monai_ext.metrics.multi_target import MultiTargetResult, PatchRecord
@@ -15,6 +17,8 @@ from monai_ext.moved import moved_name
 
 __all__ = [
     "ClassificationResult",
+    "CrossFitted",
+    "Interval",
     "Mistakes",
     "MultiLabelResult",
     "MultiTargetResult",
@@ -24,12 +28,14 @@ __all__ = [
     "apply_platt",
     "best_threshold",
     "bootstrap_interval",
-    "bootstrap_intervals",
+    "calibration_line",
     "choose_thresholds",
+    "classification_intervals",
     "classification_metrics",
     "fit_platt",
     "head_metrics",
     "head_results",
+    "interval_entries",
     "merge_label_parts",
     "merge_parts",
     "multi_label_intervals",

@@ -1,4 +1,4 @@
-"""Confidence intervals of metrics over cases."""
+"""Confidence intervals of a classifier's metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from monai_ext.arrays import to_numpy
-from monai_ext.metrics.classification import ClassificationResult, FloatArray, IntArray, scalar_metrics
+from monai_ext.metrics.classification import ClassificationResult, FloatArray, IntArray, resampled_metrics
+from monai_ext.metrics.intervals import Interval, Units, percentile, too_few, units_of, wilson
 
 # Numbers of all resamples that are looked at together, so that some 100 MB are enough.
 _ENTRIES = 4_000_000
@@ -23,7 +24,7 @@ def bootstrap_interval(
     n: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Percentile interval of a metric by a bootstrap stratified by class.
+    """Percentile interval of a metric by a bootstrap over independent cases, stratified by class.
 
     Each resample draws with replacement within each class, so that it has the class counts of the original (and
     an AUC exists in every one). The interval covers the sampling of cases, not the variation between trainings.
@@ -38,66 +39,111 @@ def bootstrap_interval(
         seed: of the resampling, at least 0.
 
     Returns:
-        ``(low, high)``, or ``None`` where the metric is not computable.
+        ``(low, high)``, or ``None`` where it can't be estimated: the metric is not computable, a class has fewer than
+        ten cases, or all resamples give the same (with all cases right, say, which says nothing about new ones).
 
     Raises:
         ValueError: for a level or number of resamples out of range.
     """
     check_arguments(level, n)
     scores, truth = to_numpy(probabilities, np.float64), to_numpy(labels).astype(np.int64)
-    found = [metric_fn(scores[chosen], truth[chosen]) for chosen in _resamples(truth, n, seed)]
-    values = np.array(found, dtype=np.float64)  # None becomes NaN
-    return percentiles({"value": values}, level)["value"] if np.isfinite(values).all() else None
+    units = Units(np.arange(len(truth)), "cases")
+    values = []
+    for counts in resamples(truth, units, n, seed):
+        chosen = np.repeat(np.arange(len(truth)), counts)
+        value = metric_fn(scores[chosen], truth[chosen])
+        values.append(np.nan if value is None else value)
+    few = too_few({f"of class {value}": int((truth == value).sum()) for value in np.unique(truth)}, "cases")
+    return percentile(np.array(values), units, few, level).ends
 
 
-def bootstrap_intervals(
-    result: ClassificationResult, level: float = 0.95, n: int = 1000, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """`bootstrap_interval` of every number in ``result.metrics``, on the same resamples.
+def classification_intervals(
+    result: ClassificationResult, unit: str = "cases", level: float = 0.95, n: int = 1000, seed: int = 0
+) -> dict[str, Interval]:
+    """Interval of every number in ``result.metrics``, and as ``<metric>/<class>`` of those of the classes.
+
+    Proportions (accuracy, top-2 accuracy, recall and precision of a class) have Wilson's interval where each row is a
+    patient (or a case of its own). All others, and proportions too where several rows belong to one patient, have that
+    of a bootstrap over patients within their classes, which is not estimable where a class has fewer than ten of them,
+    or resamples don't vary.
 
     Args:
-        result: of `monai_ext.metrics.classification_metrics`.
+        result: of `monai_ext.metrics.classification_metrics`; a column ``patient`` names the patients.
+        unit: name of the cases, where patients aren't known.
         level: coverage, between 0 and 1.
         n: number of resamples, at least 1.
         seed: of the resampling, at least 0.
 
     Returns:
-        metric → ``(low, high)``, without metrics that aren't computable; empty where probabilities aren't finite.
+        by name of the metric, without metrics that aren't computable; empty where probabilities aren't finite.
 
     Raises:
         ValueError: for a level or number of resamples out of range.
     """
+    check_arguments(level, n)
     if not np.isfinite(result.probabilities).all():
         return {}
-    check_arguments(level, n)
-    scores, truth = result.probabilities, result.labels
+    units = units_of(result, unit)
+    found = _bootstrapped(result, units, level, n, seed)
+    if units.are_rows:
+        found |= {name: wilson(*counted, units.name, level) for name, counted in _proportions(result).items()}
+    values = {**result.metrics}
+    values |= {f"{name}/{one}": value for one, scores in result.per_class.items() for name, value in scores.items()}
+    return {name: found[name] for name, value in values.items() if value is not None and name in found}
+
+
+def _proportions(result: ClassificationResult) -> dict[str, tuple[float, int]]:
+    """Hits and trials of the metrics that are proportions of cases."""
+    total, matrix = len(result.labels), np.array(result.confusion_matrix)
+    whole = {name: result.metrics.get(name) for name in ("accuracy", "top2_accuracy")}
+    found = {name: (value * total, total) for name, value in whole.items() if value is not None}
+    for index, name in enumerate(result.class_names):
+        found[f"recall/{name}"] = (matrix[index, index], int(matrix[index].sum()))
+        found[f"precision/{name}"] = (matrix[index, index], int(matrix[:, index].sum()))
+    return found
+
+
+def _bootstrapped(result: ClassificationResult, units: Units, level: float, n: int, seed: int) -> dict[str, Interval]:
+    truth, present = result.labels, np.unique(result.labels)
     values: dict[str, list[FloatArray]] = {}
-    drawn = _resamples(truth, n, seed)
+    drawn = resamples(truth, units, n, seed)
     at_once = max(1, _ENTRIES // len(truth))
     for start in range(0, n, at_once):
-        counts = [np.bincount(chosen, minlength=len(truth)) for chosen in islice(drawn, min(at_once, n - start))]
-        for name, found in scalar_metrics(scores, truth, np.array(counts, dtype=np.float64)).items():
+        counts = np.array(list(islice(drawn, min(at_once, n - start))), dtype=np.float64)
+        overall, of_classes = resampled_metrics(result.probabilities, truth, counts)
+        columns = {
+            f"{metric}/{result.class_names[index]}": found[:, number]
+            for metric, found in of_classes.items()
+            for number, index in enumerate(present)
+        }
+        for name, found in {**overall, **columns}.items():
             values.setdefault(name, []).append(found)
-    return percentiles({name: np.concatenate(parts) for name, parts in values.items()}, level)
+    sizes = {result.class_names[index]: units.among(truth == index) for index in present}
+    whole = too_few({f"of class {name}": count for name, count in sizes.items()}, units.name)
+
+    def few(name: str) -> str | None:
+        _, _, own = name.partition("/")
+        if not own:
+            return whole
+        others = units.among(truth != result.class_names.index(own))
+        return too_few({f"of class {own}": sizes[own], f"of other classes than {own}": others}, units.name)
+
+    return {name: percentile(np.concatenate(parts), units, few(name), level) for name, parts in values.items()}
 
 
-def percentiles(values: dict[str, FloatArray], level: float) -> dict[str, tuple[float, float]]:
-    """Intervals of the metrics that are computable in at least 19 of 20 resamples."""
-    intervals = {}
-    for metric, found in values.items():
-        finite = found[np.isfinite(found)]
-        if len(finite) >= 0.95 * len(found):
-            low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
-            intervals[metric] = (float(low), float(high))
-    return intervals
-
-
-def _resamples(labels: IntArray, n: int, seed: int) -> Iterator[IntArray]:
-    """Rows of each of ``n`` resamples, drawn within each class."""
+def resamples(labels: IntArray, units: Units, n: int, seed: int) -> Iterator[IntArray]:
+    """How often each row is in each of ``n`` resamples of the units, drawn among those with the same classes."""
     rng = np.random.default_rng(seed)
-    strata = [np.flatnonzero(labels == value) for value in np.unique(labels)]
+    classes: list[set[int]] = [set() for _ in range(units.total)]
+    for unit, label in zip(units.of_row.tolist(), labels.tolist(), strict=True):
+        classes[unit].add(label)
+    strata: dict[tuple[int, ...], list[int]] = {}
+    for unit, found in enumerate(classes):
+        strata.setdefault(tuple(sorted(found)), []).append(unit)
+    members = [np.array(strata[kind]) for kind in sorted(strata)]
     for _ in range(n):
-        yield np.concatenate([rng.choice(stratum, size=stratum.size) for stratum in strata])
+        drawn = np.concatenate([rng.choice(stratum, size=stratum.size) for stratum in members])
+        yield np.bincount(drawn, minlength=units.total)[units.of_row]
 
 
 def check_arguments(level: float, n: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
@@ -72,6 +73,32 @@ def apply_platt(p: ArrayLike, a: float, b: float) -> FloatArray:
         b: intercept.
     """
     return expit(a * logit(np.clip(to_numpy(p, np.float64), _EPS, 1 - _EPS)) + b)
+
+
+def calibration_line(scores: ArrayLike, labels: ArrayLike) -> dict[str, float | None]:
+    """Calibration slope and intercept and the Brier score of probabilities; 1 and 0 are perfect.
+
+    The slope is that of a logistic regression of the labels on the logits (below 1: too extreme); the intercept is the
+    shift of the logits at which the mean probability is the frequency (above 0: probabilities too low). Van Calster et
+    al. (2019), "Calibration: the Achilles heel of predictive analytics".
+
+    Args:
+        scores: (N,) probabilities of the positive class, 0..1.
+        labels: (N,) of 0 and 1.
+
+    Returns:
+        ``slope``, ``intercept``, ``brier``; the slope is ``None`` where scores separate the classes perfectly.
+
+    Raises:
+        DataError: for wrong shapes or values, or when one class is missing.
+    """
+    p, y = _checked(scores, labels, "calibration_line")
+    z = logit(np.clip(p, _EPS, 1 - _EPS))
+    slope = None
+    if p[y == 1].min() <= p[y == 0].max() and np.ptp(z) > 0:
+        slope = float(LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(z[:, None], y).coef_[0, 0])
+    intercept = brentq(lambda shift: expit(z + shift).sum() - y.sum(), -50, 50)
+    return {"slope": slope, "intercept": float(intercept), "brier": float(np.mean((p - y) ** 2))}
 
 
 def read_calibration(record: str | Path) -> tuple[dict[str, float], float]:

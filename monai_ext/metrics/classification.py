@@ -218,35 +218,55 @@ def classification_metrics(
 
 
 def scalar_metrics(probabilities: FloatArray, labels: IntArray, counts: FloatArray) -> dict[str, FloatArray]:
-    """The single numbers of `classification_metrics` of R samples of the cases, for arrays that are known to be valid.
+    """The single numbers of `classification_metrics` of R samples of the cases, see `resampled_metrics`.
+
+    Args:
+        probabilities: (N, C).
+        labels: (N,) class indices, base 0.
+        counts: (R, N) how often each case is in each sample.
+
+    Returns:
+        for each of `scalar_names` (R,); NaN where not computable.
+    """
+    return resampled_metrics(probabilities, labels, counts)[0]
+
+
+def resampled_metrics(
+    probabilities: FloatArray, labels: IntArray, counts: FloatArray
+) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+    """Metrics of R samples of the cases, for arrays that are known to be valid.
 
     No sample is built: ranks are sorted out once, which takes a bootstrap a fiftieth of the time.
 
     Args:
         probabilities: (N, C).
         labels: (N,) class indices, base 0.
-        counts: (R, N) how often each case is in each sample; every sample has the class counts of ``labels``.
+        counts: (R, N) how often each case is in each sample; every class of ``labels`` is in each of them.
 
     Returns:
-        for each of `scalar_names` (R,); NaN where not computable.
+        for each of `scalar_names` (R,), and ``f1`` and ``auroc`` of the classes that have cases, (R, classes); NaN
+        where not computable.
     """
-    classes, support = np.unique(labels, return_counts=True)
+    classes = np.unique(labels)
     predicted = probabilities.argmax(axis=1)[:, None] == classes
     truth = labels[:, None] == classes
+    total, support = counts.sum(axis=1), counts @ truth
     hits, false, missed = (counts @ found for found in (predicted & truth, predicted & ~truth, ~predicted & truth))
     decided = precision_recall_f1(hits, false, missed)
     # Stable, so that a tie goes to the first class, as in argmax; scikit-learn's top_k_accuracy_score takes the last.
     two_best = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
     # With two classes the area of one against the rest is that of the other.
     columns = [1] if probabilities.shape[1] == 2 else [int(index) for index in classes]
+    areas = np.stack([_area(probabilities, labels, counts, column) for column in columns], axis=1)
     values = {
-        "accuracy": hits.sum(axis=1) / len(labels),
-        "top2_accuracy": counts @ (two_best == labels[:, None]).any(axis=1) / len(labels),
+        "accuracy": hits.sum(axis=1) / total,
+        "top2_accuracy": counts @ (two_best == labels[:, None]).any(axis=1) / total,
         **{name: found.mean(axis=1) for name, found in decided.items()},
-        "f1_weighted": (decided["f1"] * support).sum(axis=1) / len(labels),
-        "auc": np.mean([_area(probabilities, labels, counts, column) for column in columns], axis=0),
+        "f1_weighted": (decided["f1"] * support).sum(axis=1) / total,
+        "auc": np.mean(areas, axis=1),
     }
-    return {name: values[name] for name in scalar_names(probabilities.shape[1])}
+    of_classes = {"f1": decided["f1"], "auroc": np.broadcast_to(areas, decided["f1"].shape)}
+    return {name: values[name] for name in scalar_names(probabilities.shape[1])}, of_classes
 
 
 def _checked(probabilities: ArrayLike, labels: ArrayLike, count: int) -> tuple[FloatArray, IntArray]:

@@ -16,7 +16,10 @@ from monai_ext.metrics.classification import ClassificationResult, FloatArray, I
 
 
 def head_results(
-    probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str]
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    class_names: Sequence[str],
+    columns: Mapping[str, Sequence[Any]] | None = None,
 ) -> dict[str, ClassificationResult]:
     """`classification_metrics` of each head by itself; a head without cases is left out.
 
@@ -24,6 +27,7 @@ def head_results(
         probabilities: see `head_metrics`.
         labels: see `head_metrics`.
         class_names: see `head_metrics`.
+        columns: see `classification_metrics`.
 
     Raises:
         ConfigError: for names without a head.
@@ -32,9 +36,14 @@ def head_results(
     scores, truth, names = to_numpy(probabilities), to_numpy(labels), head_class_names(class_names)
     found = {}
     for head, positions in heads_of(class_names).items():
-        rows, columns = np.isin(truth, positions), slice(positions.start, positions.stop)
+        rows, place = np.isin(truth, positions), slice(positions.start, positions.stop)
         if rows.any():
-            found[head] = classification_metrics(scores[rows, columns], truth[rows] - positions.start, names[head])
+            own = {
+                name: [values[row] for row in np.flatnonzero(rows).tolist()] for name, values in (columns or {}).items()
+            }
+            found[head] = classification_metrics(
+                scores[rows, place], truth[rows] - positions.start, names[head], columns=own
+            )
     return found
 
 

@@ -20,7 +20,7 @@ from monai_ext.metrics.multi_label_scores import (
     class_score_names,
     overall_score_names,
 )
-from monai_ext.metrics.parts import MERGES, label_by_case, max_by_case, mean_by_case
+from monai_ext.metrics.parts import MERGES, label_by_case, max_by_case, mean_by_case, patient_column
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class MultiLabelResult:
         metrics: macro averages ``auroc, average_precision, f1, precision, recall, accuracy``; over all entries
             ``auroc_micro, average_precision_micro, f1_micro, precision_micro, recall_micro``; ``hamming``, the
             fraction of wrong entries (1 − the micro accuracy); ``exact_match``, the fraction of cases without a wrong
-            entry. All in 0..1, decisions at 0.5, and with thresholds again at these with the suffix ``_tuned``.
+            entry. None counts a class of which all cases have the same label. All in 0..1, decisions at 0.5, and with
+            thresholds again at these with the suffix ``_tuned``.
         per_class: name → its auroc, average_precision, f1, precision, recall, accuracy, ``support`` (positive cases),
             and with thresholds ``threshold`` and the scores with the suffix ``_tuned``.
         thresholds: C least probabilities at which a label is predicted, 0..1; ``None`` for 0.5.
@@ -89,8 +90,8 @@ def multi_label_metrics(
 ) -> MultiLabelResult:
     """Metrics of a multi-label classifier over all its cases.
 
-    A class of which all cases have the same label is not scored: it is named in ``skipped``, and macro averages leave
-    it out. A class that was never predicted has precision 0, as in scikit-learn.
+    A class of which all cases have the same label is not scored: it is named in ``skipped``, and all averages, hamming
+    and exact match leave it out. A class that was never predicted has precision 0, as in scikit-learn.
 
     Args:
         probabilities: (N, C), 0..1.
@@ -115,7 +116,7 @@ def multi_label_metrics(
     support = truth.sum(axis=0)
     skipped = [
         f"class {name}: all {len(truth)} cases are {'positive' if count else 'negative'}; it has no scores, and "
-        "averages leave it out"
+        "averages, hamming and exact_match leave it out"
         for name, count in zip(names, support, strict=True)
         if count in (0, len(truth))
     ]
@@ -172,7 +173,8 @@ def merge_label_parts(
     ]
     label_of = label_by_case(parts.cases, positives)
     labels = [[name in label_of[case] for name in parts.class_names] for case in names]
-    return multi_label_metrics(probabilities, labels, parts.class_names, thresholds, names)
+    columns = patient_column(parts.cases, parts.columns)
+    return multi_label_metrics(probabilities, labels, parts.class_names, thresholds, names, columns)
 
 
 def choose_thresholds(probabilities: ArrayLike, labels: ArrayLike) -> list[float]:

@@ -33,7 +33,9 @@ def overall_score_names(tuned: bool) -> list[str]:
 class LabelScores:
     """Multi-label scores of N rows and C classes for any weights of the rows.
 
-    A class is scored where positives and negatives of it have weight; macro averages run over these classes.
+    A class is scored where positives and negatives of it have weight; macro averages run over these classes. What is
+    pooled over all entries (micro averages, hamming, exact match) leaves out the classes of which all rows have the
+    same label: a network that says no to everything would be right on each of them.
 
     Args:
         probabilities: (N, C), finite.
@@ -44,12 +46,14 @@ class LabelScores:
     def __init__(self, probabilities: FloatArray, labels: BoolArray, thresholds: Sequence[float] | None = None) -> None:
         rows, classes = labels.shape
         self.labels = labels
+        self.scored = labels.any(axis=0) & ~labels.all(axis=0)
         self.cuts = {"": probabilities >= 0.5}
         if thresholds is not None:
             self.cuts[TUNED] = probabilities >= np.asarray(thresholds)
         number = np.arange(rows)
         self.rankings = [Ranking(probabilities[:, c], labels[:, c], number) for c in range(classes)]
-        self.micro_ranking = Ranking(probabilities.ravel(), labels.ravel(), np.repeat(number, classes))
+        scores, truth = probabilities[:, self.scored].ravel(), labels[:, self.scored].ravel()
+        self.micro_ranking = Ranking(scores, truth, np.repeat(number, self.scored.sum()))
 
     def __call__(self, weights: FloatArray) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
         """Scores for R sets of weights.
@@ -62,7 +66,9 @@ class LabelScores:
         """
         areas = np.stack([ranking.areas(weights) for ranking in self.rankings], axis=-1)
         by_class = dict(zip(RANKED, areas, strict=True))
-        overall = dict(zip([f"{name}_micro" for name in RANKED], self.micro_ranking.areas(weights), strict=True))
+        nothing = np.full((2, len(weights)), np.nan)
+        pooled = self.micro_ranking.areas(weights) if self.scored.any() else nothing
+        overall = dict(zip([f"{name}_micro" for name in RANKED], pooled, strict=True))
         for suffix, predicted in self.cuts.items():
             for name, values in self._decided(predicted, weights).items():
                 (by_class if name in DECIDED else overall)[name + suffix] = values
@@ -77,12 +83,16 @@ class LabelScores:
         false = weights @ (predicted & ~self.labels)
         missed = weights @ (~predicted & self.labels)
         total = weights.sum(axis=1)
-        entries = total * self.labels.shape[1]
-        everywhere = (hits.sum(axis=1), false.sum(axis=1), missed.sum(axis=1))
+        entries = total * self.scored.sum()
+        everywhere = [count[:, self.scored].sum(axis=1) for count in (hits, false, missed)]
+        right = (predicted == self.labels)[:, self.scored].all(axis=1)
+        pooled = {
+            **{f"{name}_micro": values for name, values in precision_recall_f1(*everywhere).items()},
+            "hamming": ratio(everywhere[1] + everywhere[2], entries),
+            "exact_match": weights @ right / total,
+        }
         return {
             **precision_recall_f1(hits, false, missed),
             "accuracy": 1 - (false + missed) / total[:, None],
-            **{f"{name}_micro": values for name, values in precision_recall_f1(*everywhere).items()},
-            "hamming": (everywhere[1] + everywhere[2]) / entries,
-            "exact_match": weights @ (predicted == self.labels).all(axis=1) / total,
+            **{name: np.where(entries > 0, values, np.nan) for name, values in pooled.items()},
         }

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from monai_ext.arrays import to_numpy
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.classification import ClassificationResult, FloatArray, classification_metrics
+from monai_ext.metrics.intervals import PATIENT
 
 MERGES = ("mean", "max")
 T = TypeVar("T")
@@ -33,7 +34,8 @@ def merge_parts(parts: ClassificationResult, positive: str | None = None) -> Cla
     names, probabilities = mean_by_case(parts.cases, parts.probabilities)
     label_of = label_by_case(parts.cases, [parts.class_names[label] for label in parts.labels])
     labels = [parts.class_names.index(label_of[name]) for name in names]
-    return classification_metrics(probabilities, labels, parts.class_names, positive, names)
+    columns = patient_column(parts.cases, parts.columns)
+    return classification_metrics(probabilities, labels, parts.class_names, positive, names, columns)
 
 
 def mean_by_case(cases: Sequence[str], probabilities: ArrayLike) -> tuple[list[str], FloatArray]:
@@ -90,6 +92,18 @@ def label_by_case(cases: Sequence[str], labels: Sequence[T]) -> dict[str, T]:
                 "all parts of a case must have its label"
             )
     return found
+
+
+def patient_column(cases: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """The column ``patient`` of the cases that instances belong to, in the order of their first instances.
+
+    Args:
+        cases: (N,) name of the case that each instance belongs to.
+        columns: of the instances, perhaps with ``patient``.
+    """
+    if PATIENT not in columns:
+        return {}
+    return {PATIENT: list(dict(zip(cases, columns[PATIENT], strict=True)).values())}
 
 
 def part_values(item: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:

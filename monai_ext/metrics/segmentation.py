@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from monai_ext.metrics.bootstrap import check_arguments, percentiles
+from monai_ext.metrics.bootstrap import check_arguments
 from monai_ext.metrics.classification import FloatArray
+from monai_ext.metrics.intervals import Interval, Units, percentile, too_few
 
 
 @dataclass
@@ -180,8 +181,10 @@ _SUMS = ("overlap", "predicted", "true", "slice_dice", "masked_slices", "patient
 
 def segmentation_intervals(
     result: SegmentationResult, level: float = 0.95, n: int = 1000, seed: int = 0
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, Interval]:
     """Percentile intervals of every metric in 0..1, by a bootstrap over patients, because slices of one are similar.
+
+    They are not estimable for fewer than ten patients with a mask, or where resamples don't vary.
 
     Args:
         result: of a validation.
@@ -190,18 +193,24 @@ def segmentation_intervals(
         seed: of the resampling, at least 0.
 
     Returns:
-        metric → ``(low, high)``, without metrics that can't be computed in more than one resample of twenty; empty for
-        fewer than two patients.
+        by name of the metric, without metrics that aren't computable.
 
     Raises:
         ValueError: for a level or number of resamples out of range.
     """
     check_arguments(level, n)
     total = len(result.patients)
-    if total < 2:
+    if not total:
         return {}
+    units = Units(np.arange(total), "patients")
+    masked = len({each.patient for each in result.slices if each.true > 0})
+    few = too_few({"with a mask": masked}, units.name)
     counts = np.random.default_rng(seed).multinomial(total, np.full(total, 1 / total), size=n)
-    return percentiles(result.scores(counts.astype(np.float64)), level)
+    return {
+        name: percentile(values, units, few, level)
+        for name, values in result.scores(counts.astype(np.float64)).items()
+        if result.metrics[name] is not None
+    }
 
 
 def dice(overlap: float, predicted: float, true: float) -> float:

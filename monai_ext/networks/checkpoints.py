@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -130,6 +131,20 @@ def saved_setting(checkpoint: str | Path, name: str, default: Any = None) -> Any
     path = Path(checkpoint)
     settings = (network_settings(path) or {}) if path.is_file() else {}
     return settings.get(name, default)
+
+
+def saved_epoch(checkpoint: str | Path) -> float:
+    """The epoch that a checkpoint was saved after, from 1; infinity where it isn't known (an export, no file), as for a
+    network that was trained to the end.
+
+    Args:
+        checkpoint: path of a checkpoint or export, see `network_settings`.
+
+    Raises:
+        WeightsError: when the file can't be read.
+    """
+    content = _saved(checkpoint) if Path(checkpoint).is_file() else {}
+    return float(content.get("epoch", content.get("trainer", {}).get("epoch", math.inf)))
 
 
 def saved_settings(

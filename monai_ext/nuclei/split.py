@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_ext.data.splits import Splits, grouped_stratified_folds
+from monai_ext.data.splits import Splits, grouped_stratified_folds, with_inner
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.nuclei.classes import ClassMap, class_names, label_of, warn_of_other_names
 from monai_ext.nuclei.indexing import NucleiIndex
@@ -25,6 +25,7 @@ def splits(
     test_fraction: float = 0.15,
     seed: int = 42,
     sample_percent: float = 100.0,
+    inner_fraction: float = 0.0,
 ) -> Splits[dict[str, Any]]:
     """Split by nucleus, stratified by class; the crops of each set in natural order of the sample ids.
 
@@ -39,6 +40,7 @@ def splits(
         test_fraction: fraction of the nuclei for the test set, from 0 (none) to below 1. All folds have the same.
         seed: of all random draws, at least 0.
         sample_percent: percentage of the nuclei of each class to use at all, above 0 to 100, at least one nucleus.
+        inner_fraction: of the training nuclei, a part "inner", see `monai_ext.data.with_inner`; 0 for none.
 
     Returns:
         "train", "val" and, with a ``test_fraction``, "test" → items as the package's docstring lists them.
@@ -68,7 +70,14 @@ def splits(
     for part, cases in parts.items():
         members = [sample for sample in index.samples if sample.case in cases]
         found[part] = [item for sample in members for item in crops_of(sample, labels[sample.case])]
-    return found
+    parts_found = Splits(with_inner(found, inner_fraction, seed))
+    unnamed, drawn = len(index.samples) - len(labels), len(labels) - len(chosen)
+    parts_found.left_out = [
+        *(f"{problem.path}: {problem.message}" for problem in index.problems),
+        *([f"{unnamed} nuclei of classes that aren't trained on"] if unnamed else []),
+        *([f"{drawn} nuclei by sample_percent {sample_percent:g}"] if drawn else []),
+    ]
+    return parts_found
 
 
 def _draw(labels: dict[str, int], percent: float, seed: int) -> list[str]:

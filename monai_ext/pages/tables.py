@@ -67,16 +67,42 @@ def key_metric(metrics: Mapping[str, Any]) -> str | None:
 
 
 def with_interval(metrics: Mapping[str, Any], key: str) -> str:
-    """Name, value and interval of the metric ``key``."""
-    interval = interval_text(as_dict(metrics.get("intervals")).get(key))
+    """Name, value and interval of the metric ``key``, with the interval's method."""
+    interval = interval_text(metrics, key)
     text = f"{key} {cell(as_dict(metrics.get('metrics'))[key])}"
     return f"{text} (95 % interval {interval})" if interval else text
 
 
-def interval_text(interval: object) -> str:
-    """The ends of an interval of a file as text; empty where there is none."""
-    ends = list(interval) if isinstance(interval, (list, tuple)) else []
-    return f"{cell(ends[0])} to {cell(ends[1])}" if len(ends) == 2 else ""
+def interval_text(metrics: Mapping[str, Any], key: str) -> str:
+    """The interval of a metric, how it was made and over what, or why there is none; empty where nothing is known.
+
+    Args:
+        metrics: with ``intervals`` and, in files of newer runs, ``interval_methods``.
+        key: name of the metric.
+    """
+    ends = as_list(as_dict(metrics.get("intervals")).get(key))
+    method = as_dict(as_dict(metrics.get("interval_methods")).get(key))
+    if method.get("not_estimable"):
+        return f"not estimable: {method['not_estimable']}"
+    if len(ends) != 2:
+        return ""
+    made = f", {method.get('method')}, {method.get('n')} {method.get('unit')}" if method else ""
+    return f"{cell(ends[0])} to {cell(ends[1])}{made}"
+
+
+def value_and_interval(metrics: Mapping[str, Any], key: str, value: Any) -> Any:
+    """A value with its interval behind it, as short as a table with many columns needs.
+
+    Args:
+        metrics: see `interval_text`.
+        key: name of the metric.
+        value: of the metric.
+    """
+    ends = as_list(as_dict(metrics.get("intervals")).get(key))
+    if value is None or len(ends) != 2:
+        missing = as_dict(as_dict(metrics.get("interval_methods")).get(key)).get("not_estimable")
+        return f"{float(value):.3f} (not estimable)" if value is not None and missing else value
+    return f"{float(value):.3f} ({ends[0]:.2f}–\N{WORD JOINER}{ends[1]:.2f})"
 
 
 def as_lines(values: object) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from monai_ext.arrays import to_numpy
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.classification import FloatArray
+from monai_ext.metrics.intervals import PATIENT
 from monai_ext.metrics.parts import label_by_case, max_by_case, mean_by_case, part_values
 from monai_ext.predictions.kind import Predictions
 from monai_ext.predictions.writing import Files, table_name
@@ -25,7 +26,7 @@ class ClassRecord(NamedTuple):
         name: of the case.
         label: ``None`` where unknown.
         values: logits or probabilities (C,), float64.
-        columns: further columns of the prediction file, which distinguish the instances of a case.
+        columns: further columns of the prediction file: the patient, and what distinguishes the instances of a case.
     """
 
     number: int
@@ -100,7 +101,10 @@ class ClassPredictions(Predictions):
         name = str(item["case"])
         values = self.one_each(item["pred"], "logits" if self.logits else "probabilities", name)
         label = None if item.get("label") is None else self.label(item["label"], name)
-        return ClassRecord(int(item["index"]), name, label, values, part_values(item, self.instance_columns))
+        # where patients are known, intervals and comparisons are over them
+        patient = {PATIENT: str(item[PATIENT])} if PATIENT in item else {}
+        columns = {**patient, **part_values(item, self.instance_columns)}
+        return ClassRecord(int(item["index"]), name, label, values, columns)
 
     @abstractmethod
     def label(self, given: Any, name: str) -> Any:
@@ -142,12 +146,13 @@ class ClassPredictions(Predictions):
         return np.array([record.label for record in records])
 
     def columns(self, records: Sequence[ClassRecord]) -> dict[str, list[Any]]:
-        """The columns that distinguish instances: name → one value per record.
+        """The patients where all are known, and the columns that distinguish instances: name → one value per record.
 
         Args:
             records: of all items.
         """
-        return {name: [record.columns[name] for record in records] for name in self.instance_columns}
+        known = [PATIENT] if all(PATIENT in record.columns for record in records) else []
+        return {name: [record.columns[name] for record in records] for name in [*known, *self.instance_columns]}
 
     def items(self, records: Sequence[ClassRecord]) -> list[ClassRecord]:
         """Records of new items with probabilities and class names as labels.

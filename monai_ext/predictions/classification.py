@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,18 @@ from scipy.special import softmax
 from monai_ext.arrays import to_numpy
 from monai_ext.data.loader import UNKNOWN
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.metrics.bootstrap import bootstrap_intervals
+from monai_ext.metrics.bootstrap import classification_intervals
 from monai_ext.metrics.calibration import apply_platt, read_calibration
-from monai_ext.metrics.classification import ClassificationResult, FloatArray, classification_metrics, scalar_names
+from monai_ext.metrics.classification import (
+    ClassificationResult,
+    FloatArray,
+    classification_metrics,
+    scalar_metrics,
+    scalar_names,
+)
 from monai_ext.metrics.heads import head_metrics, head_results, own_probabilities
+from monai_ext.metrics.intervals import Interval, interval_entries, units_of
+from monai_ext.metrics.paired import Rows
 from monai_ext.metrics.parts import merge_parts
 from monai_ext.pages.document import Block, Section
 from monai_ext.pages.tables import as_list
@@ -24,7 +33,7 @@ from monai_ext.predictions import classification_figures, classification_section
 from monai_ext.predictions.classes import ClassPredictions, ClassRecord, level_state, merged
 from monai_ext.predictions.collecting import exact_loss
 from monai_ext.predictions.kind import Validation
-from monai_ext.predictions.reading import filled_rows, number
+from monai_ext.predictions.reading import filled_rows, number, patients
 from monai_ext.predictions.writing import Files, table_name
 
 if TYPE_CHECKING:
@@ -136,27 +145,28 @@ class Classification(ClassPredictions):
         """The part of ``metrics.json`` about the best epoch.
 
         Args:
-            intervals: compute 95 % confidence intervals too, which takes some seconds. Instances have none: those of
-                one case are too similar for a bootstrap over them.
+            intervals: compute 95 % confidence intervals too, which takes some seconds; see
+                `monai_ext.metrics.classification_intervals`. Instances have none: those of one case are too similar.
         """
         found: dict[str, Any] = {"task": self.task, "metrics": {}, "per_class": {}, "confusion_matrix": []}
         if self.best is None:
             return {**found, "intervals": {}, "skipped": ["no validation"]}
         found |= {**self.best.to_dict(), "predictions": f"predictions/{self.best_file}"}
         if intervals:
-            found["intervals"] = {name: list(pair) for name, pair in self._intervals().items()}
+            found |= interval_entries(self._intervals())
         if self.best_instances is not None:
             of_instances = self.best_instances.to_dict()
             found["cases"] = self.cases
             found["parts"] = {"name": self.instances, **{name: of_instances[name] for name in _OF_INSTANCES}}
         return found
 
-    def _intervals(self) -> dict[str, tuple[float, float]]:
+    def _intervals(self) -> dict[str, Interval]:
+        unit = self.cases or "cases"
         if not self.heads:
-            return bootstrap_intervals(self.best)
-        heads = head_results(self.best.probabilities, self.best.labels, self.class_names)
-        found = {f"f1_{head}": bootstrap_intervals(result).get("f1") for head, result in heads.items()}
-        return {name: pair for name, pair in found.items() if pair is not None}
+            return classification_intervals(self.best, unit)
+        heads = head_results(self.best.probabilities, self.best.labels, self.class_names, self.best.columns)
+        found = {f"f1_{head}": classification_intervals(result, unit).get("f1") for head, result in heads.items()}
+        return {name: interval for name, interval in found.items() if interval is not None}
 
     def report(self) -> str | None:
         """scikit-learn's text report of the cases, that of the instances below; ``None`` when nothing is computable."""
@@ -247,7 +257,37 @@ class Classification(ClassPredictions):
         if unknown:
             raise DataError(f"label {unknown[0]!r} is none of the classes {names}", path)
         labels = [names.index(row["label"]) for row in rows]
-        return classification_metrics(np.array(probabilities), labels, names, cases=[row["case"] for row in rows])
+        columns = patients(rows)
+        cases = [row["case"] for row in rows]
+        return classification_metrics(np.array(probabilities), labels, names, cases=cases, columns=columns)
+
+    @classmethod
+    def rows(cls, result: ClassificationResult, unit: str) -> Rows:
+        units, names = units_of(result, unit), result.class_names
+        return Rows(
+            [str(case) for case in result.cases],
+            units,
+            result.labels,
+            {f"of class {names[index]}": units.among(result.labels == index) for index in np.unique(result.labels)},
+            partial(scalar_metrics, result.probabilities, result.labels),
+            result.probabilities[:, 1] if len(names) == 2 else None,
+            [names[label] for label in result.labels],
+        )
+
+    @classmethod
+    def part(cls, result: ClassificationResult, numbers: Sequence[int]) -> ClassificationResult:
+        columns = {name: [values[number] for number in numbers] for name, values in result.columns.items()}
+        return classification_metrics(
+            result.probabilities[numbers],
+            result.labels[numbers],
+            result.class_names,
+            cases=[result.cases[number] for number in numbers],
+            columns=columns,
+        )
+
+    @classmethod
+    def intervals(cls, result: ClassificationResult, unit: str) -> dict[str, Interval]:
+        return classification_intervals(result, unit)
 
     @classmethod
     def figures(cls, result: ClassificationResult, cases: str | None = None) -> dict[str, Figure]:

@@ -17,6 +17,7 @@ from monai_ext.pages.tables import (
     as_list,
     interval_text,
     rows_table,
+    value_and_interval,
 )
 
 
@@ -27,19 +28,23 @@ def metric_blocks(metrics: Mapping[str, Any], unit: str = "cases") -> list[Block
         metrics: as in ``metrics.json``.
         unit: name of the cases.
     """
-    values, intervals = as_dict(metrics.get("metrics")), as_dict(metrics.get("intervals"))
+    values = as_dict(metrics.get("metrics"))
     if not values:
         return [NO_METRICS]
     header: tuple[str, ...] = ("metric", "value")
     rows: list[tuple[Any, ...]] = list(values.items())
     note = "Precision, recall and F1 are macro averages."
-    if intervals:
+    if as_dict(metrics.get("intervals")) or as_dict(metrics.get("interval_methods")):
         header = (*header, "95 % interval")
-        rows = [(name, value, interval_text(intervals.get(name))) for name, value in rows]
-        note += f" Intervals: bootstrap over the {unit} within each class; they cover the sampling of {unit}, not "
-        note += "another training."
+        rows = [(name, value, interval_text(metrics, name)) for name, value in rows]
+        note += f" Intervals cover the sampling of {unit}, not another training."
     blocks: list[Block] = [Table(header, rows, note=note)]
-    per_class = {name: as_dict(found) for name, found in as_dict(metrics.get("per_class")).items()}
+    per_class = {
+        name: {
+            metric: value_and_interval(metrics, f"{metric}/{name}", value) for metric, value in as_dict(found).items()
+        }
+        for name, found in as_dict(metrics.get("per_class")).items()
+    }
     if per_class:
         blocks.append(rows_table("class", per_class, "By class"))
     matrix = [as_list(row) for row in as_list(metrics.get("confusion_matrix"))]

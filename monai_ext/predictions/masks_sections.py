@@ -29,16 +29,16 @@ def metric_blocks(metrics: Mapping[str, Any]) -> list[Block]:
     Args:
         metrics: as in ``metrics.json``.
     """
-    values, intervals = as_dict(metrics.get("metrics")), as_dict(metrics.get("intervals"))
+    values = as_dict(metrics.get("metrics"))
     if not values:
         return [NO_METRICS]
-    if not intervals:
+    if not as_dict(metrics.get("intervals")) and not as_dict(metrics.get("interval_methods")):
         return [
             Table(("metric", "value", ""), [(name, value, _MEANING.get(name, "")) for name, value in values.items()])
         ]
     header = ("metric", "value", "95 % interval", "")
-    rows = [(name, value, interval_text(intervals.get(name)), _MEANING.get(name, "")) for name, value in values.items()]
-    note = "Intervals: bootstrap over the patients; they cover the sampling of patients, not another training."
+    rows = [(name, value, interval_text(metrics, name), _MEANING.get(name, "")) for name, value in values.items()]
+    note = "Intervals cover the sampling of patients, not another training."
     return [Table(header, rows, note=note)]
 
 

@@ -15,9 +15,11 @@ from monai_ext.arrays import to_numpy
 from monai_ext.data.loader import UNKNOWN
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.classification import FloatArray
+from monai_ext.metrics.intervals import Interval, interval_entries, units_of
 from monai_ext.metrics.multi_label import MultiLabelResult, merge_label_parts, multi_label_metrics, with_thresholds
 from monai_ext.metrics.multi_label_bootstrap import multi_label_intervals
-from monai_ext.metrics.multi_label_scores import overall_score_names
+from monai_ext.metrics.multi_label_scores import LabelScores, overall_score_names
+from monai_ext.metrics.paired import Rows
 from monai_ext.metrics.parts import MERGES
 from monai_ext.pages.document import Block, Section
 from monai_ext.pages.tables import as_list
@@ -25,7 +27,7 @@ from monai_ext.predictions import multi_label_figures, multi_label_sections
 from monai_ext.predictions.classes import ClassPredictions, ClassRecord, level_state, merged
 from monai_ext.predictions.collecting import exact_loss
 from monai_ext.predictions.kind import Validation
-from monai_ext.predictions.reading import filled_rows, number
+from monai_ext.predictions.reading import filled_rows, number, patients
 from monai_ext.predictions.writing import Files, table_name
 
 if TYPE_CHECKING:
@@ -134,6 +136,11 @@ class MultiLabel(ClassPredictions):
         self.chosen_here = self.best.thresholds is None
         self.best = with_thresholds(self.best)
 
+    def decide_as_now(self) -> None:
+        """Keep the thresholds of the best epoch."""
+        if self.best is not None:
+            self.thresholds = self.best.thresholds
+
     def for_checkpoint(self, evaluator: Engine) -> dict[str, Any]:
         """``thresholds`` of the validation that has just ended, in the order of the classes, and ``thresholds_level``,
         the name of the cases to which they apply, such as ``"volumes"``.
@@ -143,6 +150,19 @@ class MultiLabel(ClassPredictions):
         """
         thresholds = with_thresholds(evaluator.state.metric_details[self.task]).thresholds
         return {} if thresholds is None else {"thresholds": thresholds, "thresholds_level": self._level}
+
+    def best_files(self) -> Files:
+        """Tables, see `ClassPredictions`; that of the cases says where the thresholds of ``pred_<class>`` come from."""
+        files = super().best_files()
+        if self.best.thresholds is not None:
+            files.tables[self.best_file] = [
+                {**row, "thresholds_chosen_on": self._chosen_on} for row in files.tables[self.best_file]
+            ]
+        return files
+
+    @property
+    def _chosen_on(self) -> str:
+        return "these cases" if self.chosen_here else "other cases"
 
     def metrics(self, intervals: bool = False) -> dict[str, Any]:
         """The part of ``metrics.json`` about the best epoch; ``thresholds`` are in the order of ``class_names``.
@@ -155,9 +175,10 @@ class MultiLabel(ClassPredictions):
             return {**found, "metrics": {}, "per_class": {}, "skipped": ["no validation"]}
         found |= self.best.to_dict()
         found |= {"thresholds_level": self._level, "thresholds_chosen_here": self.chosen_here}
+        found["thresholds_chosen_on"] = self._chosen_on
         found["predictions"] = f"predictions/{self.best_file}"
         if intervals:
-            found["intervals"] = {name: list(pair) for name, pair in multi_label_intervals(self.best).items()}
+            found |= interval_entries(multi_label_intervals(self.best, self._level))
         if self.best_instances is not None:
             of_instances = self.best_instances.to_dict()
             chosen = {name: of_instances[name] for name in ("metrics", "per_class", "skipped")}
@@ -257,7 +278,36 @@ class MultiLabel(ClassPredictions):
             cuts = [float(value) for value in as_list(metrics.get("thresholds"))] or None
         except (TypeError, ValueError) as error:
             raise DataError("metrics.json: thresholds must be numbers") from error
-        return multi_label_metrics(scores, labels, names, cuts, [row["case"] for row in rows])
+        return multi_label_metrics(scores, labels, names, cuts, [row["case"] for row in rows], patients(rows))
+
+    @classmethod
+    def rows(cls, result: MultiLabelResult, unit: str) -> Rows:
+        units = units_of(result, unit)
+        scores = LabelScores(result.probabilities, result.labels, result.thresholds)
+        return Rows(
+            [str(case) for case in result.cases],
+            units,
+            np.zeros(len(result.labels), np.int64),
+            {"": units.total},
+            lambda counts: scores(counts)[1],
+            None,
+            [tuple(row) for row in result.labels.tolist()],
+        )
+
+    @classmethod
+    def part(cls, result: MultiLabelResult, numbers: Sequence[int]) -> MultiLabelResult:
+        return multi_label_metrics(
+            result.probabilities[numbers],
+            result.labels[numbers],
+            result.class_names,
+            result.thresholds,
+            [result.cases[number] for number in numbers],
+            {name: [values[number] for number in numbers] for name, values in result.columns.items()},
+        )
+
+    @classmethod
+    def intervals(cls, result: MultiLabelResult, unit: str) -> dict[str, Interval]:
+        return multi_label_intervals(result, unit)
 
     @classmethod
     def figures(cls, result: MultiLabelResult, cases: str | None = None) -> dict[str, Figure]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from monai_ext.metrics.multi_label import MultiLabelResult
 from monai_ext.pages.document import Block, Folded, Table, Text, cell
-from monai_ext.pages.tables import MOST_ROWS, NO_METRICS, NO_PREDICTIONS, as_dict, interval_text
+from monai_ext.pages.tables import MOST_ROWS, NO_METRICS, NO_PREDICTIONS, as_dict, interval_text, value_and_interval
 
 TUNED = "_tuned"
 _RANKED = ("auroc", "average_precision")
@@ -73,7 +73,8 @@ def case_table(result: MultiLabelResult, unit: str) -> Folded:
 
 
 def _averages(metrics: Mapping[str, Any], unit: str) -> Table:
-    values, intervals = as_dict(metrics.get("metrics")), as_dict(metrics.get("intervals"))
+    values = as_dict(metrics.get("metrics"))
+    intervals = as_dict(metrics.get("intervals")) or as_dict(metrics.get("interval_methods"))
     tuned = any(name.endswith(TUNED) for name in values)
     header = ["metric", "at 0.5", *(["95 % interval"] if intervals else [])]
     header += ["at the thresholds", *(["95 % interval"] if intervals else [])] if tuned else []
@@ -81,20 +82,19 @@ def _averages(metrics: Mapping[str, Any], unit: str) -> Table:
     for name in (name for name in values if not name.endswith(TUNED)):
         row: list[Any] = [name]
         for key in (name, name + TUNED) if tuned else (name,):
-            row += [values.get(key, ""), *([interval_text(intervals.get(key))] if intervals else [])]
+            row += [values.get(key, ""), *([interval_text(metrics, key)] if intervals else [])]
         rows.append(row)
     note = "auroc, average_precision, f1, precision, recall and accuracy are macro averages over the classes that have "
     note += "scores; hamming is the fraction of wrong labels, exact_match of cases without any. Losses and areas "
     note += "have no threshold."
     if intervals:
-        note += f" Intervals: bootstrap over the {unit}; they cover the sampling of {unit}, not another training."
+        note += f" Intervals cover the sampling of {unit}, not another training."
     return Table(header, rows, note=note)
 
 
 def _by_class(
     per_class: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, Any], suffix: str, caption: str
 ) -> Table:
-    intervals = as_dict(metrics.get("intervals"))
     columns = [*_RANKED, *(f"{name}{suffix}" for name in _DECIDED)]
     extra = ["threshold"] if suffix else []
     rows = [
@@ -102,19 +102,12 @@ def _by_class(
             name,
             found.get("support"),
             *(found.get(column) for column in extra),
-            *(_with_interval(found.get(column), intervals.get(f"{column}/{name}")) for column in columns),
+            *(value_and_interval(metrics, f"{column}/{name}", found.get(column)) for column in columns),
         )
         for name, found in per_class.items()
     ]
     names = [column.removesuffix(TUNED).replace("_", " ") for column in columns]
     return Table(("class", "positive", *extra, *names), rows, caption=caption)
-
-
-def _with_interval(value: Any, interval: object) -> Any:
-    ends = list(interval) if isinstance(interval, (list, tuple)) else []
-    if value is None or len(ends) != 2:
-        return value
-    return f"{float(value):.3f} ({ends[0]:.2f}–\N{WORD JOINER}{ends[1]:.2f})"
 
 
 def _mistakes(result: MultiLabelResult, number: int, wrong: np.ndarray, most: int) -> Folded:

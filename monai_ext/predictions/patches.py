@@ -12,6 +12,7 @@ import torch
 
 from monai_ext.errors import ConfigError
 from monai_ext.io import finite
+from monai_ext.metrics.intervals import Interval, interval_entries
 from monai_ext.metrics.multi_target import MultiTargetResult, PatchRecord, compare, ignored_voxels
 from monai_ext.pages.document import Block, Section
 from monai_ext.predictions import patches_sections
@@ -101,14 +102,18 @@ class Patches(Predictions):
         """The part of ``metrics.json`` about the best epoch, with ``per_target``.
 
         Args:
-            intervals: not used; there are none.
+            intervals: say why there are none.
         """
         found: dict[str, Any] = {"task": self.task, "per_class": {}, "confusion_matrix": [], "intervals": {}}
         found["cases"] = self.cases
+        found["interval_methods"] = {}
         if self.best is None:
             return {**found, "metrics": {}, "per_target": {}, "skipped": ["no validation"]}
         losses = {"val_" + name: value for name, value in self.best.metrics.items() if name.startswith("loss")}
         scores = {name: value for name, value in self.best.metrics.items() if not name.startswith("loss")}
+        if intervals:
+            none = Interval(None, "none", "regions", 0, "patches overlap and lie in a few regions")
+            found |= interval_entries(dict.fromkeys([*losses, *scores], none))
         return finite(
             {
                 **found,

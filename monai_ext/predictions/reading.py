@@ -6,6 +6,7 @@ from pathlib import Path
 
 from monai_ext.errors import DataError
 from monai_ext.io import read_csv
+from monai_ext.metrics.intervals import PATIENT
 
 
 def filled_rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
@@ -41,3 +42,8 @@ def number(row: dict[str, str], column: str, path: Path) -> float:
         return float(row[column])
     except ValueError:
         raise DataError(f"case {row['case']!r}, column {column!r}: {row[column]!r} is not a number", path) from None
+
+
+def patients(rows: list[dict[str, str]]) -> dict[str, list[str]]:
+    """The column ``patient`` as columns of a result; empty where the file has none."""
+    return {PATIENT: [row[PATIENT] for row in rows]} if PATIENT in rows[0] else {}

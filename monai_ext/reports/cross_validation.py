@@ -9,10 +9,12 @@ from typing import Any
 from monai_ext.errors import DataError
 from monai_ext.io import write_text
 from monai_ext.pages.document import Block, Folded, Section, Table, Text, cell, pairs, render
-from monai_ext.pages.tables import as_dict, as_lines, as_list, key_metric, with_interval
+from monai_ext.pages.tables import as_dict, as_lines, as_list, interval_text, key_metric, with_interval
 from monai_ext.predictions.classification import Classification
+from monai_ext.reports.checklist import calibration, checklist_blocks, thresholds, uncertainty
 from monai_ext.reports.html import NO_CURVES, drawn_blocks
 from monai_ext.reports.run_folder import read_object, read_predictions
+from monai_ext.reports.subgroup_tables import FILE, subgroup_section
 
 
 def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None = None) -> Path:
@@ -48,7 +50,9 @@ def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None 
         mean, std = as_dict(content.get("mean")).get(key), as_dict(content.get("std")).get(key)
         if mean is not None:
             summary.append(f"Mean over the folds: {key} {cell(mean)} ± {cell(std)} (standard deviation).")
-    settings = {name: content[name] for name in ("calibration", "threshold") if content.get(name) is not None}
+    sentence = as_dict(content.get("selection")).get("sentence")
+    if sentence:
+        summary.append(str(sentence))
     drawn = {} if result is None else Classification.figures(result)
     skipped = [*as_lines(together.get("skipped")), *problems]
     sections = [
@@ -57,14 +61,52 @@ def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None 
         Section("Out-of-fold metrics", Classification.metric_blocks(together, cases)),
         *Classification.sections(result, cases),
         Section("Curves", drawn_blocks(drawn, Classification) or [NO_CURVES]),
-        Section(
-            "Calibration and threshold",
-            [pairs(settings, ("setting", "value")) if settings else Text(["None was fitted."])],
-        ),
+        Section("Calibration and threshold", _calibration(content)),
+        subgroup_section(read_object(folder / FILE, problems) if (folder / FILE).is_file() else {}),
+        Section("Reporting checklist", _checklist(content, together, result)),
         Section("Skipped, and why", [Text(skipped or ["Nothing was skipped."])]),
     ]
     title = f"{content.get('bundle', '')} cross-validation".strip()
     return write_text(output or folder / "report.html", render(title, folder.name, "", sections))
+
+
+def _checklist(content: Mapping[str, Any], together: Mapping[str, Any], result: Any) -> list[Block]:
+    return checklist_blocks(
+        [
+            ("Flow of cases", "See the report of each fold; each case is held out once."),
+            ("Choice of the epochs", as_dict(content.get("selection")).get("sentence") or "not recorded"),
+            ("Choice of thresholds", thresholds(as_dict(content.get("cross_fitted")))),
+            ("Uncertainty", uncertainty(together)),
+            ("Calibration, before calibrating", calibration(result)),
+            ("Subgroups", "See Subgroups."),
+            ("Failures", "See Mistakes."),
+            ("Seeds", cell(as_dict(content.get("parameters")).get("seed"))),
+        ]
+    )
+
+
+def _calibration(content: Mapping[str, Any]) -> list[Block]:
+    """What new cases will get, and how that works for cases that had no part in the fit."""
+    settings = {name: content[name] for name in ("calibration", "threshold") if content.get(name) is not None}
+    if not settings:
+        return [Text(["None was fitted."])]
+    blocks: list[Block] = [
+        Text(["For new cases, fitted on all out-of-fold predictions:"]),
+        pairs(settings, ("setting", "value")),
+    ]
+    fitted = as_dict(content.get("cross_fitted"))
+    values = as_dict(fitted.get("metrics"))
+    if not values:
+        return [
+            *blocks,
+            Text([f"Not evaluated: {fitted['not_estimable']}" if fitted else "How good they are is unknown."]),
+        ]
+    rows = [(name, value, interval_text(fitted, name)) for name, value in values.items()]
+    caption = "Decisions at thresholds that were chosen on the other folds"
+    line = {f"calibration {name}": value for name, value in as_dict(fitted.get("calibration")).items()}
+    blocks.append(Table(("metric", "value", "95 % interval"), rows, caption=caption))
+    note = "Of the probabilities that the calibrations of the other folds give; slope 1 and intercept 0 are best."
+    return [*blocks, Text([note]), pairs(line, ("calibration", "value"))]
 
 
 def is_cross_validation(folder: str | Path) -> bool:

@@ -13,7 +13,9 @@ from monai_ext.pages.document import Block, Folded, Section, Text, pairs, pictur
 from monai_ext.pages.tables import as_dict, as_lines, count_table, key_metric, with_interval
 from monai_ext.predictions.kind import Predictions
 from monai_ext.reports import plots
-from monai_ext.reports.run_folder import RunContents, read_run
+from monai_ext.reports.checklist import checklist_section
+from monai_ext.reports.run_folder import RunContents, read_object, read_run
+from monai_ext.reports.subgroup_tables import FILE, subgroup_section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,6 +58,8 @@ def write_report(run_dir: str | Path, output: str | Path | None = None, current_
         *([_previews(run)] if run.kind.previews else []),
         *run.kind.sections(run.result, cases),
         Section("Curves", _pictures(run, current_plots)),
+        subgroup_section(read_object(run.path / FILE, run.problems) if (run.path / FILE).is_file() else {}),
+        checklist_section(run.info, run.metrics, run.result, cases),
         Section("Hyper-parameters", _parameters(run)),
         Section("Data", _data(run)),
         Section("Environment", _environment(run.info)),
@@ -81,6 +85,9 @@ def _summary(run: RunContents, status: str) -> list[Block]:
     key = key_metric(run.metrics)
     if run.metrics.get("best_epoch") is not None and not evaluation:
         lines.append(f"Best epoch: {run.metrics['best_epoch']}.")
+    sentence = as_dict(run.metrics.get("selection")).get("sentence")
+    if sentence:
+        lines.append(str(sentence))
     kind = "Evaluation" if evaluation else "Validation"
     lines.append(f"{kind} {with_interval(run.metrics, key)}." if key else "No metric could be computed.")
     return [Text(lines)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from monai_ext.data.splits import with_inner
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.spine.checking import HOW_TO_GET
 from monai_ext.spine.class_folders import class_items, class_names
@@ -85,6 +86,7 @@ def stage_items(
     seed: int = 420,
     cord_dir: str | Path | None = None,
     visible_area: float = 0.001,
+    inner_fraction: float = 0.0,
 ) -> dict[str, list[dict[str, Any]]]:
     """``{"train": items, "val": items}`` of one fold, split by patient.
 
@@ -100,9 +102,10 @@ def stage_items(
         seed: of the folds, at least 0.
         cord_dir: for ``"masks"``, a folder with ``masks`` of the cord; items whose case has one get it as ``cord``.
         visible_area: for ``"visible"``, least fraction of a slice's pixels in the mask, between 0 and 1.
+        inner_fraction: of the training patients, a third part "inner", see `monai_ext.data.with_inner`; 0 for none.
 
     Raises:
-        ConfigError: for a fold or area out of range, or other than two classes for ``"visible"``.
+        ConfigError: for a fold, fraction or area out of range, or other than two classes for ``"visible"``.
         DataError: for folders that can't be used (see `class_items`, `image_mask_items`), or a class with fewer
             patients than folds.
     """
@@ -121,7 +124,7 @@ def stage_items(
             cords = mask_files(cord_dir)
             items = [{**item, "cord": cords[item["case"]]} if item["case"] in cords else item for item in items]
             logger.info("%d of %d slices have a mask of the cord", sum("cord" in item for item in items), len(items))
-    return split_by_patient(items, fold, num_folds, seed)
+    return with_inner(split_by_patient(items, fold, num_folds, seed), inner_fraction, seed)
 
 
 def _existing(folder: str | Path) -> Path:

@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from monai_ext.data.splits import Splits
 from monai_ext.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ def splits(
     tr_val_split: float = 0.8,
     test_fraction: float = 0.0,
     seed: int = 0,
+    inner_fraction: float = 0.0,
 ) -> dict[str, list[dict[str, Any]]]:
     """Split by regions, so that no voxel is in two of training, validation and test set.
 
@@ -41,6 +43,8 @@ def splits(
         tr_val_split: fraction (between 0 and 1) of training patches among those outside the test set.
         test_fraction: fraction of all patches for the test set, from 0 (none) to below 1.
         seed: of the order of the regions and the sides of the cuts.
+        inner_fraction: fraction of the training patches for a set "inner" to choose an epoch on, from 0 (none) to
+            below 1, split off by regions in the same way.
 
     Returns:
         "train", "val" and "test" → patches, in their given order; "test" is empty without a ``test_fraction``.
@@ -49,10 +53,10 @@ def splits(
         ConfigError: for a fraction out of range.
         DataError: when patches are too few, or lie too close to each other, to be split.
     """
-    if not 0 < tr_val_split < 1 or not 0 <= test_fraction < 1:
+    if not 0 < tr_val_split < 1 or not 0 <= test_fraction < 1 or not 0 <= inner_fraction < 1:
         raise ConfigError(
-            "splits: tr_val_split must lie between 0 and 1 and test_fraction be from 0 to below 1, "
-            f"got {tr_val_split} and {test_fraction}"
+            "splits: tr_val_split must lie between 0 and 1 and test_fraction and inner_fraction from 0 to below 1, "
+            f"got {tr_val_split}, {test_fraction} and {inner_fraction}"
         )
     starts = np.array([patch["start_pos"] for patch in patches], np.int64).reshape(-1, 3)
     size = np.array(patch_size, np.int64)
@@ -74,7 +78,14 @@ def splits(
     left_out = len(patches) - sum(map(len, members.values()))
     counts = ", ".join(f"{part} {len(members[part])}" for part in ("train", "val", "test"))
     logger.info("patches: %s; %d left out, which lie across the border of two sets", counts, left_out)
-    return {part: [patches[index] for index in members[part].tolist()] for part in ("train", "val", "test")}
+    found = {part: [patches[index] for index in members[part].tolist()] for part in ("train", "val", "test")}
+    if inner_fraction:
+        halves = splits(found["train"], sets, patch_size, 1 - inner_fraction, seed=seed)
+        found |= {"train": halves["train"], "inner": halves["val"]}
+    parts: Splits[dict[str, Any]] = Splits(found)
+    lost = len(patches) - sum(map(len, parts.values()))
+    parts.left_out = [f"{lost} patches across the border of two sets"] if lost else []
+    return parts
 
 
 def _regions(starts: np.ndarray, inputs: Sequence[str], size: np.ndarray) -> list[np.ndarray]:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monai_ext.data.splits import class_counts, grouped_stratified_folds
-from monai_ext.errors import DataError
+from monai_ext.data.splits import class_counts, grouped_stratified_folds, with_inner
+from monai_ext.errors import ConfigError, DataError
 
 
 @st.composite
@@ -86,3 +86,50 @@ def test_class_counts_are_in_class_order() -> None:
 def test_wrong_labels_are_errors(labels: list, message: str) -> None:
     with pytest.raises(DataError, match=message):
         class_counts([{"case": "x", "label": label} for label in labels], 2)
+
+
+def of_patients(labels: list, cases: int = 2) -> dict:
+    items = [
+        {"case": f"p{n}_{case}", "patient": f"p{n}", "label": label}
+        for n, label in enumerate(labels)
+        for case in range(cases)
+    ]
+    return {"train": items, "val": [{"case": "v", "patient": "v", "label": 0}]}
+
+
+@pytest.mark.parametrize("kind", ["number", "labels", "none"])
+def test_the_inner_part_is_a_share_of_the_patients_of_each_class(kind: str) -> None:
+    parts = of_patients([0] * 20 + [1] * 10)
+    for item in parts["train"] if kind == "labels" else ():
+        item["label"] = np.eye(2)[item["label"]].astype(np.float32)
+    for item in parts["train"] if kind == "none" else ():
+        del item["label"]
+    found = with_inner(parts, 0.2, seed=1)
+    assert list(found) == ["train", "val", "inner"]
+    assert found["val"] == parts["val"]
+    inner, rest = ({item["patient"] for item in found[part]} for part in ("inner", "train"))
+    assert not inner & rest
+    assert len(found["inner"]) + len(found["train"]) == 60
+    assert len(inner) == 6
+    if kind != "none":
+        assert len(inner & {f"p{n}" for n in range(20)}) == 4
+
+
+def test_the_inner_part_depends_on_the_seed_alone_and_none_is_the_default() -> None:
+    parts = of_patients([0, 1] * 20)
+    shuffled = {**parts, "train": parts["train"][::-1]}
+    patients = [
+        {item["patient"] for item in with_inner(given, 0.25, seed)["inner"]}
+        for given, seed in ((parts, 1), (shuffled, 1), (parts, 2))
+    ]
+    assert patients[0] == patients[1] != patients[2]
+    assert with_inner(parts, 0) is parts
+
+
+def test_a_class_of_two_patients_is_on_both_sides_and_too_few_are_refused() -> None:
+    found = with_inner(of_patients([0] * 10 + [1] * 2, cases=1), 0.1)
+    assert [sum(item["label"] for item in found[part]) for part in ("train", "inner")] == [1, 1]
+    with pytest.raises(DataError, match="1 training patients are too few"):
+        with_inner(of_patients([0]), 0.2)
+    with pytest.raises(ConfigError, match="--inner_fraction 1: must be from 0 to below 1"):
+        with_inner(of_patients([0, 1]), 1)

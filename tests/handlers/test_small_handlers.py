@@ -1,4 +1,5 @@
 import logging
+import math
 import os
 import signal
 import time
@@ -21,6 +22,7 @@ from monai_ext.handlers import (
     ValidationDevice,
 )
 from monai_ext.losses import LDAMLoss
+from monai_ext.networks import saved_epoch
 
 
 def engine(update=lambda engine, batch: None):
@@ -40,6 +42,22 @@ def test_class_weights_are_in_force_from_the_start_epoch_on():
     trainer.run([0], max_epochs=4)
     assert seen[:2] == [None, None]
     assert seen[2] == seen[3] == pytest.approx([(210 / 75) ** 0.5, 1.0])
+
+
+@pytest.mark.parametrize(("epoch", "weighted"), [(2, False), (3, True), (math.inf, True)])
+def test_an_evaluation_weighs_as_the_checkpoint_s_epoch_did(epoch, weighted):
+    loss = LDAMLoss([75, 210])
+    evaluator = engine()
+    DeferredReweighting(loss, [75, 210], start_epoch=3, epoch=epoch).attach(evaluator)
+    evaluator.run([0], max_epochs=1)
+    assert (loss.weight is not None) == weighted
+
+
+def test_the_epoch_of_a_checkpoint_is_read_from_best_and_last_ones(tmp_path):
+    for content, epoch in (({"epoch": 4}, 4), ({"trainer": {"epoch": 7}}, 7), ({}, math.inf)):
+        torch.save({"model": {}, **content}, tmp_path / "x.pt")
+        assert saved_epoch(tmp_path / "x.pt") == epoch
+    assert saved_epoch(tmp_path / "none.pt") == math.inf
 
 
 def test_reweighting_survives_a_resume_in_the_middle():

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 import sklearn.metrics as sk
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from monai_ext.errors import DataError
-from monai_ext.metrics import bootstrap_interval, bootstrap_intervals, classification_metrics
+from monai_ext.metrics import bootstrap_interval, classification_intervals, classification_metrics
 
 # HGG probabilities of six cases, counted by hand: LGG .1 .4 .7, HGG .2 .6 .9.
 HGG = np.array([0.1, 0.4, 0.7, 0.2, 0.6, 0.9])
@@ -88,7 +89,7 @@ def test_non_finite_outputs_give_no_metric_and_name_the_case() -> None:
     result = classification_metrics(scores, LABELS, ["LGG", "HGG"], cases=CASES)
     assert set(result.metrics.values()) == {None}
     assert result.skipped == ["all metrics: the outputs of 1 of 6 cases are not finite, first e"]
-    assert bootstrap_intervals(result) == {}
+    assert classification_intervals(result) == {}
 
 
 @pytest.mark.parametrize(
@@ -142,23 +143,64 @@ def test_bootstrap_interval_of_accuracy_matches_the_normal_approximation() -> No
 
 
 def test_bootstrap_is_reproducible_and_leaves_out_what_is_not_computable() -> None:
-    result = classification_metrics(PROBABILITIES, LABELS, ["LGG", "HGG"])
-    first = bootstrap_intervals(result, n=50)
-    assert first == bootstrap_intervals(result, n=50)
-    assert first["auc"][0] < result.metrics["auc"] < first["auc"][1]
+    result = classification_metrics(np.tile(PROBABILITIES, (8, 1)), np.tile(LABELS, 8), ["LGG", "HGG"])
+    first = classification_intervals(result, n=50)
+    assert first == classification_intervals(result, n=50)
+    low, high = first["auc"].ends
+    assert low < result.metrics["auc"] < high
     one_class = classification_metrics(PROBABILITIES[3:], LABELS[3:], ["LGG", "HGG"])
-    assert "auc" not in bootstrap_intervals(one_class, n=50)
+    assert "auc" not in classification_intervals(one_class, n=50)
     assert bootstrap_interval(lambda p, y: None, PROBABILITIES, LABELS, n=5) is None
+
+
+def test_a_perfect_small_sample_is_not_estimable_instead_of_certain() -> None:
+    labels = np.repeat([0, 1], [3, 9])
+    found = classification_intervals(classification_metrics(np.eye(2)[labels], labels, ["LGG", "HGG"]))
+    for name in ("auc", "f1", "precision", "recall", "f1_weighted", "auroc/HGG"):
+        assert found[name].ends is None
+        assert found[name].reason.endswith(": 3, fewer than 10")
+    accuracy = found["accuracy"]
+    assert accuracy[1:] == ("Wilson", "cases", 12, None)
+    assert accuracy.ends == pytest.approx(tuple(binomtest(12, 12).proportion_ci(method="wilson")))
+    assert found["recall/LGG"].n == 3
+    assert found["recall/LGG"].ends[0] < 0.5
+
+
+def test_resamples_that_don_t_vary_give_no_interval() -> None:
+    labels = np.repeat([0, 1], 20)
+    found = classification_intervals(classification_metrics(np.eye(2)[labels], labels, ["LGG", "HGG"]), n=50)
+    assert found["auc"].ends is None
+    assert found["auc"].reason == "the resamples don't vary"
+    low, high = found["accuracy"].ends
+    assert low < high
+    assert bootstrap_interval(lambda p, y: 1.0, np.eye(2)[labels], labels, n=50) is None
+
+
+def test_cases_of_one_patient_are_drawn_together() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 15)
+    scores = np.clip(rng.normal(0.3 + 0.3 * labels, 0.3), 0, 1)
+    once = classification_metrics(np.stack([1 - scores, scores], axis=1), labels, ["a", "b"])
+    rows = np.repeat(np.arange(30), 8)
+    patients = {"patient": [f"p{row}" for row in rows]}
+    often = classification_metrics(once.probabilities[rows], labels[rows], ["a", "b"], columns=patients)
+    of_cases, of_patients = classification_intervals(once, n=200), classification_intervals(often, n=200)
+    assert of_patients["accuracy"][1:] == ("bootstrap", "patients", 30, None)
+    assert of_patients["auc"].ends == pytest.approx(of_cases["auc"].ends)
+    pretended = classification_intervals(classification_metrics(often.probabilities, often.labels, ["a", "b"]), n=200)
+    assert np.diff(pretended["auc"].ends) < 0.6 * np.diff(of_patients["auc"].ends)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("absent", [0, 1])
 def test_intervals_are_those_of_scikit_learn_on_every_resample(monkeypatch, classes: int, absent: int) -> None:
     rng = np.random.default_rng(classes)
-    labels = rng.integers(0, classes - absent, 40)
-    scores = rng.dirichlet(np.ones(classes), 40).round(1)  # many ties
+    labels = rng.permutation(np.arange(20 * classes) % (classes - absent))
+    scores = rng.dirichlet(np.ones(classes), len(labels)).round(1)  # many ties
     monkeypatch.setattr("monai_ext.metrics.bootstrap._ENTRIES", 7 * len(labels))  # seven resamples at a time
-    found = bootstrap_intervals(classification_metrics(scores, labels, list("abcde")[:classes]), n=60, seed=3)
+    monkeypatch.setattr("monai_ext.metrics.intervals.Units.are_rows", False)  # proportions by bootstrap, too
+    found = classification_intervals(classification_metrics(scores, labels, list("abcde")[:classes]), n=60, seed=3)
+    found = {name: interval.ends for name, interval in found.items() if "/" not in name and interval.ends is not None}
     expected = {
         name: bootstrap_interval(metric, scores, labels, n=60, seed=3)
         for name, metric in of_scikit_learn(classes).items()

@@ -8,7 +8,7 @@ from device_tensor import on_device
 from monai_ext.losses import HeadCrossEntropy, MultiTargetLoss
 from monai_ext.metrics import (
     apply_platt,
-    bootstrap_intervals,
+    classification_intervals,
     classification_metrics,
     fit_platt,
     head_metrics,
@@ -90,7 +90,7 @@ FUNCTIONS = {
     "multi_label_metrics": lambda p, y: (
         multi_label_metrics(p, torch.stack([y, 1 - y], 1), ["x", "y"], [0.5, 0.5]).metrics
     ),
-    "bootstrap_intervals": lambda p, y: bootstrap_intervals(classification_metrics(p, y, ["x", "y"]), n=20),
+    "classification_intervals": lambda p, y: classification_intervals(classification_metrics(p, y, ["x", "y"]), n=20),
     "fit_platt": lambda p, y: fit_platt(p[:, 1], y),
     "apply_platt": lambda p, y: apply_platt(p[:, 1], 2.0, 0.5).tolist(),
     "mean_by_case": lambda p, y: mean_by_case(["u", "u", "v", "v"], p)[1].tolist(),

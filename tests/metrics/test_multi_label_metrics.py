@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from monai_ext.errors import ConfigError, DataError
@@ -32,10 +33,10 @@ def test_metrics_equal_those_counted_by_hand() -> None:
     assert result.per_class["fluid"] == pytest.approx({**perfect, "support": 2})
     assert result.metrics["auroc"] == pytest.approx(7 / 8)
     assert result.metrics["f1"] == pytest.approx(3 / 4)
-    assert result.metrics["precision_micro"] == pytest.approx(3 / 5)
+    assert result.metrics["precision_micro"] == pytest.approx(3 / 4)
     assert result.metrics["recall_micro"] == pytest.approx(3 / 4)
-    # Wrong entries: nodule of b and of c, hernia of c.
-    assert result.metrics["hamming"] == pytest.approx(3 / 12)
+    # Wrong entries: nodule of b and of c; hernia, which nobody has, doesn't count.
+    assert result.metrics["hamming"] == pytest.approx(2 / 8)
     assert result.metrics["exact_match"] == pytest.approx(2 / 4)
 
 
@@ -48,10 +49,11 @@ def test_a_class_with_one_value_is_told_and_no_zero_in_an_average(value, word) -
         **dict.fromkeys(("auroc", "average_precision", "f1", "precision", "recall", "accuracy")),
         "support": 4 * value,
     }
-    assert result.skipped == [f"class hernia: all 4 cases are {word}; it has no scores, and averages leave it out"]
+    assert result.skipped == [
+        f"class hernia: all 4 cases are {word}; it has no scores, and averages, hamming and exact_match leave it out"
+    ]
     two = multi_label_metrics(PROBABILITIES[:, :2], labels[:, :2], NAMES[:2])
-    for name in ("auroc", "average_precision", "f1", "precision", "recall", "accuracy"):
-        assert result.metrics[name] == two.metrics[name]
+    assert result.metrics == two.metrics
 
 
 def test_nothing_to_score_is_none_everywhere() -> None:
@@ -60,7 +62,7 @@ def test_nothing_to_score_is_none_everywhere() -> None:
     assert result.metrics["auroc_micro"] is None
     assert result.metrics["f1"] is None
     assert len(result.skipped) == 3
-    assert result.metrics["hamming"] == pytest.approx(5 / 12)
+    assert set(result.metrics.values()) == {None}
 
 
 @pytest.mark.parametrize("average", ["macro", "micro"])
@@ -81,12 +83,12 @@ def test_scores_equal_scikit_learn_s(average) -> None:
 
 
 def test_weighted_scores_equal_those_of_the_resample() -> None:
-    scores, labels = random_case()
+    scores, labels = random_case(rows=200)
     thresholds = [0.3, 0.4, 0.5, 0.6, 0.7]
-    weights = np.random.default_rng(1).integers(0, 4, (3, 60)).astype(float)
+    weights = np.random.default_rng(1).integers(0, 4, (3, 200)).astype(float)
     by_class, overall = LabelScores(scores, labels, thresholds)(weights)
     for number, row in enumerate(weights):
-        drawn = np.repeat(np.arange(60), row.astype(int))
+        drawn = np.repeat(np.arange(200), row.astype(int))
         expected = multi_label_metrics(scores[drawn], labels[drawn], list("abcde"), thresholds)
         assert {name: values[number] for name, values in overall.items()} == pytest.approx(expected.metrics)
         for name, values in by_class.items():
@@ -104,7 +106,7 @@ def test_tuned_scores_stand_beside_those_at_one_half() -> None:
     assert tuned.per_class["nodule"]["threshold"] == pytest.approx(0.3)
     assert {name: tuned.metrics[name] for name in plain.metrics} == plain.metrics
     assert tuned.metrics["f1_tuned"] == pytest.approx(0.9)
-    assert tuned.metrics["exact_match_tuned"] == pytest.approx(2 / 4)
+    assert tuned.metrics["exact_match_tuned"] == pytest.approx(3 / 4)
     assert tuned.predictions[2].tolist() == [True, True, True]
     assert plain.predictions[2].tolist() == [False, True, True]
 
@@ -178,16 +180,17 @@ def test_intervals_are_those_of_a_plain_bootstrap() -> None:
     drawn = [rng.integers(0, 120, 120) for _ in range(300)]
     for name, metric in (("auroc/e", sk.roc_auc_score), ("average_precision/e", sk.average_precision_score)):
         plain = np.quantile([metric(labels[rows, 4], scores[rows, 4]) for rows in drawn], [0.025, 0.975])
-        assert found[name] == pytest.approx(plain, abs=0.02)
+        assert found[name].ends == pytest.approx(plain, abs=0.02)
 
 
 def test_intervals_are_reproducible_and_contain_the_metric() -> None:
-    result = multi_label_metrics(*random_case(), list("abcde"), [0.4] * 5)
+    result = multi_label_metrics(*random_case(rows=200), list("abcde"), [0.4] * 5)
     first = multi_label_intervals(result, n=200)
     assert first == multi_label_intervals(result, n=200)
     assert set(result.metrics) <= set(first)
     for name, value in result.metrics.items():
-        assert first[name][0] <= value <= first[name][1], name
+        low, high = first[name].ends
+        assert low <= value <= high, name
 
 
 def test_chunks_change_nothing(monkeypatch) -> None:
@@ -205,7 +208,21 @@ def test_slices_don_t_count_as_cases_of_their_own() -> None:
     of_volumes, of_slices = multi_label_intervals(volumes, n=100), multi_label_intervals(slices, n=100)
     assert of_slices.keys() == of_volumes.keys()
     for name, interval in of_volumes.items():
-        assert of_slices[name] == pytest.approx(interval), name
+        assert of_slices[name].n == 60
+        if interval.method == "bootstrap" and interval.ends is not None:
+            assert of_slices[name].ends == pytest.approx(interval.ends), name
+
+
+def test_a_proportion_is_wilson_s_where_cases_are_patients_and_a_bootstrap_where_patients_have_several() -> None:
+    scores, labels = random_case()
+    alone = multi_label_metrics(scores, labels, list("abcde"))
+    right = round(alone.metrics["exact_match"] * 60)
+    found = multi_label_intervals(alone, n=50)["exact_match"]
+    assert found[1:] == ("Wilson", "cases", 60, None)
+    assert found.ends == pytest.approx(tuple(binomtest(right, 60).proportion_ci(method="wilson")))
+    patients = {"patient": [f"p{n // 2}" for n in range(60)]}
+    pairs = multi_label_metrics(scores, labels, list("abcde"), columns=patients)
+    assert multi_label_intervals(pairs, n=50)["exact_match"][1:] == ("bootstrap", "patients", 30, None)
 
 
 def test_a_class_too_rare_for_an_interval_has_none() -> None:
@@ -213,9 +230,12 @@ def test_a_class_too_rare_for_an_interval_has_none() -> None:
     labels[:20, 0] = labels[0, 1] = 1
     scores = np.random.default_rng(0).random((40, 2))
     found = multi_label_intervals(multi_label_metrics(scores, labels, ["common", "rare"]), n=100)
-    assert "auroc/common" in found
-    assert "auroc/rare" not in found
-    assert "auroc" in found
+    assert found["auroc/common"].ends is not None
+    for name in ("auroc/rare", "auroc"):
+        assert found[name].ends is None
+        assert found[name].reason == "cases with rare: 1, fewer than 10"
+    assert found["accuracy/rare"].method == "Wilson"
+    assert found["f1_micro"].ends is not None
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,8 @@ def test_one_level_has_the_file_it_always_had(taken, tmp_path):
 def test_metrics_are_those_of_the_nuclei_with_the_crops_under_parts(taken):
     content = taken().metrics(intervals=True)
     assert content["metrics"]["accuracy"] == pytest.approx(2 / 3)
-    assert content["intervals"].keys() == content["metrics"].keys()
+    assert content["interval_methods"].keys() >= content["metrics"].keys()
+    assert content["interval_methods"]["accuracy"] == {"method": "Wilson", "unit": "nuclei", "n": 3}
     assert content["predictions"] == "predictions/predictions_nuclei.csv"
     assert content["parts"].keys() == {
         *("name", "metrics", "per_class", "confusion_matrix", "confusion_matrix_normalised", "skipped")

@@ -73,11 +73,12 @@ def test_metrics_are_plain_and_have_intervals_when_asked(taken):
     assert (content["task"], content["target"], content["cases"]) == ("segmentation", "lesion", "slices")
     assert content["metrics"]["empty_slices"] == 2
     assert content["metrics"]["val_loss"] == taken.best.metrics["loss"]
-    low, high = content["intervals"]["dice"]
-    assert low <= content["metrics"]["dice"] <= high
-    assert low < high
-    assert "iou" in content["intervals"]
-    assert taken.metrics()["intervals"] == {}
+    assert content["intervals"] == {}
+    assert content["interval_methods"]["dice"] == {
+        **{"method": "bootstrap", "unit": "patients", "n": 3},
+        "not_estimable": "patients with a mask: 3, fewer than 10",
+    }
+    assert "interval_methods" not in taken.metrics()
 
 
 def test_files_have_a_row_a_slice_and_a_row_a_patient(taken, tmp_path):
@@ -171,7 +172,7 @@ def test_a_training_leaves_predictions_of_its_best_epoch(trained):
     found = rows(trained / content["predictions"])
     of_masks = [float(row["dice"]) for row in found if float(row["true_pixels"])]
     assert sum(of_masks) / len(of_masks) == pytest.approx(content["metrics"]["dice"])
-    assert set(content["intervals"]) >= {"dice", "iou"}
+    assert set(content["interval_methods"]) >= {"dice", "iou"}
 
 
 def test_an_evaluation_reports_the_same_as_the_training(trained, tmp_path):
@@ -183,7 +184,7 @@ def test_an_evaluation_reports_the_same_as_the_training(trained, tmp_path):
     found, expected = (json.loads((folder / "metrics" / "metrics.json").read_text()) for folder in (run.path, trained))
     for name in ("dice", "iou", "precision", "recall", "patient_dice", "val_loss"):
         assert found["metrics"][name] == pytest.approx(expected["metrics"][name])
-    assert found["intervals"] == expected["intervals"]
+    assert found["interval_methods"] == expected["interval_methods"]
 
 
 def test_a_training_draws_previews_of_each_epoch(trained):
@@ -221,7 +222,7 @@ def page(trained):
     [
         "Validation dice",
         "mean over the slices with a mask",
-        "bootstrap over the patients",
+        "not estimable: patients with a mask: 3, fewer than 10",
         "2 of 8 slices have no mask",
         "Dice of each slice over the size of its mask",
         "p2/5",

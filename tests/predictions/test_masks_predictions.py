@@ -205,10 +205,10 @@ def test_intervals_hold_the_value_and_narrow_with_the_number_of_patients():
         overlaps = rng.integers(5, 20, 4 * patients)
         return result_of(*((f"p{n // 4}", overlap, 20, 20) for n, overlap in enumerate(overlaps)))
 
-    few, many = result(6), result(100)
+    few, many = result(10), result(200)
     widths = []
     for each in (few, many):
-        low, high = segmentation_intervals(each, n=300)["dice"]
+        low, high = segmentation_intervals(each, n=300)["dice"].ends
         assert low < each.metrics["dice"] < high
         widths.append(high - low)
     assert widths[0] > 2 * widths[1]
@@ -220,11 +220,16 @@ def test_intervals_are_over_patients_not_slices():
     # within a patient all slices are alike: a hundred of them say no more than one
     one = result_of(*((f"p{n}", n, 10, 10) for n in range(10)))
     many = result_of(*((f"p{n}", n, 10, 10) for n in range(10) for _ in range(100)))
-    assert segmentation_intervals(many, n=200)["dice"] == pytest.approx(segmentation_intervals(one, n=200)["dice"])
+    found = segmentation_intervals(many, n=200)["dice"]
+    assert found[1:] == ("bootstrap", "patients", 10, None)
+    assert found.ends == pytest.approx(segmentation_intervals(one, n=200)["dice"].ends)
 
 
-def test_one_patient_has_no_interval():
-    assert segmentation_intervals(result_of(("a", 1, 2, 2), ("a", 2, 2, 2))) == {}
+def test_few_patients_with_a_mask_have_no_interval_but_a_reason():
+    empty = [(f"e{n}", 0, 0, 0) for n in range(9)]
+    found = segmentation_intervals(result_of(("a", 1, 2, 2), ("a", 2, 2, 2), *empty), n=20)
+    assert {each.ends for each in found.values()} == {None}
+    assert found["dice"].reason == "patients with a mask: 1, fewer than 10"
 
 
 def _rank(rank, folder):

@@ -77,7 +77,7 @@ def test_each_level_has_its_file_with_three_columns_a_class(tmp_path):
     predictions.write(tmp_path)
     volumes, slices = rows(tmp_path / "predictions_volumes.csv"), rows(tmp_path / "predictions_slices.csv")
     columns = [f"{part}_{name}" for part in ("prob", "pred", "label") for name in NAMES]
-    assert list(volumes[0]) == ["case", *columns]
+    assert list(volumes[0]) == ["case", *columns, "thresholds_chosen_on"]
     assert list(slices[0]) == ["case", "slice", *columns]
     assert [row["case"] for row in volumes] == list(OF_VOLUME)
     assert [row["slice"] for row in slices[:3]] == ["0", "10", "0"]
@@ -103,13 +103,19 @@ def test_metrics_tell_of_each_class_at_one_half_and_at_the_thresholds_chosen_on_
     content = json.loads(json.dumps(predictions.metrics(intervals=True), allow_nan=False))
     assert content["thresholds"] == choose_thresholds(predictions.best.probabilities, predictions.best.labels)
     assert (content["thresholds_level"], content["thresholds_chosen_here"]) == ("volumes", True)
+    assert content["thresholds_chosen_on"] == "these cases"
+    (table,) = (rows for name, rows in predictions.best_files().tables.items() if "volumes" in name)
+    assert {row["thresholds_chosen_on"] for row in table} == {"these cases"}
     of_class = content["per_class"]["Lung nodule"]
     assert of_class["support"] == 3
     assert of_class["threshold"] == content["thresholds"][0]
     assert of_class["f1_tuned"] >= of_class["f1"]
     assert content["per_class"]["Hiatal hernia"]["auroc"] is None
     assert content["skipped"][0].startswith("class Hiatal hernia: all 6 cases are negative")
-    assert content["intervals"]["auroc"][0] <= content["metrics"]["auroc"] <= content["intervals"]["auroc"][1]
+    low, high = content["intervals"]["exact_match"]
+    assert low <= content["metrics"]["exact_match"] <= high
+    assert content["interval_methods"]["exact_match"] == {"method": "Wilson", "unit": "volumes", "n": 6}
+    assert content["interval_methods"]["auroc"]["not_estimable"].startswith("volumes with")
     assert (content["task"], content["cases"], content["predictions"]) == (
         *("multi_label", "volumes", "predictions/predictions_volumes.csv"),
     )
@@ -269,6 +275,7 @@ def test_every_best_checkpoint_holds_the_thresholds_of_its_own_epoch(trained):
 def test_exports_and_evaluation_get_them_from_there(trained):
     best = read_checkpoint(trained / "checkpoints" / "best.pt")
     metadata = json.loads((trained / "config" / "metadata.json").read_text())
+    assert "optimistic" in metadata.pop("selection")
     assert metadata == {"version": "1", "thresholds": best["thresholds"], "thresholds_level": "volumes"}
     assert saved_thresholds(trained / "checkpoints" / "best.pt", "volumes") == best["thresholds"]
 

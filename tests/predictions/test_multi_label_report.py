@@ -11,7 +11,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from monai_ext.io import read_json, write_csv, write_json
-from monai_ext.metrics import MultiLabelResult, choose_thresholds, multi_label_intervals, multi_label_metrics
+from monai_ext.metrics import (
+    MultiLabelResult,
+    choose_thresholds,
+    interval_entries,
+    multi_label_intervals,
+    multi_label_metrics,
+)
 from monai_ext.pages.tables import count_table
 from monai_ext.predictions import MultiLabel
 from monai_ext.predictions import multi_label_figures as drawing
@@ -42,11 +48,12 @@ def made(count: int = 60, names: list[str] = NAMES, tuned: bool = True) -> Multi
 def run(tmp_path: Path) -> Path:
     """A run folder with two levels."""
     found = made()
-    intervals = {name: list(pair) for name, pair in multi_label_intervals(found, n=50).items()}
+    intervals = interval_entries(multi_label_intervals(found, "volumes", n=50))
     content = {
         **{"task": "multi_label", "bundle": "ct_rate_multilabel", "best_epoch": 2, "key_metric": "auroc"},
         **found.to_dict(),
-        **{"thresholds_chosen_here": True, "intervals": intervals, "cases": "volumes"},
+        **{"thresholds_chosen_here": True, "cases": "volumes"},
+        **intervals,
         "parts": {"name": "slices", **{key: made(tuned=False).to_dict()[key] for key in ("metrics", "per_class")}},
         "predictions": "predictions/predictions_volumes.csv",
         "history": [{"epoch": 1, "train_loss": 1.0, "auroc": 0.5}, {"epoch": 2, "train_loss": 0.5, "auroc": 0.7}],

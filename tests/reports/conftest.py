@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from monai_ext.io import write_csv, write_json
-from monai_ext.metrics import ClassificationResult, bootstrap_intervals, classification_metrics
+from monai_ext.metrics import ClassificationResult, classification_intervals, classification_metrics, interval_entries
 
 NAMES = ["LGG", "HGG"]
 
@@ -68,7 +68,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
                 "metrics": {**found.metrics, "loss": 0.412345},
                 "history": history,
                 "loss_summary": {},
-                "intervals": {key: list(value) for key, value in bootstrap_intervals(found, n=50).items()},
+                **interval_entries(classification_intervals(found, n=50)),
             },
         )
         write_csv(run / "predictions/val_predictions.csv", found.rows())
@@ -121,7 +121,7 @@ def make_cross_validation(tmp_path: Path) -> Callable[..., Path]:
                 "std": {key: float(np.std([found[key] for found in each])) for key in each[0]},
                 "out_of_fold": {
                     **together.to_dict(),
-                    "intervals": {key: list(value) for key, value in bootstrap_intervals(together, n=50).items()},
+                    **interval_entries(classification_intervals(together, n=50)),
                 },
                 "calibration": {"a": 0.91, "b": -0.2},
                 "threshold": 0.47,

@@ -253,3 +253,37 @@ def test_cross_validation_without_any_result_yet(tmp_path: Path) -> None:
     page = Page(write_cross_validation_report(tmp_path))
     assert "No fold has finished." in page.text
     assert "out_of_fold.csv: not there" in page.text
+
+
+def test_the_checklist_answers_what_the_records_know_and_lists_the_rest(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    record = json.loads((run / "run.json").read_text())
+    record["data"] |= {
+        "sizes": {"train": 228, "val": 57},
+        "patients": {"train": 228, "val": 57},
+        "shared_patients": 0,
+        "left_out": ["x.nii.gz: is damaged"],
+    }
+    record["parameters"]["seed"] = 42
+    write_json(run / "run.json", record)
+    text = Page(write_report(run)).text
+    for words in (
+        "285 cases used: training 228 (228 patients), validated fold 57 (57 patients)",
+        "No patient is in two parts.",
+        "x.nii.gz: is damaged",
+        "Wilson over cases",
+        "bootstrap over cases",
+        "HGG: slope",
+        "seed 42",
+        "Ethics approval",
+        "to be written by the authors",
+    ):
+        assert words in text, words
+
+
+def test_patients_in_two_parts_are_told(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    record = json.loads((run / "run.json").read_text())
+    record["data"] |= {"sizes": {"train": 2, "val": 2}, "patients": {"train": 2, "val": 2}, "shared_patients": 1}
+    write_json(run / "run.json", record)
+    assert "1 patients are in two parts: figures are too good." in Page(write_report(run)).text
