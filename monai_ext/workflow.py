@@ -22,7 +22,8 @@ from urllib.parse import quote
 from monai_ext.devices import local_rank, own_device, started_processes, user_device
 from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
 from monai_ext.errors import ConfigError
-from monai_ext.settings import check_overrides, settle_config
+from monai_ext.runs import RunFolder
+from monai_ext.settings import check_overrides, check_resume, recipe_of, settle_config
 
 _WORKFLOW_ARGUMENTS = {
     "meta_file",
@@ -146,8 +147,8 @@ def check_settings() -> None:
     """First step of every config's ``initialize``: convert and check all that was set, before anything is made of it.
 
     Installs the one-sentence error report; refuses overrides that match no key, values that ``configs/settings.json``
-    doesn't allow, unknown choices, and components that don't take their arguments. Words and numbers in quotes get
-    their types (``--use_mask false``), and ``None`` is what it says: MONAI leaves such overrides out.
+    doesn't allow, unknown choices, components that don't take their arguments, and a run to resume that has another
+    recipe (see `monai_ext.settings.check_resume`). Words and numbers in quotes get their types (``--use_mask false``), and ``None`` is what it says: MONAI leaves such overrides out.
 
     Raises:
         ConfigError: naming the settings and what is allowed.
@@ -166,6 +167,7 @@ def check_settings() -> None:
     root = parser.get("bundle_root")
     settle_config(parser, root if isinstance(root, str) else _root_of(workflow.config_root_path), [*given, *left_out])
     _keep_tracking_artifact(parser)
+    _check_resume(parser)
 
 
 def apply_dataset_settings() -> None:
@@ -242,6 +244,16 @@ def _command_line() -> tuple[str | Sequence[str] | None, dict[str, Any], list[st
             left_out = [k for k, v in values.get("kwargs", {}).items() if v is None and k not in _WORKFLOW_ARGUMENTS]
             return values["config_file"], given, [key for key in left_out if key not in given]
     return None, {}, []
+
+
+def _check_resume(parser: Any) -> None:
+    """Refuse to resume a run of another recipe, before anything of it is touched."""
+    if "run_folder" not in parser or parser.get("resume") in (None, "", False):
+        return
+    output_dir, fold, resume = (parser.get_parsed_content(name) for name in ("output_dir", "fold", "resume"))
+    run = RunFolder(output_dir, fold, resume).to_resume()
+    if run is not None:
+        check_resume(run, recipe_of(parser.get()))
 
 
 def _settle_devices(parser: Any) -> None:

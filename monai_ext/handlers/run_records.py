@@ -16,13 +16,12 @@ from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTr
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.io import finite, read_json, write_csv, write_json, write_text
 from monai_ext.predictions.kind import Predictions
-from monai_ext.settings import resolved_settings
+from monai_ext.settings import changes_since, recipe_key, recipe_of, resolved_settings
+from monai_ext.settings.resuming import RECIPE
 from monai_ext.workflow import find_workflow
 
 logger = logging.getLogger("monai_ext")
 
-# Settings that may differ between a run and its continuation without changing a number.
-_FREE_ON_RESUME = {"resume", "run_name", "num_workers", "device", "tracking_uri", "dataset_dir", "debug"}
 _TRACKER_STATUS = {runs.FINISHED: FINISHED, runs.FAILED: FAILED, runs.KILLED: KILLED}
 
 
@@ -93,10 +92,17 @@ class RunRecords:
             "commit": runs.commit(),
         }
         if self.run.resumed:
-            _warn_of_changes(self.run.record, record)
+            _warn_of_other_data(self.run.record, record)
+        changes: list[dict[str, Any]] = list(self.run.record.get("changes", []))
         if self.parser is not None:
+            recipe = recipe_of(self.parser.get())
+            if self.run.resumed:
+                changes += changes_since(self.run / "", recipe, first_epoch or 1)
+            record |= {"recipe": recipe_key(recipe), "changes": changes}
+            write_json(self.run / RECIPE, recipe)
             config = {key: value for key, value in copy.deepcopy(self.parser.get()).items() if key != "_meta_"}
-            write_json(self.run / "config" / "config.json", {**config, **parameters})
+            noted = {"_changes_": changes} if changes else {}
+            write_json(self.run / "config" / "config.json", {**config, **parameters, **noted})
         self._write_splits()
         if first_epoch is not None:
             self.tensorboard = TensorBoard(self.run / "tensorboard", first_epoch)
@@ -104,7 +110,7 @@ class RunRecords:
             known = self.run.record.get("mlflow_run_id") if self.run.resumed else None
             self.tracker = MLflowTracker(**self.tracking, run_name=str(record["run_name"]), run_id=known)
             record["mlflow_run_id"] = self.tracker.run_id
-            self.tracker.parameters(_flat_parameters(record, seed))
+            self.tracker.parameters(_flat_parameters(record, seed) | _flat_changes(changes))
             self.tracker.artifact(self.run / "config" / "config.json", "config")
         for crashed in self.run.crashed():
             self._mark_failed(crashed)
@@ -279,11 +285,12 @@ def _flat_parameters(record: Mapping[str, Any], seed: int | None) -> dict[str, A
     }
 
 
-def _warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    old, new = before.get("parameters", {}), now["parameters"]
-    for key in sorted((old.keys() & new.keys()) - _FREE_ON_RESUME):
-        if old[key] != new[key]:
-            logger.warning("--%s is %s now, the resumed run began with %s", key, new[key], old[key])
+def _flat_changes(changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """MLflow's parameters never change: a later value is one of its own."""
+    return {f"{one['setting'].replace('#', '.')}.from_epoch_{one['from_epoch']}": one["new"] for one in changes}
+
+
+def _warn_of_other_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     # Not an error: a copy of the data on another machine has other times, too.
     if before.get("data", {}).get("fingerprint", now["data"]["fingerprint"]) != now["data"]["fingerprint"]:
         logger.warning("the data are not those that the resumed run began with: other cases, labels, sizes or times")

@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 
 from monai_ext import runs
 from monai_ext.errors import ConfigError
+from monai_ext.handlers import schedule
 from monai_ext.handlers.best import BestEpoch
 from monai_ext.handlers.checkpoint import Checkpoints
 from monai_ext.handlers.console import Console
@@ -111,6 +112,7 @@ class StandardTraining:
         self.main_monitor = next(iter(self.monitors.values()))
         self.top_epochs = TopEpochs(self.main_monitor, keep_best)
         self.best_metrics: dict[str, Any] = {}
+        self.rates: list[float] = []
         self.stopping = EarlyStopping(self.main_monitor, patience, min_epochs)
         self.seed = seed
         self.settings = dict(settings or {})
@@ -197,6 +199,7 @@ class StandardTraining:
 
     def _resume(self, engine: Engine) -> None:
         assert self.checkpoints is not None
+        planned = schedule.lengths(self.scheduler)
         content = self.checkpoints.load_last()
         if content is None:
             logger.info("no checkpoint in the run folder yet: starting from the first epoch")
@@ -207,8 +210,11 @@ class StandardTraining:
                 f"--resume: the run has {reached['epoch_length']} batches per epoch, this configuration "
                 f"{engine.state.epoch_length}; resume with the same data, batch size and number of processes"
             )
+        if reached["epoch"] > (engine.state.max_epochs or 0):
+            raise ConfigError(f"--max_epochs {engine.state.max_epochs}: the run has already {reached['epoch']} epochs")
         engine.state.epoch, engine.state.iteration = reached["epoch"], reached["iteration"]
         within = reached["iteration"] - reached["epoch"] * reached["epoch_length"]
+        schedule.follow(self.scheduler, planned, None if within else handlers.get("rates"))
         if within:
             engine.data_loader.skip_batches(within)
         self.history.load_state_dict({**handlers["history"], "entries": content["history"]})
@@ -237,6 +243,7 @@ class StandardTraining:
         is_best = False
         if self.history.validated or self.evaluator is None:
             is_best = self._update_best(entry)
+        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self._step_scheduler(entry)
         stop = (self.history.validated or self.evaluator is None) and self.stopping.should_stop(entry["epoch"])
         history = self.history.state_dict()
@@ -321,6 +328,7 @@ class StandardTraining:
             "top_epochs": self.top_epochs.state_dict(),
             "early_stopping": self.stopping.state_dict(),
             "best_metrics": self.best_metrics,
+            "rates": self.rates,
             # named as ever, so that older checkpoints resume
             "outputs": self.predictions.best_state() if self.predictions is not None else {},
             "history": {name: history[name] for name in ("sums", "samples")},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_ext.io import write_text
 from monai_ext.pages.document import Block, Folded, Section, Text, pairs, picture, picture_file, render
-from monai_ext.pages.tables import as_dict, as_lines, count_table, key_metric, with_interval
+from monai_ext.pages.tables import as_dict, as_lines, as_list, count_table, key_metric, with_interval
 from monai_ext.predictions.kind import Predictions
 from monai_ext.reports import plots
 from monai_ext.reports.run_folder import RunContents, read_run
@@ -128,6 +128,11 @@ def drawn_blocks(figures: Mapping[str, Figure], kind: type[Predictions]) -> list
 def _parameters(run: RunContents) -> list[Block]:
     found = as_dict(run.info.get("parameters"))
     blocks: list[Block] = [pairs(found, ("setting", "value")) if found else Text(["They were not recorded."])]
+    changes = [as_dict(one) for one in as_list(run.info.get("changes"))]
+    if changes:
+        lines = [f"{one.get('setting')}: {one.get('old')} → {one.get('new')}" for one in changes]
+        since = [f"from epoch {one.get('from_epoch')}, when the run was resumed" for one in changes]
+        blocks.append(pairs(dict(zip(lines, since, strict=True)), ("changed", "holds")))
     if run.config:
         blocks.append(Folded("Resolved configuration", json.dumps(run.config, indent=2, ensure_ascii=False)))
     return blocks

@@ -15,7 +15,7 @@ from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.io import atomic_path
-from monai_ext.settings import read_bundle_config, resolved_settings
+from monai_ext.settings import read_bundle_config, recipe_key, recipe_of
 from monai_ext.spine.class_map import FILE as CLASS_MAP
 from monai_ext.spine.heads import SHARING
 from monai_ext.spine.split_heads import split_heads
@@ -49,7 +49,7 @@ class CascadeTraining:
     """Train the stages in their order, each as a run of its own, and collect the networks for inference.
 
     Runs are written to ``<output_dir>/<stage>``, networks to ``<output_dir>/models/<stage>``: ``model.pt``,
-    ``metadata.json`` and, for classifiers, ``class_map.json``. A stage that has finished with the same settings and
+    ``metadata.json`` and, for classifiers, ``class_map.json``. A stage that has finished with the same recipe and
     data is kept, an interrupted one is resumed. The stage "classifiers" trains anatomy, location_view and sequence as
     one network with a shared backbone; its results are those of the three.
 
@@ -116,19 +116,19 @@ class CascadeTraining:
 
         settings = {**self._beginning(stage), **self.settings[stage]}
         parser = self._parser(stage, settings)
-        parameters, fold = resolved_settings(parser), int(parser.get("fold"))
+        recipe, fold = recipe_key(recipe_of(parser.get())), int(parser.get("fold"))
         data = dataset_hash(parser.get_parsed_content("items"))
         del parser
         output = self.output_dir / stage
-        finished = newest_same(runs.finished_runs(output, fold), parameters, data)
+        finished = newest_same(runs.finished_runs(output, fold), recipe, data)
         if finished is not None:
             logger.info("%s: finished before, kept: %s", stage, finished)
             return finished
-        started = newest_same(runs.RunFolder(output, fold).unfinished(), parameters, data)
+        started = newest_same(runs.RunFolder(output, fold).unfinished(), recipe, data)
         logger.info("%s: training", stage)
         run(config_file=self._files(stage), **{**settings, "resume": str(started) if started else None})
         gc.collect()  # a stage's network lives on in reference cycles of its workflow
-        result = newest_same(runs.finished_runs(output, fold), parameters, data)
+        result = newest_same(runs.finished_runs(output, fold), recipe, data)
         if result is None:
             raise DataError(f"stage {stage} left no finished run", output)
         return result

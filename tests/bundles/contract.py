@@ -21,7 +21,7 @@ from bundle_helpers import only_run, rows_of, user_error
 from monai.bundle import ConfigParser, ConfigWorkflow, run
 from monai.bundle.scripts import ckpt_export, onnx_export, verify_net_in_out
 
-from monai_ext.errors import DataError, WeightsError
+from monai_ext.errors import ConfigError, DataError, WeightsError
 from monai_ext.networks import load_model, network_settings
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +44,11 @@ METRICS = {
 
 def read(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def content_of(folder):
+    """Every file with its time and content."""
+    return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def tensors(output):
@@ -310,6 +315,42 @@ class BundleContract:
             user_error(caught.value)
         )
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("change", ["nested", "lr", "seed"])
+    def test_a_run_is_not_resumed_with_another_recipe(self, trained, settings, change, tmp_path):
+        optimizer = read(trained / "config" / "config.json")["optimizer"]
+        key, new, said = {
+            "nested": (f"optimizers#{optimizer}#amsgrad", True, "not there → true"),
+            "lr": ("lr", 0.5, "→ 0.5"),
+            "seed": ("seed", 7, "→ 7"),
+        }[change]
+        before = content_of(trained)
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            run(
+                config_file=self.config("train"),
+                **{**settings, "output_dir": str(tmp_path), "resume": str(trained), key: new},
+            )
+        error = user_error(caught.value)
+        assert isinstance(error, ConfigError)
+        assert f"({key}: " in str(error), "alone: what refers to it isn't listed"
+        assert f"{said})" in str(error)
+        assert f"--pretrained_path {trained}/checkpoints/{self.best}.pt" in str(error)
+        assert content_of(trained) == before
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_longer_run_goes_on_below_the_rate_it_had_and_says_from_when(self, trained, settings, tmp_path):
+        longer = shutil.copytree(trained, tmp_path / "run")
+        epochs = settings["max_epochs"]
+        changed = {"max_epochs": epochs + 1, "num_workers": 1, "experiment_name": "again", "tracking_uri": "none"}
+        changed |= {"output_dir": str(tmp_path / "runs"), "resume": str(longer)}
+        run(config_file=self.config("train"), **{**settings, **changed})
+        expected = [{"from_epoch": epochs + 1, "setting": "max_epochs", "old": epochs, "new": epochs + 1}]
+        assert read(longer / "run.json")["changes"] == expected
+        assert read(longer / "config" / "config.json")["_changes_"] == expected
+        assert f"from epoch {epochs + 1}" in (longer / "report.html").read_text(encoding="utf-8")
+        rates = [entry["lr"] for entry in read(longer / "metrics" / "metrics.json")["history"]]
+        assert len(rates) == epochs + 1
+        assert 0 < rates[-1] <= rates[-2]
 
     @pytest.mark.slow
     def test_zipped_and_unpacked_elsewhere_its_command_lines_work(self, data, settings, tmp_path):

@@ -10,6 +10,7 @@ from bundle_helpers import SMALL_RESNET, only_run, rows_of, user_error
 from contract import BundleContract
 from monai.bundle import run
 
+from monai_ext.brats.demo import make_demo
 from monai_ext.errors import ConfigError
 
 
@@ -81,11 +82,13 @@ def test_a_one_class_fold_says_so_and_reports_no_auc(brats_data, brats_configs, 
     assert "auc" not in metrics["metrics"] or metrics["metrics"]["auc"] is None
 
 
-def test_resuming_with_another_batch_size_is_refused(brats_configs, short_run):
-    run(config_file=str(brats_configs / "train.json"), **{**short_run, "max_epochs": 1, "max_train_batches": 2})
+def test_resuming_with_other_data_of_another_size_is_refused(brats_configs, short_run, tmp_path):
+    short_run["max_train_batches"] = None
+    run(config_file=str(brats_configs / "train.json"), **{**short_run, "max_epochs": 1})
     folder = only_run(Path(short_run["output_dir"]))
+    fewer = str(make_demo(tmp_path / "fewer", counts=(3, 3)))
     with pytest.raises(RuntimeError) as caught:
-        run(config_file=str(brats_configs / "train.json"), **{**short_run, "resume": str(folder)})
+        run(config_file=str(brats_configs / "train.json"), **{**short_run, "dataset_dir": fewer, "resume": str(folder)})
     error = user_error(caught.value)
     assert isinstance(error, ConfigError)
-    assert "2 batches per epoch, this configuration 1" in str(error)
+    assert "3 batches per epoch, this configuration 1" in str(error)
