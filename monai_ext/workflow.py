@@ -22,6 +22,7 @@ from urllib.parse import quote
 from monai_ext.devices import local_rank, own_device, started_processes, user_device
 from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
 from monai_ext.errors import ConfigError
+from monai_ext.provenance import saved_provenance
 from monai_ext.runs import RunFolder
 from monai_ext.settings import check_overrides, check_resume, recipe_of, settle_config
 
@@ -82,7 +83,8 @@ def bundle_root() -> str:
 
 def _root_of(config_folder: str | Path) -> str:
     folder = Path(config_folder).absolute()
-    return str(folder.parent if folder.name == "configs" else folder)
+    # a run folder is a bundle, too: of its network alone
+    return str(folder.parent if folder.name == "configs" or (folder.parent / "run.json").is_file() else folder)
 
 
 def default_dataset_dir(bundle_root: str) -> str:
@@ -168,6 +170,8 @@ def check_settings() -> None:
     settle_config(parser, root if isinstance(root, str) else _root_of(workflow.config_root_path), [*given, *left_out])
     _keep_tracking_artifact(parser)
     _check_resume(parser)
+    if "evaluation_run" in parser:
+        _take_fold(parser, asked="fold" in [*given, *left_out])
 
 
 def apply_dataset_settings() -> None:
@@ -254,6 +258,21 @@ def _check_resume(parser: Any) -> None:
     run = RunFolder(output_dir, fold, resume).to_resume()
     if run is not None:
         check_resume(run, recipe_of(parser.get()))
+
+
+def _take_fold(parser: Any, asked: bool) -> None:
+    """Evaluate a checkpoint on the fold that it was trained on the others of."""
+    checkpoint, fold = parser.get_parsed_content("checkpoint"), parser.get_parsed_content("fold")
+    trained = (saved_provenance(checkpoint) or {}).get("fold")
+    if trained is None or trained == fold:
+        return
+    if asked:
+        raise ConfigError(
+            f"--fold {fold}: {checkpoint} was trained with fold {trained} held out; leave --fold out, or give the "
+            f"checkpoint of fold {fold}"
+        )
+    logging.getLogger("monai_ext").info("fold %d, which the checkpoint was trained without", trained)
+    parser["fold"] = trained
 
 
 def _settle_devices(parser: Any) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 from monai_ext import runs
 from monai_ext.handlers.data_summary import Data, count_labels, dataset_hash, label_cells, unique_cases
+from monai_ext.handlers.handing_on import inference_config
 from monai_ext.handlers.history import History
 from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.io import finite, read_json, write_csv, write_json, write_text
 from monai_ext.predictions.kind import Predictions
+from monai_ext.provenance import provenance_of
 from monai_ext.settings import changes_since, recipe_key, recipe_of, resolved_settings
 from monai_ext.settings.resuming import RECIPE
 from monai_ext.workflow import find_workflow
@@ -136,6 +138,7 @@ class RunRecords:
         events: Sequence[str] = (),
         intervals: bool = False,
         key_metric: str | None = None,
+        further: Mapping[str, Any] | None = None,
     ) -> None:
         """Write ``metrics/metrics.json`` and, when they can be computed, ``metrics/classification_report.txt``.
 
@@ -148,6 +151,7 @@ class RunRecords:
             events: sentences about events of the run, such as skipped batches.
             intervals: whether to compute confidence intervals.
             key_metric: name of the metric that selected the best epoch.
+            further: entries for ``metrics.json``, plain values.
         """
         entries = history.entries if history is not None else []
         content = {
@@ -163,6 +167,7 @@ class RunRecords:
             **(self.predictions.metrics(intervals) if self.predictions is not None else {}),
             "history": entries,
             "loss_summary": history.summary() if history is not None else {},
+            **(further or {}),
         }
         parts = content.get("parts")
         of_cases = {k: v for k, v in best.items() if parts is None or not k.startswith(f"{parts['name']}_")}
@@ -241,6 +246,41 @@ class RunRecords:
         self.run.close(status)
         if self.log_file is not None and status == runs.FINISHED:
             self.log_file.close()  # after a failure it still gets the traceback
+
+    def provenance(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What a checkpoint tells of its training, see `monai_ext.provenance.provenance_of`.
+
+        Args:
+            settings: settings of the network, of which the modality is told.
+        """
+        metadata = read_json(self.bundle / "configs" / "metadata.json") if self.bundle is not None else {}
+        return provenance_of(
+            self.data,
+            bundle=self.bundle.name if self.bundle is not None else None,
+            version=metadata.get("version"),
+            fold=self.run.fold,
+            class_names=self.class_names,
+            modality=settings.get("modality"),
+            data_fingerprint=dataset_hash(self.data),
+        )
+
+    def write_inference(
+        self, settings: Mapping[str, Any], checkpoint: str, extras: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write ``config/inference.json``, see `inference_config`, and the bundle's ``settings.json`` beside it.
+
+        Args:
+            settings: settings of the network.
+            checkpoint: path of the best checkpoint within the run folder.
+            extras: further entries of the checkpoint.
+        """
+        if self.bundle is None or not (self.bundle / "configs" / "inference.json").is_file():
+            return
+        content = inference_config(self.bundle, self.parser.get(), settings, checkpoint, extras or {})
+        write_json(self.run / "config" / "inference.json", content)
+        schema = self.bundle / "configs" / "settings.json"
+        if schema.is_file():
+            write_json(self.run / "config" / "settings.json", read_json(schema))
 
     def _describe_data(self) -> dict[str, Any]:
         counts = count_labels(self.data, self.class_names)

@@ -179,7 +179,9 @@ class StandardTraining:
         parts = {"optimizer": self.optimizer, "scaler": self.step.scaler, "step": self.step}
         if self.scheduler is not None:
             parts["scheduler"] = self.scheduler
-        self.checkpoints = Checkpoints(self.run / "checkpoints", self.network, parts, self.settings)
+        self.checkpoints = Checkpoints(
+            self.run / "checkpoints", self.network, parts, self.settings, self.records.provenance(self.settings)
+        )
         if self.run.resumed:
             self._resume(engine)
         if _is_main():
@@ -284,6 +286,7 @@ class StandardTraining:
         metadata = self.run / "config" / "metadata.json"
         if extras and next(iter(self.monitors)) in names and metadata.exists():
             write_json(metadata, {**read_json(metadata), **extras})
+            self.records.write_inference(self.settings, self.best_checkpoint, extras)
 
     def _save_top(self, entry: Mapping[str, Any]) -> None:
         assert self.checkpoints is not None
@@ -379,7 +382,9 @@ class StandardTraining:
             batch = engine.state.batch
             image = batch[0]["image"] if isinstance(batch, list) else batch["image"][0]
             content = run_metadata(self.records.bundle, image.shape, self.predictions, self.settings)
+            content["provenance"] = self.records.provenance(self.settings)
             write_json(self.run / "config" / "metadata.json", content)
+            self.records.write_inference(self.settings, self.best_checkpoint)
 
     def _record_end(self, *events: str) -> None:
         logger.info("memory at its peak in MiB: %s", self.memory.peaks)
@@ -387,9 +392,9 @@ class StandardTraining:
         self.run.update(memory=peaks, events=[*self.step.events, *events])
 
     def _say_what_next(self) -> None:
-        if self.records.bundle is not None:
-            command = inference_command(self.records.bundle, self.run / self.best_checkpoint, self.settings)
-            logger.info("to infer with the best checkpoint: %s", command)
+        config = self.run / "config" / "inference.json"
+        if config.is_file():
+            logger.info("to infer with the best checkpoint: %s", inference_command(config))
 
 
 def _is_main() -> bool:

@@ -13,6 +13,7 @@ from monai_ext.errors import ConfigError, DataError
 from monai_ext.pages.document import Block, Section
 from monai_ext.predictions.collecting import CaseMetric
 from monai_ext.predictions.writing import Files, refuse_nonfinite
+from monai_ext.provenance import mark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -154,11 +155,12 @@ class Predictions(CaseMetric):
         """
         return {}
 
-    def write(self, folder: str | Path) -> None:
+    def write(self, folder: str | Path, seen: Mapping[str, bool | None] | None = None) -> None:
         """Write the predictions of the best epoch: all files or none; nothing before the first validation.
 
         Args:
             folder: where to write; it is created.
+            seen: which cases were trained on, for a column that says so, see `monai_ext.provenance.mark`.
 
         Raises:
             DataError: naming a case whose predictions aren't finite.
@@ -166,7 +168,10 @@ class Predictions(CaseMetric):
         """
         if self.best is not None:
             refuse_nonfinite(self.nonfinite())
-            self.best_files().write(folder)
+            files = self.best_files()
+            if seen is not None:
+                mark(files.tables.values(), seen)
+            files.write(folder)
 
     @abstractmethod
     def nonfinite(self) -> list[str]:

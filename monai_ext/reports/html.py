@@ -79,6 +79,8 @@ def _summary(run: RunContents, status: str) -> list[Block]:
     key = key_metric(run.metrics)
     if run.metrics.get("best_epoch") is not None and not evaluation:
         lines.append(f"Best epoch: {run.metrics['best_epoch']}.")
+    if run.metrics.get("training_cases"):
+        lines.append(f"{run.metrics['training_cases']} of the cases were trained on: this says little about new cases.")
     kind = "Evaluation" if evaluation else "Validation"
     lines.append(f"{kind} {with_interval(run.metrics, key)}." if key else "No metric could be computed.")
     return [Text(lines)]

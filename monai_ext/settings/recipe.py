@@ -64,8 +64,8 @@ class Difference(NamedTuple):
 def recipe_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe of a merged config: components and settings that are in use, without paths, data and Python objects.
 
-    References to plain values are replaced by these; those to components, expressions, and settings that may change in
-    a resumed run stay as they are written. Nothing is instantiated or evaluated.
+    References to plain values are replaced by these; those to components, expressions, settings that may change in a
+    resumed run and the fold stay as they are written. Nothing is instantiated or evaluated.
 
     Args:
         config: of a bundle, with all overrides, not parsed.
@@ -148,7 +148,7 @@ def _referred(text: str, config: Mapping[str, Any]) -> Any:
     value: Any = text
     while isinstance(value, str) and value.startswith("@"):
         parts = parts_of(value[1:])
-        if _kind("#".join(parts)) is not None:
+        if parts == ["fold"] or _kind("#".join(parts)) is not None:
             return value
         value = config
         for part in parts:

@@ -70,10 +70,8 @@ def demo_cascade(configs: Path, dataset_dir: Path, output_dir: Path, overrides: 
             filepath=str(folder / "model.ts"),
             ckpt_file=str(folder / "model.pt"),
             key_in_ckpt="model",
-            config_file=inference,
+            config_file=str(folder / "inference.json"),
             meta_file=str(folder / "metadata.json"),
-            stage=folder.name,
-            checkpoint=str(folder / "model.pt"),
         )
     predict(output_dir / "inference_exported", weights="model.ts")
     typer.echo(f"\nreport of the series: {output_dir / 'inference' / 'report.html'}")

@@ -49,7 +49,7 @@ class CascadeTraining:
     """Train the stages in their order, each as a run of its own, and collect the networks for inference.
 
     Runs are written to ``<output_dir>/<stage>``, networks to ``<output_dir>/models/<stage>``: ``model.pt``,
-    ``metadata.json`` and, for classifiers, ``class_map.json``. A stage that has finished with the same recipe and
+    ``metadata.json``, ``inference.json`` (for exports) and, for classifiers, ``class_map.json``. A stage that has finished with the same recipe and
     data is kept, an interrupted one is resumed. The stage "classifiers" trains anatomy, location_view and sequence as
     one network with a shared backbone; its results are those of the three.
 
@@ -154,6 +154,7 @@ class CascadeTraining:
             "model.pt": checkpoint,
             "metadata.json": run / "config" / "metadata.json",
             CLASS_MAP: checkpoint.with_name(CLASS_MAP),
+            "inference.json": run / "config" / "inference.json",
         }
         for name, source in files.items():
             if source.exists():

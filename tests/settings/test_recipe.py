@@ -31,6 +31,7 @@ CONFIG = {
         "dataset": {"data": [{"case": "a"}]},
         "optimizer": "$@optimizers[@optimizer](@network_def)",
         "loader": {"_target_": "Loader", "workers": "@num_workers", "epochs": "@max_epochs"},
+        "items": {"fold": "@fold"},
     },
 }
 
@@ -64,6 +65,7 @@ def test_references_become_values_and_what_changes_no_number_is_left_out():
             "dataset": {"data": "(a data list)"},
             "optimizer": "$@optimizers[@optimizer](@network_def)",
             "loader": {"_target_": "Loader", "workers": "@num_workers", "epochs": "@max_epochs"},
+            "items": {"fold": "@fold"},
         },
     }
 
