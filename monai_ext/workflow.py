@@ -149,8 +149,9 @@ def check_settings() -> None:
     """First step of every config's ``initialize``: convert and check all that was set, before anything is made of it.
 
     Installs the one-sentence error report; refuses overrides that match no key, values that ``configs/settings.json``
-    doesn't allow, unknown choices, components that don't take their arguments, and a run to resume that has another
-    recipe (see `monai_ext.settings.check_resume`). Words and numbers in quotes get their types (``--use_mask false``), and ``None`` is what it says: MONAI leaves such overrides out.
+    doesn't allow, unknown choices, components that don't take their arguments, and to resume a run of another recipe
+    (see `monai_ext.settings.check_resume`). Words and numbers in quotes get their types (``--use_mask false``), and
+    ``None`` is what it says: MONAI leaves such overrides out. An evaluation takes its fold from the checkpoint.
 
     Raises:
         ConfigError: naming the settings and what is allowed.

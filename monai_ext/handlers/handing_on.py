@@ -37,7 +37,7 @@ def run_metadata(
 def inference_config(
     bundle: Path, config: Mapping[str, Any], settings: Mapping[str, Any], checkpoint: str, extras: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A bundle's ``inference.json``, made true for a run: nothing in it is a default, and no file of the bundle is used.
+    """A bundle's ``inference.json``, made true for a run: nothing is a default, and no file of the bundle is used.
 
     What the bundle's training and inference have in common (network, preparation, settings) is the run's. What the
     bundle takes from a checkpoint is written out.
@@ -52,12 +52,15 @@ def inference_config(
     shipped, training = (read_json(bundle / "configs" / f"{name}.json") for name in ("inference", "train"))
     own = {key for key in shipped if key in training and shipped[key] == training[key] and key not in FREE | PATHS}
     found = {key: config.get(key, value) if key in own else value for key, value in shipped.items()}
-    found |= {key: settings[name] for key, name in _from_checkpoint(shipped) if name in settings}
-    _add_referred(found, config)
-    if not any("@saved[" in text for text in strings(found)):
+    key = _checkpoint_key(found)
+    if shipped["checkpoint"].startswith("$@bundle_root"):
+        found |= {name: settings[saved] for name, saved in _from_checkpoint(shipped) if saved in settings}
         found.pop("saved", None)
+    else:  # the networks of other stages are made from their own checkpoints
+        found["saved"] = {**shipped["saved"], "defaults": {**shipped["saved"]["defaults"], **settings}}
+    _add_referred(found, config)
     found["dataset_dir"] = {**shipped["dataset_dir"], "bundle_root": bundle.name}
-    found[_checkpoint_key(found)] = f"$@bundle_root + '/{checkpoint}'"
+    found[key] = f"$@bundle_root + '/{checkpoint}'"
     if extras and isinstance(found.get("thresholds"), Mapping) and "_target_" in found["thresholds"]:
         found["thresholds"] = {**found["thresholds"], "default": dict(extras)}
     content: dict[str, Any] = json.loads(json.dumps(found))

@@ -131,5 +131,15 @@ def evaluated_checkpoint(output_dir: str | Path, fold: int, default: str | Path)
 
 
 def best_checkpoint(run_dir: Path) -> Path:
-    """The main best checkpoint of a run, which its ``run.json`` names."""
-    return run_dir / read_json(run_dir / "run.json").get("best_checkpoint", _BEST)
+    """The main best checkpoint of a run, which its ``run.json`` names.
+
+    Args:
+        run_dir: the run folder.
+
+    Raises:
+        DataError: for a run in which no epoch could be the best.
+    """
+    named = read_json(run_dir / "run.json").get("best_checkpoint", _BEST)
+    if named is None:
+        raise DataError("has no best checkpoint, as its metric could not be computed in any epoch", run_dir)
+    return run_dir / str(named)

@@ -76,18 +76,20 @@ class RunRecords:
         stamp = (self.run / "").name.removeprefix("run_")
         self.log_file = LogFile(self.run / "logs" / f"{self.kind}_{stamp}.log")
 
-    def open(self, seed: int | None, first_epoch: int | None = 1) -> None:
+    def open(self, seed: int | None, first_epoch: int | None = 1, key_metric: str | None = None) -> None:
         """Write the record and the resolved configuration, start TensorBoard (with a first epoch) and MLflow.
 
         Args:
             seed: seed of the run, or ``None``.
             first_epoch: first epoch to log, from 1; ``None`` without TensorBoard, as in an evaluation.
+            key_metric: name of the metric that selects the best epoch, with ``-`` in front where less is better.
         """
         parameters = resolved_settings(self.parser) if self.parser is not None else {}
         record = {
             "bundle": self.bundle.name if self.bundle else None,
             "fold": self.run.fold,
             "run_name": self.run_name or self.run.name,
+            "key_metric": key_metric,
             "parameters": parameters,
             "data": self._describe_data(),
             "versions": runs.versions(),
@@ -274,7 +276,7 @@ class RunRecords:
             checkpoint: path of the best checkpoint within the run folder.
             extras: further entries of the checkpoint.
         """
-        if self.bundle is None or not (self.bundle / "configs" / "inference.json").is_file():
+        if self.bundle is None or self.parser is None or not (self.bundle / "configs" / "inference.json").is_file():
             return
         content = inference_config(self.bundle, self.parser.get(), settings, checkpoint, extras or {})
         write_json(self.run / "config" / "inference.json", content)
@@ -318,6 +320,7 @@ def _flat_parameters(record: Mapping[str, Any], seed: int | None) -> dict[str, A
         **record["parameters"],
         "fold": record["fold"],
         "seed": seed,
+        "key_metric": record["key_metric"],
         "data_fingerprint": record["data"]["fingerprint"],
         "commit": record["commit"],
         **counts,

@@ -14,7 +14,7 @@ from monai_ext import runs
 from monai_ext.errors import ConfigError
 from monai_ext.handlers import schedule
 from monai_ext.handlers.best import BestEpoch
-from monai_ext.handlers.checkpoint import Checkpoints
+from monai_ext.handlers.checkpoint import LAST, Checkpoints
 from monai_ext.handlers.console import Console
 from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.engine_parts import part_of
@@ -29,6 +29,7 @@ from monai_ext.handlers.signals import GracefulSignals, Interrupted
 from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.handlers.top_epochs import TopEpochs
 from monai_ext.io import read_json, write_json
+from monai_ext.predictions.doubts import doubts
 from monai_ext.predictions.kind import Predictions
 from monai_ext.renamed import renamed_argument
 
@@ -185,7 +186,7 @@ class StandardTraining:
         if self.run.resumed:
             self._resume(engine)
         if _is_main():
-            self.records.open(self.seed, engine.state.epoch + 1)
+            self.records.open(self.seed, engine.state.epoch + 1, self.main_monitor.metrics[0])
             self.run.update(best_checkpoint=self.best_checkpoint)
 
     def _take_parts(self, engine: Engine) -> None:
@@ -266,6 +267,8 @@ class StandardTraining:
         improved = {name: monitor.update(entry["epoch"], entry) for name, monitor in self.monitors.items()}
         main = next(iter(self.monitors))
         if improved[main]:
+            if _is_main():
+                self.run.update(best_checkpoint=self.best_checkpoint)
             self.best_metrics = {name: value for name, value in entry.items() if name not in NOT_METRICS}
             if self.predictions is not None and self.evaluator is not None:
                 self.predictions.take(self.evaluator)
@@ -284,9 +287,9 @@ class StandardTraining:
         for name in names:
             self.checkpoints.save_best(name, entry, entry["epoch"], extras)
         metadata = self.run / "config" / "metadata.json"
-        if extras and next(iter(self.monitors)) in names and metadata.exists():
+        if next(iter(self.monitors)) in names and metadata.exists():
             write_json(metadata, {**read_json(metadata), **extras})
-            self.records.write_inference(self.settings, self.best_checkpoint, extras)
+            self.records.write_inference(self.settings, str(self.best_checkpoint), extras)
 
     def _save_top(self, entry: Mapping[str, Any]) -> None:
         assert self.checkpoints is not None
@@ -356,6 +359,7 @@ class StandardTraining:
         self._write_metrics(intervals=True)
         self.records.plot(self.history, self.main_monitor.epoch)
         self._record_end()
+        self._warn()
         logger.info("report: %s", self.records.finish(self.best_metrics, self.main_monitor.epoch))
         logger.info("plots: %s", self.run / "plots")
         self._say_what_next()
@@ -373,9 +377,19 @@ class StandardTraining:
         raise error
 
     @property
-    def best_checkpoint(self) -> str:
-        """Path in the run folder of the checkpoint that the first monitor keeps."""
-        return f"checkpoints/{next(iter(self.monitors))}.pt"
+    def best_checkpoint(self) -> str | None:
+        """Path in the run folder of the checkpoint that the first monitor keeps; ``None`` while there is none."""
+        return f"checkpoints/{next(iter(self.monitors))}.pt" if self.main_monitor.epoch else None
+
+    def _warn(self) -> None:
+        """Say what the run's last line would hide: no best epoch, or a network that has learnt nothing."""
+        found = doubts(self.predictions.best) if self.predictions is not None and self.main_monitor.epoch else []
+        if self.best_checkpoint is None:
+            name = self.main_monitor.metrics[0].removeprefix("-")
+            found = [f"there is no best checkpoint: {name} could not be computed in any epoch; the last is {LAST}"]
+        for sentence in found:
+            logger.warning(sentence)
+        self.run.update(warnings=found)
 
     def _write_metadata(self, engine: Engine) -> None:
         if self.records.bundle is not None:
@@ -384,7 +398,7 @@ class StandardTraining:
             content = run_metadata(self.records.bundle, image.shape, self.predictions, self.settings)
             content["provenance"] = self.records.provenance(self.settings)
             write_json(self.run / "config" / "metadata.json", content)
-            self.records.write_inference(self.settings, self.best_checkpoint)
+            self.records.write_inference(self.settings, self.best_checkpoint or f"checkpoints/{LAST}")
 
     def _record_end(self, *events: str) -> None:
         logger.info("memory at its peak in MiB: %s", self.memory.peaks)
@@ -394,7 +408,8 @@ class StandardTraining:
     def _say_what_next(self) -> None:
         config = self.run / "config" / "inference.json"
         if config.is_file():
-            logger.info("to infer with the best checkpoint: %s", inference_command(config))
+            which = "best" if self.best_checkpoint else "last"
+            logger.info("to infer with the %s checkpoint: %s", which, inference_command(config))
 
 
 def _is_main() -> bool:

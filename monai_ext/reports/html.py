@@ -77,8 +77,9 @@ def _summary(run: RunContents, status: str) -> list[Block]:
     if fold is not None:
         lines.append(f"Fold {fold}.")
     key = key_metric(run.metrics)
-    if run.metrics.get("best_epoch") is not None and not evaluation:
+    if run.metrics.get("best_epoch") and not evaluation:
         lines.append(f"Best epoch: {run.metrics['best_epoch']}.")
+    lines += [f"Warning: {sentence}." for sentence in as_lines(run.info.get("warnings"))]
     if run.metrics.get("training_cases"):
         lines.append(f"{run.metrics['training_cases']} of the cases were trained on: this says little about new cases.")
     kind = "Evaluation" if evaluation else "Validation"

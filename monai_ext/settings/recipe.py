@@ -74,7 +74,7 @@ def recipe_of(config: Mapping[str, Any]) -> dict[str, Any]:
         Plain values by key, nested, the same for the same content however it came together.
     """
     whole = set(strings(config))
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in config.items():
         if name in FREE or name.startswith("_") or name == "imports":
             continue
@@ -100,7 +100,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Differen
     """What differs between two recipes, by key.
 
     Args:
-        old, new: from `recipe_of`.
+        old: from `recipe_of`.
+        new: from `recipe_of`.
     """
     before, now = dict(_leaves(old)), dict(_leaves(new))
     keys = sorted(before.keys() | now.keys())

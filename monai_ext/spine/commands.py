@@ -63,7 +63,7 @@ def demo_cascade(configs: Path, dataset_dir: Path, output_dir: Path, overrides: 
     training = [str(configs / "train.json"), str(configs / "demo.json")]
     models = CascadeTraining(training, dataset_dir, output_dir, overrides=overrides).run()
     predict(output_dir / "inference")
-    for folder in sorted(models.iterdir()):
+    for folder in sorted(path for path in models.iterdir() if path.is_dir()):
         announce("export", folder / "model.ts")
         ckpt_export(
             net_id="network_def",

@@ -16,8 +16,8 @@ from monai_ext.spine.class_map import FILE as CLASS_MAP
 def split_heads(run: Path, models: Path) -> None:
     """Write each head of a run's best `SliceClassifier` as a network of its own.
 
-    ``<models>/<head>`` gets ``model.pt``, ``class_map.json``, ``metadata.json`` and ``inference.json``. The network of a head has exactly
-    the logits of the shared network for its classes.
+    ``<models>/<head>`` gets ``model.pt``, ``class_map.json``, ``metadata.json`` and ``inference.json``. The network of a
+    head has exactly the logits of the shared network for its classes.
 
     Args:
         run: folder of a finished run with classes ``<head>/<class>``, see `monai_ext.heads.heads_of`.
@@ -47,4 +47,5 @@ def split_heads(run: Path, models: Path) -> None:
         save_class_map(models / head / CLASS_MAP, classes[head])
         own = {**formats, "outputs": class_channels(formats["outputs"], classes[head])}
         write_json(models / head / "metadata.json", {**metadata, "network_data_format": own, "settings": settings})
-        write_json(models / head / "inference.json", {**config, "stage": head, "classes": classes[head], "class_names": classes[head]})
+        saved = {**config["saved"], "defaults": settings}
+        write_json(models / head / "inference.json", {**config, "stage": head, "saved": saved})

@@ -14,7 +14,7 @@ from monai_ext.engines.kept_runs import newest_same
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
-from monai_ext.io import atomic_path
+from monai_ext.io import atomic_path, read_json, write_json
 from monai_ext.settings import read_bundle_config, recipe_key, recipe_of
 from monai_ext.spine.class_map import FILE as CLASS_MAP
 from monai_ext.spine.heads import SHARING
@@ -49,8 +49,9 @@ class CascadeTraining:
     """Train the stages in their order, each as a run of its own, and collect the networks for inference.
 
     Runs are written to ``<output_dir>/<stage>``, networks to ``<output_dir>/models/<stage>``: ``model.pt``,
-    ``metadata.json``, ``inference.json`` (for exports) and, for classifiers, ``class_map.json``. A stage that has finished with the same recipe and
-    data is kept, an interrupted one is resumed. The stage "classifiers" trains anatomy, location_view and sequence as
+    ``metadata.json``, ``inference.json`` (for exports) and, for classifiers, ``class_map.json``. ``models/summary.json``
+    has the warnings of all stages. A stage that has finished with the same recipe and data is kept, an interrupted one
+    is resumed. The stage "classifiers" trains anatomy, location_view and sequence as
     one network with a shared backbone; its results are those of the three.
 
     Args:
@@ -99,12 +100,17 @@ class CascadeTraining:
             DataError: for training folders that can't be used, or a stage that left no finished run.
             WriteError: when a network can't be written.
         """
+        warnings: list[str] = []
         for stage in self.stages:
             run = self._train(stage)
+            warnings += [f"{stage}: {text}" for text in read_json(run / "run.json").get("warnings", [])]
             if stage == SHARED:
                 split_heads(run, self.output_dir / "models")
             elif stage not in _ONLY_FOR_TRAINING:
                 self._deliver(stage, run)
+        for warning in warnings:
+            logger.warning(warning)
+        write_json(self.output_dir / "models" / "summary.json", {"stages": self.stages, "warnings": warnings})
         return self.output_dir / "models"
 
     def _files(self, stage: str) -> list[str]:

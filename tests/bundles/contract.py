@@ -275,7 +275,9 @@ class BundleContract:
         parser.get_parsed_content("evaluator").run()
         self.assert_equal(self.predictions(tmp_path / "found"), self.infer(data, checkpoint, tmp_path / "expected"))
 
-    def test_the_config_of_a_run_predicts_with_its_best_checkpoint(self, trained, data, checkpoint, tmp_path, monkeypatch):
+    def test_the_config_of_a_run_predicts_with_its_best_checkpoint(
+        self, trained, data, checkpoint, tmp_path, monkeypatch
+    ):
         monkeypatch.chdir(tmp_path)
         config = str(trained / "config" / "inference.json")
         inputs = self.inputs(data, tmp_path / "x")

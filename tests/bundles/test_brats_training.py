@@ -11,7 +11,8 @@ from contract import BundleContract
 from monai.bundle import run
 
 from monai_ext.brats.demo import make_demo
-from monai_ext.errors import ConfigError
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.handlers.load_checkpoint import best_checkpoint
 
 
 class TestBrats(BundleContract):
@@ -65,7 +66,9 @@ class TestBrats(BundleContract):
             assert labels[expected["case"]] == expected["label"]
 
 
-def test_a_one_class_fold_says_so_and_reports_no_auc(brats_data, brats_configs, short_run, tmp_path):
+def test_a_one_class_fold_says_so_and_reports_no_auc_and_no_best_checkpoint(
+    brats_data, brats_configs, short_run, tmp_path, capsys
+):
     copy = tmp_path / "data"
     shutil.copytree(brats_data, copy)
     (copy / "splits").mkdir()
@@ -80,6 +83,18 @@ def test_a_one_class_fold_says_so_and_reports_no_auc(brats_data, brats_configs, 
     assert metrics["best_epoch"] == 0
     assert metrics["history"][0]["auc"] is None
     assert "auc" not in metrics["metrics"] or metrics["metrics"]["auc"] is None
+    folder = path.parents[1]
+    sentence = "there is no best checkpoint: auc could not be computed in any epoch; the last is last.pt"
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["best_checkpoint"], record["warnings"]) == (None, [sentence])
+    said = capsys.readouterr().out
+    assert sentence in said
+    assert "to infer with the last checkpoint" in said
+    assert sentence in (folder / "report.html").read_text(encoding="utf-8")
+    assert "checkpoints/last.pt" in json.loads((folder / "config" / "inference.json").read_text())["checkpoint"]
+    assert not (folder / "checkpoints" / "best.pt").exists()
+    with pytest.raises(DataError, match="has no best checkpoint"):
+        best_checkpoint(folder)
 
 
 def test_resuming_with_other_data_of_another_size_is_refused(brats_configs, short_run, tmp_path):

@@ -43,7 +43,15 @@ def bundle(tmp_path):
 
 def test_the_config_of_a_run_has_its_network_and_settings_and_nothing_of_the_bundle(bundle):
     network = {"_target_": "Other", "width": "@width", "dropout": "@dropout"}
-    run = {**TRAINING, "num_workers": 9, "dropout": 0.1, "precision": "bf16", "network_def": network, "width": "@x", "x": 3}
+    run = {
+        **TRAINING,
+        "num_workers": 9,
+        "dropout": 0.1,
+        "precision": "bf16",
+        "network_def": network,
+        "width": "@x",
+        "x": 3,
+    }
     found = inference_config(bundle, run, SETTINGS, "checkpoints/best_f1.pt", {"thresholds": [0.25]})
     expected = {
         **SHIPPED,
@@ -62,13 +70,19 @@ def test_the_config_of_a_run_has_its_network_and_settings_and_nothing_of_the_bun
 
 
 def test_where_each_stage_has_a_checkpoint_that_of_the_run_is_its_default(bundle):
-    stages = {"checkpoint": "$@checkpoints[@stage]", "checkpoints": {"a": "@a_pt", "b": "@b_pt"}, "a_pt": "a", "b_pt": "b"}
+    stages = {
+        "checkpoint": "$@checkpoints[@stage]",
+        "checkpoints": {"a": "@a_pt", "b": "@b_pt"},
+        "a_pt": "a",
+        "b_pt": "b",
+    }
     for stage, key in (("b", "b_pt"), ("only trained", "checkpoint")):
         shipped = {**SHIPPED, **stages, "stage": "a"}
         (bundle / "configs" / "inference.json").write_text(json.dumps(shipped))
         (bundle / "configs" / "train.json").write_text(json.dumps({**TRAINING, "stage": "a"}))
         found = inference_config(bundle, {**TRAINING, "stage": stage}, SETTINGS, "checkpoints/best.pt", {})
         assert found[key] == "$@bundle_root + '/checkpoints/best.pt'"
+        assert found["saved"]["defaults"]["size"] == SETTINGS["size"], "of this stage; other checkpoints have their own"
         assert [name for name in ("checkpoint", "a_pt", "b_pt") if found[name] != shipped[name]] == [key]
 
 
