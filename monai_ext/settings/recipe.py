@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from monai_ext.settings.choices import chosen_entries, strings
@@ -65,7 +66,8 @@ def recipe_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe of a merged config: components and settings that are in use, without paths, data and Python objects.
 
     References to plain values are replaced by these; those to components, expressions, settings that may change in a
-    resumed run and the fold stay as they are written. Nothing is instantiated or evaluated.
+    resumed run and the fold stay as they are written. Nothing is instantiated or evaluated. Weights to begin with count
+    by their content.
 
     Args:
         config: of a bundle, with all overrides, not parsed.
@@ -81,6 +83,8 @@ def recipe_of(config: Mapping[str, Any]) -> dict[str, Any]:
         if name in PATHS:
             found[name] = value if value is None else _PATH
             continue
+        if name == "pretrained_path":
+            value = _content(value)
         found[name] = _plain(value, config)
     for table, settings in chosen_entries(config).items():
         chosen = list(settings.values())
@@ -91,7 +95,11 @@ def recipe_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recipe_key(recipe: Mapping[str, Any]) -> str:
-    """A short text that equal recipes share, whatever their folds."""
+    """A short text that equal recipes share, whatever their folds.
+
+    Args:
+        recipe: from `recipe_of`.
+    """
     content = {name: value for name, value in recipe.items() if name != "fold"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -162,6 +170,14 @@ def _referred(text: str, config: Mapping[str, Any]) -> Any:
     if is_computed(value):
         return text
     return value if isinstance(value, str) else _plain(value, config)
+
+
+def _content(file: Any) -> Any:
+    """What is in a file of weights, wherever it lies; its path where there is none (who loads it says so)."""
+    if not isinstance(file, str) or not Path(file).is_file():
+        return file
+    with open(file, "rb") as stream:
+        return f"weights {hashlib.file_digest(stream, 'sha256').hexdigest()[:16]}"
 
 
 def _is_tracker(part: Any) -> bool:

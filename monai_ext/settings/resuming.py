@@ -26,7 +26,7 @@ def check_resume(run: str | Path, recipe: Mapping[str, Any]) -> None:
     """
     wrong = refused(_since(run, recipe))
     if wrong:
-        best = Path(run) / (_record(run).get("best_checkpoint") or "checkpoints/best.pt")
+        best = Path(run) / (_record(run).get("best_checkpoint", "checkpoints/best.pt") or "checkpoints/last.pt")
         raise ConfigError(
             f"--resume {run}: the run was made with another recipe ({'; '.join(map(str, wrong))}); give its values "
             f"again, or leave --resume out and begin a new run with --pretrained_path {best}"

@@ -16,8 +16,8 @@ from monai_ext.spine.class_map import FILE as CLASS_MAP
 def split_heads(run: Path, models: Path) -> None:
     """Write each head of a run's best `SliceClassifier` as a network of its own.
 
-    ``<models>/<head>`` gets ``model.pt``, ``class_map.json``, ``metadata.json`` and ``inference.json``. The network of a
-    head has exactly the logits of the shared network for its classes.
+    ``<models>/<head>`` gets ``model.pt``, ``class_map.json``, ``metadata.json`` and ``inference.json``. The network of
+    a head has exactly the logits of the shared network for its classes.
 
     Args:
         run: folder of a finished run with classes ``<head>/<class>``, see `monai_ext.heads.heads_of`.

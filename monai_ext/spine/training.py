@@ -49,9 +49,9 @@ class CascadeTraining:
     """Train the stages in their order, each as a run of its own, and collect the networks for inference.
 
     Runs are written to ``<output_dir>/<stage>``, networks to ``<output_dir>/models/<stage>``: ``model.pt``,
-    ``metadata.json``, ``inference.json`` (for exports) and, for classifiers, ``class_map.json``. ``models/summary.json``
-    has the warnings of all stages. A stage that has finished with the same recipe and data is kept, an interrupted one
-    is resumed. The stage "classifiers" trains anatomy, location_view and sequence as
+    ``metadata.json``, ``inference.json`` (for exports) and, for classifiers, ``class_map.json``. The warnings of
+    all stages are in ``models/summary.json``. A stage that has finished with the same recipe and data is kept, an
+    interrupted one is resumed. The stage "classifiers" trains anatomy, location_view and sequence as
     one network with a shared backbone; its results are those of the three.
 
     Args:

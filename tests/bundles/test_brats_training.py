@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from bundle_helpers import SMALL_RESNET, only_run, rows_of, user_error
 from contract import BundleContract
 from monai.bundle import run
@@ -64,6 +65,25 @@ class TestBrats(BundleContract):
         labels = {row["case"]: row["label"] for row in rows}
         for expected in rows_of(trained / "predictions" / "val_predictions.csv"):
             assert labels[expected["case"]] == expected["label"]
+
+    def test_a_run_of_an_earlier_version_goes_on(self, trained, settings, tmp_path):
+        folder = shutil.copytree(trained, tmp_path / "run")
+        (folder / "config" / "recipe.json").unlink()
+        record = json.loads((folder / "run.json").read_text())
+        for name in ("recipe", "changes", "key_metric", "warnings"):
+            del record[name]
+        (folder / "run.json").write_text(json.dumps(record))
+        content = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
+        del content["provenance"], content["handlers"]["rates"]
+        torch.save(content, folder / "checkpoints" / "last.pt")
+        given = {**settings, "tracking_uri": "none", "resume": str(folder), "output_dir": str(tmp_path / "runs")}
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            run(config_file=self.config("train"), **{**given, "lr": 0.5})
+        assert "(lr: 0.0001 → 0.5)" in str(user_error(caught.value))
+        run(config_file=self.config("train"), **{**given, "max_epochs": 3})
+        record = json.loads((folder / "run.json").read_text())
+        assert record["changes"] == [{"from_epoch": 3, "setting": "max_epochs", "old": 2, "new": 3}]
+        assert (folder / "config" / "recipe.json").is_file()
 
 
 def test_a_one_class_fold_says_so_and_reports_no_auc_and_no_best_checkpoint(

@@ -113,6 +113,13 @@ def test_a_longer_run_is_applied_and_new_weights_to_begin_with_are_neither():
     assert recipe_key(changed()) != recipe_key(changed(pretrained_path="x.pt")) != recipe_key(changed(max_epochs=9))
 
 
+def test_weights_to_begin_with_count_by_their_content(tmp_path):
+    for name, content in (("a", "1"), ("copy of a", "1"), ("b", "2")):
+        (tmp_path / name).write_text(content)
+    keys = [recipe_key(changed(pretrained_path=str(tmp_path / name))) for name in ("a", "copy of a", "b")]
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_folds_of_one_recipe_have_one_key():
     assert recipe_key(changed()) == recipe_key(changed(fold=2))
 
