@@ -67,7 +67,9 @@ class RunFolder:
             ConfigError: when no new run folder can be made.
         """
         self.parent.mkdir(parents=True, exist_ok=True)
-        existing = self._to_resume()
+        existing = self.to_resume()
+        if existing is None and self.resume is not None:
+            logger.info("--resume auto: no unfinished run in %s, starting a new one", self.parent)
         if existing is not None:
             self._take_lock(existing)
             self.record = read_json(existing / "run.json")
@@ -119,15 +121,13 @@ class RunFolder:
         others = (run for run in self.unfinished() if run != self.path and run not in _held)
         return [run for run in others if _status(run) == RUNNING and not _locked(run)]
 
-    def _to_resume(self) -> Path | None:
+    def to_resume(self) -> Path | None:
+        """The run that `open` would go on in; ``None`` for a new one."""
         if self.resume is None:
             return None
         if self.resume != "auto":
             return Path(self.resume).absolute()
-        candidates = self.unfinished()
-        if not candidates:
-            logger.info("--resume auto: no unfinished run in %s, starting a new one", self.parent)
-        return candidates[0] if candidates else None
+        return next(iter(self.unfinished()), None)
 
     def _new_folder(self) -> Path:
         stamp = datetime.datetime.now().strftime("run_%Y%m%d_%H%M%S")

@@ -22,7 +22,9 @@ from urllib.parse import quote
 from monai_ext.devices import local_rank, own_device, started_processes, user_device
 from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
 from monai_ext.errors import ConfigError
-from monai_ext.settings import check_overrides, settle_config
+from monai_ext.provenance import saved_provenance
+from monai_ext.runs import RunFolder
+from monai_ext.settings import check_overrides, check_resume, recipe_of, settle_config
 
 _WORKFLOW_ARGUMENTS = {
     "meta_file",
@@ -81,7 +83,8 @@ def bundle_root() -> str:
 
 def _root_of(config_folder: str | Path) -> str:
     folder = Path(config_folder).absolute()
-    return str(folder.parent if folder.name == "configs" else folder)
+    # a run folder is a bundle, too: of its network alone
+    return str(folder.parent if folder.name == "configs" or (folder.parent / "run.json").is_file() else folder)
 
 
 def default_dataset_dir(bundle_root: str) -> str:
@@ -146,8 +149,9 @@ def check_settings() -> None:
     """First step of every config's ``initialize``: convert and check all that was set, before anything is made of it.
 
     Installs the one-sentence error report; refuses overrides that match no key, values that ``configs/settings.json``
-    doesn't allow, unknown choices, and components that don't take their arguments. Words and numbers in quotes get
-    their types (``--use_mask false``), and ``None`` is what it says: MONAI leaves such overrides out.
+    doesn't allow, unknown choices, components that don't take their arguments, and to resume a run of another recipe
+    (see `monai_ext.settings.check_resume`). Words and numbers in quotes get their types (``--use_mask false``), and
+    ``None`` is what it says: MONAI leaves such overrides out. An evaluation takes its fold from the checkpoint.
 
     Raises:
         ConfigError: naming the settings and what is allowed.
@@ -166,6 +170,9 @@ def check_settings() -> None:
     root = parser.get("bundle_root")
     settle_config(parser, root if isinstance(root, str) else _root_of(workflow.config_root_path), [*given, *left_out])
     _keep_tracking_artifact(parser)
+    _check_resume(parser)
+    if "evaluation_run" in parser:
+        _take_fold(parser, asked="fold" in [*given, *left_out])
 
 
 def apply_dataset_settings() -> None:
@@ -242,6 +249,31 @@ def _command_line() -> tuple[str | Sequence[str] | None, dict[str, Any], list[st
             left_out = [k for k, v in values.get("kwargs", {}).items() if v is None and k not in _WORKFLOW_ARGUMENTS]
             return values["config_file"], given, [key for key in left_out if key not in given]
     return None, {}, []
+
+
+def _check_resume(parser: Any) -> None:
+    """Refuse to resume a run of another recipe, before anything of it is touched."""
+    if "run_folder" not in parser or parser.get("resume") in (None, "", False):
+        return
+    output_dir, fold, resume = (parser.get_parsed_content(name) for name in ("output_dir", "fold", "resume"))
+    run = RunFolder(output_dir, fold, resume).to_resume()
+    if run is not None:
+        check_resume(run, recipe_of(parser.get()))
+
+
+def _take_fold(parser: Any, asked: bool) -> None:
+    """Evaluate a checkpoint on the fold that it was trained on the others of."""
+    checkpoint, fold = parser.get_parsed_content("checkpoint"), parser.get_parsed_content("fold")
+    trained = (saved_provenance(checkpoint) or {}).get("fold")
+    if trained is None or trained == fold:
+        return
+    if asked:
+        raise ConfigError(
+            f"--fold {fold}: {checkpoint} was trained with fold {trained} held out; leave --fold out, or give the "
+            f"checkpoint of fold {fold}"
+        )
+    logging.getLogger("monai_ext").info("fold %d, which the checkpoint was trained without", trained)
+    parser["fold"] = trained
 
 
 def _settle_devices(parser: Any) -> None:

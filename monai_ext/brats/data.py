@@ -294,6 +294,7 @@ def _with_files(case: str, paths: Sequence[Path]) -> dict[str, Any]:
     stats = [os.stat(path) for path in absolute]
     return {
         "case": case,
+        "patient": _patient(case),
         "image": absolute if len(absolute) > 1 else absolute[0],
         "stamp": [[stat.st_size, stat.st_mtime_ns] for stat in stats],
     }

@@ -37,7 +37,7 @@ def demo(
     dataset_dir = dataset_dir or Path("data", "demo", bundle)
     output_dir = output_dir or Path("runs", bundle)
     training = [str(configs / "train.json"), str(configs / "demo.json")]
-    inference, pretraining = str(configs / "inference.json"), configs / "demo_pretrain.json"
+    pretraining = configs / "demo_pretrain.json"
     overrides = parse_overrides(context.args)
     own = getattr(task, "demo", None)
     if own is not None:
@@ -65,10 +65,10 @@ def demo(
     _announce("evaluation of the best checkpoint", output_dir / "evaluation")
     run(config_file=[*training, str(configs / "evaluate.json")], checkpoint=checkpoint, **common)
 
-    # Inference needs the settings that the demo's overlay and the overrides change.
+    # The run's own config has its settings; those that change no number are the demo's and the user's.
+    inference = str(folder / "config" / "inference.json")
     known = read_json(inference)
     settings = {key: value for key, value in {**read_json(training[1]), **overrides}.items() if key in known}
-    settings["checkpoint"] = checkpoint
     _announce("prediction", output_dir / "inference")
     run(config_file=inference, inputs=str(dataset_dir), **{**settings, "output_dir": str(output_dir / "inference")})
 
@@ -78,7 +78,6 @@ def demo(
         "ckpt_file": checkpoint,
         "config_file": inference,
         "meta_file": str(folder / "config" / "metadata.json"),
-        **settings,
     }
     for suffix, export in (("ts", ckpt_export), ("onnx", onnx_export)):
         path = folder / f"model.{suffix}"

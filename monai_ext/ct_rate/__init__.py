@@ -3,6 +3,7 @@
 Items are dicts, one per slice or per volume:
 
 - ``case``: the volume's name as in CT-RATE's tables, ``train_1_a_1.nii.gz``,
+- ``patient``: whose it is; the volume's name where that doesn't tell,
 - ``image``: path of the volume, or (lists of) paths of slices, for `monai_ext.ct_rate.LoadChestCTd`,
 - ``slice``: index along Z, for a slice,
 - ``label``: float32 (classes,) of 0 and 1; absent when unknown,

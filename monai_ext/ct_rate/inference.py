@@ -12,7 +12,7 @@ from monai_ext.ct_rate.indexing import volumes
 from monai_ext.ct_rate.items import Items, slice_items, volume_items
 from monai_ext.ct_rate.metadata import Metadata, read_metadata
 from monai_ext.ct_rate.slice_table import extracted_slices, tables_of
-from monai_ext.ct_rate.volume import Volume, order
+from monai_ext.ct_rate.volume import Volume, order, parse_name
 from monai_ext.errors import DataError
 
 _SLICE = re.compile(r"(?P<volume>.+)_slice_(?P<index>\d+)\.npy")
@@ -86,7 +86,7 @@ def _from_volumes(files: Sequence[str], listed: dict[str, Metadata]) -> list[Vol
         found[name] = Volume(
             name=name,
             split="",
-            patient=name,
+            patient=_patient(name),
             path=path,
             rescale=known.rescale if known is not None else None,
             spacing=known.spacing if known is not None else None,
@@ -106,10 +106,15 @@ def _from_slices(files: Sequence[str]) -> list[Volume]:
         if other != path:
             raise DataError(f"is slice {index} of {case!r}, as is {other}; rename one, or run them apart", path)
     found = [
-        Volume(case, "", case, stamp=_stamp(slices[min(slices)]), slices=tuple(sorted(slices.items())))
+        Volume(case, "", _patient(case), stamp=_stamp(slices[min(slices)]), slices=tuple(sorted(slices.items())))
         for case, slices in groups.items()
     ]
     return sorted(found, key=lambda volume: order(volume.name))
+
+
+def _patient(name: str) -> str:
+    known = parse_name(name)
+    return name if known is None else known.patient
 
 
 def _stamp(path: str) -> tuple[int, int]:

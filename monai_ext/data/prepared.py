@@ -87,7 +87,7 @@ class PreparedDataset(PersistentDataset):
         """
         if self.cache_dir is None:
             return None
-        item = self.data[index]
+        item = {name: value for name, value in self.data[index].items() if name != "patient"}  # no image depends on it
         case = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(item.get("case", "case")))[:80]
         return self.cache_dir / f"{case}-{_digest([item, self.transform_hash])[:32]}.pt"
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from monai_ext import runs
-from monai_ext.engines.kept_runs import newest_same, what_counts
+from monai_ext.engines.kept_runs import newest_same
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
@@ -33,7 +33,8 @@ from monai_ext.metrics import (
 )
 from monai_ext.networks import network_settings
 from monai_ext.pages.tables import with_interval
-from monai_ext.settings import read_bundle_config, resolved_settings
+from monai_ext.settings import read_bundle_config, recipe_key, recipe_of, resolved_settings
+from monai_ext.settings.recipe import FREE, PATHS
 
 logger = logging.getLogger("monai_ext")
 
@@ -67,14 +68,17 @@ class CrossValidation:
                 f"cross-validate: {Path(self.root).name} is multi-label, and its folds can't be evaluated "
                 "together yet; train it with several values of --fold and compare the runs"
             )
-        self.settings = what_counts(resolved_settings(parser))
+        aside = FREE | PATHS | {"fold"}
+        self.settings = {name: value for name, value in resolved_settings(parser).items() if name not in aside}
+        self.recipe = recipe_key(recipe_of(parser.get()))
         self.class_names: list[str] = parser.get_parsed_content("class_names")
         self.output_dir = Path(parser.get_parsed_content("output_dir")).absolute()
         self.tracking = {
             "tracking_uri": parser.get_parsed_content("tracking_uri"),
             "experiment_name": parser.get_parsed_content("experiment_name"),
         }
-        key = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]
+        self.data = {1: _data_hash(parser)} | {fold: _data_hash(self._parser(fold)) for fold in range(2, folds + 1)}
+        key = hashlib.sha256(json.dumps([self.recipe, self.data]).encode()).hexdigest()[:8]
         self.folder = self.output_dir / f"cross_validation_{key}"
 
     def run(self) -> Path:
@@ -112,17 +116,11 @@ class CrossValidation:
     def _fold(self, fold: int, tracker: MLflowTracker | None) -> Path:
         from monai.bundle import run
 
-        parser = self._parser(fold)
-        data = {name: parser.get_parsed_content(f"{name}#dataset#data") for name in ("train", "validate")}
-        inner = (
-            {"inner": parser.get_parsed_content("items")["inner"]} if self.settings.get("selection") == "inner" else {}
-        )
-        expected = dataset_hash({"train": data["train"], **inner, "val": data["validate"]})
-        finished = self._same(runs.finished_runs(self.output_dir, fold), expected)
+        finished = self._same(runs.finished_runs(self.output_dir, fold), fold)
         if finished is not None:
             logger.info("fold %d: finished before, kept: %s", fold, finished)
             return finished
-        started = self._same(runs.RunFolder(self.output_dir, fold).unfinished(), expected)
+        started = self._same(runs.RunFolder(self.output_dir, fold).unfinished(), fold)
         run(
             config_file=self.config_file,
             **{
@@ -133,13 +131,13 @@ class CrossValidation:
             },
         )
         gc.collect()  # a fold's network lives on in reference cycles of its workflow
-        result = self._same(runs.finished_runs(self.output_dir, fold), expected)
+        result = self._same(runs.finished_runs(self.output_dir, fold), fold)
         if result is None:
             raise DataError(f"fold {fold} left no finished run", self.output_dir)
         return result
 
-    def _same(self, candidates: Sequence[Path], data_hash: str) -> Path | None:
-        return newest_same(candidates, self.settings, data_hash)
+    def _same(self, candidates: Sequence[Path], fold: int) -> Path | None:
+        return newest_same(candidates, self.recipe, self.data[fold])
 
     def _summarise(self, finished: Sequence[Path], tracker: MLflowTracker | None) -> Path:
         from monai_ext.reports import write_cross_validation_report
@@ -238,3 +236,11 @@ def _cross_fit(
     content["cross_fitted"] = found.record(result.class_names, result.columns, content["cases"] or "cases")
     for row, probability, positive in zip(rows, found.calibrated, found.predicted, strict=True):
         row |= {"calibrated": float(probability), "cross_fitted_prediction": result.class_names[int(positive)]}
+
+
+def _data_hash(parser: Any) -> str:
+    """Hash of the cases that a fold is trained and validated on."""
+    data = {name: parser.get_parsed_content(f"{name}#dataset#data") for name in ("train", "validate")}
+    items = parser.get_parsed_content("items") if "items" in parser else {}
+    inner = {"inner": items["inner"]} if items.get("inner") else {}
+    return dataset_hash({"train": data["train"], **inner, "val": data["validate"]})

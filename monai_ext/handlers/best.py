@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai_ext.errors import ConfigError
+from monai_ext.metrics.direction import lower_is_better
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class BestEpoch:
         min_delta: least improvement of the first metric.
 
     Raises:
-        ConfigError: without any metric.
+        ConfigError: without any metric, or for one without ``-`` of which less is better.
 
     A first metric that is NaN or missing (a one-class AUC, say) never counts as best; this is logged once.
     """
@@ -29,6 +30,9 @@ class BestEpoch:
     def __init__(self, metrics: Sequence[str], min_delta: float = 0.0) -> None:
         if not metrics:
             raise ConfigError("BestEpoch: name at least one metric")
+        for name in metrics:
+            if lower_is_better(name) and not name.startswith("-"):
+                raise ConfigError(f"BestEpoch: of {name} less is better; write {'-' + name!r}")
         self.metrics = list(metrics)
         self.min_delta = min_delta
         self.epoch = 0

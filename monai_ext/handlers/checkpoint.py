@@ -32,6 +32,7 @@ class Checkpoints:
         network: the network itself, not a multi-process wrapper.
         parts: other objects saved in ``last.pt``, by name; each has ``state_dict`` and ``load_state_dict``.
         settings: settings that change the network's function without changing its keys, plain values.
+        provenance: what the network is trained on, see `monai_ext.provenance.provenance_of`.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Checkpoints:
         network: torch.nn.Module,
         parts: Mapping[str, Any],
         settings: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.network = network
         self.parts = dict(parts)
         self.settings = dict(settings or {})
+        self.provenance = dict(provenance or {})
 
     def save_last(self, trainer: Mapping[str, int], handlers: Mapping[str, Any], history: list[dict[str, Any]]) -> None:
         """Write ``last.pt``; what was there becomes ``last_previous.pt``.
@@ -65,6 +68,7 @@ class Checkpoints:
             "history": history,
             "rng": _generator_states(),
             "settings": self.settings,
+            "provenance": self.provenance,
         }
         last = self.folder / LAST
         with atomic_path(last) as temporary:
@@ -93,6 +97,7 @@ class Checkpoints:
             "metrics": {key: value for key, value in metrics.items() if isinstance(value, (int, float))},
             "epoch": epoch,
             "settings": self.settings,
+            "provenance": self.provenance,
         }
         with atomic_path(path) as temporary:
             save_checkpoint(content, temporary)

@@ -1,14 +1,18 @@
-"""Export metadata of a trained network, and the command that infers with it."""
+"""What infers with a trained network: the metadata of its exports, its config, and the command."""
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai_ext.io import read_json
 from monai_ext.predictions.kind import Predictions
+from monai_ext.settings.choices import strings
+from monai_ext.settings.recipe import FREE, PATHS
 
 
 def run_metadata(
@@ -30,17 +34,72 @@ def run_metadata(
     return {**metadata, "settings": dict(settings)}
 
 
-def inference_command(bundle: Path, checkpoint: Path, settings: Mapping[str, Any]) -> str:
-    """The command that infers with a checkpoint, with those settings that differ from the defaults of inference."""
-    config = bundle / "configs" / "inference.json"
-    defaults = {key: value for key, value in read_json(config).items() if _is_plain(value)}
-    changed = {key: value for key, value in settings.items() if defaults.get(key, value) != value}
-    words = ["--config_file", str(config), "--checkpoint", str(checkpoint), "--inputs", "FILE_OR_FOLDER"]
-    words += [word for key, value in changed.items() for word in (f"--{key}", str(value))]
-    return f"python -m monai.bundle run {shlex.join(words)}"
+def inference_config(
+    bundle: Path, config: Mapping[str, Any], settings: Mapping[str, Any], checkpoint: str, extras: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A bundle's ``inference.json``, made true for a run: nothing is a default, and no file of the bundle is used.
+
+    What the bundle's training and inference have in common (network, preparation, settings) is the run's. What the
+    bundle takes from a checkpoint is written out.
+
+    Args:
+        bundle: folder of the bundle.
+        config: merged config of the training, not parsed.
+        settings: settings of the network, plain values, by the names in ``network_settings``.
+        checkpoint: path of the best checkpoint within the run folder, from which the default is made.
+        extras: further entries of the checkpoint, such as ``thresholds``.
+    """
+    shipped, training = (read_json(bundle / "configs" / f"{name}.json") for name in ("inference", "train"))
+    own = {key for key in shipped if key in training and shipped[key] == training[key] and key not in FREE | PATHS}
+    found = {key: config.get(key, value) if key in own else value for key, value in shipped.items()}
+    key = _checkpoint_key(found)
+    if shipped["checkpoint"].startswith("$@bundle_root"):
+        found |= {name: settings[saved] for name, saved in _from_checkpoint(shipped) if saved in settings}
+        found.pop("saved", None)
+    else:  # the networks of other stages are made from their own checkpoints
+        found["saved"] = {**shipped["saved"], "defaults": {**shipped["saved"]["defaults"], **settings}}
+    _add_referred(found, config)
+    found["dataset_dir"] = {**shipped["dataset_dir"], "bundle_root": bundle.name}
+    found[key] = f"$@bundle_root + '/{checkpoint}'"
+    if extras and isinstance(found.get("thresholds"), Mapping) and "_target_" in found["thresholds"]:
+        found["thresholds"] = {**found["thresholds"], "default": dict(extras)}
+    content: dict[str, Any] = json.loads(json.dumps(found))
+    return content
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(map(_is_plain, value))
-    return value is None or (isinstance(value, (bool, int, float, str)) and not str(value).startswith(("$", "@")))
+def inference_command(config: Path) -> str:
+    """The command that infers with the ``inference.json`` of a run, and so with its best checkpoint.
+
+    Args:
+        config: path of the file.
+    """
+    inputs = ["--inputs", "FILE_OR_FOLDER"] if "inputs" in read_json(config) else ["--dataset_dir", "FOLDER"]
+    return f"python -m monai.bundle run {shlex.join(['--config_file', str(config), *inputs])}"
+
+
+def _from_checkpoint(shipped: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Keys of an ``inference.json`` that a checkpoint decides on, each with the name of the setting there."""
+    for key, value in shipped.items():
+        saved = re.fullmatch(r"\$@saved\['(\w+)'\]", value) if isinstance(value, str) else None
+        if saved:
+            yield key, saved[1]
+    for name, value in shipped["network_settings"].items():
+        if isinstance(value, str) and value[1:] in shipped:
+            yield value[1:], name
+
+
+def _add_referred(found: dict[str, Any], config: Mapping[str, Any]) -> None:
+    """Add what the run's network and preparation refer to and the bundle's inference doesn't have."""
+    waiting = [name for text in strings(found) for name in re.findall(r"@(\w+)", text)]
+    while waiting:
+        name = waiting.pop()
+        if name in config and name not in found:
+            found[name] = config[name]
+            waiting += [other for text in strings({name: config[name]}) for other in re.findall(r"@(\w+)", text)]
+
+
+def _checkpoint_key(config: Mapping[str, Any]) -> str:
+    """The setting that holds the checkpoint's path: that of the stage, where a bundle has several."""
+    choice = re.match(r"\$@(\w+)\[@(\w+)\]", config["checkpoint"])
+    entry = config[choice[1]].get(config[choice[2]]) if choice else None
+    return entry.removeprefix("@") if isinstance(entry, str) else "checkpoint"

@@ -15,6 +15,7 @@ from monai_ext import runs
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_json
 from monai_ext.networks import load_model
+from monai_ext.provenance import saved_provenance
 
 logger = logging.getLogger("monai_ext")
 
@@ -34,6 +35,8 @@ class LoadCheckpoint:
         ensemble: ``cross_validation.json`` of a cross-validation, whose fold networks are averaged instead of ``path``.
         engine, precision: see `monai_ext.inferers.prepare_for_inference`.
         example: shape of an input (1, C, ...), by which faster engines are made and compared.
+
+    What the networks say of the cases that they were trained on is put into ``engine.state.provenances``.
 
     Raises:
         WeightsError: when the evaluator starts, for a file that is missing, damaged or of other settings.
@@ -78,6 +81,7 @@ class LoadCheckpoint:
 
         device = engine.state.device
         if self.ensemble is None:
+            paths = [self.path]
             network = load_model(self.network, self.path, self.settings, device)
             logger.info("checkpoint: %s", self.path)
         else:
@@ -85,6 +89,9 @@ class LoadCheckpoint:
             folds = [load_model(copy.deepcopy(self.network), path, self.settings, device) for path in paths]
             network = FoldEnsemble(folds)
             logger.info("ensemble of %d folds: %s", len(paths), self.ensemble)
+        engine.state.provenances = [saved_provenance(path) for path in paths]
+        if None in engine.state.provenances:
+            logger.warning("%s says nothing of the cases that it was trained on", self.ensemble or self.path)
         generator = torch.Generator().manual_seed(0)
         example = torch.randn(self.example, generator=generator).to(device) if self.example else None
         engine.network = prepare_for_inference(network, device, self.engine, self.precision, example)
@@ -124,5 +131,15 @@ def evaluated_checkpoint(output_dir: str | Path, fold: int, default: str | Path)
 
 
 def best_checkpoint(run_dir: Path) -> Path:
-    """The main best checkpoint of a run, which its ``run.json`` names."""
-    return run_dir / read_json(run_dir / "run.json").get("best_checkpoint", _BEST)
+    """The main best checkpoint of a run, which its ``run.json`` names.
+
+    Args:
+        run_dir: the run folder.
+
+    Raises:
+        DataError: for a run in which no epoch could be the best.
+    """
+    named = read_json(run_dir / "run.json").get("best_checkpoint", _BEST)
+    if named is None:
+        raise DataError("has no best checkpoint, as its metric could not be computed in any epoch", run_dir)
+    return run_dir / str(named)

@@ -10,19 +10,20 @@ from typing import Any
 
 from monai_ext import runs
 from monai_ext.handlers.data_summary import Data, count_labels, dataset_hash, label_cells, patient_counts, unique_cases
+from monai_ext.handlers.handing_on import inference_config
 from monai_ext.handlers.history import History
 from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.io import finite, read_json, write_csv, write_json, write_text
 from monai_ext.predictions.kind import Predictions
-from monai_ext.settings import resolved_settings
+from monai_ext.provenance import provenance_of
+from monai_ext.settings import changes_since, recipe_key, recipe_of, resolved_settings
+from monai_ext.settings.resuming import RECIPE
 from monai_ext.workflow import find_workflow
 
 logger = logging.getLogger("monai_ext")
 
-# Settings that may differ between a run and its continuation without changing a number.
-_FREE_ON_RESUME = {"resume", "run_name", "num_workers", "device", "tracking_uri", "dataset_dir", "debug"}
 _TRACKER_STATUS = {runs.FINISHED: FINISHED, runs.FAILED: FAILED, runs.KILLED: KILLED}
 
 
@@ -79,28 +80,37 @@ class RunRecords:
         stamp = (self.run / "").name.removeprefix("run_")
         self.log_file = LogFile(self.run / "logs" / f"{self.kind}_{stamp}.log")
 
-    def open(self, seed: int | None, first_epoch: int | None = 1) -> None:
+    def open(self, seed: int | None, first_epoch: int | None = 1, key_metric: str | None = None) -> None:
         """Write the record and the resolved configuration, start TensorBoard (with a first epoch) and MLflow.
 
         Args:
             seed: seed of the run, or ``None``.
             first_epoch: first epoch to log, from 1; ``None`` without TensorBoard, as in an evaluation.
+            key_metric: name of the metric that selects the best epoch, with ``-`` in front where less is better.
         """
         parameters = resolved_settings(self.parser) if self.parser is not None else {}
         record = {
             "bundle": self.bundle.name if self.bundle else None,
             "fold": self.run.fold,
             "run_name": self.run_name or self.run.name,
+            "key_metric": key_metric,
             "parameters": parameters,
             "data": self._describe_data(),
             "versions": runs.versions(),
             "commit": runs.commit(),
         }
         if self.run.resumed:
-            _warn_of_changes(self.run.record, record)
+            _warn_of_other_data(self.run.record, record)
+        changes: list[dict[str, Any]] = list(self.run.record.get("changes", []))
         if self.parser is not None:
+            recipe = recipe_of(self.parser.get())
+            if self.run.resumed:
+                changes += changes_since(self.run / "", recipe, first_epoch or 1)
+            record |= {"recipe": recipe_key(recipe), "changes": changes}
+            write_json(self.run / RECIPE, recipe)
             config = {key: value for key, value in copy.deepcopy(self.parser.get()).items() if key != "_meta_"}
-            write_json(self.run / "config" / "config.json", {**config, **parameters})
+            noted = {"_changes_": changes} if changes else {}
+            write_json(self.run / "config" / "config.json", {**config, **parameters, **noted})
         self._write_splits()
         if first_epoch is not None:
             self.tensorboard = TensorBoard(self.run / "tensorboard", first_epoch)
@@ -108,7 +118,7 @@ class RunRecords:
             known = self.run.record.get("mlflow_run_id") if self.run.resumed else None
             self.tracker = MLflowTracker(**self.tracking, run_name=str(record["run_name"]), run_id=known)
             record["mlflow_run_id"] = self.tracker.run_id
-            self.tracker.parameters(_flat_parameters(record, seed))
+            self.tracker.parameters(_flat_parameters(record, seed) | _flat_changes(changes))
             self.tracker.artifact(self.run / "config" / "config.json", "config")
         for crashed in self.run.crashed():
             self._mark_failed(crashed)
@@ -134,7 +144,7 @@ class RunRecords:
         events: Sequence[str] = (),
         intervals: bool = False,
         key_metric: str | None = None,
-        selection: Mapping[str, Any] | None = None,
+        further: Mapping[str, Any] | None = None,
     ) -> None:
         """Write ``metrics/metrics.json`` and, when they can be computed, ``metrics/classification_report.txt``.
 
@@ -147,7 +157,7 @@ class RunRecords:
             events: sentences about events of the run, such as skipped batches.
             intervals: whether to compute confidence intervals.
             key_metric: name of the metric that selected the best epoch.
-            selection: how the epoch was chosen, see `Selection.record`; ``None`` for an evaluation.
+            further: entries for ``metrics.json``, plain values.
         """
         entries = history.entries if history is not None else []
         content = {
@@ -156,7 +166,6 @@ class RunRecords:
             "epoch": entries[-1]["epoch"] if entries else 0,
             "best_epoch": best_epoch,
             "key_metric": key_metric,
-            "selection": selection,
             "class_names": self.class_names,
             "metrics": {},
             "intervals": {},
@@ -164,6 +173,7 @@ class RunRecords:
             **(self.predictions.metrics(intervals) if self.predictions is not None else {}),
             "history": entries,
             "loss_summary": history.summary() if history is not None else {},
+            **(further or {}),
         }
         parts = content.get("parts")
         of_cases = {k: v for k, v in best.items() if parts is None or not k.startswith(f"{parts['name']}_")}
@@ -249,6 +259,41 @@ class RunRecords:
         if self.log_file is not None and status == runs.FINISHED:
             self.log_file.close()  # after a failure it still gets the traceback
 
+    def provenance(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What a checkpoint tells of its training, see `monai_ext.provenance.provenance_of`.
+
+        Args:
+            settings: settings of the network, of which the modality is told.
+        """
+        metadata = read_json(self.bundle / "configs" / "metadata.json") if self.bundle is not None else {}
+        return provenance_of(
+            self.data,
+            bundle=self.bundle.name if self.bundle is not None else None,
+            version=metadata.get("version"),
+            fold=self.run.fold,
+            class_names=self.class_names,
+            modality=settings.get("modality"),
+            data_fingerprint=dataset_hash(self.data),
+        )
+
+    def write_inference(
+        self, settings: Mapping[str, Any], checkpoint: str, extras: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write ``config/inference.json``, see `inference_config`, and the bundle's ``settings.json`` beside it.
+
+        Args:
+            settings: settings of the network.
+            checkpoint: path of the best checkpoint within the run folder.
+            extras: further entries of the checkpoint.
+        """
+        if self.bundle is None or self.parser is None or not (self.bundle / "configs" / "inference.json").is_file():
+            return
+        content = inference_config(self.bundle, self.parser.get(), settings, checkpoint, extras or {})
+        write_json(self.run / "config" / "inference.json", content)
+        schema = self.bundle / "configs" / "settings.json"
+        if schema.is_file():
+            write_json(self.run / "config" / "settings.json", read_json(schema))
+
     def _describe_data(self) -> dict[str, Any]:
         counts = count_labels(self.data, self.class_names)
         cases = count_labels(unique_cases(self.data), self.class_names)
@@ -290,6 +335,7 @@ def _flat_parameters(record: Mapping[str, Any], seed: int | None) -> dict[str, A
         **record["parameters"],
         "fold": record["fold"],
         "seed": seed,
+        "key_metric": record["key_metric"],
         "data_fingerprint": record["data"]["fingerprint"],
         "commit": record["commit"],
         **counts,
@@ -297,11 +343,12 @@ def _flat_parameters(record: Mapping[str, Any], seed: int | None) -> dict[str, A
     }
 
 
-def _warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    old, new = before.get("parameters", {}), now["parameters"]
-    for key in sorted((old.keys() & new.keys()) - _FREE_ON_RESUME):
-        if old[key] != new[key]:
-            logger.warning("--%s is %s now, the resumed run began with %s", key, new[key], old[key])
+def _flat_changes(changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """MLflow's parameters never change: a later value is one of its own."""
+    return {f"{one['setting'].replace('#', '.')}.from_epoch_{one['from_epoch']}": one["new"] for one in changes}
+
+
+def _warn_of_other_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     # Not an error: a copy of the data on another machine has other times, too.
     if before.get("data", {}).get("fingerprint", now["data"]["fingerprint"]) != now["data"]["fingerprint"]:
         logger.warning("the data are not those that the resumed run began with: other cases, labels, sizes or times")

@@ -9,11 +9,13 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from monai_ext import runs
-from monai_ext.errors import ConfigError
+from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import Data
 from monai_ext.handlers.run_records import RunRecords
 from monai_ext.handlers.slice_previews import SlicePreviews
+from monai_ext.networks.checkpoints import first_names
 from monai_ext.predictions.kind import Predictions, validation_name
+from monai_ext.provenance import seen_by_name
 from monai_ext.renamed import renamed_argument
 
 logger = logging.getLogger("monai_ext")
@@ -27,10 +29,13 @@ class StandardEvaluation:
         predictions: predictions of the evaluator, which give its key metric.
         data, class_names: see `RunRecords`.
         previews: keeps pictures of some predictions; ``None`` for none.
+        allow_training_cases: whether cases that the network was trained on may be evaluated; their number is then told.
         outputs: old name of ``predictions``.
 
     Raises:
         ConfigError: without predictions.
+        DataError: when the evaluator starts, before anything is written, for cases that the network was trained on, as
+            its checkpoint says (see `LoadCheckpoint`, which stands before this handler).
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class StandardEvaluation:
         class_names: Sequence[str] = (),
         previews: SlicePreviews | None = None,
         outputs: Predictions | None = None,
+        allow_training_cases: bool = False,
     ) -> None:
         found = renamed_argument("StandardEvaluation", "outputs", outputs, "predictions", predictions)
         if found is None:
@@ -48,6 +54,9 @@ class StandardEvaluation:
         self.run = run
         self.previews = previews
         self.predictions = found
+        self.allow_training_cases = allow_training_cases
+        self.seen: dict[str, bool | None] = {}
+        self.training_cases: int | None = None
         self.records = RunRecords(run, "evaluate", data, class_names, found)
 
     def attach(self, engine: Engine) -> None:
@@ -56,12 +65,26 @@ class StandardEvaluation:
         Args:
             engine: the evaluator.
         """
+        engine.add_event_handler(Events.STARTED, self._check_cases)
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self._started)
             engine.add_event_handler(Events.COMPLETED, self._completed)
             engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
             if self.previews is not None:
                 self.previews.attach(engine)
+
+    def _check_cases(self, engine: Engine) -> None:
+        items = [item for part in self.records.data.values() for item in part]
+        self.seen = seen_by_name(items, getattr(engine.state, "provenances", []))
+        cases = list(dict.fromkeys(str(item["case"]) for item in items))
+        trained = [case for case in cases if self.seen[case]]
+        self.training_cases = len(trained) if any(self.seen[case] is not None for case in cases) else None
+        if not trained:
+            return
+        found = f"{len(trained)} of the {len(cases)} cases were trained on ({first_names(trained)})"
+        if not self.allow_training_cases:
+            raise DataError(f"{found}; evaluate others (--section, --fold), or add --allow_training_cases true", None)
+        logger.warning("%s: the metrics say nothing about new cases", found)
 
     def _started(self) -> None:
         self.run.open()
@@ -70,13 +93,13 @@ class StandardEvaluation:
 
     def _completed(self, engine: Engine) -> None:
         self.predictions.take(engine)
-        self.predictions.write(self.run / "predictions")
+        self.predictions.write(self.run / "predictions", self.seen)
         scalars = {
             validation_name(name): value
             for name, value in engine.state.metrics.items()
             if isinstance(value, (int, float))
         }
-        self.records.metrics(None, 0, scalars, intervals=True)
+        self.records.metrics(None, 0, scalars, intervals=True, further={"training_cases": self.training_cases})
         self.records.plot(None)
         if self.previews is not None:
             self.records.preview(self.previews.figure(), 0)

@@ -12,8 +12,9 @@ from ignite.engine import Engine, Events
 
 from monai_ext import runs
 from monai_ext.errors import ConfigError
+from monai_ext.handlers import schedule
 from monai_ext.handlers.best import BestEpoch
-from monai_ext.handlers.checkpoint import Checkpoints
+from monai_ext.handlers.checkpoint import LAST, Checkpoints
 from monai_ext.handlers.console import Console
 from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.engine_parts import part_of
@@ -29,6 +30,7 @@ from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.handlers.top_epochs import TopEpochs
 from monai_ext.io import read_json, write_json
 from monai_ext.pages.tables import key_metric, with_interval
+from monai_ext.predictions.doubts import doubts
 from monai_ext.predictions.kind import Predictions, validation_name
 from monai_ext.renamed import renamed_argument
 
@@ -116,6 +118,7 @@ class StandardTraining:
         self.monitors[main] = self.main_monitor = self.selection.monitor
         self.top_epochs = TopEpochs(self.main_monitor, keep_best)
         self.best_metrics: dict[str, Any] = {}
+        self.rates: list[float] = []
         self.stopping = EarlyStopping(self.main_monitor, patience, min_epochs)
         self.seed = seed
         self.settings = dict(settings or {})
@@ -181,12 +184,14 @@ class StandardTraining:
         parts = {"optimizer": self.optimizer, "scaler": self.step.scaler, "step": self.step}
         if self.scheduler is not None:
             parts["scheduler"] = self.scheduler
-        self.checkpoints = Checkpoints(self.run / "checkpoints", self.network, parts, self.settings)
+        self.checkpoints = Checkpoints(
+            self.run / "checkpoints", self.network, parts, self.settings, self.records.provenance(self.settings)
+        )
         if self.run.resumed:
             self._resume(engine)
         self.selection.begin()
         if _is_main():
-            self.records.open(self.seed, engine.state.epoch + 1)
+            self.records.open(self.seed, engine.state.epoch + 1, self.main_monitor.metrics[0])
             self.run.update(best_checkpoint=self.best_checkpoint)
 
     def _take_parts(self, engine: Engine) -> None:
@@ -202,6 +207,7 @@ class StandardTraining:
 
     def _resume(self, engine: Engine) -> None:
         assert self.checkpoints is not None
+        planned = schedule.lengths(self.scheduler)
         content = self.checkpoints.load_last()
         if content is None:
             logger.info("no checkpoint in the run folder yet: starting from the first epoch")
@@ -212,8 +218,11 @@ class StandardTraining:
                 f"--resume: the run has {reached['epoch_length']} batches per epoch, this configuration "
                 f"{engine.state.epoch_length}; resume with the same data, batch size and number of processes"
             )
+        if reached["epoch"] > (engine.state.max_epochs or 0):
+            raise ConfigError(f"--max_epochs {engine.state.max_epochs}: the run has already {reached['epoch']} epochs")
         engine.state.epoch, engine.state.iteration = reached["epoch"], reached["iteration"]
         within = reached["iteration"] - reached["epoch"] * reached["epoch_length"]
+        schedule.follow(self.scheduler, planned, None if within else handlers.get("rates"))
         if within:
             engine.data_loader.skip_batches(within)
         self.history.load_state_dict({**handlers["history"], "entries": content["history"]})
@@ -242,6 +251,7 @@ class StandardTraining:
         is_best = False
         if self.history.validated or self.evaluator is None:
             is_best = self._update_best(entry)
+        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self._step_scheduler(entry)
         stop = (self.history.validated or self.evaluator is None) and self.stopping.should_stop(entry["epoch"])
         history = self.history.state_dict()
@@ -262,6 +272,8 @@ class StandardTraining:
         improved = {name: monitor.update(entry["epoch"], entry) for name, monitor in self.monitors.items()}
         main = next(iter(self.monitors))
         if improved[main]:
+            if _is_main():
+                self.run.update(best_checkpoint=self.best_checkpoint)
             self.best_metrics = {name: value for name, value in entry.items() if name not in NOT_METRICS}
             if self.predictions is not None and self.evaluator is not None:
                 self.predictions.take(self.evaluator)
@@ -280,8 +292,9 @@ class StandardTraining:
         for name in names:
             self.checkpoints.save_best(name, entry, entry["epoch"], extras)
         metadata = self.run / "config" / "metadata.json"
-        if extras and next(iter(self.monitors)) in names and metadata.exists():
+        if next(iter(self.monitors)) in names and metadata.exists():
             write_json(metadata, {**read_json(metadata), **extras})
+            self.records.write_inference(self.settings, str(self.best_checkpoint), extras)
 
     def _save_top(self, entry: Mapping[str, Any]) -> None:
         assert self.checkpoints is not None
@@ -326,6 +339,7 @@ class StandardTraining:
             "top_epochs": self.top_epochs.state_dict(),
             "early_stopping": self.stopping.state_dict(),
             "best_metrics": self.best_metrics,
+            "rates": self.rates,
             # named as ever, so that older checkpoints resume
             "outputs": self.predictions.best_state() if self.predictions is not None else {},
             "history": {name: history[name] for name in ("sums", "samples")},
@@ -340,13 +354,14 @@ class StandardTraining:
             self.step.events,
             intervals,
             self.main_monitor.metrics[0].removeprefix("-"),
-            self.selection.record(self.history.entries),
+            {"selection": self.selection.record(self.history.entries)},
         )
 
     # -- end -----------------------------------------------------------------------------------------------------
 
     def _completed(self, engine: Engine) -> None:
-        if self.selection.evaluate_fold(self.network, self.run / self.best_checkpoint, self.predictions):
+        chosen = self.best_checkpoint
+        if chosen and self.selection.evaluate_fold(self.network, self.run / chosen, self.predictions):
             self._report_fold()
         if not _is_main():
             return
@@ -354,6 +369,7 @@ class StandardTraining:
         self._say_selection()
         self.records.plot(self.history, self.main_monitor.epoch)
         self._record_end()
+        self._warn()
         logger.info("report: %s", self.records.finish(self.best_metrics, self.main_monitor.epoch))
         logger.info("plots: %s", self.run / "plots")
         self._say_what_next()
@@ -389,16 +405,28 @@ class StandardTraining:
         raise error
 
     @property
-    def best_checkpoint(self) -> str:
-        """Path in the run folder of the checkpoint that the first monitor keeps."""
-        return f"checkpoints/{next(iter(self.monitors))}.pt"
+    def best_checkpoint(self) -> str | None:
+        """Path in the run folder of the checkpoint that the first monitor keeps; ``None`` while there is none."""
+        return f"checkpoints/{next(iter(self.monitors))}.pt" if self.main_monitor.epoch else None
+
+    def _warn(self) -> None:
+        """Say what the run's last line would hide: no best epoch, or a network that has learnt nothing."""
+        found = doubts(self.predictions.best) if self.predictions is not None and self.main_monitor.epoch else []
+        if self.best_checkpoint is None:
+            name = self.main_monitor.metrics[0].removeprefix("-")
+            found = [f"there is no best checkpoint: {name} could not be computed in any epoch; the last is {LAST}"]
+        for sentence in found:
+            logger.warning(sentence)
+        self.run.update(warnings=found)
 
     def _write_metadata(self, engine: Engine) -> None:
         if self.records.bundle is not None:
             batch = engine.state.batch
             image = batch[0]["image"] if isinstance(batch, list) else batch["image"][0]
             content = run_metadata(self.records.bundle, image.shape, self.predictions, self.settings)
+            content["provenance"] = self.records.provenance(self.settings)
             write_json(self.run / "config" / "metadata.json", content)
+            self.records.write_inference(self.settings, self.best_checkpoint or f"checkpoints/{LAST}")
 
     def _record_end(self, *events: str) -> None:
         logger.info("memory at its peak in MiB: %s", self.memory.peaks)
@@ -406,9 +434,10 @@ class StandardTraining:
         self.run.update(memory=peaks, events=[*self.step.events, *events])
 
     def _say_what_next(self) -> None:
-        if self.records.bundle is not None:
-            command = inference_command(self.records.bundle, self.run / self.best_checkpoint, self.settings)
-            logger.info("to infer with the best checkpoint: %s", command)
+        config = self.run / "config" / "inference.json"
+        if config.is_file():
+            which = "best" if self.best_checkpoint else "last"
+            logger.info("to infer with the %s checkpoint: %s", which, inference_command(config))
 
 
 def _is_main() -> bool:

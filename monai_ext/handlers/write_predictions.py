@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 
 from monai_ext.predictions.kind import Predictions
 from monai_ext.predictions.writing import refuse_nonfinite
+from monai_ext.provenance import mark, seen_by_name
 
 logger = logging.getLogger("monai_ext")
 
@@ -18,7 +19,8 @@ class WritePredictions:
     """Collects the predictions of an evaluator and writes them at the end: all files, or none.
 
     Rows are in the order of the data, each case once, whatever the batches and the number of processes were. The first
-    prediction that isn't finite ends the inference in its batch, with the name of the case.
+    prediction that isn't finite ends the inference in its batch, with the name of the case. The column
+    ``seen_in_training`` says whether the network was trained on a case or its patient, where `LoadCheckpoint` knows.
 
     Args:
         predictions: such as `monai_ext.predictions.Classification`; its items have ``case`` and ``index``.
@@ -43,9 +45,11 @@ class WritePredictions:
         new = self.predictions.update((engine.state.batch, engine.state.output))
         refuse_nonfinite(record.name for record in new if not record.is_finite)
 
-    def _write(self) -> None:
+    def _write(self, engine: Engine) -> None:
         files = self.predictions.files()  # gathers over all processes
         if idist.get_rank() == 0:
+            items = getattr(getattr(engine.state.dataloader, "dataset", None), "data", None) or []
+            mark(files.tables.values(), seen_by_name(items, getattr(engine.state, "provenances", [])))
             files.write(self.output_dir)
             for name, rows in files.tables.items():
                 logger.info("%d predictions: %s", len(rows), self.output_dir / name)

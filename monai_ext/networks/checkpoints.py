@@ -171,23 +171,26 @@ def saved_settings(
     return {name: saved.get(name, default) for name, default in defaults.items()}
 
 
-def saved_thresholds(checkpoint: str | Path, level: str | None = None) -> list[float] | None:
+def saved_thresholds(
+    checkpoint: str | Path, level: str | None = None, default: Mapping[str, Any] | None = None
+) -> list[float] | None:
     """Multi-label thresholds that were chosen on validation data and saved with a network.
 
     Args:
         checkpoint: path of one of our ``.pt`` files or an exported ``.ts``.
         level: unit of the decisions (``"volumes"``); thresholds for another unit don't fit. ``None`` accepts any.
+        default: ``thresholds`` and ``thresholds_level`` where the file doesn't exist.
 
     Returns:
         least probability at which each class is predicted, in the order of the network's outputs; ``None`` where
-        the file doesn't exist (a bundle without weights can still be inspected), holds none, or those of another level
-        (this with a warning in the log).
+        the file doesn't exist (a bundle without weights can still be inspected) and there is no default, holds none, or
+        those of another level (this with a warning in the log).
 
     Raises:
         WeightsError: when the file can't be read.
     """
     path = Path(checkpoint)
-    saved = _saved(path) if path.is_file() else {}
+    saved = _saved(path) if path.is_file() else dict(default or {})
     thresholds = saved.get("thresholds")
     if thresholds is None:
         return None

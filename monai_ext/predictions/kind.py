@@ -15,6 +15,7 @@ from monai_ext.metrics.paired import Rows
 from monai_ext.pages.document import Block, Section
 from monai_ext.predictions.collecting import CaseMetric
 from monai_ext.predictions.writing import Files, refuse_nonfinite
+from monai_ext.provenance import mark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -159,11 +160,12 @@ class Predictions(CaseMetric):
         """
         return {}
 
-    def write(self, folder: str | Path) -> None:
+    def write(self, folder: str | Path, seen: Mapping[str, bool | None] | None = None) -> None:
         """Write the predictions of the best epoch: all files or none; nothing before the first validation.
 
         Args:
             folder: where to write; it is created.
+            seen: which cases were trained on, for a column that says so, see `monai_ext.provenance.mark`.
 
         Raises:
             DataError: naming a case whose predictions aren't finite.
@@ -171,7 +173,10 @@ class Predictions(CaseMetric):
         """
         if self.best is not None:
             refuse_nonfinite(self.nonfinite())
-            self.best_files().write(folder)
+            files = self.best_files()
+            if seen is not None:
+                mark(files.tables.values(), seen)
+            files.write(folder)
 
     @abstractmethod
     def nonfinite(self) -> list[str]:

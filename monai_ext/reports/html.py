@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_ext.io import write_text
 from monai_ext.pages.document import Block, Folded, Section, Text, pairs, picture, render
-from monai_ext.pages.tables import as_dict, as_lines, count_table, key_metric, with_interval
+from monai_ext.pages.tables import as_dict, as_lines, as_list, count_table, key_metric, with_interval
 from monai_ext.predictions.kind import Predictions
 from monai_ext.reports import plots
 from monai_ext.reports.checklist import checklist_section
@@ -83,11 +83,14 @@ def _summary(run: RunContents, status: str) -> list[Block]:
     if fold is not None:
         lines.append(f"Fold {fold}.")
     key = key_metric(run.metrics)
-    if run.metrics.get("best_epoch") is not None and not evaluation:
+    if run.metrics.get("best_epoch") and not evaluation:
         lines.append(f"Best epoch: {run.metrics['best_epoch']}.")
     sentence = as_dict(run.metrics.get("selection")).get("sentence")
     if sentence:
         lines.append(str(sentence))
+    lines += [f"Warning: {sentence}." for sentence in as_lines(run.info.get("warnings"))]
+    if run.metrics.get("training_cases"):
+        lines.append(f"{run.metrics['training_cases']} of the cases were trained on: this says little about new cases.")
     kind = "Evaluation" if evaluation else "Validation"
     lines.append(f"{kind} {with_interval(run.metrics, key)}." if key else "No metric could be computed.")
     return [Text(lines)]
@@ -137,6 +140,11 @@ def drawn_blocks(figures: Mapping[str, Figure | Path], kind: type[Predictions]) 
 def _parameters(run: RunContents) -> list[Block]:
     found = as_dict(run.info.get("parameters"))
     blocks: list[Block] = [pairs(found, ("setting", "value")) if found else Text(["They were not recorded."])]
+    changes = [as_dict(one) for one in as_list(run.info.get("changes"))]
+    if changes:
+        lines = [f"{one.get('setting')}: {one.get('old')} → {one.get('new')}" for one in changes]
+        since = [f"from epoch {one.get('from_epoch')}, when the run was resumed" for one in changes]
+        blocks.append(pairs(dict(zip(lines, since, strict=True)), ("changed", "holds")))
     if run.config:
         blocks.append(Folded("Resolved configuration", json.dumps(run.config, indent=2, ensure_ascii=False)))
     return blocks

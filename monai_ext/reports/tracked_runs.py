@@ -6,7 +6,8 @@ import difflib
 import math
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from monai_ext.errors import ConfigError, DataError
+from monai_ext.metrics.direction import lower_is_better
 from monai_ext.workflow import default_tracking_uri, sqlite_uri
 
 
@@ -101,22 +103,26 @@ def load_runs(
         found = mlflow.search_runs(list(names), output_format="list")
         if not found:
             raise DataError(f"the MLflow store {tracking_uri} has no runs yet")
-        chosen = choose_metric((run.data.metrics for run in found), metric)
+        keys = [key for run in found if (key := run.data.params.get("key_metric")) not in (None, "None")]
+        chosen = choose_metric((run.data.metrics for run in found), metric, keys)
+        better = min if lower_is_better(chosen) or f"-{chosen}" in keys else max
         client = mlflow.MlflowClient()
-        runs = [_compared(client, run, names[run.info.experiment_id], chosen) for run in found]
+        runs = [_compared(client, run, names[run.info.experiment_id], chosen, better) for run in found]
     except mlflow.MlflowException as error:
         raise DataError(f"the MLflow store {tracking_uri} can't be read: {str(error).splitlines()[0]}") from error
     finally:
         mlflow.set_tracking_uri(before)
-    return chosen, _nested(runs, chosen)
+    return chosen, _nested(runs, chosen, better)
 
 
-def choose_metric(logged: Iterable[dict[str, float]], wanted: str | None = None) -> str:
-    """The wanted metric if any run has it, else ``auc``, else the first that was logged as best.
+def choose_metric(logged: Iterable[dict[str, float]], wanted: str | None = None, chosen_by: Sequence[str] = ()) -> str:
+    """The wanted metric if any run has it, else the one that most runs chose their best epoch by; where they don't say,
+    ``auc`` or else the first that was logged as best.
 
     Args:
         logged: metrics of each run.
         wanted: name, with or without ``best_``; None to choose.
+        chosen_by: the metric that chose the best epoch, of each run that says so, perhaps with ``-`` in front.
 
     Raises:
         ConfigError: when no run has the wanted one, with the nearest name.
@@ -125,6 +131,10 @@ def choose_metric(logged: Iterable[dict[str, float]], wanted: str | None = None)
     best = [key.removeprefix("best_") for key in keys if key.startswith("best_")]
     known = list(dict.fromkeys([*best, *(key for key in keys if not key.startswith("best_"))]))
     if wanted is None:
+        named = Counter(name.removeprefix("-") for name in chosen_by)
+        found = [name for name, _ in named.most_common() if name in known]
+        if found:
+            return found[0]
         return "auc" if "auc" in known or not known else known[0]
     name = wanted.removeprefix("best_")
     if name not in known:
@@ -132,7 +142,7 @@ def choose_metric(logged: Iterable[dict[str, float]], wanted: str | None = None)
     return name
 
 
-def _compared(client: Any, run: Any, experiment: str, metric: str) -> ComparedRun:
+def _compared(client: Any, run: Any, experiment: str, metric: str, better: Callable[..., Any]) -> ComparedRun:
     history = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)]
     finite = sorted((step, value) for step, value in history if math.isfinite(value))
     best = {
@@ -142,7 +152,7 @@ def _compared(client: Any, run: Any, experiment: str, metric: str) -> ComparedRu
     }
     # A run that was killed has no "best" of its own, and the store's value is the last one.
     if metric not in best and finite:
-        best[metric] = _better(metric)(value for _, value in finite)
+        best[metric] = better(value for _, value in finite)
     start, end = run.info.start_time, run.info.end_time
     return ComparedRun(
         run_id=run.info.run_id,
@@ -157,13 +167,13 @@ def _compared(client: Any, run: Any, experiment: str, metric: str) -> ComparedRu
     )
 
 
-def _nested(runs: list[ComparedRun], metric: str) -> list[ComparedRun]:
+def _nested(runs: list[ComparedRun], metric: str, better: Callable[..., Any]) -> list[ComparedRun]:
     """Children below their parents, both best first; a parent without the metric counts by its children's mean."""
     known = {run.run_id: run for run in runs}
     for run in runs:
         if run.parent_id in known:
             known[run.parent_id].children.append(run)
-    sign = 1 if _better(metric) is min else -1
+    sign = 1 if better is min else -1
 
     def rank(run: ComparedRun) -> tuple[bool, float, str]:
         own = run.best.get(metric)
@@ -173,10 +183,6 @@ def _nested(runs: list[ComparedRun], metric: str) -> list[ComparedRun]:
     for run in runs:
         run.children.sort(key=rank)
     return sorted((run for run in runs if run.parent_id not in known), key=rank)
-
-
-def _better(metric: str) -> Any:
-    return min if metric.endswith("loss") else max
 
 
 def _existing(tracking_uri: str) -> str:

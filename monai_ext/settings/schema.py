@@ -31,7 +31,7 @@ def settings_schema(bundle_root: str | Path) -> dict[str, Rule]:
     """Settings of a bundle by name; none where the bundle has no ``configs/settings.json``.
 
     Args:
-        bundle_root: folder of the bundle.
+        bundle_root: folder of the bundle, or of a run, which has them under ``config``.
 
     Returns:
         Setting → its JSON Schema: ``type`` or ``enum``, range, ``description``, ``x-original`` (names in the original
@@ -40,8 +40,9 @@ def settings_schema(bundle_root: str | Path) -> dict[str, Rule]:
     Raises:
         DataError: for a file that is no JSON.
     """
-    file = Path(bundle_root) / "configs" / "settings.json"
-    return dict(read_json(file)["properties"]) if file.is_file() else {}
+    files = (Path(bundle_root) / folder / "settings.json" for folder in ("configs", "config"))
+    file = next((file for file in files if file.is_file()), None)
+    return {} if file is None else dict(read_json(file)["properties"])
 
 
 def settle(schema: Mapping[str, Rule], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,17 +63,15 @@ def demo_cascade(configs: Path, dataset_dir: Path, output_dir: Path, overrides: 
     training = [str(configs / "train.json"), str(configs / "demo.json")]
     models = CascadeTraining(training, dataset_dir, output_dir, overrides=overrides).run()
     predict(output_dir / "inference")
-    for folder in sorted(models.iterdir()):
+    for folder in sorted(path for path in models.iterdir() if path.is_dir()):
         announce("export", folder / "model.ts")
         ckpt_export(
             net_id="network_def",
             filepath=str(folder / "model.ts"),
             ckpt_file=str(folder / "model.pt"),
             key_in_ckpt="model",
-            config_file=inference,
+            config_file=str(folder / "inference.json"),
             meta_file=str(folder / "metadata.json"),
-            stage=folder.name,
-            checkpoint=str(folder / "model.pt"),
         )
     predict(output_dir / "inference_exported", weights="model.ts")
     typer.echo(f"\nreport of the series: {output_dir / 'inference' / 'report.html'}")

@@ -14,8 +14,8 @@ from monai_ext.engines.kept_runs import newest_same
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
-from monai_ext.io import atomic_path
-from monai_ext.settings import read_bundle_config, resolved_settings
+from monai_ext.io import atomic_path, read_json, write_json
+from monai_ext.settings import read_bundle_config, recipe_key, recipe_of
 from monai_ext.spine.class_map import FILE as CLASS_MAP
 from monai_ext.spine.heads import SHARING
 from monai_ext.spine.split_heads import split_heads
@@ -49,8 +49,9 @@ class CascadeTraining:
     """Train the stages in their order, each as a run of its own, and collect the networks for inference.
 
     Runs are written to ``<output_dir>/<stage>``, networks to ``<output_dir>/models/<stage>``: ``model.pt``,
-    ``metadata.json`` and, for classifiers, ``class_map.json``. A stage that has finished with the same settings and
-    data is kept, an interrupted one is resumed. The stage "classifiers" trains anatomy, location_view and sequence as
+    ``metadata.json``, ``inference.json`` (for exports) and, for classifiers, ``class_map.json``. The warnings of
+    all stages are in ``models/summary.json``. A stage that has finished with the same recipe and data is kept, an
+    interrupted one is resumed. The stage "classifiers" trains anatomy, location_view and sequence as
     one network with a shared backbone; its results are those of the three.
 
     Args:
@@ -99,12 +100,17 @@ class CascadeTraining:
             DataError: for training folders that can't be used, or a stage that left no finished run.
             WriteError: when a network can't be written.
         """
+        warnings: list[str] = []
         for stage in self.stages:
             run = self._train(stage)
+            warnings += [f"{stage}: {text}" for text in read_json(run / "run.json").get("warnings", [])]
             if stage == SHARED:
                 split_heads(run, self.output_dir / "models")
             elif stage not in _ONLY_FOR_TRAINING:
                 self._deliver(stage, run)
+        for warning in warnings:
+            logger.warning(warning)
+        write_json(self.output_dir / "models" / "summary.json", {"stages": self.stages, "warnings": warnings})
         return self.output_dir / "models"
 
     def _files(self, stage: str) -> list[str]:
@@ -116,19 +122,19 @@ class CascadeTraining:
 
         settings = {**self._beginning(stage), **self.settings[stage]}
         parser = self._parser(stage, settings)
-        parameters, fold = resolved_settings(parser), int(parser.get("fold"))
+        recipe, fold = recipe_key(recipe_of(parser.get())), int(parser.get("fold"))
         data = dataset_hash(parser.get_parsed_content("items"))
         del parser
         output = self.output_dir / stage
-        finished = newest_same(runs.finished_runs(output, fold), parameters, data)
+        finished = newest_same(runs.finished_runs(output, fold), recipe, data)
         if finished is not None:
             logger.info("%s: finished before, kept: %s", stage, finished)
             return finished
-        started = newest_same(runs.RunFolder(output, fold).unfinished(), parameters, data)
+        started = newest_same(runs.RunFolder(output, fold).unfinished(), recipe, data)
         logger.info("%s: training", stage)
         run(config_file=self._files(stage), **{**settings, "resume": str(started) if started else None})
         gc.collect()  # a stage's network lives on in reference cycles of its workflow
-        result = newest_same(runs.finished_runs(output, fold), parameters, data)
+        result = newest_same(runs.finished_runs(output, fold), recipe, data)
         if result is None:
             raise DataError(f"stage {stage} left no finished run", output)
         return result
@@ -154,6 +160,7 @@ class CascadeTraining:
             "model.pt": checkpoint,
             "metadata.json": run / "config" / "metadata.json",
             CLASS_MAP: checkpoint.with_name(CLASS_MAP),
+            "inference.json": run / "config" / "inference.json",
         }
         for name, source in files.items():
             if source.exists():

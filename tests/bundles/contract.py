@@ -22,7 +22,7 @@ from bundle_helpers import only_run, rows_of, user_error
 from monai.bundle import ConfigParser, ConfigWorkflow, run
 from monai.bundle.scripts import ckpt_export, onnx_export, verify_net_in_out
 
-from monai_ext.errors import DataError, WeightsError
+from monai_ext.errors import ConfigError, DataError, WeightsError
 from monai_ext.networks import load_model, network_settings
 from monai_ext.reports import write_report
 
@@ -46,6 +46,15 @@ METRICS = {
 
 def read(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def content_of(folder):
+    """Every file with its time and content."""
+    return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def tables_of(folder):
+    return sorted((folder / "predictions").glob("*.csv"))
 
 
 def tensors(output):
@@ -127,10 +136,8 @@ class BundleContract:
             "net_id": "network_def",
             "key_in_ckpt": "model",
             "ckpt_file": checkpoint,
-            "checkpoint": checkpoint,
-            "config_file": cls.config("inference")[0],
+            "config_file": str(trained / "config" / "inference.json"),
             "meta_file": str(trained / "config" / "metadata.json"),
-            **cls.inference,
         }
         ckpt_export(filepath=str(folder / "model.ts"), **common)
         onnx_export(filepath=str(folder / "model.onnx"), **common)
@@ -231,14 +238,12 @@ class BundleContract:
         self.assert_equal({case: found[case] for case in expected}, expected)
 
     def test_evaluation_repeats_the_metrics_of_training(self, metrics, settings, checkpoint, tmp_path):
-        files = self.config("train", "evaluate")
-        section = {"section": "val"} if "section" in read(files[1]) else {}
-        settings = {**settings, "tracking_uri": "none", **section}
-        run(config_file=files, checkpoint=checkpoint, output_dir=str(tmp_path), **settings)
-        folder = only_run(tmp_path / "evaluation")
-        found = read(folder / "metrics" / "metrics.json")["metrics"]
+        folder = self.evaluate(settings, checkpoint, tmp_path)
+        content = read(folder / "metrics" / "metrics.json")
         for name in self.scores:
-            assert found[name] == pytest.approx(metrics["metrics"][name], rel=1e-5), name
+            assert content["metrics"][name] == pytest.approx(metrics["metrics"][name], rel=1e-5), name
+        assert content["training_cases"] == 0
+        assert {row["seen_in_training"] for file in tables_of(folder) for row in rows_of(file)} == {"no"}
         assert (folder / "report.html").exists()
 
     def test_exports_equal_the_eager_network_and_carry_its_settings(self, trained, exported, checkpoint):
@@ -257,6 +262,42 @@ class BundleContract:
             assert eager.std() > 0 or eager.numel() == 1
             torch.testing.assert_close(script, eager, rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(onnx, eager, rtol=self.onnx_tolerance, atol=self.onnx_tolerance)
+
+    def test_the_config_in_an_export_is_true_without_bundle_and_checkpoint(
+        self, trained, exported, data, checkpoint, tmp_path, monkeypatch
+    ):
+        extra = {"inference.json": ""}
+        torch.jit.load(str(exported / "model.ts"), _extra_files=extra)
+        embedded = extra["inference.json"].decode()
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        monkeypatch.chdir(elsewhere)
+        parser = ConfigParser()
+        parser.read_config(json.loads(embedded))
+        assert str(self.place) not in embedded
+        assert parser.get_parsed_content("network_settings") == network_settings(checkpoint)
+        assert isinstance(parser.get_parsed_content("network_def"), torch.nn.Module)
+        key = "lesion_checkpoint" if "lesion_checkpoint" in parser else "checkpoint"
+        parser.update({**self.inputs(data, tmp_path / "x"), key: checkpoint, "output_dir": str(tmp_path / "found")})
+        parser.get_parsed_content("evaluator").run()
+        self.assert_equal(self.predictions(tmp_path / "found"), self.infer(data, checkpoint, tmp_path / "expected"))
+
+    def test_the_config_of_a_run_predicts_with_its_best_checkpoint(
+        self, trained, data, checkpoint, tmp_path, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        config = str(trained / "config" / "inference.json")
+        inputs = self.inputs(data, tmp_path / "x")
+        run(config_file=config, output_dir=str(tmp_path / "found"), **inputs)
+        self.assert_equal(self.predictions(tmp_path / "found"), self.infer(data, checkpoint, tmp_path / "expected"))
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            run(config_file=config, output_dir=str(tmp_path / "wrong"), **inputs, tf32="maybe")
+        assert "--tf32 maybe: must be true or false" in str(user_error(caught.value))
+
+    def inputs(self, data, bundle):
+        """What inference needs to know but settings of the network."""
+        given = {name: value for name, value in self.words(data, bundle).items() if name != "network_def"}
+        return {**given, "inputs": str(data)} if "inputs" in given else given
 
     def test_an_export_predicts_what_its_checkpoint_predicts(self, data, exported, checkpoint, tmp_path):
         eager = self.infer(data, checkpoint, tmp_path / "eager")
@@ -315,6 +356,114 @@ class BundleContract:
             run(config_file=self.config(kind), dataset_dir=str(data), batch_sise=3)
         assert "--batch_sise: is no setting; did you mean --batch_size?" in str(user_error(caught.value))
         assert list(tmp_path.iterdir()) == []
+
+    def evaluate(self, settings, checkpoint, output, **changed):
+        """The run folder of an evaluation of the validation part."""
+        files = self.config("train", "evaluate")
+        section = {"section": "val"} if "section" in read(files[1]) else {}
+        given = {**settings, "tracking_uri": "none", **section, **changed}
+        run(config_file=files, checkpoint=str(checkpoint), output_dir=str(output), **given)
+        (folder,) = Path(output).glob("evaluation/fold_*/run_*")
+        return folder
+
+    def training_cases(self):
+        """The override that evaluates what was trained on."""
+        files = self.config("train", "evaluate")
+        if "section" in read(files[1]):
+            return {"section": "train"}
+        return {"validate#dataset#data": "$@items['train']"}
+
+    def test_checkpoints_know_what_they_were_trained_on(self, trained, metrics):
+        record = read(trained / "run.json")
+        version = read(self.config("metadata")[0])["version"]
+        for name in (*self.checkpoints, "last"):
+            content = torch.load(trained / "checkpoints" / f"{name}.pt", weights_only=True)["provenance"]
+            assert (content["bundle"], content["version"], content["fold"]) == (self.bundle, version, 1)
+            assert content["data_fingerprint"] == record["data"]["fingerprint"]
+            assert content["class_names"] == metrics["class_names"]
+            cases, patients = content["cases"], content["patients"]
+            assert cases["train"]
+            assert cases["val"]
+            assert not set(cases["train"]) & set(cases["val"])
+            assert not set(patients["train"]) & set(patients["val"])
+
+    def test_a_fold_that_contradicts_the_checkpoint_is_refused(self, settings, checkpoint, tmp_path):
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            self.evaluate(settings, checkpoint, tmp_path, fold=2)
+        error = user_error(caught.value)
+        assert isinstance(error, ConfigError)
+        assert f"--fold 2: {checkpoint} was trained with fold 1 held out" in str(error)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_the_fold_is_that_of_the_checkpoint_and_old_ones_are_taken_with_a_warning(
+        self, settings, checkpoint, tmp_path, capsys
+    ):
+        content = torch.load(checkpoint, weights_only=True)
+        second = {**content["provenance"], "fold": 2, "cases": {}, "patients": {}}
+        torch.save({**content, "provenance": second}, tmp_path / "2.pt")
+        folder = self.evaluate(settings, tmp_path / "2.pt", tmp_path / "second")
+        assert folder.parent.name == "fold_2"
+        assert read(folder / "run.json")["parameters"]["fold"] == 2
+        del content["provenance"]
+        torch.save(content, tmp_path / "old.pt")
+        folder = self.evaluate(settings, tmp_path / "old.pt", tmp_path / "old")
+        assert capsys.readouterr().out.count("old.pt says nothing of the cases that it was trained on") == 1
+        assert folder.parent.name == "fold_1"
+        assert read(folder / "metrics" / "metrics.json")["training_cases"] is None
+        assert all(row["seen_in_training"] == "" for file in tables_of(folder) for row in rows_of(file))
+
+    def test_training_cases_are_evaluated_on_demand_only_and_counted(self, settings, checkpoint, tmp_path):
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            self.evaluate(settings, checkpoint, tmp_path, **self.training_cases())
+        error = user_error(caught.value)
+        assert isinstance(error, DataError)
+        assert "cases were trained on (" in str(error)
+        assert "--allow_training_cases true" in str(error)
+        assert not list(tmp_path.rglob("run_*"))
+        changed = {**self.training_cases(), "allow_training_cases": "true"}
+        folder = self.evaluate(settings, checkpoint, tmp_path, **changed)
+        found = read(folder / "metrics" / "metrics.json")["training_cases"]
+        assert f"{found} of the " in str(error)
+        assert f"{found} of the cases were trained on" in (folder / "report.html").read_text(encoding="utf-8")
+        rows = [row for file in tables_of(folder) for row in rows_of(file)]
+        assert rows
+        assert {row["seen_in_training"] for row in rows} == {"yes"}
+
+    @pytest.mark.parametrize("change", ["nested", "lr", "seed"])
+    def test_a_run_is_not_resumed_with_another_recipe(self, trained, settings, change, tmp_path):
+        optimizer = read(trained / "config" / "config.json")["optimizer"]
+        key, new, said = {
+            "nested": (f"optimizers#{optimizer}#amsgrad", True, "not there → true"),
+            "lr": ("lr", 0.5, "→ 0.5"),
+            "seed": ("seed", 7, "→ 7"),
+        }[change]
+        before = content_of(trained)
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            run(
+                config_file=self.config("train"),
+                **{**settings, "output_dir": str(tmp_path), "resume": str(trained), key: new},
+            )
+        error = user_error(caught.value)
+        assert isinstance(error, ConfigError)
+        assert f"({key}: " in str(error), "alone: what refers to it isn't listed"
+        assert f"{said})" in str(error)
+        assert f"--pretrained_path {trained}/checkpoints/{self.best}.pt" in str(error)
+        assert content_of(trained) == before
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_longer_run_goes_on_below_the_rate_it_had_and_says_from_when(self, trained, settings, tmp_path):
+        longer = shutil.copytree(trained, tmp_path / "run")
+        epochs = settings["max_epochs"]
+        changed = {"max_epochs": epochs + 1, "num_workers": 1, "experiment_name": "again", "tracking_uri": "none"}
+        changed |= {"output_dir": str(tmp_path / "runs"), "resume": str(longer)}
+        run(config_file=self.config("train"), **{**settings, **changed})
+        expected = [{"from_epoch": epochs + 1, "setting": "max_epochs", "old": epochs, "new": epochs + 1}]
+        assert read(longer / "run.json")["changes"] == expected
+        assert read(longer / "config" / "config.json")["_changes_"] == expected
+        assert f"from epoch {epochs + 1}" in (longer / "report.html").read_text(encoding="utf-8")
+        rates = [entry["lr"] for entry in read(longer / "metrics" / "metrics.json")["history"]]
+        assert len(rates) == epochs + 1
+        assert 0 < rates[-1] <= rates[-2]
 
     @pytest.mark.slow
     def test_zipped_and_unpacked_elsewhere_its_command_lines_work(self, data, settings, tmp_path):

@@ -91,10 +91,11 @@ def test_other_settings_do_not_reuse_finished_folds(brats_configs, short_run, tm
     assert first.folder != second.folder
     run = tmp_path / "runs" / "fold_1" / "run_20260101_000000"
     run.mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps({"parameters": first.settings, "data": {"fingerprint": "f"}}))
-    assert first._same([run], "f") == run
-    assert first._same([run], "changed data") is None
-    assert second._same([run], "f") is None
+    record = {"recipe": first.recipe, "data": {"fingerprint": first.data[1]}}
+    (run / "run.json").write_text(json.dumps(record))
+    assert first._same([run], 1) == run
+    assert first._same([run], 2) is None, "other data"
+    assert second._same([run], 1) is None
 
 
 def test_a_misspelt_override_stops_before_the_first_fold(brats_configs, short_run, tmp_path, invoke):

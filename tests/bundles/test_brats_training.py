@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from bundle_helpers import SMALL_RESNET, only_run, rows_of, user_error
 from contract import BundleContract
 from monai.bundle import run
 
-from monai_ext.errors import ConfigError
+from monai_ext.brats.demo import make_demo
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.handlers.load_checkpoint import best_checkpoint
 
 
 class TestBrats(BundleContract):
@@ -63,8 +66,29 @@ class TestBrats(BundleContract):
         for expected in rows_of(trained / "predictions" / "val_predictions.csv"):
             assert labels[expected["case"]] == expected["label"]
 
+    def test_a_run_of_an_earlier_version_goes_on(self, trained, settings, tmp_path):
+        folder = shutil.copytree(trained, tmp_path / "run")
+        (folder / "config" / "recipe.json").unlink()
+        record = json.loads((folder / "run.json").read_text())
+        for name in ("recipe", "changes", "key_metric", "warnings"):
+            del record[name]
+        (folder / "run.json").write_text(json.dumps(record))
+        content = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
+        del content["provenance"], content["handlers"]["rates"]
+        torch.save(content, folder / "checkpoints" / "last.pt")
+        given = {**settings, "tracking_uri": "none", "resume": str(folder), "output_dir": str(tmp_path / "runs")}
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            run(config_file=self.config("train"), **{**given, "lr": 0.5})
+        assert "(lr: 0.0001 → 0.5)" in str(user_error(caught.value))
+        run(config_file=self.config("train"), **{**given, "max_epochs": 3})
+        record = json.loads((folder / "run.json").read_text())
+        assert record["changes"] == [{"from_epoch": 3, "setting": "max_epochs", "old": 2, "new": 3}]
+        assert (folder / "config" / "recipe.json").is_file()
 
-def test_a_one_class_fold_says_so_and_reports_no_auc(brats_data, brats_configs, short_run, tmp_path):
+
+def test_a_one_class_fold_says_so_and_reports_no_auc_and_no_best_checkpoint(
+    brats_data, brats_configs, short_run, tmp_path, capsys
+):
     copy = tmp_path / "data"
     shutil.copytree(brats_data, copy)
     (copy / "splits").mkdir()
@@ -79,14 +103,28 @@ def test_a_one_class_fold_says_so_and_reports_no_auc(brats_data, brats_configs, 
     assert metrics["best_epoch"] == 0
     assert metrics["history"][0]["auc"] is None
     assert "auc" not in metrics["metrics"] or metrics["metrics"]["auc"] is None
+    folder = path.parents[1]
+    sentence = "there is no best checkpoint: auc could not be computed in any epoch; the last is last.pt"
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["best_checkpoint"], record["warnings"]) == (None, [sentence])
+    said = capsys.readouterr().out
+    assert sentence in said
+    assert "to infer with the last checkpoint" in said
+    assert sentence in (folder / "report.html").read_text(encoding="utf-8")
+    assert "checkpoints/last.pt" in json.loads((folder / "config" / "inference.json").read_text())["checkpoint"]
+    assert not (folder / "checkpoints" / "best.pt").exists()
+    with pytest.raises(DataError, match="has no best checkpoint"):
+        best_checkpoint(folder)
 
 
 @pytest.mark.usefixtures("unrendered")
-def test_resuming_with_another_batch_size_is_refused(brats_configs, short_run):
-    run(config_file=str(brats_configs / "train.json"), **{**short_run, "max_epochs": 1, "max_train_batches": 2})
+def test_resuming_with_other_data_of_another_size_is_refused(brats_configs, short_run, tmp_path):
+    short_run["max_train_batches"] = None
+    run(config_file=str(brats_configs / "train.json"), **{**short_run, "max_epochs": 1})
     folder = only_run(Path(short_run["output_dir"]))
+    fewer = str(make_demo(tmp_path / "fewer", counts=(3, 3)))
     with pytest.raises(RuntimeError) as caught:
-        run(config_file=str(brats_configs / "train.json"), **{**short_run, "resume": str(folder)})
+        run(config_file=str(brats_configs / "train.json"), **{**short_run, "dataset_dir": fewer, "resume": str(folder)})
     error = user_error(caught.value)
     assert isinstance(error, ConfigError)
-    assert "2 batches per epoch, this configuration 1" in str(error)
+    assert "3 batches per epoch, this configuration 1" in str(error)

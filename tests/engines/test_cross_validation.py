@@ -21,7 +21,11 @@ DATA = {"train": [{"case": "t", "label": 0, "crop_z": 0}], "val": [{"case": "v",
 @pytest.fixture
 def cross_validation(tmp_path):
     """A cross-validation of two folds over a config without a network."""
-    sections = {"train": DATA["train"], "validate": DATA["val"]}
+    return CrossValidation(str(write_bundle(tmp_path)), 2, {})
+
+
+def write_bundle(tmp_path, data=DATA, **changed):
+    sections = {"train": data["train"], "validate": data["val"]}
     config = {
         "bundle_root": None,
         "output_dir": str(tmp_path / "runs"),
@@ -31,10 +35,38 @@ def cross_validation(tmp_path):
         "tracking_uri": "none",
         "experiment_name": "nuclei",
         "class_names": NAMES,
+        "optimizer": "adam",
+        "optimizers": {"adam": {"_target_": "torch.optim.Adam", "_mode_": "callable"}},
+        "chosen": "$@optimizers[@optimizer]",
         **{name: {"dataset": {"data": items}} for name, items in sections.items()},
+        **changed,
     }
-    file = write_json(tmp_path / "bundle" / "configs" / "train.json", config)
-    return CrossValidation(str(file), 2, {})
+    return write_json(tmp_path / "bundle" / "configs" / "train.json", config)
+
+
+def test_a_nested_override_an_edit_an_overlay_or_other_data_give_another_folder(cross_validation, tmp_path):
+    file = cross_validation.config_file
+    amsgrad = {"optimizers#adam#amsgrad": True}
+    folders = [cross_validation.folder, CrossValidation(file, 2, amsgrad).folder]
+    for content in (amsgrad, {"lr": 0.5}):
+        overlay = str(write_json(tmp_path / "overlay.json", content))
+        folders.append(CrossValidation([file, overlay], 2, {}).folder)
+    assert folders[1] == folders[2], "the same, in another way"
+    folders.append(CrossValidation(str(write_bundle(tmp_path, seed=7)), 2, {}).folder)
+    other = {**DATA, "val": [{"case": "w", "label": 1, "crop_z": 0}]}
+    folders.append(CrossValidation(str(write_bundle(tmp_path, other)), 2, {}).folder)
+    assert len(set(folders)) == len(folders) - 1
+    again = CrossValidation(str(write_bundle(tmp_path)), 2, {"tracking_uri": "none", "num_folds": 9})
+    assert again.folder == cross_validation.folder
+
+
+def test_folds_of_another_recipe_are_trained_again(cross_validation):
+    finished_run(cross_validation, 1)
+    (run,) = runs.finished_runs(cross_validation.output_dir, 1)
+    other = CrossValidation(cross_validation.config_file, 2, {"optimizers#adam#amsgrad": True})
+    found = runs.finished_runs(other.output_dir, 1)
+    assert cross_validation._same(found, 1) == run
+    assert other._same(found, 1) is None
 
 
 def finished_run(cross_validation, fold, parts="crops", best="checkpoints/best_f1.pt"):
@@ -56,7 +88,7 @@ def finished_run(cross_validation, fold, parts="crops", best="checkpoints/best_f
     records.metrics(None, 4, {"val_loss": 0.1 * fold, "crops_accuracy": 0.5})
     (run / "checkpoints").mkdir()
     torch.save({"model": {}, "settings": SETTINGS}, run / best)
-    run.update(parameters=cross_validation.settings, best_checkpoint=best)
+    run.update(recipe=cross_validation.recipe, best_checkpoint=best)
     run.close(runs.FINISHED)
 
 

@@ -89,3 +89,9 @@ def test_state_survives():
     other_best.update(3, {"auc": 0.7})
     assert other.should_stop(3)
     assert other.stopped(3)
+
+
+def test_a_monitor_looks_the_way_in_which_its_metric_is_better():
+    with pytest.raises(ConfigError, match="of normals_angle less is better; write '-normals_angle'"):
+        BestEpoch(["auc", "normals_angle"])
+    BestEpoch(["-val_loss", "-my_own"])

@@ -95,7 +95,7 @@ def test_a_full_disk_while_saving_keeps_the_old_checkpoint(made, tmp_path, monke
 def test_best_holds_weights_metrics_and_settings_but_no_optimizer(made, tmp_path):
     made({"dilated": False})[2].save_best("best", {"auc": 0.9, "name": "x"}, 3)
     content = torch.load(tmp_path / "best.pt", weights_only=True)
-    assert content.keys() == {"model", "metrics", "epoch", "settings"}
+    assert content.keys() == {"model", "metrics", "epoch", "settings", "provenance"}
     assert (content["metrics"], content["epoch"], content["settings"]) == ({"auc": 0.9}, 3, {"dilated": False})
 
 

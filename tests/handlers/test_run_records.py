@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 from matplotlib.figure import Figure
 
-from monai_ext.handlers.run_records import RunRecords
+from monai_ext.handlers.run_records import RunRecords, _flat_changes
 from monai_ext.runs import RunFolder
 
 CURVES = {"loss_curves", "learning_curves"}
@@ -36,3 +36,11 @@ def test_each_plot_is_drawn_when_it_has_something_new_to_show(drawn_by):
     assert drawn_by(2, 1) == CURVES
     assert drawn_by(2, 1) == set()
     assert drawn_by(3, 3) == {*CURVES, "roc"}
+
+
+def test_a_later_value_is_a_parameter_of_its_own_as_mlflow_never_changes_one():
+    changes = [
+        {"from_epoch": 4, "setting": "max_epochs", "old": 3, "new": 9},
+        {"from_epoch": 6, "setting": "train#step#on_oom", "old": "split", "new": "stop"},
+    ]
+    assert _flat_changes(changes) == {"max_epochs.from_epoch_4": 9, "train.step.on_oom.from_epoch_6": "stop"}

@@ -41,7 +41,8 @@ def test_probabilities_prediction_and_known_labels_are_written(tmp_path):
 
 def test_without_any_label_there_is_no_such_column(tmp_path):
     predict(tmp_path, CASES[1:])
-    assert list(read_csv(tmp_path / "predictions.csv", ["case"])[0]) == ["case", "prob_LGG", "prob_HGG", "prediction"]
+    columns = ["case", "prob_LGG", "prob_HGG", "prediction", "seen_in_training"]
+    assert list(read_csv(tmp_path / "predictions.csv", ["case"])[0]) == columns
 
 
 def test_logits_become_probabilities(tmp_path):

@@ -69,8 +69,8 @@ def test_volumes_are_at_the_thresholds_and_slices_at_one_half(tmp_path):
     predict(writer(tmp_path, [0.6, 0.2, 0.4]))
     volumes, slices = rows(tmp_path / "predictions_volumes.csv"), rows(tmp_path / "predictions_slices.csv")
     columns = [f"{part}_{name}" for part in ("prob", "pred", "label") for name in NAMES]
-    assert list(volumes[0]) == ["case", *columns]
-    assert list(slices[0]) == ["case", "slice", *columns]
+    assert list(volumes[0]) == ["case", *columns, "seen_in_training"]
+    assert list(slices[0]) == ["case", "slice", *columns, "seen_in_training"]
     assert [(row["case"], row["slice"]) for row in slices] == [(case, str(z)) for case, z, _ in SLICES]
     assert [float(volumes[0][f"prob_{name}"]) for name in NAMES] == pytest.approx([0.5, 0.2, 0.4], abs=1e-6)
     assert [row["pred_Lung nodule"] for row in volumes] == ["0", "0", "1"]
@@ -106,7 +106,8 @@ def test_a_volume_can_have_the_largest_probability_of_its_slices(tmp_path):
 def test_items_that_are_cases_have_one_file(tmp_path):
     predict(writer(tmp_path, cases=None, instances=None), [{"case": str(i), "index": i} for i in range(5)])
     found = rows(tmp_path / "predictions.csv")
-    assert list(found[0]) == ["case", *(f"{part}_{name}" for part in ("prob", "pred") for name in NAMES)]
+    columns = [f"{part}_{name}" for part in ("prob", "pred") for name in NAMES]
+    assert list(found[0]) == ["case", *columns, "seen_in_training"]
     assert [row["case"] for row in found] == list("01234")
     assert "parts" not in json.loads((tmp_path / "predictions.json").read_text())
 

@@ -171,6 +171,22 @@ def test_choice_of_the_metric(logged: list[dict[str, float]], wanted: str | None
     assert choose_metric(logged, wanted) == chosen
 
 
+def test_runs_are_ranked_by_what_they_chose_their_best_epoch_by(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.create_experiment("surface", artifact_location=str(tmp_path / "artifacts"))
+    for name, angle, own in (("wide", 40.0, 3.0), ("narrow", 10.0, 9.0)):
+        identifier = client.create_run(experiment, run_name=name).info.run_id
+        client.log_param(identifier, "key_metric", "-roughness")
+        for metric, value in (("best_auc", 0.5), ("best_normals_angle", angle), ("best_roughness", own)):
+            client.log_metric(identifier, metric, value)
+    metric, runs = load_runs(str(tmp_path / "mlflow.db"))
+    assert (metric, [run.name for run in runs]) == ("roughness", ["wide", "narrow"])
+    _, runs = load_runs(str(tmp_path / "mlflow.db"), metric="normals_angle")
+    assert [run.name for run in runs] == ["narrow", "wide"]
+
+
 def test_what_is_read_is_what_trainings_track_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
