@@ -26,7 +26,7 @@ FLOOR = [
     if path.relative_to(PACKAGE).parts[0] not in TASKS and path != OLD_NAMES
 ]
 # 6,500, and what came since: settings checked against a schema, provenance, intervals for every metric.
-MOST_SHARED_LINES = 6500 + 1000
+MOST_SHARED_LINES = 6500 + 1600
 
 
 def bundle_of(task):

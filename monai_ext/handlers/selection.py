@@ -31,7 +31,7 @@ class LastEpoch(BestEpoch):
         return True
 
 
-class Selection:
+class EpochSelection:
     """The rule by which a training's epoch is chosen.
 
     The best of many epochs on a fold says more about that fold than about new cases: of networks that only guess, the

@@ -19,7 +19,7 @@ from monai_ext.metrics.intervals import Units, percentile, too_few
 _ENTRIES = 4_000_000
 
 
-class Difference(NamedTuple):
+class PairedDifference(NamedTuple):
     """The difference of a metric, second minus first.
 
     Args:
@@ -89,7 +89,9 @@ def delong(first: ArrayLike, second: ArrayLike, labels: ArrayLike) -> tuple[floa
     return float(above_2.mean() - above_1.mean()), float(np.sqrt(variance))
 
 
-def differences(first: Rows, second: Rows, level: float = 0.95, n: int = 2000, seed: int = 0) -> dict[str, Difference]:
+def paired_differences(
+    first: Rows, second: Rows, level: float = 0.95, n: int = 2000, seed: int = 0
+) -> dict[str, PairedDifference]:
     """The difference of each metric, by DeLong for the AUC of independent cases, else by a paired bootstrap.
 
     Both networks get the same resamples of the patients, drawn within classes where there are some.
@@ -123,15 +125,17 @@ def differences(first: Rows, second: Rows, level: float = 0.95, n: int = 2000, s
             finite = resampled[np.isfinite(resampled)]
             p = min(1.0, 2 * (min((finite <= 0).sum(), (finite >= 0).sum()) + 1) / (len(finite) + 1))
         pair = values[0][name], values[1][name]
-        found[name] = Difference(*pair, interval.ends, p, "paired bootstrap", units.name, units.total, interval.reason)
+        found[name] = PairedDifference(
+            *pair, interval.ends, p, "paired bootstrap", units.name, units.total, interval.reason
+        )
     if "auc" in found and first.scores is not None and second.scores is not None and units.are_rows:
         found["auc"] = _by_delong(found["auc"], first.scores, second.scores, first.strata, few, level)
     return found
 
 
 def _by_delong(
-    found: Difference, first: FloatArray, second: FloatArray, labels: IntArray, few: str | None, level: float
-) -> Difference:
+    found: PairedDifference, first: FloatArray, second: FloatArray, labels: IntArray, few: str | None, level: float
+) -> PairedDifference:
     found = found._replace(method="DeLong", ends=None, p=None, reason=few)
     if few is not None:
         return found

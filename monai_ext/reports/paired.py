@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.metrics.paired import Difference, differences
+from monai_ext.metrics.paired import PairedDifference, paired_differences
 from monai_ext.predictions.classification import Classification
 from monai_ext.predictions.kind import Predictions
 from monai_ext.reports.cross_validation import is_cross_validation
@@ -53,8 +53,8 @@ def read_judged(folder: str | Path) -> Judged:
     return judged
 
 
-def compare_folders(first: str | Path, second: str | Path) -> dict[str, Difference]:
-    """The differences of the metrics of two runs or cross-validations, see `monai_ext.metrics.paired.differences`.
+def compare_folders(first: str | Path, second: str | Path) -> dict[str, PairedDifference]:
+    """The differences of the metrics of two runs or cross-validations, see `paired_differences`.
 
     Args:
         first: folder of a run or cross-validation.
@@ -83,10 +83,10 @@ def compare_folders(first: str | Path, second: str | Path) -> dict[str, Differen
     for name, label, another in zip(rows.names, rows.labels, matched.labels, strict=True):
         if label != another:
             raise DataError(f"compare: case {name!r} is {label} in {first} and {another} in {second}")
-    return differences(rows, matched)
+    return paired_differences(rows, matched)
 
 
-def difference_rows(found: Mapping[str, Difference]) -> list[dict[str, Any]]:
+def difference_rows(found: Mapping[str, PairedDifference]) -> list[dict[str, Any]]:
     """A row for each metric, for a table or a CSV file."""
     return [
         {
@@ -105,7 +105,7 @@ def difference_rows(found: Mapping[str, Difference]) -> list[dict[str, Any]]:
     ]
 
 
-def known_metric(found: Mapping[str, Difference], metric: str | None) -> dict[str, Difference]:
+def known_metric(found: Mapping[str, PairedDifference], metric: str | None) -> dict[str, PairedDifference]:
     """The wanted metric alone; all without a name.
 
     Args:

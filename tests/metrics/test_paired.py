@@ -4,7 +4,7 @@ from scipy.stats import kstest, norm
 from sklearn.metrics import roc_auc_score
 
 from monai_ext.metrics import classification_metrics
-from monai_ext.metrics.paired import delong, differences
+from monai_ext.metrics.paired import delong, paired_differences
 from monai_ext.predictions import Classification
 
 
@@ -70,7 +70,7 @@ def test_the_error_is_that_of_a_permutation_of_the_networks():
 
 def test_a_better_network_is_found_and_methods_are_named():
     first, second, labels = two(count=200, gain=2.0)
-    found = differences(rows_of(first, labels), rows_of(second, labels), n=500)
+    found = paired_differences(rows_of(first, labels), rows_of(second, labels), n=500)
     assert found["auc"].method == "DeLong"
     assert found["accuracy"].method == "paired bootstrap"
     for each in (found["auc"], found["accuracy"]):
@@ -83,9 +83,9 @@ def test_patients_with_several_cases_are_drawn_together():
     first, second, labels = two(count=40, gain=0.6)
     often = np.repeat(np.arange(40), 10)
     patients = [f"p{n}" for n in often]
-    once = differences(rows_of(first, labels), rows_of(second, labels), n=1000)["f1"]
+    once = paired_differences(rows_of(first, labels), rows_of(second, labels), n=1000)["f1"]
     many = [rows_of(scores[often], labels[often], patients) for scores in (first, second)]
-    found = differences(*many, n=1000)
+    found = paired_differences(*many, n=1000)
     assert found["auc"].method == "paired bootstrap"
     assert (found["f1"].unit, found["f1"].n) == ("patients", 40)
     assert found["f1"].ends == pytest.approx(once.ends)
@@ -93,10 +93,10 @@ def test_patients_with_several_cases_are_drawn_together():
 
 def test_few_cases_of_a_class_and_equal_networks_say_so():
     first, second, labels = two(count=12)
-    found = differences(rows_of(first, labels), rows_of(second, labels), n=50)
+    found = paired_differences(rows_of(first, labels), rows_of(second, labels), n=50)
     assert {each.reason for each in found.values()} == {"cases of class a: 6, fewer than 10"}
     assert {each.p for each in found.values()} == {None}
     first, _, labels = two()
-    same = differences(rows_of(first, labels), rows_of(first, labels), n=50)
+    same = paired_differences(rows_of(first, labels), rows_of(first, labels), n=50)
     assert same["auc"].reason == "both rank all cases alike"
     assert same["f1"].reason == "the resamples don't vary"
