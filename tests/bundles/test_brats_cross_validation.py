@@ -41,8 +41,8 @@ def test_folds_are_trained_once_and_evaluated_together(brats_configs, short_run,
     assert [fold["fold"] for fold in content["folds"]] == [1, 2]
     assert sum(map(sum, content["out_of_fold"]["confusion_matrix"])) == 13
     assert {"auc", "f1", "accuracy"} <= content["mean"].keys() & content["std"].keys()
-    low, high = content["out_of_fold"]["intervals"]["auc"]
-    assert low <= content["out_of_fold"]["metrics"]["auc"] <= high
+    low, high = content["out_of_fold"]["intervals"]["accuracy"]
+    assert low <= content["out_of_fold"]["metrics"]["accuracy"] <= high
     assert content["calibration"].keys() == {"a", "b"}
     with open(record.with_name("out_of_fold.csv"), newline="") as file:
         rows = list(csv.DictReader(file))
