@@ -253,7 +253,7 @@ def _command_line() -> tuple[str | Sequence[str] | None, dict[str, Any], list[st
 
 def _check_resume(parser: Any) -> None:
     """Refuse to resume a run of another recipe, before anything of it is touched."""
-    if "run_folder" not in parser or parser.get("resume") in (None, "", False):
+    if parser.get("resume") in (None, "", False) or "output_dir" not in parser or "fold" not in parser:
         return
     output_dir, fold, resume = (parser.get_parsed_content(name) for name in ("output_dir", "fold", "resume"))
     run = RunFolder(output_dir, fold, resume).to_resume()

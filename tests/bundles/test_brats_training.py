@@ -127,4 +127,4 @@ def test_resuming_with_other_data_of_another_size_is_refused(brats_configs, shor
         run(config_file=str(brats_configs / "train.json"), **{**short_run, "dataset_dir": fewer, "resume": str(folder)})
     error = user_error(caught.value)
     assert isinstance(error, ConfigError)
-    assert "3 batches per epoch, this configuration 1" in str(error)
+    assert "2 batches per epoch, this configuration 1" in str(error)
