@@ -144,7 +144,7 @@ class RunRecords:
             events: sentences about events of the run, such as skipped batches.
             intervals: whether to compute confidence intervals.
             key_metric: name of the metric that selected the best epoch.
-            selection: how the epoch was chosen, see `Selection.record`; ``None`` for an evaluation.
+            selection: how the epoch was chosen, see `EpochSelection.record`; ``None`` for an evaluation.
         """
         entries = history.entries if history is not None else []
         content = {

@@ -24,7 +24,7 @@ from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.replicas import check_replicas
 from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
-from monai_ext.handlers.selection import Selection
+from monai_ext.handlers.selection import EpochSelection
 from monai_ext.handlers.signals import GracefulSignals, Interrupted
 from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.handlers.top_epochs import TopEpochs
@@ -52,7 +52,7 @@ class StandardTraining:
         previews: draws pictures of predictions after each validation; ``None`` for none.
         monitors: name of a best file → metrics that decide (``-`` in front: less is better; later ones break ties).
             The first entry also decides on early stopping and on what ``metrics.json`` reports.
-        selection: how the first entry chooses its epoch, see `Selection`: ``"best"``, ``"last"`` or ``"inner"``.
+        selection: how the first entry chooses its epoch, see `EpochSelection`: ``"best"``, ``"last"`` or ``"inner"``.
         keep_best: number k of top-k checkpoints, by the first entry of ``monitors``: with 2 or more also written as
             ``<name>_epoch_<number>.pt``, the best one included.
         patience, min_epochs: see `EarlyStopping`.
@@ -113,7 +113,7 @@ class StandardTraining:
         self.previews = previews
         self.monitors = {name: BestEpoch(metrics) for name, metrics in (monitors or {"best": ["-train_loss"]}).items()}
         main, first = next(iter(self.monitors.items()))
-        self.selection = Selection(selection, first.metrics, evaluator, data)
+        self.selection = EpochSelection(selection, first.metrics, evaluator, data)
         self.monitors[main] = self.main_monitor = self.selection.monitor
         self.top_epochs = TopEpochs(self.main_monitor, keep_best)
         self.best_metrics: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from monai_ext.data import SeededLoader
 from monai_ext.engines import TrainingStep
 from monai_ext.errors import ConfigError
 from monai_ext.handlers import StandardTraining
-from monai_ext.handlers.selection import Selection
+from monai_ext.handlers.selection import EpochSelection
 from monai_ext.io import read_csv, read_json
 from monai_ext.networks import read_checkpoint
 from monai_ext.predictions import Classification, MultiLabel
@@ -144,9 +144,9 @@ def test_the_last_epoch_is_not_stopped_early_and_its_schedule_does_not_see_the_f
 
 def test_an_unknown_rule_and_a_missing_inner_part_are_refused():
     with pytest.raises(ConfigError, match="--selection first: must be best, last or inner"):
-        Selection("first", ["auc"])
+        EpochSelection("first", ["auc"])
     with pytest.raises(ConfigError, match="the data have no section 'inner'"):
-        Selection("inner", ["auc"], data={"train": [], "val": []})
+        EpochSelection("inner", ["auc"], data={"train": [], "val": []})
 
 
 @pytest.mark.slow
