@@ -267,10 +267,12 @@ def _take_fold(parser: Any, asked: bool) -> None:
     trained = (saved_provenance(checkpoint) or {}).get("fold")
     if trained is None or trained == fold:
         return
+    if asked and parser.get("allow_training_cases") is True:
+        return
     if asked:
         raise ConfigError(
-            f"--fold {fold}: {checkpoint} was trained with fold {trained} held out; leave --fold out, or give the "
-            f"checkpoint of fold {fold}"
+            f"--fold {fold}: {checkpoint} was trained with fold {trained} held out; leave --fold out, give the "
+            f"checkpoint of fold {fold}, or add --allow_training_cases true"
         )
     logging.getLogger("monai_ext").info("fold %d, which the checkpoint was trained without", trained)
     parser["fold"] = trained

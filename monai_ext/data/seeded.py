@@ -25,6 +25,11 @@ class SeededDataset(Dataset):
         self.dataset = dataset
         self.seed = seed
 
+    @property
+    def data(self) -> Any:
+        """The dataset's items."""
+        return getattr(self.dataset, "data", [])
+
     def __len__(self) -> int:
         return len(self.dataset) if isinstance(self.dataset, Sized) else 0
 

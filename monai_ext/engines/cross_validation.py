@@ -15,11 +15,11 @@ import numpy as np
 
 from monai_ext import runs
 from monai_ext.engines.kept_runs import newest_same
+from monai_ext.engines.selection_of_folds import selection_of_folds
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
-from monai_ext.handlers.selection import selection_of_folds
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
 from monai_ext.metrics import (
     ClassificationResult,

@@ -48,7 +48,7 @@ class WritePredictions:
     def _write(self, engine: Engine) -> None:
         files = self.predictions.files()  # gathers over all processes
         if idist.get_rank() == 0:
-            items = getattr(getattr(engine.state.dataloader, "dataset", None), "data", None) or []
+            items = getattr(getattr(engine.state.dataloader, "dataset", None), "data", [])
             mark(files.tables.values(), seen_by_name(items, getattr(engine.state, "provenances", [])))
             files.write(self.output_dir)
             for name, rows in files.tables.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -13,7 +12,8 @@ from scipy.stats import norm, rankdata
 from monai_ext.arrays import to_numpy
 from monai_ext.metrics.bootstrap import resamples
 from monai_ext.metrics.classification import FloatArray, IntArray
-from monai_ext.metrics.intervals import Units, percentile, too_few
+from monai_ext.metrics.intervals import percentile, too_few
+from monai_ext.metrics.rows import Rows
 
 # Numbers of all resamples that are looked at together.
 _ENTRIES = 4_000_000
@@ -41,28 +41,6 @@ class PairedDifference(NamedTuple):
     unit: str
     n: int
     reason: str | None = None
-
-
-class Rows(NamedTuple):
-    """The cases of one network's result, in a form that can be resampled.
-
-    Args:
-        names: of the rows: cases, or patients where their parts are pooled.
-        units: what is independent.
-        strata: (N,) classes within which units are drawn; all 0 for none.
-        sizes: number of units of each kind that must be frequent enough, see `too_few`.
-        metrics: (R, N) how often each row is in each resample → metric → (R,), NaN where not computable.
-        scores: (N,) of the positive class, where there is an area under one curve, else ``None``.
-        labels: comparable labels of the rows, which must be the same for both networks.
-    """
-
-    names: list[str]
-    units: Units
-    strata: IntArray
-    sizes: Mapping[str, int]
-    metrics: Callable[[FloatArray], dict[str, FloatArray]]
-    scores: FloatArray | None
-    labels: list[object]
 
 
 def delong(first: ArrayLike, second: ArrayLike, labels: ArrayLike) -> tuple[float, float]:

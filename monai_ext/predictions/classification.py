@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +19,10 @@ from monai_ext.metrics.classification import (
     ClassificationResult,
     FloatArray,
     classification_metrics,
-    scalar_metrics,
     scalar_names,
 )
 from monai_ext.metrics.heads import head_metrics, head_results, own_probabilities
-from monai_ext.metrics.intervals import Interval, interval_entries, units_of
-from monai_ext.metrics.paired import Rows
+from monai_ext.metrics.intervals import Interval, interval_entries
 from monai_ext.metrics.parts import merge_parts
 from monai_ext.pages.document import Block, Section
 from monai_ext.pages.tables import as_list
@@ -260,34 +257,6 @@ class Classification(ClassPredictions):
         columns = patients(rows)
         cases = [row["case"] for row in rows]
         return classification_metrics(np.array(probabilities), labels, names, cases=cases, columns=columns)
-
-    @classmethod
-    def rows(cls, result: ClassificationResult, unit: str) -> Rows:
-        units, names = units_of(result, unit), result.class_names
-        return Rows(
-            [str(case) for case in result.cases],
-            units,
-            result.labels,
-            {f"of class {names[index]}": units.among(result.labels == index) for index in np.unique(result.labels)},
-            partial(scalar_metrics, result.probabilities, result.labels),
-            result.probabilities[:, 1] if len(names) == 2 else None,
-            [names[label] for label in result.labels],
-        )
-
-    @classmethod
-    def part(cls, result: ClassificationResult, numbers: Sequence[int]) -> ClassificationResult:
-        columns = {name: [values[number] for number in numbers] for name, values in result.columns.items()}
-        return classification_metrics(
-            result.probabilities[numbers],
-            result.labels[numbers],
-            result.class_names,
-            cases=[result.cases[number] for number in numbers],
-            columns=columns,
-        )
-
-    @classmethod
-    def intervals(cls, result: ClassificationResult, unit: str) -> dict[str, Interval]:
-        return classification_intervals(result, unit)
 
     @classmethod
     def figures(cls, result: ClassificationResult, cases: str | None = None) -> dict[str, Figure]:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from ignite.engine import Engine
 
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.metrics.intervals import Interval
-from monai_ext.metrics.paired import Rows
 from monai_ext.pages.document import Block, Section
 from monai_ext.predictions.collecting import CaseMetric
 from monai_ext.predictions.writing import Files, refuse_nonfinite
@@ -260,39 +258,6 @@ class Predictions(CaseMetric):
             DataError: naming file, case and column of a damaged value.
         """
         return None
-
-    @classmethod
-    def rows(cls, result: Any, unit: str) -> Rows:
-        """The cases of a result in a form that can be resampled.
-
-        Args:
-            result: from `read`.
-            unit: name of the cases.
-
-        Raises:
-            ConfigError: for a kind without independent cases.
-        """
-        raise ConfigError(f"{cls.__name__}: its items overlap, so that they can neither be compared nor grouped")
-
-    @classmethod
-    def part(cls, result: Any, numbers: Sequence[int]) -> Any:
-        """The result of some of the rows of `rows`, in the order given.
-
-        Args:
-            result: from `read`.
-            numbers: of the rows.
-        """
-        raise NotImplementedError
-
-    @classmethod
-    def intervals(cls, result: Any, unit: str) -> dict[str, Interval]:
-        """Confidence intervals of a result's metrics, by name.
-
-        Args:
-            result: from `read`.
-            unit: name of the cases.
-        """
-        return {}
 
     @classmethod
     def figures(cls, result: Any, cases: str | None = None) -> dict[str, Figure]:

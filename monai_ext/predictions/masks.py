@@ -8,13 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from monai.metrics import get_confusion_matrix
 
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.metrics.intervals import Interval, Units, interval_entries
-from monai_ext.metrics.paired import Rows
+from monai_ext.metrics.intervals import interval_entries
 from monai_ext.metrics.segmentation import SegmentationResult, SliceRecord, segmentation_intervals
 from monai_ext.pages.document import Block, Section
 from monai_ext.predictions import masks_figures, masks_sections
@@ -189,32 +187,6 @@ class Masks(Predictions):
                 for position, row in enumerate(filled_rows(path, ["case", "patient", "true_pixels"]))
             ]
         )
-
-    @classmethod
-    def rows(cls, result: SegmentationResult, unit: str) -> Rows:
-        patients = result.patients
-        masked = {each.patient for each in result.slices if each.true > 0}
-        pixels = {name: 0.0 for name in patients}
-        for each in result.slices:
-            pixels[each.patient] += each.true
-        return Rows(
-            patients,
-            Units(np.arange(len(patients)), "patients"),
-            np.zeros(len(patients), np.int64),
-            {"with a mask": len(masked)},
-            result.scores,
-            None,
-            [pixels[name] for name in patients],
-        )
-
-    @classmethod
-    def part(cls, result: SegmentationResult, numbers: Sequence[int]) -> SegmentationResult:
-        patients = [result.patients[number] for number in numbers]
-        return SegmentationResult([each for name in patients for each in result.slices if each.patient == name])
-
-    @classmethod
-    def intervals(cls, result: SegmentationResult, unit: str) -> dict[str, Interval]:
-        return segmentation_intervals(result)
 
     @classmethod
     def figures(cls, result: SegmentationResult, cases: str | None = None) -> dict[str, Figure]:

@@ -15,11 +15,10 @@ from monai_ext.arrays import to_numpy
 from monai_ext.data.loader import UNKNOWN
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.classification import FloatArray
-from monai_ext.metrics.intervals import Interval, interval_entries, units_of
+from monai_ext.metrics.intervals import interval_entries
 from monai_ext.metrics.multi_label import MultiLabelResult, merge_label_parts, multi_label_metrics, with_thresholds
 from monai_ext.metrics.multi_label_bootstrap import multi_label_intervals
-from monai_ext.metrics.multi_label_scores import LabelScores, overall_score_names
-from monai_ext.metrics.paired import Rows
+from monai_ext.metrics.multi_label_scores import overall_score_names
 from monai_ext.metrics.parts import MERGES
 from monai_ext.pages.document import Block, Section
 from monai_ext.pages.tables import as_list
@@ -279,35 +278,6 @@ class MultiLabel(ClassPredictions):
         except (TypeError, ValueError) as error:
             raise DataError("metrics.json: thresholds must be numbers") from error
         return multi_label_metrics(scores, labels, names, cuts, [row["case"] for row in rows], patients(rows))
-
-    @classmethod
-    def rows(cls, result: MultiLabelResult, unit: str) -> Rows:
-        units = units_of(result, unit)
-        scores = LabelScores(result.probabilities, result.labels, result.thresholds)
-        return Rows(
-            [str(case) for case in result.cases],
-            units,
-            np.zeros(len(result.labels), np.int64),
-            {"": units.total},
-            lambda counts: scores(counts)[1],
-            None,
-            [tuple(row) for row in result.labels.tolist()],
-        )
-
-    @classmethod
-    def part(cls, result: MultiLabelResult, numbers: Sequence[int]) -> MultiLabelResult:
-        return multi_label_metrics(
-            result.probabilities[numbers],
-            result.labels[numbers],
-            result.class_names,
-            result.thresholds,
-            [result.cases[number] for number in numbers],
-            {name: [values[number] for number in numbers] for name, values in result.columns.items()},
-        )
-
-    @classmethod
-    def intervals(cls, result: MultiLabelResult, unit: str) -> dict[str, Interval]:
-        return multi_label_intervals(result, unit)
 
     @classmethod
     def figures(cls, result: MultiLabelResult, cases: str | None = None) -> dict[str, Figure]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.paired import PairedDifference, paired_differences
+from monai_ext.metrics.rows import part_of_result, rows_of
 from monai_ext.predictions.classification import Classification
 from monai_ext.predictions.kind import Predictions
 from monai_ext.reports.cross_validation import is_cross_validation
@@ -69,17 +70,16 @@ def compare_folders(first: str | Path, second: str | Path) -> dict[str, PairedDi
         other.result, "class_names", None
     ):
         raise ConfigError(f"compare: {first} and {second} don't predict the same classes, so they can't be compared")
-    rows = one.kind.rows(one.result, one.unit)
-    names = set(rows.names)
-    missing = names ^ set(other.kind.rows(other.result, other.unit).names)
+    rows, others = rows_of(one.result, one.unit), rows_of(other.result, other.unit)
+    missing = set(rows.names) ^ set(others.names)
     if missing:
         raise DataError(
             f"compare: {first} and {second} don't hold the same cases ({len(missing)} are in one only, such as "
             f"{min(missing)!r}); compare runs of the same fold, or cross-validations of the same data"
         )
     # in the order of the first
-    place = {name: number for number, name in enumerate(other.kind.rows(other.result, other.unit).names)}
-    matched = other.kind.rows(other.kind.part(other.result, [place[name] for name in rows.names]), other.unit)
+    place = {name: number for number, name in enumerate(others.names)}
+    matched = rows_of(part_of_result(other.result, [place[name] for name in rows.names]), other.unit)
     for name, label, another in zip(rows.names, rows.labels, matched.labels, strict=True):
         if label != another:
             raise DataError(f"compare: case {name!r} is {label} in {first} and {another} in {second}")

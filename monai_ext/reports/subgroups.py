@@ -12,6 +12,7 @@ import numpy as np
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import finite, read_csv, write_json
 from monai_ext.metrics.intervals import interval_entries
+from monai_ext.metrics.rows import intervals_of, part_of_result, rows_of
 from monai_ext.reports.paired import Judged, read_judged
 from monai_ext.reports.subgroup_tables import FILE
 
@@ -36,7 +37,7 @@ def write_subgroups(folder: str | Path, columns: Sequence[str], case_table: str 
         DataError: for a table that can't be read or has no row of these cases, or predictions that can't be read.
     """
     judged = read_judged(folder)
-    names = judged.kind.rows(judged.result, judged.unit).names
+    names = rows_of(judged.result, judged.unit).names
     found = _rows_of(judged, names, Path(case_table))
     groups = {column: _groups(column, [row.get(column, UNKNOWN) for row in found]) for column in columns}
     content = {column: {value: _metrics(judged, rows) for value, rows in by.items()} for column, by in groups.items()}
@@ -77,8 +78,8 @@ def _groups(column: str, values: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _metrics(judged: Judged, rows: Sequence[int]) -> dict[str, Any]:
-    result = judged.kind.part(judged.result, rows)
-    units = judged.kind.rows(result, judged.unit).units
-    intervals = {name: each for name, each in judged.kind.intervals(result, judged.unit).items() if "/" not in name}
+    result = part_of_result(judged.result, rows)
+    units = rows_of(result, judged.unit).units
+    intervals = {name: each for name, each in intervals_of(result, judged.unit).items() if "/" not in name}
     metrics = {name: value for name, value in result.metrics.items() if not name.endswith(("_slices", "loss"))}
     return {"n": f"{units.total} {units.name}", "metrics": metrics, **interval_entries(intervals)}

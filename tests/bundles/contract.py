@@ -78,6 +78,8 @@ class BundleContract:
     files: tuple
     # Tables with a column ``prob_<class>`` each: of the validation, of inference.
     tables = ("val_predictions.csv", "predictions.csv")
+    # What tables of an inference on all the data say of the cases; nothing where it writes none.
+    seen_in_inference = frozenset(("yes", "no"))
     # The metrics that an evaluation repeats.
     scores: tuple
     # A setting that the checkpoint contradicts, and how that is said.
@@ -236,6 +238,8 @@ class BundleContract:
         found = self.infer(data, checkpoint, tmp_path)
         assert expected
         self.assert_equal({case: found[case] for case in expected}, expected)
+        words = {row["seen_in_training"] for file in tmp_path.glob("*.csv") for row in rows_of(file)}
+        assert words == self.seen_in_inference
 
     def test_evaluation_repeats_the_metrics_of_training(self, metrics, settings, checkpoint, tmp_path):
         folder = self.evaluate(settings, checkpoint, tmp_path)

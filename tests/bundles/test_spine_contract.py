@@ -16,6 +16,7 @@ from monai_ext.errors import WeightsError
 
 class TestSpine(BundleContract):
     bundle = "spinal_cord_cascade"
+    seen_in_inference = frozenset()
     short = "spine"
     recipe = {"max_epochs": 2, "previews": 2}
     model = "lesion/model.pt"

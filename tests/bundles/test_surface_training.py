@@ -38,6 +38,7 @@ def content(folder):
 
 class TestSurface(BundleContract):
     bundle = "surface_unet"
+    seen_in_inference = frozenset()
     short = "surface"
     recipe = {"max_epochs": 2, "previews": 2, "deep_supervision": True, "f_maps": [8, 8, 16]}
     files = (

@@ -5,16 +5,14 @@ from sklearn.metrics import roc_auc_score
 
 from monai_ext.metrics import classification_metrics
 from monai_ext.metrics.paired import delong, paired_differences
-from monai_ext.predictions import Classification
+from monai_ext.metrics.rows import rows_of as as_rows
 
 
 def rows_of(scores, labels, patients=None):
     columns = None if patients is None else {"patient": patients}
     probabilities = np.stack([1 - scores, scores], axis=1)
     cases = [f"c{n}" for n in range(len(labels))]
-    return Classification.rows(
-        classification_metrics(probabilities, labels, ["a", "b"], cases=cases, columns=columns), "cases"
-    )
+    return as_rows(classification_metrics(probabilities, labels, ["a", "b"], cases=cases, columns=columns), "cases")
 
 
 def two(count=80, seed=0, gain=0.0):
