@@ -31,12 +31,14 @@ class TestBrats(BundleContract):
     def test_metrics_and_predictions_agree(self, trained, metrics):
         rows = rows_of(trained / "predictions" / "val_predictions.csv")
         probabilities = np.load(trained / "predictions" / "val_probs.npy")
-        assert list(rows[0]) == ["case", "prob_LGG", "prob_HGG", "prediction", "label"]
+        assert list(rows[0]) == ["case", "patient", "prob_LGG", "prob_HGG", "prediction", "label"]
         np.testing.assert_allclose([float(row["prob_HGG"]) for row in rows], probabilities[:, 1])
         right = np.mean([row["prediction"] == row["label"] for row in rows])
         assert metrics["metrics"]["accuracy"] == pytest.approx(right)
-        low, high = metrics["intervals"]["auc"]
-        assert low <= metrics["metrics"]["auc"] <= high
+        low, high = metrics["intervals"]["accuracy"]
+        assert low <= right <= high
+        assert metrics["interval_methods"]["accuracy"]["unit"] == "patients"
+        assert "fewer than 10" in metrics["interval_methods"]["auc"]["not_estimable"]
 
     def test_no_subject_is_on_both_sides_and_the_lists_say_who_is_where(self, trained):
         sides = [

@@ -84,7 +84,7 @@ def test_evaluation_repeats_the_validation_and_gives_intervals(shared, spine_con
     expected = metrics_of(shared)["metrics"]
     for name in ("val_loss", "f1", *(f"f1_{stage}" for stage in SHARING)):
         assert found["metrics"][name] == pytest.approx(expected[name], rel=1e-5), name
-    assert set(found["intervals"]) == {f"f1_{stage}" for stage in SHARING}
+    assert set(found["interval_methods"]) == {f"f1_{stage}" for stage in SHARING}
 
 
 def test_a_stage_without_folder_is_named(spine_configs, spine_settings, spine_data, tmp_path):
