@@ -43,10 +43,15 @@ def test_folds_are_trained_once_and_evaluated_together(brats_configs, short_run,
     assert {"auc", "f1", "accuracy"} <= content["mean"].keys() & content["std"].keys()
     low, high = content["out_of_fold"]["intervals"]["accuracy"]
     assert low <= content["out_of_fold"]["metrics"]["accuracy"] <= high
+    assert content["out_of_fold"]["interval_methods"]["accuracy"] == {"method": "Wilson", "unit": "patients", "n": 13}
+    assert content["selection"]["optimistic"] is True
+    assert "last_epoch" in content["selection"]
     assert content["calibration"].keys() == {"a", "b"}
+    assert content["cross_fitted"]["thresholds_chosen_on"] == "the other folds"
     with open(record.with_name("out_of_fold.csv"), newline="") as file:
         rows = list(csv.DictReader(file))
     assert len({row["case"] for row in rows}) == len(rows) == 13
+    assert {row["cross_fitted_prediction"] for row in rows} <= {"LGG", "HGG"}
     assert record.with_name("report.html").exists()
 
     client = mlflow.MlflowClient(f"sqlite:///{short_run['output_dir']}/mlflow.db")
@@ -102,3 +107,17 @@ def test_a_misspelt_override_stops_before_the_first_fold(brats_configs, short_ru
     with pytest.raises(ConfigError, match="did you mean --max_epochs"):
         invoke([*words(brats_configs, short_run), "--max_epoch", "3"])
     assert records(tmp_path) == []
+
+
+def test_folds_with_an_inner_part_are_found_again_and_said_to_have_chosen_nothing(
+    brats_configs, short_run, tmp_path, invoke
+):
+    arguments = [*words(brats_configs, short_run), "--selection", "inner", "--max_epochs", "1"]
+    for _ in range(2):  # the second time nothing is trained
+        assert invoke(arguments).exit_code == 0
+    (record,) = (tmp_path / "runs").glob("cross_validation_*/cross_validation.json")
+    assert len(list((tmp_path / "runs").glob("fold_*/run_*"))) == 2
+    content = json.loads(record.read_text())
+    assert content["selection"]["rule"] == "inner"
+    assert content["selection"]["optimistic"] is False
+    assert content["selection"]["sentence"] in record.with_name("report.html").read_text()
