@@ -47,7 +47,8 @@ def imported(tree, top_level_only=False):
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "a relative import: the tests here know absolute ones"
             if node.module == "monai_ext":
                 yield from (f"monai_ext.{alias.name}" for alias in node.names)
             else:

@@ -49,6 +49,8 @@ def test_the_common_floor_neither_imports_nor_names_a_room(path):
     text = path.read_text(encoding="utf-8")
     # A network may have the name of a bundle: that of its module is meant where a dot stands in front.
     assert not [name for name in BUNDLES if re.search(rf"(?<!\.){name}", text)]
+    # in a text, too: it may be imported by its name
+    assert not re.findall(rf"monai_ext[./](?:{'|'.join(TASKS)})\b", text)
 
 
 @pytest.mark.parametrize("room", TASKS)

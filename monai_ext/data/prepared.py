@@ -44,7 +44,7 @@ class PreparedDataset(PersistentDataset):
     tensors (contiguous, float32 for images), numbers and text, whether it was cached or not.
 
     Args:
-        data: items with ``case`` and paths, as `monai_ext.brats.data.fold_items` gives them.
+        data: items with ``case`` and paths.
         transform: one transform or a list of them.
         cache_dir: folder of the cache; None prepares again each time.
         cached: number of transforms to cache, so that data sets with different ends share a cache; by default all in

@@ -275,13 +275,15 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, options, call, message):
         predictor(**options)(tmp_path / "in.zarr", tmp_path / "out", **call)
 
 
-def test_numbers_that_are_not_finite_are_refused(tmp_path):
+@pytest.mark.parametrize("target", ["sheet", "normals"])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, target):
     class Infinite(TwoHeads):
         def forward(self, x):
-            return {name: logits / 0 for name, logits in super().forward(x).items()}
+            found = super().forward(x)
+            return {**found, target: found[target] / 0}
 
     volume(tmp_path / "in.zarr", (9, 14, 14))
-    with pytest.raises(DataError, match="NaN or infinite"):
+    with pytest.raises(DataError, match=f"target '{target}': the network gives NaN or infinite"):
         predictor(Infinite())(tmp_path / "in.zarr", tmp_path / "out")
 
 

@@ -239,6 +239,12 @@ def test_the_table_is_the_one_with_the_columns(root: Path) -> None:
         nuclei.index(root, class_csv=root / "none.csv", labels="optional")
 
 
+def test_a_missing_folder_says_how_to_get_data_with_a_table_from_elsewhere_too(root: Path) -> None:
+    for options in ({}, {"class_csv": root / "classes.csv"}):
+        with pytest.raises(DataError, match=r"absent: is not a folder; .*demo-data nuclei_vgg3d"):
+            nuclei.index(root / "absent", **options)
+
+
 def test_rows_without_folder_and_folders_without_row_are_problems(root: Path) -> None:
     write_table(root, [*ROWS[:7], (12, 1, "a")])
     found = nuclei.index(root, on_bad_sample="skip")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,12 @@ def test_state_holds_scalars_and_the_whole_result() -> None:
     np.testing.assert_allclose(result.probabilities, LOGITS.softmax(1), rtol=1e-6)
     assert result.false_negatives.cases == ["case_6"]
     assert state.best_metric == state.metrics["auc"]
+
+
+def test_the_loss_is_exact_where_float32_would_round_it_to_zero() -> None:
+    case = {"image": torch.tensor([20.0, 0.0]), "label": 0, "case": "certain", "index": 0}
+    state = evaluate(Classification(NAMES, torch.nn.CrossEntropyLoss(), "accuracy"), [case])
+    assert state.metrics["loss"] == pytest.approx(math.log1p(math.exp(-20)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7])

@@ -41,6 +41,7 @@ def test_metrics_are_plain_and_tell_of_each_target(predictions):
     assert content["metrics"]["normals_angle"] == 15
     assert content["per_target"]["normals"] == {"angle": 15, "loss": 1.5}
     assert content["cases"] == "patches"
+    assert set(content["intervals"].values()) <= {None}
     assert Patches(TARGETS, key="sheet_dice").metrics()["skipped"] == ["no validation"]
 
 
