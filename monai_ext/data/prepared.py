@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 PRELOAD = ("monai_ext.data.prepared", "monai_ext.transforms")
 
 
+# No image depends on these, so they are no part of a cached file's name, and are never taken from it.
+_OF_THE_LIST = ("patient",)
+
+
 class PreparedDataset(PersistentDataset):
     """MONAI's ``PersistentDataset`` with a key that changes with the data, whole files, and errors that name the case.
 
@@ -87,7 +91,7 @@ class PreparedDataset(PersistentDataset):
         """
         if self.cache_dir is None:
             return None
-        item = {name: value for name, value in self.data[index].items() if name != "patient"}  # no image depends on it
+        item = {name: value for name, value in self.data[index].items() if name not in _OF_THE_LIST}
         case = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(item.get("case", "case")))[:80]
         return self.cache_dir / f"{case}-{_digest([item, self.transform_hash])[:32]}.pt"
 
@@ -103,7 +107,7 @@ class PreparedDataset(PersistentDataset):
         file = self.cache_file(index)
         if file is not None and file.is_file():
             try:
-                return _load(file)
+                return self._with_list_entries(_load(file), index)
             except Exception as error:  # whatever a damaged file makes torch raise, computing again is the cure
                 logger.warning("cache file %s is damaged (%s); preparing the case again", file, type(error).__name__)
         item = self.data[index]
@@ -115,6 +119,11 @@ class PreparedDataset(PersistentDataset):
             with atomic_path(file) as temporary:
                 torch.save(prepared, temporary)
         return prepared
+
+    def _with_list_entries(self, prepared: dict[str, Any], index: int) -> dict[str, Any]:
+        """What is cached, with what the list says now."""
+        kept = {name: value for name, value in prepared.items() if name not in _OF_THE_LIST}
+        return kept | {name: self.data[index][name] for name in _OF_THE_LIST if name in self.data[index]}
 
     def _transform(self, index: int) -> Any:
         return self._post_transform(self.prepare_item(index))

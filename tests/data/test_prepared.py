@@ -83,6 +83,18 @@ def test_changed_data_and_changed_settings_are_prepared_anew(items: list[dict], 
     assert not torch.equal(before, after)
 
 
+def test_a_cached_item_belongs_to_the_patient_that_the_list_names_now(items: list[dict], tmp_path: Path) -> None:
+    def patients(named: list[dict]) -> list:
+        dataset = PreparedDataset(named, steps(), tmp_path / "cache")
+        return [dataset[index].get("patient") for index in range(len(named))]
+
+    unnamed = [{name: value for name, value in item.items() if name != "patient"} for item in items]
+    assert patients(unnamed) == [None, None, None]
+    assert patients([{**item, "patient": "one"} for item in unnamed]) == ["one", "one", "one"]
+    assert patients([{**item, "patient": "two"} for item in unnamed]) == ["two", "two", "two"]
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
 def test_random_transforms_run_after_the_cache_and_do_not_change_its_key(items: list[dict], tmp_path: Path) -> None:
     plain = PreparedDataset(items, steps(), tmp_path / "cache")
     augmented = PreparedDataset(items, Compose([Compose(steps()), RandFlipd("image", prob=1.0)]), tmp_path / "cache")
