@@ -17,6 +17,7 @@ logger = logging.getLogger("monai_ext")
 GIB = 2**30
 # Gradients, and the two moments of Adam.
 _COPIES_OF_WEIGHTS = 3
+_SKIP = "--run#0#_disabled_ true leaves this check out"
 
 
 def check_training_step(
@@ -31,8 +32,9 @@ def check_training_step(
 
     For a config's ``run``, in front of the trainer. What the forward pass keeps for the backward pass is counted, see
     `monai_ext.networks.training_footprint`; in mixed precision half of it. The count is a lower bound: a training that
-    passes may still be too large. On a GPU, where `TrainingStep` retries a batch in halves, too large a batch is a
-    warning, and only a single sample that doesn't fit is refused.
+    passes may still be too large; but a backbone that a handler will freeze is counted as if it learnt. On a GPU, where
+    `TrainingStep` retries a batch in halves, too large a batch is a warning, and only a single sample that doesn't fit
+    is refused.
 
     Args:
         network: to be trained; it isn't changed.
@@ -67,10 +69,10 @@ def check_training_step(
         f"{free / GIB:.1f} GiB are free"
     )
     if fitting < 1:
-        raise FullMemoryError(f"{sentence}, and one sample doesn't fit either; train on smaller inputs")
+        raise FullMemoryError(f"{sentence}, and one sample doesn't fit either; train on smaller inputs; {_SKIP}")
     advice = f"--batch_size {fitting} fits (with --accumulate {-(-count // fitting)} a step sees as many samples)"
     if device.type == "cpu":
-        raise FullMemoryError(f"{sentence}; {advice}")
+        raise FullMemoryError(f"{sentence}; {advice}; {_SKIP}")
     logger.warning("%s: batches are retried in halves; %s", sentence, advice)
 
 
