@@ -212,13 +212,13 @@ def check_effect(config: Mapping[str, Any], overrides: Iterable[str]) -> None:
         ConfigError: naming the setting to use.
     """
     chosen = chosen_entries(config)
-    for pattern, setting in _OVERRULED.items():  # from a file, too
+    for pattern, ruling in _OVERRULED.items():  # from a file, too
         table, _, name = pattern.split("#")
         for entry in chosen.get(table, {}).values():
             below = config[table].get(entry)
-            if setting in config and isinstance(below, Mapping) and name in below and not is_computed(below[name]):
+            if ruling in config and isinstance(below, Mapping) and name in below and not is_computed(below[name]):
                 key = f"{table}#{entry}#{name}"
-                raise ConfigError(f"--{key}: changes nothing, as --{setting} overrules it; give --{setting}")
+                raise ConfigError(f"--{key}: changes nothing, as --{ruling} overrules it; give --{ruling}")
     for key in overrides:
         parts = parts_of(key)
         setting = _OVERRULED.get("#".join([parts[0], "*", *parts[2:]]))
