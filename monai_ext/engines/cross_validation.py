@@ -48,10 +48,14 @@ class CrossValidation:
         overrides: settings by key, as on the command line.
 
     Raises:
-        ConfigError: for an override that matches no key, or a bundle without classes or with multi-label cases.
+        ConfigError: for an override that matches no key or that each fold has of its own, or a bundle without classes
+            or with multi-label cases.
     """
 
     def __init__(self, config_file: str | Sequence[str], folds: int, overrides: Mapping[str, Any]) -> None:
+        own = sorted({"fold", "resume", "parent_run_id"} & overrides.keys())
+        if own:
+            raise ConfigError(f"--{own[0]}: cross-validate sets it itself for each fold; leave it out")
         self.config_file = config_file
         self.folds = folds
         self.overrides = {**overrides, "num_folds": folds}

@@ -10,7 +10,7 @@ from typing import Any
 from monai_ext.errors import ConfigError
 from monai_ext.settings.choices import chosen_entries, strings
 from monai_ext.settings.names import nearest, nearest_setting
-from monai_ext.settings.schema import Rule, settings_schema
+from monai_ext.settings.schema import Rule, is_computed, settings_schema
 
 # Keys of earlier configs → their successors; what was below the one is below the other. ``*`` is any number.
 _RENAMED = {
@@ -44,6 +44,8 @@ _RENAMED = {
 _USE = re.compile(r"[@%]#*(\w+(?:(?:#|::)\w+)*)")
 # An optimizer's groups of parameters have rates of their own.
 _OVERRULED = {"optimizers#*#lr": "lr"}
+# What is trained, on what, and what is kept of that: must agree with the settings that are recorded.
+_RECORDED = {"items", "network_settings", "run_folder", "train"}
 _REFERENCE = re.compile(r"\$?@(?P<key>\w+(?:#\w+)*)(?:\['(?P<entry>\w+)'\])?")
 
 
@@ -68,9 +70,13 @@ def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) 
     schema = settings_schema(root_of(config_file))
     for key in overrides:
         check_override(parser.get(), key, schema)
+        check_reference(parser.get(), key, schema)
     first, *later = [config_file] if isinstance(config_file, (str, Path)) else config_file
     for file in later:
-        check_overlay(ConfigParser.load_config_files(first), parser.get(), file, ConfigParser.load_config_file(file))
+        below, overlay = ConfigParser.load_config_files(first), ConfigParser.load_config_file(file)
+        check_overlay(below, parser.get(), file, overlay)
+        for key in _nested_keys(overlay):
+            check_reference(below, key, schema, f"{file}: {key!r}")
 
 
 def check_overlay(
@@ -101,6 +107,51 @@ def check_overlay(
             check_override(first, name)
         except ConfigError as error:
             raise ConfigError(str(error).replace(f"--{name}:", f"{file}: {key!r}:", 1)) from None
+
+
+def check_reference(config: Mapping[str, Any], key: str, schema: Mapping[str, Rule], shown: str | None = None) -> None:
+    """Refuse to override a nested key in which a setting is used, where the record would still show the setting.
+
+    So is what decides on data, training and run folder, and the only place where a setting is used; a validation with
+    another batch size than training is fine.
+
+    Args:
+        config: as read, not parsed, without the override.
+        key: as on the command line, nested ones with ``#`` or ``::``.
+        schema: the bundle's settings.
+        shown: the key for the message.
+
+    Raises:
+        ConfigError: naming the setting to give.
+    """
+    from monai_ext.settings.recipe import FREE  # which needs this module
+
+    parts = parts_of(key)
+    known, node = _existing(config, parts)
+    setting = node[1:] if isinstance(node, str) and node.startswith("@") else None
+    if len(known) < len(parts) or len(parts) == 1 or setting not in schema or setting in FREE:
+        return
+    others = [value for name, value in config.items() if name not in (parts[0], "network_settings")]
+    elsewhere = any(re.search(rf"@{setting}\b", text) for text in strings(others))
+    if parts[0] in _RECORDED or not elsewhere:
+        raise ConfigError(f"{shown or f'--{key}'}: is --{setting}, which would be recorded as it was; give --{setting}")
+
+
+def _nested_keys(overlay: Mapping[str, Any]) -> Iterable[str]:
+    """Keys that an overlay changes below those of the first file: written with ``#``, or merged by ``+``."""
+    for key, value in overlay.items():
+        if key.startswith("+") and isinstance(value, Mapping):
+            yield from (f"{key[1:]}#{below}" for below in _leaves(value))
+        elif len(parts_of(key)) > 1:
+            yield key
+
+
+def _leaves(node: Mapping[str, Any]) -> Iterable[str]:
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            yield from (f"{name}#{below}" for below in _leaves(value))
+        else:
+            yield str(name)
 
 
 def root_of(config_file: str | Path | Sequence[str]) -> Path:
@@ -161,6 +212,13 @@ def check_effect(config: Mapping[str, Any], overrides: Iterable[str]) -> None:
         ConfigError: naming the setting to use.
     """
     chosen = chosen_entries(config)
+    for pattern, ruling in _OVERRULED.items():  # from a file, too
+        table, _, name = pattern.split("#")
+        for entry in chosen.get(table, {}).values():
+            below = config[table].get(entry)
+            if ruling in config and isinstance(below, Mapping) and name in below and not is_computed(below[name]):
+                key = f"{table}#{entry}#{name}"
+                raise ConfigError(f"--{key}: changes nothing, as --{ruling} overrules it; give --{ruling}")
     for key in overrides:
         parts = parts_of(key)
         setting = _OVERRULED.get("#".join([parts[0], "*", *parts[2:]]))

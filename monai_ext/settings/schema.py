@@ -68,7 +68,8 @@ def settle(schema: Mapping[str, Rule], settings: Mapping[str, Any]) -> dict[str,
             continue
         settled[name] = convert(schema[name], value)
         if not is_valid(schema[name], settled[name]):
-            wrong.append(f"--{name} {value}: must be {allowed(schema[name])} ({meaning(schema[name])})")
+            given = value if str(value).strip() else repr(value)
+            wrong.append(f"--{name} {given}: must be {allowed(schema[name])} ({meaning(schema[name])})")
     if wrong:
         raise ConfigError("; ".join(wrong))
     return settled
@@ -105,16 +106,21 @@ def convert(rule: Rule, value: Any) -> Any:
             return convert(rule, value)
     if isinstance(value, float) and value.is_integer() and "integer" in types(rule) and "number" not in types(rule):
         return int(value)
-    if type(value) in (int, float) and types(rule) == {"string"}:
+    if type(value) in (int, float) and "string" in types(rule) <= {"string", "array", "null"}:
         return str(value)  # the command line reads a run named 7 as a number
     return value
 
 
 def is_valid(rule: Rule, value: Any) -> bool:
-    """Whether a converted value is allowed; NaN and infinity never are."""
+    """Whether a converted value is allowed; NaN, infinity and an empty text never are.
+
+    An empty text is a shell variable without a value: weights to begin with that nobody loads.
+    """
     import jsonschema
 
     if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if isinstance(value, str) and not value.strip():
         return False
     return bool(jsonschema.Draft202012Validator(rule).is_valid(value))
 

@@ -8,6 +8,7 @@ import torch
 
 from monai_ext import runs
 from monai_ext.engines.cross_validation import CrossValidation
+from monai_ext.errors import ConfigError
 from monai_ext.handlers import RunRecords, fold_checkpoints
 from monai_ext.io import read_csv, read_json, write_json
 from monai_ext.metrics import classification_metrics, merge_parts
@@ -142,3 +143,9 @@ def test_runs_of_one_level_that_name_neither_file_are_read_as_before(cross_valid
     assert len(read_csv(record.with_name("out_of_fold.csv"), ["case"])) == 18
     assert all(path.is_file() for path in fold_checkpoints(record))
     assert read_json(record)["cases"] is None
+
+
+@pytest.mark.parametrize("own", [{"fold": 2}, {"resume": "auto"}])
+def test_what_each_fold_has_of_its_own_is_refused(tmp_path, own):
+    with pytest.raises(ConfigError, match=f"--{next(iter(own))}: cross-validate sets it itself for each fold"):
+        CrossValidation(str(write_bundle(tmp_path, resume=None)), 2, own)

@@ -6,7 +6,7 @@ import pytest
 
 from monai_ext.errors import ConfigError
 from monai_ext.settings.choices import check_choices, choices
-from monai_ext.settings.keys import check_effect, check_override, check_overrides
+from monai_ext.settings.keys import check_effect, check_override, check_overrides, check_reference
 
 CONFIG = {
     "lr": 1e-4,
@@ -142,3 +142,56 @@ def test_a_choice_that_is_an_expression_is_left_to_the_run():
 
 def test_choices_are_read_from_the_tables():
     assert choices(CONFIG) == {"loss": ["ldam", "focal"], "optimizer": ["adam"]}
+
+
+USED = {
+    "lr": 1e-4,
+    "fold": 1,
+    "batch_size": 4,
+    "num_workers": 2,
+    "groups": {"_target_": "dict", "lr": "@lr"},
+    "items": {"_target_": "dict", "fold": "@fold"},
+    "network_settings": {"lr": "@lr"},
+    "run_folder": {"fold": "@fold"},
+    "train": {"loader": {"batch_size": "@batch_size", "num_workers": "@num_workers"}},
+    "validate": {"loader": {"batch_size": "@batch_size"}},
+}
+SCHEMA = {name: {"type": "number"} for name in ("lr", "fold", "batch_size", "num_workers")}
+
+
+@pytest.mark.parametrize(
+    ("key", "setting"),
+    [
+        ("groups#lr", "lr"),
+        ("items#fold", "fold"),
+        ("items::fold", "fold"),
+        ("network_settings#lr", "lr"),
+        ("train#loader#batch_size", "batch_size"),
+    ],
+)
+def test_a_nested_key_in_which_a_setting_is_used_is_refused_as_the_setting_would_be_recorded(key, setting):
+    with pytest.raises(ConfigError, match=f"--{key}: is --{setting}, .*; give --{setting}"):
+        check_reference(USED, key, SCHEMA)
+
+
+@pytest.mark.parametrize("key", ["validate#loader#batch_size", "train#loader#num_workers", "groups", "lr"])
+def test_validation_may_use_another_value_and_what_changes_no_number_is_free(key):
+    check_reference(USED, key, SCHEMA)
+
+
+@pytest.mark.parametrize("overlay", [{"items#fold": 2}, {"+items": {"fold": 2}}])
+def test_an_overlay_is_held_to_the_same(tmp_path, overlay):
+    files = [tmp_path / "configs" / name for name in ("train.json", "settings.json", "mine.json")]
+    files[0].parent.mkdir()
+    for file, content in zip(files, [USED, {"properties": {"fold": {}}}, overlay], strict=True):
+        file.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"mine\.json: 'items#fold': is --fold, .*; give --fold"):
+        check_overrides([str(files[0]), str(files[2])], [])
+    check_overrides([str(files[0])], ["fold"])
+
+
+def test_a_rate_that_a_setting_overrules_is_refused_in_a_file_too():
+    config = {**CONFIG, "optimizers": {"adam": {**CONFIG["optimizers"]["adam"], "lr": 0.1}, "sgd": {"lr": 0.1}}}
+    with pytest.raises(ConfigError, match="optimizers#adam#lr: changes nothing, as --lr overrules it; give --lr"):
+        check_effect(config, [])
+    check_effect({**config, "optimizers": {**config["optimizers"], "adam": {"lr": "@lr"}}}, [])

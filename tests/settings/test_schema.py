@@ -45,6 +45,7 @@ def test_words_for_null_are_null_where_null_is_allowed(rule, word):
         (RATE, 1, 1),
         (LIMIT, "2.5", 2.5),
         (NAME, 7, "7"),
+        (FOLDER, 7, "7"),
         (NAME, "true", "true"),
         (NAME, "null", "null"),
         (SIZES, (64, 64, 64), [64, 64, 64]),
@@ -132,3 +133,9 @@ def test_whatever_is_given_is_converted_to_something_valid_or_refused(value):
         except ConfigError:
             continue
         assert is_valid(rule, settled) or str(settled).startswith(("$", "@", "%"))
+
+
+@pytest.mark.parametrize(("rule", "value"), [(NAME, ""), (FOLDER, " ")])
+def test_an_empty_text_is_refused_and_shown_in_quotes(rule, value):
+    with pytest.raises(ConfigError, match=f"--it {value!r}: must be text"):
+        settle({"it": rule}, {"it": value})
