@@ -12,9 +12,10 @@ from typing import Any
 
 from monai_ext.errors import ConfigError
 from monai_ext.settings.names import nearest
-from monai_ext.settings.schema import is_computed
+from monai_ext.settings.schema import convert, is_computed, is_valid
 
 _PLAIN = (bool, int, float, str)
+_JSON_TYPES = {bool: "boolean", int: "integer", float: "number", type(None): "null"}
 _NOT_ARGUMENTS = {"_target_", "_mode_", "_requires_", "_disabled_", "_desc_"}
 
 
@@ -45,6 +46,29 @@ def components(node: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, A
         return
     for name, entry in entries:
         yield from components(entry, f"{place}#{name}" if place else str(name))
+
+
+def converted_arguments(config: Any) -> dict[str, Any]:
+    """Arguments of components that are words or numbers in quotes where the signature takes none: what they mean.
+
+    Args:
+        config: of a bundle, not parsed.
+
+    Returns:
+        Place such as ``optimizers#adam#amsgrad`` → value.
+    """
+    found = {}
+    for place, component in components(config):
+        target = _found(component["_target_"]) if isinstance(component["_target_"], str) else None
+        hints = _hints(target) if target is not None else {}
+        for key, value in component.items():
+            plain = _plain_types(hints.get(key)) if isinstance(value, str) else None
+            if not plain or key in _NOT_ARGUMENTS or str in plain or is_computed(value):
+                continue
+            rule = {"type": [_JSON_TYPES[kind] for kind in plain]}
+            if is_valid(rule, convert(rule, value)):
+                found[f"{place}#{key}"] = convert(rule, value)
+    return found
 
 
 def _wrong(place: str, component: Mapping[str, Any]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from monai_ext.errors import ConfigError
 from monai_ext.io import read_json
 from monai_ext.settings.choices import check_choices
-from monai_ext.settings.components import check_components
+from monai_ext.settings.components import check_components, converted_arguments
 from monai_ext.settings.keys import check_effect, check_overrides, root_of
 from monai_ext.settings.names import nearest
 from monai_ext.settings.schema import Rule, settings_schema, settle
@@ -65,6 +65,8 @@ def settle_config(parser: Any, bundle_root: str | Path, by_hand: Iterable[str]) 
     config = parser.get()
     check_choices(config)
     check_effect(config, by_hand)
+    for place, value in converted_arguments(config).items():
+        parser[place] = value
     check_components(config)
 
 

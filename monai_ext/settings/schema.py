@@ -64,15 +64,37 @@ def settle(schema: Mapping[str, Rule], settings: Mapping[str, Any]) -> dict[str,
     """
     settled, wrong = dict(settings), []
     for name, value in settings.items():
-        if name not in schema or is_computed(value):
+        if name not in schema or is_computed(computed_value(value)):
+            continue
+        if is_computed(value):
+            if not is_valid(schema[name], computed_value(value)):
+                wrong.append(_refusal(name, value, schema[name]))
             continue
         settled[name] = convert(schema[name], value)
-        if not is_valid(schema[name], settled[name]):
-            given = value if str(value).strip() else repr(value)
-            wrong.append(f"--{name} {given}: must be {allowed(schema[name])} ({meaning(schema[name])})")
+        # A folder called null is nobody's wish.
+        null = isinstance(value, str) and value.strip().lower() == "null" and settled[name] is not None
+        if null or not is_valid(schema[name], settled[name]):
+            wrong.append(_refusal(name, value, schema[name]))
     if wrong:
         raise ConfigError("; ".join(wrong))
     return settled
+
+
+def _refusal(name: str, value: Any, rule: Rule) -> str:
+    given = value if str(value).strip() else repr(value)
+    return f"--{name} {given}: must be {allowed(rule)} ({meaning(rule)})"
+
+
+def computed_value(value: Any) -> Any:
+    """What an expression gives that refers to nothing else; any other value as it is."""
+    from monai.bundle import ConfigParser
+
+    if not (isinstance(value, str) and value.startswith("$") and "@" not in value):
+        return value
+    try:
+        return ConfigParser({"value": value}).get_parsed_content("value")
+    except Exception:  # it may need the config's imports, and is evaluated with them later
+        return value
 
 
 def is_computed(value: Any) -> bool:

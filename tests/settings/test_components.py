@@ -3,7 +3,7 @@
 import pytest
 
 from monai_ext.errors import ConfigError
-from monai_ext.settings.components import check_components
+from monai_ext.settings.components import check_components, converted_arguments
 
 DATASET = {"_target_": "monai_ext.data.PreparedDataset", "data": "@items", "transform": []}
 
@@ -64,3 +64,14 @@ def test_everything_wrong_is_in_one_sentence():
 )
 def test_what_a_component_takes_passes(component):
     check_components({"train": [component]})
+
+
+def test_words_and_numbers_in_quotes_get_the_type_of_their_argument():
+    adam = {"_target_": "torch.optim.Adam", "_mode_": "callable", "amsgrad": "true", "eps": "1e-8", "lr": "$1e-3"}
+    flip = {"_target_": "RandFlipd", "keys": "image", "prob": "0.5", "allow_missing_keys": "off"}
+    assert converted_arguments({"optimizers": {"adam": adam}, "augmentation": [flip]}) == {
+        "optimizers#adam#amsgrad": True,
+        "optimizers#adam#eps": 1e-8,
+        "augmentation#0#prob": 0.5,
+        "augmentation#0#allow_missing_keys": False,
+    }

@@ -47,7 +47,6 @@ def test_words_for_null_are_null_where_null_is_allowed(rule, word):
         (NAME, 7, "7"),
         (FOLDER, 7, "7"),
         (NAME, "true", "true"),
-        (NAME, "null", "null"),
         (SIZES, (64, 64, 64), [64, 64, 64]),
         (SIZES, "[64, '96', 64.0]", [64, 96, 64]),
         (CLASSES, "[19, 'Unclassified']", [19, "Unclassified"]),
@@ -77,6 +76,9 @@ def test_values_get_the_type_of_their_setting(rule, given, meant):
         (RATE, "fast"),
         (FOLDER, ["a"]),
         (NAME, None),
+        (NAME, "null"),
+        (RATE, "$-1"),
+        (COUNT, "$2.5"),
         (NAME, True),
         (SIZES, [64, 64]),
         (SIZES, 64),
@@ -96,7 +98,7 @@ def test_all_wrong_settings_are_in_one_sentence():
         settle({"lr": RATE, "epochs": COUNT}, {"lr": -1, "epochs": 0})
 
 
-@pytest.mark.parametrize("value", ["$1 + 1", "@other", {"_target_": "x"}, ["@size", 4, 4]])
+@pytest.mark.parametrize("value", ["$1 + 1", "$math.exp(7)", "@other", {"_target_": "x"}, ["@size", 4, 4]])
 def test_expressions_references_and_components_pass(value):
     assert settle({"it": COUNT}, {"it": value, "unknown": "x"}) == {"it": value, "unknown": "x"}
 
