@@ -134,15 +134,15 @@ def convert(rule: Rule, value: Any) -> Any:
 
 
 def is_valid(rule: Rule, value: Any) -> bool:
-    """Whether a converted value is allowed; NaN, infinity and an empty text never are.
+    """Whether a converted value is allowed; NaN and infinity never are, an empty text only with ``"minLength": 0``.
 
-    An empty text is a shell variable without a value: weights to begin with that nobody loads.
+    An empty text is mostly a shell variable without a value: weights to begin with that nobody loads.
     """
     import jsonschema
 
     if isinstance(value, float) and not math.isfinite(value):
         return False
-    if isinstance(value, str) and not value.strip():
+    if isinstance(value, str) and not value.strip() and rule.get("minLength") != 0:
         return False
     return bool(jsonschema.Draft202012Validator(rule).is_valid(value))
 

@@ -179,7 +179,7 @@ def test_missing_weights_are_one_error_before_anything_is_read(exported, tmp_pat
     [
         ({"sequence_admit": ["T2"]}, ConfigError, "--sequence_admit: 'T2' is no class"),
         ({"vote": "median"}, ConfigError, "--vote median"),
-        ({"lesion_checkpoint": ""}, ConfigError, "--lesion_checkpoint: is empty"),
+        ({"lesion_checkpoint": ""}, ConfigError, "--lesion_checkpoint '': must be text"),
         ({"lesion_checkpoint": "cord"}, WeightsError, "stage: checkpoint 'cord', configured 'lesion'"),
         ({"data": "/nowhere"}, DataError, "/nowhere"),
         ({"min_slice": 3}, ConfigError, "did you mean --min_slices"),

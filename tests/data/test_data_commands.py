@@ -78,7 +78,7 @@ def test_check_lists_what_a_config_can_run(run, brats_dir: Path, bundle: Path) -
 
 def test_prepare_fills_the_cache_that_training_reads(run, brats_dir: Path, tmp_path: Path) -> None:
     words = ("prepare", "brats_resnet50", "--dataset_dir", brats_dir, "--output", tmp_path / "cache", "--workers", 1)
-    words += ("--num_folds", 2, "--image_size", 4)
+    words += ("--num_folds", 2, "--image_size", 32)
     assert "13 cases prepared, 0 were ready" in run(*words).output
     assert "0 cases prepared, 13 were ready" in run(*words).output
     assert "13 cases prepared" in run(*words, "--pad_to_cube", True).output
@@ -86,7 +86,7 @@ def test_prepare_fills_the_cache_that_training_reads(run, brats_dir: Path, tmp_p
     parser = ConfigParser()
     parser.read_config(f=str(find_bundle("brats_resnet50") / "configs" / "train.json"))
     given = {"bundle_root": "x", "dataset_dir": str(brats_dir), "cache_dir": str(tmp_path / "cache")}
-    parser.update({**given, "num_folds": 2, "image_size": 4})
+    parser.update({**given, "num_folds": 2, "image_size": 32})
     dataset = parser.get_parsed_content("train#dataset")
     assert all(dataset.cache_file(index).exists() for index in range(len(dataset)))
 
@@ -94,7 +94,7 @@ def test_prepare_fills_the_cache_that_training_reads(run, brats_dir: Path, tmp_p
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--image_sise", "5"), "did you mean 'image_size'"),
+        (("--image_sise", "5"), "did you mean --image_size"),
         (("--image_size",), "--image_size: has no value"),
         (("5",), "expected --key value"),
     ],
@@ -159,7 +159,7 @@ def test_check_passes_on_only_the_options_of_the_data(run, brats_dir: Path, nucl
     ):
         error = run(*words).exception
         assert isinstance(error, ConfigError)
-        assert f"{words[-2]} is no option for the data of {words[1]}" in str(error)
+        assert f"{words[-2]}: is no setting" in str(error)
     assert "0 errors" in run("check", "brats_resnet50", "--dataset_dir", brats_dir, "--modality", "t1").output
 
 

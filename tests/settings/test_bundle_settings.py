@@ -100,7 +100,8 @@ def test_is_a_json_schema_whose_properties_stand_for_themselves(file):
     for name, rule in content["properties"].items():
         # a misspelt keyword would be no rule at all
         assert rule.keys() <= {*MEANING, "type", "enum", "items", "minItems", "maxItems", "uniqueItems", "not"} | {
-            *("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "minProperties", "additionalProperties")
+            *("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "minProperties", "minLength"),
+            "additionalProperties",
         }, name
         assert ("type" in rule) != ("enum" in rule), name
         assert allowed(rule) != "any value", name

@@ -310,7 +310,7 @@ def test_angles_are_drawn_from_the_range(given_range, intervals) -> None:
     ("make", "message"),
     [
         (lambda: FlipVectorField("w"), r"one of \['z', 'y', 'x'\], got 'w'"),
-        (lambda: Rotate90VectorField("z", 0.5), "whole number, got 0.5"),
+        (lambda: Rotate90VectorField("z", 0.5), "must be an integer, got 0.5"),
         (lambda: RandFlipVectorFieldd("image", "normals"), "vector_keys has 'normals'"),
         (lambda: RandFlipVectorFieldd("normals", "normals", axes=[]), "at least one"),
         (lambda: RandRotate90VectorFieldd("normals", "normals", axes=["z", 1]), "got 1"),
