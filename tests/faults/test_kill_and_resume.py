@@ -47,7 +47,7 @@ def undisturbed(training):
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_kill_9_at_a_random_moment_changes_nothing(training, undisturbed, workers):
     output = f"killed_{workers}"
-    kill(training, output, "run folder", *LOADERS[workers], pause=2)
+    kill(training, output, "run folder", *LOADERS[workers])  # three epochs take a second
     run = finish(training, output, *AGAIN, *LOADERS[workers])
     assert_same(run, undisturbed)
     assert not list(run.rglob(".*partial*"))
