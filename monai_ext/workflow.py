@@ -25,6 +25,7 @@ from monai_ext.errors import ConfigError
 from monai_ext.provenance import saved_provenance
 from monai_ext.runs import RunFolder
 from monai_ext.settings import check_overrides, check_resume, recipe_of, settle_config
+from monai_ext.settings.tree import strings
 
 _WORKFLOW_ARGUMENTS = {
     "meta_file",
@@ -207,9 +208,11 @@ def start(
         ConfigError: for a device that isn't there or is one GPU for several processes, a precision that validation
             doesn't have, or several processes without the multi-process config.
     """
-    check_settings()  # again, for configs from before it was a step of its own
-    _block_launches(cuda_launch_blocking)
     workflow = find_workflow()
+    steps = () if workflow is None else strings(workflow.parser.get(workflow.init_id))
+    if not any("monai_ext.workflow.check_settings" in step for step in steps):
+        check_settings()  # for configs from before it was a step of its own
+    _block_launches(cuda_launch_blocking)
     if workflow is not None:
         _settle_devices(workflow.parser)
         _check_validation_precision(workflow.parser)

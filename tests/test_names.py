@@ -9,7 +9,7 @@ from source_lines import REPOSITORY
 OF_EACH_DOMAIN = {"check", "class_names", "demo_data", "inference_items", "make_demo", "read_slice", "splits", "Size"}
 # A command is called as what it does.
 COMMANDS = {"check", "compare", "demo_data", "extract_slices", "find_patches", "prepare", "report"}
-# What each kind of predictions draws and tells of itself.
+# Figures and sections of each kind of predictions.
 OF_EACH_KIND = {"calibration", "figures", "metric_blocks", "mistakes_blocks", "precision_recall", "roc"}
 # Counted by the data, drawn by the reports.
 OF_REPORTS = {"class_counts"}

@@ -91,12 +91,15 @@ def code_in_configs(bundle_root: Path) -> Iterator[dict[str, str]]:
         DataError: for a config that is no JSON.
     """
     from monai_ext.io import read_json
+    from monai_ext.settings.tree import nodes
 
     files = sorted((bundle_root / "configs").glob("*.json"))
     if not files:
         raise ConfigError(f"check: no configs/*.json in {bundle_root}; --bundle_root is the folder of one bundle")
     for file in files:
-        for name, text in _strings(read_json(file)):
+        for name, text in nodes(read_json(file)):
+            if not isinstance(text, str):
+                continue
             target = name.rpartition("#")[2] == "_target_"
             if text.startswith("$") or (target and not text.startswith(tuple(f"{package}." for package in TRUSTED))):
                 # MONAI looks a name without dots up among its own components
@@ -104,12 +107,3 @@ def code_in_configs(bundle_root: Path) -> Iterator[dict[str, str]]:
                     continue
                 kind = "code" if text.startswith("$") else "target"
                 yield {"kind": kind, "file": file.name, "id": name, "text": text}
-
-
-def _strings(node: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(node, str):
-        yield name, node
-    elif isinstance(node, dict | list):
-        entries = node.items() if isinstance(node, dict) else enumerate(node)
-        for key, value in entries:
-            yield from _strings(value, f"{name}#{key}" if name else str(key))

@@ -11,8 +11,8 @@ from typing import Any
 
 from monai_ext.io import read_json
 from monai_ext.predictions.kind import Predictions
-from monai_ext.settings.choices import strings
 from monai_ext.settings.recipe import FREE, PATHS
+from monai_ext.settings.tree import strings
 
 
 def run_metadata(

@@ -260,10 +260,10 @@ class RunRecords:
             self.log_file.close()  # after a failure it still gets the traceback
 
     def provenance(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What a checkpoint tells of its training, see `monai_ext.provenance.provenance_of`.
+        """Provenance for a checkpoint, see `monai_ext.provenance.provenance_of`.
 
         Args:
-            settings: settings of the network, of which the modality is told.
+            settings: settings of the network, of which the modality is recorded.
         """
         metadata = read_json(self.bundle / "configs" / "metadata.json") if self.bundle is not None else {}
         return provenance_of(

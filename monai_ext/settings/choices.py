@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from monai_ext.errors import ConfigError
 from monai_ext.settings.names import nearest
+from monai_ext.settings.tree import strings
 
 _CHOICE = re.compile(r"^\$@(?P<table>\w+)\[@(?P<setting>\w+)\]")
 
@@ -50,15 +51,3 @@ def check_choices(config: Mapping[str, Any]) -> None:
             if isinstance(value, str) and not value.startswith(("$", "@")) and value not in config[table]:
                 names = list(config[table])
                 raise ConfigError(f"--{setting} {value}: unknown{nearest(value, names)} (choices: {', '.join(names)})")
-
-
-def strings(node: Any) -> Iterable[str]:
-    """All texts in a config, in order."""
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, Mapping):
-        for item in node.values():
-            yield from strings(item)
-    elif isinstance(node, list):
-        for item in node:
-            yield from strings(item)

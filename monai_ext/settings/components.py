@@ -7,12 +7,14 @@ import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pydoc import locate
 from typing import Any
 
 from monai_ext.errors import ConfigError
 from monai_ext.settings.names import nearest
 from monai_ext.settings.schema import convert, is_computed, is_valid
+from monai_ext.settings.tree import nodes
 
 _PLAIN = (bool, int, float, str)
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", type(None): "null"}
@@ -34,18 +36,11 @@ def check_components(config: Any) -> None:
         raise ConfigError("; ".join(wrong))
 
 
-def components(node: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def components(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Components of a config that are in use, each with its place such as ``train#dataset``."""
-    if isinstance(node, Mapping):
-        if "_target_" in node and node.get("_disabled_") is not True:
+    for place, node in nodes(config):
+        if isinstance(node, Mapping) and "_target_" in node and node.get("_disabled_") is not True:
             yield place, node
-        entries: Any = node.items()
-    elif isinstance(node, list):
-        entries = enumerate(node)
-    else:
-        return
-    for name, entry in entries:
-        yield from components(entry, f"{place}#{name}" if place else str(name))
 
 
 def converted_arguments(config: Any) -> dict[str, Any]:
@@ -59,11 +54,12 @@ def converted_arguments(config: Any) -> dict[str, Any]:
     """
     found = {}
     for place, component in components(config):
-        target = _found(component["_target_"]) if isinstance(component["_target_"], str) else None
+        texts = {key: value for key, value in component.items() if isinstance(value, str) and key not in _NOT_ARGUMENTS}
+        target = _found(component["_target_"]) if texts and isinstance(component["_target_"], str) else None
         hints = _hints(target) if target is not None else {}
-        for key, value in component.items():
-            plain = _plain_types(hints.get(key)) if isinstance(value, str) else None
-            if not plain or key in _NOT_ARGUMENTS or str in plain or is_computed(value):
+        for key, value in texts.items():
+            plain = _plain_types(hints.get(key))
+            if not plain or str in plain or is_computed(value):
                 continue
             rule = {"type": [_JSON_TYPES[kind] for kind in plain]}
             if is_valid(rule, convert(rule, value)):
@@ -104,16 +100,19 @@ def _wrong(place: str, component: Mapping[str, Any]) -> Iterator[str]:
 
 def _found(name: str) -> Any:
     """The class or function, as MONAI finds it: a name without dots is first looked up in MONAI itself."""
-    from monai.bundle import ComponentLocator
-
     if "." not in name:
-        module = _LOCATOR.setdefault("monai", ComponentLocator()).get_component_module_name(name)
+        module = _locator().get_component_module_name(name)
         if module is not None:
             name = f"{module if isinstance(module, str) else module[0]}.{name}"
     return locate(name)
 
 
-_LOCATOR: dict[str, Any] = {}  # it lists all of MONAI when it is made
+@cache
+def _locator() -> Any:
+    """MONAI's own, which lists all of MONAI when it is first used."""
+    from monai.bundle import ComponentLocator
+
+    return ComponentLocator()
 
 
 def _hints(target: Any) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import ConfigError
-from monai_ext.settings.choices import chosen_entries, strings
+from monai_ext.settings.choices import chosen_entries
 from monai_ext.settings.names import nearest, nearest_setting
 from monai_ext.settings.schema import Rule, is_computed, settings_schema
+from monai_ext.settings.tree import existing, parts_of, strings
 
 # Keys of earlier configs → their successors; what was below the one is below the other. ``*`` is any number.
 _RENAMED = {
@@ -127,7 +128,7 @@ def check_reference(config: Mapping[str, Any], key: str, schema: Mapping[str, Ru
     from monai_ext.settings.recipe import FREE  # which needs this module
 
     parts = parts_of(key)
-    known, node = _existing(config, parts)
+    known, node = existing(config, parts)
     setting = node[1:] if isinstance(node, str) and node.startswith("@") else None
     if len(known) < len(parts) or len(parts) == 1 or setting not in schema or setting in FREE:
         return
@@ -175,23 +176,19 @@ def check_override(config: Mapping[str, Any], key: str, schema: Mapping[str, Rul
     successor = _successor(config, parts)
     if successor is not None:
         raise ConfigError(f"--{key}: is now --{successor}")
-    node: Any = config
-    for depth, part in enumerate(parts):
-        if isinstance(node, Mapping) and part in node:
-            node = node[part]
-        elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        elif part == "_meta_" or _may_be_new(config, parts, depth, node):
-            return
-        elif depth == 0:
-            raise ConfigError(f"--{key}: is no setting{nearest_setting(part, config, schema or {})}")
-        elif isinstance(node, Mapping):
-            raise ConfigError(f"--{key}: the config has no {part!r}{nearest(part, [str(name) for name in node])}")
-        elif isinstance(node, list):
-            raise ConfigError(f"--{key}: {'#'.join(parts[:depth])} has {len(node)} entries, numbered from 0")
-        else:
-            above = "#".join(parts[:depth])
-            raise ConfigError(f"--{key}: {above} is computed ({node}) and has nothing below it; give --{above} itself")
+    known, node = existing(config, parts)
+    if len(known) == len(parts):
+        return
+    depth, part, above = len(known), parts[len(known)], "#".join(known)
+    if part == "_meta_" or _may_be_new(config, parts, depth, node):
+        return
+    if depth == 0:
+        raise ConfigError(f"--{key}: is no setting{nearest_setting(part, config, schema or {})}")
+    if isinstance(node, Mapping):
+        raise ConfigError(f"--{key}: the config has no {part!r}{nearest(part, [str(name) for name in node])}")
+    if isinstance(node, list):
+        raise ConfigError(f"--{key}: {above} has {len(node)} entries, numbered from 0")
+    raise ConfigError(f"--{key}: {above} is computed ({node}) and has nothing below it; give --{above} itself")
 
 
 def _may_be_new(config: Mapping[str, Any], parts: Sequence[str], depth: int, node: Any) -> bool:
@@ -230,39 +227,20 @@ def check_effect(config: Mapping[str, Any], overrides: Iterable[str]) -> None:
             raise ConfigError(f"--{key}: changes nothing, as {others}; add --{name} {parts[1]}")
 
 
-def parts_of(key: str) -> list[str]:
-    """Names in a key of a config, outermost first."""
-    return re.split(r"#|::", key.removeprefix("+"))
-
-
 def _successor(config: Mapping[str, Any], parts: Sequence[str]) -> str | None:
     """The successor of a key that isn't in the config; ``None`` where it has none."""
-    known, node = _existing(config, parts)
+    known, node = existing(config, parts)
     if len(known) == len(parts):
         return None
     reference = _REFERENCE.fullmatch(node) if isinstance(node, str) else None
     if reference and reference["key"] == "saved":
         return f"saved#defaults#{reference['entry']}"
     if reference:  # what is referred to was once described in place
-        return "#".join(_existing(config, [*reference["key"].split("#"), *parts[len(known) :]])[0])
+        return "#".join(existing(config, [*reference["key"].split("#"), *parts[len(known) :]])[0])
     for length in range(len(parts), 0, -1):
         old = "#".join("*" if part.isdigit() else part for part in parts[:length])
         new = _RENAMED.get(old, "").split("#")
-        found, _ = _existing(config, [*new, *parts[length:]])
+        found, _ = existing(config, [*new, *parts[length:]])
         if len(found) >= len(new):
             return "#".join(found)
     return None
-
-
-def _existing(config: Any, parts: Sequence[str]) -> tuple[list[str], Any]:
-    """The beginning of a key that the config has, and its value."""
-    found: list[str] = []
-    for part in parts:
-        if isinstance(config, list) and part.isdigit() and int(part) < len(config):
-            config = config[int(part)]
-        elif isinstance(config, Mapping) and part in config:
-            config = config[part]
-        else:
-            break
-        found.append(part)
-    return found, config

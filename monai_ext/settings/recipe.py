@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from monai_ext.settings.choices import chosen_entries, strings
-from monai_ext.settings.keys import parts_of
+from monai_ext.settings.choices import chosen_entries
 from monai_ext.settings.schema import is_computed
+from monai_ext.settings.tree import existing, parts_of, strings
 
 # What changes no number of a run, and so is no part of its recipe.
 FREE = frozenset(
@@ -159,14 +159,9 @@ def _referred(text: str, config: Mapping[str, Any]) -> Any:
         parts = parts_of(value[1:])
         if parts == ["fold"] or _kind("#".join(parts)) is not None:
             return value
-        value = config
-        for part in parts:
-            if isinstance(value, Mapping) and part in value:
-                value = value[part]
-            elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
-                value = value[int(part)]
-            else:
-                return text
+        known, value = existing(config, parts)
+        if len(known) < len(parts):
+            return text
     if is_computed(value):
         return text
     return value if isinstance(value, str) else _plain(value, config)

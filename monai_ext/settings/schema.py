@@ -64,16 +64,14 @@ def settle(schema: Mapping[str, Rule], settings: Mapping[str, Any]) -> dict[str,
     """
     settled, wrong = dict(settings), []
     for name, value in settings.items():
-        if name not in schema or is_computed(computed_value(value)):
+        known = computed_value(value) if name in schema else "$"
+        if is_computed(known):
             continue
-        if is_computed(value):
-            if not is_valid(schema[name], computed_value(value)):
-                wrong.append(_refusal(name, value, schema[name]))
-            continue
-        settled[name] = convert(schema[name], value)
+        if not is_computed(value):  # an expression stays, and has to give what is allowed
+            settled[name] = known = convert(schema[name], value)
         # A folder called null is nobody's wish.
-        null = isinstance(value, str) and value.strip().lower() == "null" and settled[name] is not None
-        if null or not is_valid(schema[name], settled[name]):
+        null = isinstance(value, str) and value.strip().lower() == "null" and known is not None
+        if null or not is_valid(schema[name], known):
             wrong.append(_refusal(name, value, schema[name]))
     if wrong:
         raise ConfigError("; ".join(wrong))
