@@ -56,7 +56,7 @@ class MixedBatches:
         if chance >= self.cutmix_prob + self.mixup_prob:
             return image, label
         kept = torch.distributions.Beta(self.alpha, self.alpha).sample().item()
-        partner = torch.randperm(len(image)).to(image.device)
+        partner = torch.randperm(len(image)).to(image.device, non_blocking=True)  # no wait for the device
         other = image.index_select(0, partner)
         if chance < self.cutmix_prob:
             image, kept = _with_box(image, other, kept)
@@ -74,4 +74,4 @@ def _with_box(image: torch.Tensor, other: torch.Tensor, kept: float) -> tuple[to
         place = torch.arange(length) + 0.5
         inside = inside.unsqueeze(-1) & ((place - centre).abs() <= side / 2)
     remains = 1 - inside.float().mean().item()
-    return torch.where(inside.to(image.device), other, image), remains
+    return torch.where(inside.to(image.device, non_blocking=True), other, image), remains

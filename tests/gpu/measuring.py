@@ -8,6 +8,7 @@ import platform
 import subprocess
 import time
 import warnings
+from pathlib import Path
 
 import torch
 from ignite.engine import Events
@@ -67,7 +68,9 @@ def limited_memory(device, mib, batch):
 
     def forward(module, args):
         own = module.training and next(module.parameters(), None) is not None
-        if own and any(isinstance(each, torch.Tensor) and len(each) == batch for each in args):
+        tensors = [each for each in args if isinstance(each, torch.Tensor)]
+        # the check of the training step counts shapes on "meta", before the first batch
+        if own and any(each.device.type != "meta" and len(each) == batch for each in tensors):
             raise torch.OutOfMemoryError("a rehearsal on the CPU")
 
     handle = torch.nn.modules.module.register_module_forward_pre_hook(forward)
@@ -88,7 +91,7 @@ class Synchronisations:
     """Counts how often the host waits for the GPU between the beginning and the end of training iterations."""
 
     def __init__(self, device):
-        self.device, self.iterations, self.sentences = device, 0, []
+        self.device, self.found = device, []
 
     def attach(self, trainer):
         """Register last: what other handlers do at an iteration's end is counted, too."""
@@ -97,15 +100,15 @@ class Synchronisations:
 
     def _begin(self):
         self._caught = warnings.catch_warnings(record=True)
-        self._found = self._caught.__enter__()
+        self._warnings = self._caught.__enter__()
         warnings.simplefilter("always")
         self._mode("warn")
 
     def _end(self):
         self._mode("default")
         self._caught.__exit__(None, None, None)
-        self.iterations += 1
-        self.sentences += [f"{w.filename}:{w.lineno}" for w in self._found if "synchronizing" in str(w.message)]
+        waits = [w for w in self._warnings if "synchronizing" in str(w.message)]
+        self.found.append([f"{'/'.join(Path(w.filename).parts[-2:])}:{w.lineno}" for w in waits])
 
     def _mode(self, mode):
         if self.device.type == "cuda":

@@ -5,10 +5,12 @@ out fp16, compilation and the count of synchronisations, which mean nothing ther
 by itself. Such a run proves nothing about GPUs. ``MONAI_EXT_GPU_TESTS_DEVICE=cuda:1`` takes another GPU than the first.
 """
 
+import collections
 import json
 import math
 import shutil
 import signal
+import statistics
 import sys
 
 import numpy as np
@@ -48,6 +50,14 @@ def workspace(request, device, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     yield Workspace(request.param, device, folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_dropout():
+    """A GPU draws other masks for another number format: two right trainings would differ."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "dropout", lambda x, *args, **words: x)
+        yield
 
 
 def float32(workspace):
@@ -229,7 +239,7 @@ def test_one_process_of_torchrun_trains(workspace, device, figures):
 
 def test_an_iteration_hardly_waits_for_the_gpu(workspace, device, figures, tmp_path):
     told = figures("synchronisations")
-    settings = workspace.settings(output_dir=str(tmp_path))
+    settings = workspace.settings(output_dir=str(tmp_path), max_epochs=8)
     workflow = ConfigWorkflow(
         config_file=str(workspace.configs / "train.json"), workflow_type="train", logging_file=False, **settings
     )
@@ -240,12 +250,13 @@ def test_an_iteration_hardly_waits_for_the_gpu(workspace, device, figures, tmp_p
     workflow.run()
     workflow.finalize()
     shutil.rmtree(tmp_path / "fold_1")
-    assert counted.iterations > 1
+    assert len(counted.found) > 4
     if device.type == "cpu":
         pytest.skip("a CPU has nothing to wait for")
-    each = len(counted.sentences) / counted.iterations
-    places = sorted(set(counted.sentences), key=counted.sentences.count, reverse=True)
-    told["note"] = f"{each:.1f} an iteration; most at {', '.join(places[:3])}"
+    # not the mean: a first step copies what it could have to undo
+    each = statistics.median(len(sentences) for sentences in counted.found)
+    places = collections.Counter(sentence for sentences in counted.found for sentence in set(sentences)).most_common(4)
+    told["note"] = f"{each:g} an iteration; most often at {', '.join(place for place, _ in places)}"
     assert each <= SYNCHRONISATIONS
 
 
