@@ -10,7 +10,7 @@ import pytest
 
 @pytest.mark.slow
 def test_the_checks_of_a_bundle_run_without_a_gpu():
-    words = ["-m", "gpu", "-q", "-p", "no:cacheprovider", str(Path(__file__).parent)]
+    words = ["-m", "gpu", "-q", "-p", "no:cacheprovider", str(Path(__file__).parent / "gpu")]
     wanted = "spinal_cord_cascade and not torchrun and not killed"
     environment = {**os.environ, "MONAI_EXT_GPU_TESTS_DEVICE": "cpu"}
     done = subprocess.run(
