@@ -26,12 +26,16 @@ def _no_closed_handlers():
             logging.getLogger().removeHandler(handler)
 
 
-@pytest.fixture
-def unrendered(monkeypatch):
-    """Figures are made and saved, but as empty ones: rendering takes longer than a small training.
+# Folders whose tests train again and again. Rendering, which takes longer than a small training, is tested with the
+# predictions, the reports, and the training that the tests of a bundle share (made before this fixture is).
+_TRAINING = ("bundles", "engines", "handlers", "spine", "test_html.py")
 
-    Rendering is tested with the predictions, the reports, and the training that the tests of a bundle share.
-    """
+
+@pytest.fixture(autouse=True)
+def _unrendered(request, monkeypatch):
+    """Figures are saved as empty ones where rendering isn't what is tested; ``pytest.mark.rendered`` for a test."""
+    if not set(_TRAINING).intersection(request.path.parts) or request.node.get_closest_marker("rendered"):
+        return
     from matplotlib.figure import Figure
 
     savefig = Figure.savefig

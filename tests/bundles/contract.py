@@ -198,6 +198,7 @@ class BundleContract:
         config = read(trained / "config" / "config.json")
         assert {key: config[key] for key in self.recipe} == {key: settings[key] for key in self.recipe}
 
+    @pytest.mark.rendered
     def test_the_report_has_the_pictures_of_the_last_state(self, trained, tmp_path):
         again = write_report(trained, tmp_path / "drawn_anew.html")
         pictures = [re.findall('src="([^"]*)"', page.read_text()) for page in (trained / "report.html", again)]

@@ -81,7 +81,6 @@ def test_other_mistakes_are_told_as_well_and_leave_nothing(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_a_foreign_tracking_handler_makes_ours_step_back(brats_data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output = tmp_path / "runs" / "brats"

@@ -87,7 +87,6 @@ class TestCt(BundleContract):
         assert metrics["per_class"]["Hiatal hernia"]["auroc"] is None
         assert any("Hiatal hernia" in sentence for sentence in metrics["skipped"])
 
-    @pytest.mark.usefixtures("unrendered")
     def test_evaluation_takes_the_newest_run_s_best_checkpoint_and_its_thresholds(self, trained, metrics, settings):
         given = {**settings, "section": "val", "tracking_uri": "none", "output_dir": str(trained.parents[1])}
         run(config_file=self.config("train", "evaluate"), **given)
@@ -129,7 +128,6 @@ def test_a_slice_network_is_scored_by_slice_and_volume_and_predicts_both(
             assert float(row[f"prob_{name}"]) == pytest.approx(float(found[row["case"]][f"prob_{name}"]), abs=1e-5)
 
 
-@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(
     "changed",
     [
@@ -183,7 +181,6 @@ def test_the_config_s_losses_equal_the_reference(ct_configs, loss, weighted, fam
     assert float(value) == pytest.approx(expected["mean"] if isinstance(expected, dict) else expected, rel=1e-5)
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_columns_in_another_order_give_the_same_labels(ct_configs, ct_settings, ct_data, tmp_path):
     folder = ct_data / "dataset" / "multi_abnormality_labels"
     moved = {}
@@ -203,7 +200,6 @@ def test_columns_in_another_order_give_the_same_labels(ct_configs, ct_settings, 
         assert first == second
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_torchvision_s_weights_are_loaded_and_stay_while_they_are_frozen(ct_configs, ct_settings, tmp_path):
     reference = SliceClassifier(in_channels=3).backbone.state_dict()
     torch.save({**reference, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, tmp_path / "r50.pth")
@@ -232,7 +228,6 @@ def test_a_wrong_setting_is_told_in_one_sentence(ct_configs, ct_settings, tmp_pa
     assert text in str(error)
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_a_run_from_before_best_epochs_were_ranked_can_be_resumed(ct_configs, ct_settings, tmp_path):
     folder = train(ct_configs, tmp_path, **ct_settings)
     last = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
@@ -242,7 +237,6 @@ def test_a_run_from_before_best_epochs_were_ranked_can_be_resumed(ct_configs, ct
     assert [entry["epoch"] for entry in metrics_of(folder)["history"]] == [1, 2]
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_prepare_fills_the_cache_that_training_reads(ct_data, ct_configs, ct_settings, tmp_path):
     words = ["prepare", "ct_rate_multilabel", "--dataset_dir", ct_data, "--output", tmp_path / "cache", "--workers", 1]
     words += ["--num_slices", 3, "--slice_size", 32]

@@ -135,7 +135,6 @@ class TestNuclei(BundleContract):
         self.infer(sample, checkpoint, tmp_path)
         assert [row["case"] for row in rows_of(tmp_path / "predictions_nuclei.csv")] == [sample.name]
 
-    @pytest.mark.usefixtures("unrendered")
     def test_evaluation_is_of_the_test_part_unless_told_otherwise(self, trained, checkpoint, settings, tmp_path):
         settings = {**settings, "tracking_uri": "none"}
         run(config_file=self.config("train", "evaluate"), checkpoint=checkpoint, output_dir=str(tmp_path), **settings)
@@ -144,7 +143,6 @@ class TestNuclei(BundleContract):
         assert {row["case"] for row in rows_of(predictions)} == {row["sample_id"] for row in listed}
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_cross_validation_is_by_nucleus_and_its_networks_predict_together(
     nuclei_configs, nuclei_settings, unlabelled, tmp_path
 ):
@@ -166,7 +164,6 @@ def test_cross_validation_is_by_nucleus_and_its_networks_predict_together(
     assert len(nuclei) == len(list(unlabelled.iterdir()))
 
 
-@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(
     "changed",
     [
@@ -187,7 +184,6 @@ def test_every_choice_trains(nuclei_configs, nuclei_settings, tmp_path, changed)
     assert all(math.isfinite(entry["train_loss"]) for entry in history)
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_pretrained_features_are_loaded_and_stay_while_they_are_frozen(nuclei_configs, nuclei_settings, tmp_path):
     torch.manual_seed(3)
     reference = VGG3D((16, 16, 16), fmaps=4)

@@ -14,8 +14,6 @@ from monai_ext.errors import ConfigError, DataError
 from monai_ext.networks import SliceClassifier
 from monai_ext.settings import read_bundle_config
 
-pytestmark = pytest.mark.usefixtures("unrendered")
-
 FOLDERS = ("foundation", "anatomy", "location_view", "sequence")
 CLASSIFIERS = (*FOLDERS, "cord_visible")
 MASKS = ("cord", "lesion_synthetic", "lesion")

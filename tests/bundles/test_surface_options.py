@@ -21,7 +21,6 @@ def read(path):
     return json.loads(path.read_text())
 
 
-@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(
     "changed",
     [
@@ -40,7 +39,6 @@ def test_every_choice_trains(surface_configs, surface_settings, tmp_path, change
     assert math.isfinite(history[0]["val_loss"])
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_the_numbers_of_the_ct_scheme_go_with_the_checkpoint_into_an_evaluation(
     surface_configs, surface_settings, tmp_path
 ):
@@ -56,7 +54,6 @@ def test_the_numbers_of_the_ct_scheme_go_with_the_checkpoint_into_an_evaluation(
     assert "normalization: checkpoint 'ct', configured 'zscore'" in str(user_error(caught.value))
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_volumes_are_named_in_the_config_and_another_target_is_one_more_path(
     surface_configs, surface_settings, surface_data, tmp_path
 ):
@@ -76,7 +73,6 @@ def test_volumes_are_named_in_the_config_and_another_target_is_one_more_path(
     assert {"train_loss_ink", "val_loss_ink", "ink_dice"} <= set(entry)
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_training_starts_from_the_reference_s_weights_and_fresh_targets_from_random_ones(
     surface_configs, surface_settings, tmp_path
 ):
@@ -98,7 +94,6 @@ def test_training_starts_from_the_reference_s_weights_and_fresh_targets_from_ran
         assert torch.allclose(model[key], value, rtol=0, atol=1e-20), key
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_a_stale_list_of_patches_is_made_anew_and_that_is_said(
     surface_configs, surface_settings, surface_data, tmp_path, capfd
 ):

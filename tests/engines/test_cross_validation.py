@@ -108,7 +108,6 @@ def test_the_nuclei_of_all_folds_are_evaluated_together(cross_validation):
     assert "over all nuclei" in record.with_name("report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_the_record_holds_the_settings_and_leads_to_each_fold_s_main_checkpoint(cross_validation):
     for fold in (1, 2):
         finished_run(cross_validation, fold)
@@ -127,7 +126,6 @@ def test_records_that_name_no_checkpoint_lead_to_best_pt(tmp_path):
     assert fold_checkpoints(record) == [tmp_path / "../fold_1/run_x/checkpoints/best.pt"]
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_runs_of_one_level_that_name_neither_file_are_read_as_before(cross_validation):
     for fold in (1, 2):
         finished_run(cross_validation, fold, parts=None, best="checkpoints/best.pt")

@@ -171,7 +171,6 @@ def test_the_most_certain_mistakes_of_each_class_come_first() -> None:
     assert mistakes_blocks(None)[0].lines == ["There are no validation predictions with labels."]
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_the_report_tells_of_both_levels(run: Path) -> None:
     page = write_report(run).read_text(encoding="utf-8")
     auroc = read_json(run / "metrics/metrics.json")["metrics"]["auroc"]
@@ -218,7 +217,6 @@ def test_counts_of_several_labels_do_not_add_up() -> None:
     assert [row[0] for row in count_table(many, "", add_up=False).rows] == NAMES
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_the_report_of_an_evaluation_tells_of_no_epochs(run: Path) -> None:
     content = read_json(run / "metrics/metrics.json")
     write_json(run / "metrics/metrics.json", {**content, "history": [], "best_epoch": 0})

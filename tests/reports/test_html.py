@@ -74,7 +74,6 @@ def test_finished_run_tells_everything(make_run: Callable[..., Path]) -> None:
     assert len(page.attributes("img")) == 7
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_report_is_one_file_without_outside_parts(make_run: Callable[..., Path]) -> None:
     page = Page(write_report(make_run()))
     assert not re.search(r"https?://|//[a-z]", re.sub(r"base64,[^\"]+", "", page.source))
@@ -83,7 +82,6 @@ def test_report_is_one_file_without_outside_parts(make_run: Callable[..., Path])
     assert all(str(link["href"]).startswith("#") for link in page.attributes("a"))
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_report_is_accessible(make_run: Callable[..., Path]) -> None:
     page = Page(write_report(make_run()))
     assert page.attributes("html") == [{"lang": "en"}]
@@ -104,7 +102,6 @@ def test_hostile_names_stay_text(make_run: Callable[..., Path]) -> None:
     assert HOSTILE in page.text
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_half_a_surrogate_pair_can_be_written(make_run: Callable[..., Path]) -> None:
     run = make_run()
     (run / "run.json").write_text('{"status": "finished", "run_name": "a\\ud800b"}')
@@ -172,6 +169,7 @@ def run_of_nuclei(make_run: Callable[..., Path]) -> Path:
     return run
 
 
+@pytest.mark.rendered
 def test_cases_and_parts_have_their_own_sections_and_names(run_of_nuclei: Path) -> None:
     page = Page(write_report(run_of_nuclei))
     headings = [link["href"] for link in page.attributes("a")]

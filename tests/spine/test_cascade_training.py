@@ -15,8 +15,6 @@ from monai_ext.networks import load_model, network_settings
 from monai_ext.spine import demo
 from monai_ext.spine.training import CascadeTraining
 
-pytestmark = pytest.mark.usefixtures("unrendered")
-
 SETTINGS = {
     "num_folds": 2,
     "image_size": 32,
