@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -134,6 +135,7 @@ class SeededLoader(DataLoader):
         device: str | torch.device | None = None,
         **kwargs: Any,
     ) -> None:
+        self._end_workers: weakref.finalize | None = None
         self._given = {
             **{"batch_size": batch_size, "shuffle": shuffle, "seed": seed, "num_workers": num_workers},
             **{"max_batches": max_batches, "prefetch_factor": prefetch_factor, "device": device, **kwargs},
@@ -149,6 +151,14 @@ class SeededLoader(DataLoader):
         super().__init__(
             SeededDataset(dataset, seed), batch_size=batch_size, sampler=sampler, num_workers=num_workers, **kwargs
         )
+
+    def __iter__(self) -> Any:
+        batches = super().__iter__()
+        if self.persistent_workers and self._end_workers is None:
+            # Collected in a cycle, the iterator would end its workers by queues that no longer work: it waits 5 seconds
+            # for each and then kills it.
+            self._end_workers = weakref.finalize(self, batches._shutdown_workers)
+        return batches
 
     def over(self, data: Sequence[Any]) -> SeededLoader:
         """A loader like this one, without its weights, over other items.

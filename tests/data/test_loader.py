@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -128,3 +130,20 @@ def test_memory_is_pinned_for_a_gpu_only(monkeypatch, device, pinned):
 
 def test_nothing_is_pinned_without_a_gpu():
     assert SeededLoader(dataset(), 2).pin_memory is torch.cuda.is_available()
+
+
+def test_a_loader_collected_in_a_cycle_ends_its_workers_at_once(monkeypatch):
+    loader = SeededLoader(dataset(), batch_size=2, num_workers=1)
+    batches = iter(loader)
+    next(batches)
+    (worker,) = batches._workers
+    # as engines hold it; the iterator alone would wait for its worker in vain (5 seconds) and then kill it
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 2.0)
+    killed = []
+    monkeypatch.setattr(type(worker), "terminate", killed.append)
+    cycle = {"loader": loader, "batches": batches}
+    cycle["cycle"] = cycle
+    del loader, batches, cycle
+    gc.collect()
+    assert not killed
+    assert not worker.is_alive()
