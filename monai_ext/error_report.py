@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from monai_ext.errors import IncompleteError, UserError
 WRONG_INPUT = 2
 FAILED = 1
 DEBUG_VARIABLE = "MONAI_EXT_DEBUG"
+
+# MONAI's message where a component of a config refuses its arguments.
+_UNMADE = re.compile(r"Failed to instantiate component '(?P<component>[\w.]+)' with keywords: (?P<arguments>.*)")
 
 # For log files only: what is printed is one sentence.
 TRACEBACKS = logging.getLogger("monai_ext.tracebacks")
@@ -50,6 +54,9 @@ def describe(error: BaseException) -> tuple[str, int]:
         if isinstance(link, IncompleteError):
             return _one_line(str(link)), FAILED
     root = links[-1]
+    if isinstance(root, (TypeError, ValueError)) and len(links) > 1 and (made := _UNMADE.match(str(links[-2]))):
+        refused = f"{made['component']}({made['arguments']}): {_one_line(str(root))}"
+        return f"{refused}; change these arguments in the config", WRONG_INPUT
     sentence = f"{type(root).__name__}: {_one_line(str(root)) or 'no message'}"
     where = traceback.extract_tb(root.__traceback__)
     if where:

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from monai_ext.error_report import describe
 from monai_ext.errors import DataError, IncompleteError
 
@@ -61,3 +63,14 @@ def test_work_that_could_not_be_done_in_full_is_one_sentence_and_exit_code_1():
     error = RuntimeError("wrapped")
     error.__cause__ = IncompleteError("1 of 2 series admitted")
     assert describe(error) == ("1 of 2 series admitted", 1)
+
+
+def test_a_component_that_refuses_its_arguments_is_wrong_input_and_named():
+    from monai.bundle import ConfigParser
+
+    with pytest.raises(RuntimeError) as caught:
+        ConfigParser({"step": {"_target_": "torch.nn.Dropout", "p": 3.0}}).get_parsed_content("step")
+    sentence, code = describe(caught.value)
+    assert code == 2
+    assert sentence.startswith("torch.nn.Dropout(p): dropout probability has to be between 0 and 1")
+
