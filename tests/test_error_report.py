@@ -73,4 +73,3 @@ def test_a_component_that_refuses_its_arguments_is_wrong_input_and_named():
     sentence, code = describe(caught.value)
     assert code == 2
     assert sentence.startswith("torch.nn.Dropout(p): dropout probability has to be between 0 and 1")
-

@@ -143,6 +143,11 @@ def test_runs_of_one_level_that_name_neither_file_are_read_as_before(cross_valid
     assert read_json(record)["cases"] is None
 
 
+def test_another_number_of_folds_among_the_settings_is_refused():
+    with pytest.raises(ConfigError, match=r"--num_folds 9: cross-validate trains --folds 2"):
+        CrossValidation("train.json", 2, {"num_folds": 9})
+
+
 @pytest.mark.parametrize("own", [{"fold": 2}, {"resume": "auto"}])
 def test_what_each_fold_has_of_its_own_is_refused(tmp_path, own):
     with pytest.raises(ConfigError, match=f"--{next(iter(own))}: cross-validate sets it itself for each fold"):
