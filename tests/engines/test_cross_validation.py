@@ -144,7 +144,7 @@ def test_runs_of_one_level_that_name_neither_file_are_read_as_before(cross_valid
 
 
 def test_another_number_of_folds_among_the_settings_is_refused():
-    with pytest.raises(ConfigError, match=r"--num_folds 9: cross-validate trains --folds 2"):
+    with pytest.raises(ConfigError, match=r"--num_folds 9: cross-validate has --folds 2"):
         CrossValidation("train.json", 2, {"num_folds": 9})
 
 
