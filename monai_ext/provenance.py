@@ -94,6 +94,21 @@ def seen_by_name(items: Items, provenances: Sequence[Mapping[str, Any] | None]) 
     return found
 
 
+def chose_epoch(items: Items, provenances: Sequence[Mapping[str, Any] | None]) -> list[str]:
+    """Cases by which the epoch of one of several networks was chosen: what it reaches on them is optimistic.
+
+    Args:
+        items: with ``case``.
+        provenances: of the networks; ``selection`` says by which part the epoch was chosen.
+    """
+    parts = {"best": "val", "inner": "inner"}
+    chosen: set[str] = set()
+    for provenance in filter(None, provenances):
+        part = parts.get(str(provenance.get("selection")))
+        chosen.update((provenance.get("cases") or {}).get(part, ()) if part else ())
+    return list(dict.fromkeys(str(item["case"]) for item in items if _digest(_case(item)) in chosen))
+
+
 def mark(tables: Iterable[list[dict[str, Any]]], known: Mapping[str, bool | None]) -> None:
     """Add the column ``seen_in_training`` to tables of predictions: yes, no, or empty where it isn't known.
 

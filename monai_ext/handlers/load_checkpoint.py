@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 
 from monai_ext import runs
 from monai_ext.errors import ConfigError, DataError
+from monai_ext.handlers.checkpoint import LAST, PREVIOUS
 from monai_ext.io import read_json
 from monai_ext.networks import load_model
 from monai_ext.provenance import saved_provenance
@@ -90,6 +91,9 @@ class LoadCheckpoint:
             network = FoldEnsemble(folds)
             logger.info("ensemble of %d folds: %s", len(paths), self.ensemble)
         engine.state.provenances = [saved_provenance(path) for path in paths]
+        for path, provenance in zip(paths, engine.state.provenances, strict=True):
+            if provenance is not None and Path(path).name in (LAST, PREVIOUS):
+                provenance["selection"] = "last"
         if None in engine.state.provenances:
             logger.warning("%s says nothing of the cases that it was trained on", self.ensemble or self.path)
         generator = torch.Generator().manual_seed(0)

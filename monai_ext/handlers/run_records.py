@@ -259,11 +259,12 @@ class RunRecords:
         if self.log_file is not None and status == runs.FINISHED:
             self.log_file.close()  # after a failure it still gets the traceback
 
-    def provenance(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def provenance(self, settings: Mapping[str, Any], selection: str | None = None) -> dict[str, Any]:
         """Provenance for a checkpoint, see `monai_ext.provenance.provenance_of`.
 
         Args:
             settings: settings of the network, of which the modality is recorded.
+            selection: how the epoch is chosen, see `EpochSelection`.
         """
         metadata = read_json(self.bundle / "configs" / "metadata.json") if self.bundle is not None else {}
         return provenance_of(
@@ -271,6 +272,7 @@ class RunRecords:
             bundle=self.bundle.name if self.bundle is not None else None,
             version=metadata.get("version"),
             fold=self.run.fold,
+            selection=selection,
             class_names=self.class_names,
             modality=settings.get("modality"),
             data_fingerprint=dataset_hash(self.data),

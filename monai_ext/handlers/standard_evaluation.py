@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
@@ -15,7 +16,7 @@ from monai_ext.handlers.run_records import RunRecords
 from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.networks.checkpoints import first_names
 from monai_ext.predictions.kind import Predictions, validation_name
-from monai_ext.provenance import seen_by_name
+from monai_ext.provenance import chose_epoch, seen_by_name
 from monai_ext.renamed import renamed_argument
 
 logger = logging.getLogger("monai_ext")
@@ -56,6 +57,7 @@ class StandardEvaluation:
         self.predictions = found
         self.allow_training_cases = allow_training_cases
         self.seen: dict[str, bool | None] = {}
+        self.selection: dict[str, Any] | None = None
         self.training_cases: int | None = None
         self.records = RunRecords(run, "evaluate", data, class_names, found)
 
@@ -77,6 +79,11 @@ class StandardEvaluation:
         items = [item for part in self.records.data.values() for item in part]
         self.seen = seen_by_name(items, getattr(engine.state, "provenances", []))
         cases = list(dict.fromkeys(str(item["case"]) for item in items))
+        chosen = chose_epoch(items, getattr(engine.state, "provenances", []))
+        if chosen:
+            told = f"The network's epoch was chosen by {len(chosen)} of the {len(cases)} cases"
+            advice = "so these figures are optimistic. For figures that are not, train with --selection inner."
+            self.selection = {"chosen_on": len(chosen), "optimistic": True, "sentence": f"{told}, {advice}"}
         trained = [case for case in cases if self.seen[case]]
         self.training_cases = len(trained) if any(self.seen[case] is not None for case in cases) else None
         if not trained:
@@ -99,12 +106,15 @@ class StandardEvaluation:
             for name, value in engine.state.metrics.items()
             if isinstance(value, (int, float))
         }
-        self.records.metrics(None, 0, scalars, intervals=True, further={"training_cases": self.training_cases})
+        further = {"training_cases": self.training_cases, "selection": self.selection}
+        self.records.metrics(None, 0, scalars, intervals=True, further=further)
         self.records.plot(None)
         if self.previews is not None:
             self.records.preview(self.previews.figure(), 0)
         for name, value in scalars.items():
             logger.info("%s %.6f", name, value)
+        if self.selection is not None:
+            logger.warning("%s", self.selection["sentence"])
         logger.info("report: %s", self.records.finish(scalars, 0))
 
     def _failed(self, engine: Engine, error: BaseException) -> None:

@@ -185,7 +185,11 @@ class StandardTraining:
         if self.scheduler is not None:
             parts["scheduler"] = self.scheduler
         self.checkpoints = Checkpoints(
-            self.run / "checkpoints", self.network, parts, self.settings, self.records.provenance(self.settings)
+            self.run / "checkpoints",
+            self.network,
+            parts,
+            self.settings,
+            self.records.provenance(self.settings, self.selection.rule),
         )
         if self.run.resumed:
             self._resume(engine)
@@ -424,7 +428,7 @@ class StandardTraining:
             batch = engine.state.batch
             image = batch[0]["image"] if isinstance(batch, list) else batch["image"][0]
             content = run_metadata(self.records.bundle, image.shape, self.predictions, self.settings)
-            content["provenance"] = self.records.provenance(self.settings)
+            content["provenance"] = self.records.provenance(self.settings, self.selection.rule)
             write_json(self.run / "config" / "metadata.json", content)
             self.records.write_inference(self.settings, self.best_checkpoint or f"checkpoints/{LAST}")
 
