@@ -108,6 +108,7 @@ def test_a_misspelt_override_stops_before_the_first_fold(brats_configs, short_ru
     assert records(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_folds_with_an_inner_part_are_found_again_and_said_to_have_chosen_nothing(
     brats_configs, short_run, tmp_path, invoke
 ):

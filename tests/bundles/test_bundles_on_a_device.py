@@ -12,6 +12,8 @@ from monai.bundle import ConfigParser, run
 
 from monai_ext.networks import CordUNet, SliceClassifier
 
+pytestmark = pytest.mark.slow
+
 BUNDLES = {"brats_resnet50": "brats", "nuclei_vgg3d": "nuclei", "ct_rate_multilabel": "ct", "surface_unet": "surface"}
 BEST = {"nuclei_vgg3d": "best_f1"}
 WINDOWS = {"patch_size": [16, 32, 32], "batch_size": 2, "chunk_size": 32, "bbox": [[0, 32], [0, 64], [64, 128]]}

@@ -128,6 +128,7 @@ def test_a_slice_network_is_scored_by_slice_and_volume_and_predicts_both(
             assert float(row[f"prob_{name}"]) == pytest.approx(float(found[row["case"]][f"prob_{name}"]), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [

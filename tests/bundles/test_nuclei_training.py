@@ -143,6 +143,7 @@ class TestNuclei(BundleContract):
         assert {row["case"] for row in rows_of(predictions)} == {row["sample_id"] for row in listed}
 
 
+@pytest.mark.slow
 def test_cross_validation_is_by_nucleus_and_its_networks_predict_together(
     nuclei_configs, nuclei_settings, unlabelled, tmp_path
 ):
@@ -164,6 +165,7 @@ def test_cross_validation_is_by_nucleus_and_its_networks_predict_together(
     assert len(nuclei) == len(list(unlabelled.iterdir()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [

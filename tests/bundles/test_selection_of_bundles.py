@@ -28,6 +28,7 @@ def test_all_bundles_are_here():
 
 
 @pytest.mark.parametrize("bundle", SHORT)
+@pytest.mark.slow
 def test_the_epoch_is_chosen_on_an_inner_part_and_the_fold_is_reported(bundle, request, tmp_path):
     short, changed = SHORT[bundle]
     settings = {**request.getfixturevalue(f"{short}_settings"), **changed, "max_epochs": 2}

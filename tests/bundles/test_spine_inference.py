@@ -99,6 +99,7 @@ def test_a_slice_with_almost_nothing_in_it_stays_within_0_and_1(bright, expected
     assert (float(prepared.min()), float(prepared.max())) == expected
 
 
+@pytest.mark.slow
 def test_the_command_line_predicts_all_and_its_exit_code_tells_of_the_rest(series, exported, tmp_path):
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIG), "--dataset_dir", str(series)]
     command += ["--output_dir", "out", "--models_dir", str(exported), "--weights", "model.ts", "--device", "cpu"]
@@ -133,6 +134,7 @@ def test_exported_stages_need_none_of_the_networks(series, exported, tmp_path, m
     assert [one["stage"] for one in decisions["stages"]] == list(STAGES)
 
 
+@pytest.mark.slow
 def test_exports_of_checkpoints_give_what_the_checkpoints_give(series, trained, tmp_path):
     models = tmp_path / "models"
     for stage in STAGES:

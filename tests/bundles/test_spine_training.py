@@ -32,6 +32,7 @@ def trained(spine_configs, spine_settings, tmp_path_factory):
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [*CLASSIFIERS, *MASKS])
 def test_every_stage_trains_and_its_checkpoint_says_what_it_is(trained, spine_data, stage):
     folder = trained(stage)
@@ -125,6 +126,7 @@ def test_the_synthetic_stage_learns_made_up_lesions_and_validates_on_the_same_on
     assert torch.equal(*labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "changed"),
     [

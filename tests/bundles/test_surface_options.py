@@ -21,6 +21,7 @@ def read(path):
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [

@@ -7,6 +7,8 @@ import torch
 import two_ranks
 from two_processes import run_two
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):

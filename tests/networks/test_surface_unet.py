@@ -66,6 +66,7 @@ class TestDeepSupervision(NetworkContract):
         pytest.skip("only a network in evaluation mode is exported")
 
 
+@pytest.mark.slow
 def test_equals_the_reference_in_float64(golden) -> None:
     network = filled(SurfaceUNet().double()).eval()
     x = torch.from_numpy(np.random.RandomState(2).standard_normal((1, 1, 32, 64, 64)))

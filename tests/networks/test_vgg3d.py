@@ -52,6 +52,7 @@ def features(image) -> torch.Tensor:
         return filled(VGG3D(input_size=(16, 16, 16)).double()).eval().features(image)
 
 
+@pytest.mark.slow
 def test_equals_the_reference_in_float64(golden, features) -> None:
     network = filled(VGG3D().double()).eval()
     with torch.no_grad():
@@ -60,6 +61,7 @@ def test_equals_the_reference_in_float64(golden, features) -> None:
     assert relative_error(logits[0], torch.tensor(golden["logits"]).double()) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [80, 60])
 def test_the_adapter_equals_the_reference_in_float64(golden, image, features, size) -> None:
     reference = golden["adapter"][str(size)]

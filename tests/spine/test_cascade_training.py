@@ -15,6 +15,8 @@ from monai_ext.networks import load_model, network_settings
 from monai_ext.spine import demo
 from monai_ext.spine.training import CascadeTraining
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "num_folds": 2,
     "image_size": 32,
