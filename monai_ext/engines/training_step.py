@@ -41,7 +41,8 @@ class TrainingStep(SkippedBatches):
 
     The output is MONAI's (image, label, pred, loss); a skipped batch has ``loss`` NaN, and neither ``pred`` nor
     ``label`` when it did not fit the memory. Labels and predictions are tensors, or dicts of target → tensor. A loss
-    with the attribute ``terms`` (name → value, such as `monai_ext.losses.MultiTargetLoss`) adds ``loss_<name>``.
+    with the attribute ``terms`` (name → value, such as `monai_ext.losses.MultiTargetLoss`) adds ``loss_<name>``; with a false
+    ``counted``, its NaN says that nothing in the batch counts, which is no error and adds no gradient.
 
     Args:
         amp, precision: the number format, see `monai_ext.engines.autocast_dtype`.
@@ -175,20 +176,23 @@ class TrainingStep(SkippedBatches):
         output: dict[str, Any] = engine.state.output
         predictions: list[Tensors] = []
         total: dict[str, torch.Tensor] = {}
+        whole = torch.zeros((), device=engine.state.device)
         for part, target in zip(split(inputs, size), split(targets, size), strict=True):
             fraction = len(part) / len(inputs)
             loss = self._forward(engine, part, target, predictions, total, fraction)
             # A single batch's loss is checked with its gradients. A batch among others must not spoil theirs.
-            if window.size > 1 and self._not_finite(engine, loss.detach())[0]:
+            checked = _checked(engine.loss_function, loss.detach())
+            if window.size > 1 and self._not_finite(engine, checked)[0]:
                 output.update({**total, Keys.PRED: joined(predictions)})
                 if len(predictions) > 1:  # earlier parts of this batch have left their gradients
                     engine.optimizer.zero_grad(set_to_none=True)
                 raise Skipped("non-finite loss")
             self.scaler.scale(loss * fraction / window.size).backward()
             del loss
+            whole = whole + checked * fraction
         output.update({**total, Keys.PRED: joined(predictions)})
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        return total[Keys.LOSS]
+        return whole
 
     def _forward(
         self,
@@ -310,6 +314,12 @@ class TrainingStep(SkippedBatches):
                 self._optimizer_step(engine, batch, None)
             except Skipped as rest:
                 self.count_skipped(rest, batch)
+
+
+def _checked(loss_function: Any, loss: torch.Tensor) -> torch.Tensor:
+    """The loss as far as it has to be finite: 0 where the loss function says that nothing counted."""
+    counted = getattr(loss_function, "counted", None)
+    return loss if counted is None else torch.where(counted, loss, 0.0)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
