@@ -14,6 +14,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 
 from monai_ext.engines.batches import Tensors, detached, joined, moved, prepared_where_it_fits, samples, split
+from monai_ext.engines.convolution_check import ConvolutionCheck
 from monai_ext.engines.first_steps import FirstSteps
 from monai_ext.engines.precision import Autocast, one_autocast
 from monai_ext.engines.ranks import average_gradients, highest_on_all_ranks
@@ -41,8 +42,8 @@ class TrainingStep(SkippedBatches):
 
     The output is MONAI's (image, label, pred, loss); a skipped batch has ``loss`` NaN, and neither ``pred`` nor
     ``label`` when it did not fit the memory. Labels and predictions are tensors, or dicts of target → tensor. A loss
-    with the attribute ``terms`` (name → value, such as `monai_ext.losses.MultiTargetLoss`) adds ``loss_<name>``; with a false
-    ``counted``, its NaN says that nothing in the batch counts, which is no error and adds no gradient.
+    with the attribute ``terms`` (name → value, such as `monai_ext.losses.MultiTargetLoss`) adds ``loss_<name>``; with a
+    false ``counted``, its NaN says that nothing in the batch counts, which is no error and adds no gradient.
 
     Args:
         amp, precision: the number format, see `monai_ext.engines.autocast_dtype`.
@@ -64,7 +65,8 @@ class TrainingStep(SkippedBatches):
             into ``engine.state.signal`` in each iteration.
 
     Raises:
-        ConfigError: for ``accumulate`` below 1, an unknown ``on_oom``, or two number formats.
+        ConfigError: for ``accumulate`` below 1, an unknown ``on_oom``, or two number formats; while training in half
+            precision on a CPU, for a convolution whose gradient is wrong there (see `ConvolutionCheck`).
         TrainingError: while training, see ``nonfinite_limit``, ``overflow_limit`` and ``on_oom``.
     """
 
@@ -95,6 +97,7 @@ class TrainingStep(SkippedBatches):
         self._dtype: torch.dtype | None = None
         self._buffers: BufferCopies | None = None
         self._first_steps = FirstSteps()
+        self._check: ConvolutionCheck | None = None
         self._reduces = False  # whether a multi-process wrapper expects a backward pass whose gradients it averages
 
     def prepare(self, engine: SupervisedTrainer) -> None:
@@ -109,6 +112,8 @@ class TrainingStep(SkippedBatches):
         self._dtype = self.autocast.dtype(engine.state.device)
         self.scaler = torch.amp.GradScaler(engine.state.device.type, enabled=self._dtype == torch.float16)
         self._buffers = BufferCopies(engine.network)
+        if engine.state.device.type == "cpu" and self._dtype is not None:
+            self._check = ConvolutionCheck(self._dtype)
 
     def __call__(self, engine: SupervisedTrainer, batch: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
         if self._buffers is None:
@@ -207,7 +212,8 @@ class TrainingStep(SkippedBatches):
         device = engine.state.device
         part, target = moved(part, device), moved(target, device)
         with torch.autocast(device.type, dtype=self._dtype, enabled=self._dtype is not None):
-            prediction = engine.inferer(part, engine.network)
+            with self._check.watching() if self._check is not None else contextlib.nullcontext():
+                prediction = engine.inferer(part, engine.network)
             engine.fire_event(IterationEvents.FORWARD_COMPLETED)
             loss = engine.loss_function(prediction, target).mean()
         engine.fire_event(IterationEvents.LOSS_COMPLETED)

@@ -49,7 +49,9 @@ class MultiLabelFocalLoss(nn.Module):
         if not 0 <= alpha <= 1:
             raise ValueError(f"MultiLabelFocalLoss: alpha must be in [0, 1], got {alpha!r}")
         weight = None if class_weight is None else torch.as_tensor(class_weight, dtype=torch.float64)
-        if weight is not None and not (weight.ndim == 1 and (weight >= 0).all() and torch.isfinite(weight).all() and weight.any()):
+        if weight is not None and not (
+            weight.ndim == 1 and (weight >= 0).all() and torch.isfinite(weight).all() and weight.any()
+        ):
             raise ValueError(
                 "MultiLabelFocalLoss: class_weight must be one number ≥ 0 for each class, not all 0, "
                 f"got {class_weight!r}"

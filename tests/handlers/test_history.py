@@ -111,7 +111,9 @@ def test_sums_within_an_epoch_survive_a_checkpoint():
     history.attach(engine)
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda: seen.append(history.state_dict()))
     engine.run([1.0, 3.0], max_epochs=1)
-    assert seen == [{"entries": [], "sums": {"loss": 2.0, "loss_sheet": 2.0}, "samples": {"loss": 2.0, "loss_sheet": 2.0}}]
+    assert seen == [
+        {"entries": [], "sums": {"loss": 2.0, "loss_sheet": 2.0}, "samples": {"loss": 2.0, "loss_sheet": 2.0}}
+    ]
 
     resumed, engine = (
         History(),

@@ -129,7 +129,17 @@ def test_another_shape_is_refused(loss) -> None:
             "class_weight has 2 values for 3 classes",
         ),
     ],
-    ids=["gamma", "clip", "eps", "reduction", "focal-gamma", "alpha", "negative-weight", "zero-weights", "number-of-weights"],
+    ids=[
+        "gamma",
+        "clip",
+        "eps",
+        "reduction",
+        "focal-gamma",
+        "alpha",
+        "negative-weight",
+        "zero-weights",
+        "number-of-weights",
+    ],
 )
 def test_bad_arguments(build, message) -> None:
     with pytest.raises(ValueError, match=message):

@@ -290,7 +290,19 @@ def test_what_does_not_fit_together_is_named(batch, change, message) -> None:
             "the loss of target 'a', BCEWithLogitsLoss, takes no mask",
         ),
     ],
-    ids=["none", "unweighted", "channels", "activation", "softmax", "weight", "nan", "loss", "loss-name", "only", "mask"],
+    ids=[
+        "none",
+        "unweighted",
+        "channels",
+        "activation",
+        "softmax",
+        "weight",
+        "nan",
+        "loss",
+        "loss-name",
+        "only",
+        "mask",
+    ],
 )
 def test_bad_definitions(targets, message) -> None:
     with pytest.raises(ConfigError, match=f"MultiTargetLoss: .*{message}"):
