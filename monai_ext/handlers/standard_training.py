@@ -21,6 +21,7 @@ from monai_ext.handlers.engine_parts import part_of
 from monai_ext.handlers.handing_on import inference_command, run_metadata
 from monai_ext.handlers.history import NOT_METRICS, History
 from monai_ext.handlers.memory_monitor import MemoryMonitor
+from monai_ext.handlers.optional import optional
 from monai_ext.handlers.replicas import check_replicas
 from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
@@ -261,7 +262,8 @@ class StandardTraining:
             self._write_metrics()
             self.records.epoch(entry, {f"memory_{name}_mib": value for name, value in self.memory.latest.items()})
             if self.previews is not None and self.history.validated:
-                self.records.preview(self.previews.figure(), entry["epoch"])
+                with optional("the preview of predictions"):
+                    self.records.preview(self.previews.figure(), entry["epoch"])
             if self.plot_every and entry["epoch"] % self.plot_every == 0:
                 self.records.plot(self.history, self.main_monitor.epoch)
         if stop:
@@ -366,13 +368,17 @@ class StandardTraining:
         if not _is_main():
             return
         self._write_metrics(intervals=True)
-        self._say_selection()
+        with optional("the sentence on the selection"):
+            self._say_selection()
         self.records.plot(self.history, self.main_monitor.epoch)
         self._record_end()
         self._warn()
-        logger.info("report: %s", self.records.finish(self.best_metrics, self.main_monitor.epoch))
+        report = self.records.finish(self.best_metrics, self.main_monitor.epoch)
+        if report is not None:
+            logger.info("report: %s", report)
         logger.info("plots: %s", self.run / "plots")
-        self._say_what_next()
+        with optional("the hint on what to do next"):
+            self._say_what_next()
 
     def _report_fold(self) -> None:
         """Report the evaluation that has just ended in place of the best epoch's."""
