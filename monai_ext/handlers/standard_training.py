@@ -20,6 +20,7 @@ from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.engine_parts import part_of
 from monai_ext.handlers.handing_on import inference_command, run_metadata
 from monai_ext.handlers.history import NOT_METRICS, History
+from monai_ext.handlers.lost_rank import lost_rank
 from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.optional import optional
 from monai_ext.handlers.replicas import check_replicas
@@ -399,6 +400,9 @@ class StandardTraining:
             write_json(metadata, {**read_json(metadata), "selection": sentence})
 
     def _failed(self, engine: Engine, error: BaseException) -> None:
+        lost = lost_rank(error)
+        if lost is not None:
+            logger.warning("%s", lost)  # at once: the launcher is about to end this process
         asked = isinstance(error, (Interrupted, KeyboardInterrupt))
         self.signals.remove()
         self.memory.stop()
@@ -406,9 +410,9 @@ class StandardTraining:
             if asked:
                 logger.warning("interrupted; continue with --resume auto")
             else:
-                self._record_end(f"{type(error).__name__}: {error}")
+                self._record_end(str(lost) if lost is not None else f"{type(error).__name__}: {error}")
             self.records.close(runs.KILLED if asked else runs.FAILED)
-        raise error
+        raise error if lost is None else lost from error
 
     @property
     def best_checkpoint(self) -> str | None:
