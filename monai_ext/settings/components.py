@@ -99,10 +99,10 @@ def _wrong(place: str, component: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _found(name: str) -> Any:
-    return located(name)[1]
+    return located_target(name)[1]
 
 
-def located(name: str) -> tuple[str, Any]:
+def located_target(name: str) -> tuple[str, Any]:
     """The full name of a target, and the class or function, ``None`` where there is none; imports its module.
 
     Args:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_json
-from monai_ext.settings.components import located
+from monai_ext.settings.components import located_target
 from monai_ext.settings.tree import existing, nodes, parts_of
 
 TRUSTED = ("monai", "torch", "ignite", "monai_ext")
@@ -113,7 +113,7 @@ class _Listing:
 
 
 def _kind_of_name(name: str) -> str | None:
-    full, found = located(name) if name.split(".")[0] in TRUSTED or "." not in name else (name, None)
+    full, found = located_target(name) if name.split(".")[0] in TRUSTED or "." not in name else (name, None)
     if full.split(".")[0] not in TRUSTED:
         return "target" if "." in full else "unknown"
     if found is None:
@@ -132,10 +132,9 @@ def _is_config(path: Path) -> bool:
 def _read(file: Path) -> Any:
     if file.suffix.lower() == ".json":
         return read_json(file)
-    import yaml
+    from monai.bundle import ConfigParser
 
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return ConfigParser.load_config_file(file)
+    except Exception as error:  # whatever the parser makes of a damaged file
         raise DataError(f"not valid YAML ({error})", file) from error
-    return content if isinstance(content, Mapping) else {}
