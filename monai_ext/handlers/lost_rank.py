@@ -23,7 +23,7 @@ def lost_rank(error: BaseException) -> LostRankError | None:
     Args:
         error: of a training.
     """
-    if idist.get_world_size() == 1 or not isinstance(error, RuntimeError) or isinstance(error, UserError):
+    if idist.get_world_size() == 1 or not isinstance(error, RuntimeError):
         return None
     if not isinstance(error, dist.DistError) and not _LEFT.search(str(error)):
         return None
