@@ -113,4 +113,7 @@ def _computed(
         finally:
             for future in waiting:
                 future.cancel()
-            executor.shutdown()
+            if whole:
+                executor.shutdown()
+            else:
+                place.close_broken(executor)

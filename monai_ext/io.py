@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import DataError, WriteError
+from monai_ext.owners import is_abandoned, owner
 
 TEMPORARY_SUFFIX = ".partial"
 
@@ -38,7 +39,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise WriteError(f"could not make the folder {final.parent}: {error.strerror}") from error
     # The suffix of the final name stays in front: writers such as numpy and matplotlib choose the format by it.
     handle, name = tempfile.mkstemp(
-        prefix=f".{final.stem}.", suffix=f"{TEMPORARY_SUFFIX}{final.suffix}", dir=final.parent
+        prefix=f".{final.stem}.{owner()}.", suffix=f"{TEMPORARY_SUFFIX}{final.suffix}", dir=final.parent
     )
     os.close(handle)
     temporary = Path(name)
@@ -62,9 +63,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def sweep_partial(folder: str | Path) -> list[Path]:
-    """Remove what killed writers left below ``folder``; returns the removed files."""
-    swept = [path for path in Path(folder).rglob(f".*{TEMPORARY_SUFFIX}*") if path.is_file()]
+def sweep_partial(folder: str | Path, shared: bool = False) -> list[Path]:
+    """Remove what killed writers left below ``folder``; returns the removed files.
+
+    Args:
+        folder: searched with all below it.
+        shared: whether other processes may be writing there: what is theirs stays. Otherwise the caller holds a lock.
+    """
+    left = (path for path in Path(folder).rglob(f".*{TEMPORARY_SUFFIX}*") if path.is_file())
+    swept = [path for path in left if not shared or is_abandoned(path)]
     for path in swept:
         path.unlink(missing_ok=True)
     return swept

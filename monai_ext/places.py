@@ -6,13 +6,13 @@ import multiprocessing
 import multiprocessing.context
 import os
 import signal
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 from monai_ext.errors import ConfigError
+from monai_ext.parent import end_with_parent
 from monai_ext.workflow import default_workers
 
 
@@ -33,12 +33,27 @@ class Place(ABC):
     def open(self) -> Executor:
         """A new executor; called again after a worker was lost."""
 
+    def close_broken(self, executor: Executor) -> None:
+        """End an executor that has lost a worker.
+
+        Args:
+            executor: that `open` gave.
+        """
+        executor.shutdown()
+
 
 class Threads(Place):
-    """Threads of this process, for work that releases Python's lock or shares an array; one thread is this one."""
+    """Threads of this process, for work that releases Python's lock or shares an array; one thread is this one.
+
+    Args:
+        workers: number of threads; 0 is one.
+
+    Raises:
+        ConfigError: for a negative number.
+    """
 
     def __init__(self, workers: int) -> None:
-        self.workers = workers
+        self.workers = _not_negative(workers)
         # The next ones wait in the queue: a block may take less time than this process to hand one out.
         self.at_once = 2 * workers if workers > 1 else 1
 
@@ -50,13 +65,16 @@ class Processes(Place):
     """Clean processes of this machine, which end when this one does, however it ends; one process is this one.
 
     Args:
-        workers: number of processes.
+        workers: number of processes; 0 is one.
         preload: modules that are imported once and shared, such as those that import MONAI, which takes seconds.
         setup: called first in each process.
+
+    Raises:
+        ConfigError: for a negative number.
     """
 
     def __init__(self, workers: int, preload: Sequence[str] = (), setup: Callable[[], Any] | None = None) -> None:
-        self.at_once = max(1, workers)
+        self.at_once = max(1, _not_negative(workers))
         self.setup = setup
         self.context = _clean_context(preload)
 
@@ -80,6 +98,17 @@ class Processes(Place):
                 "needs `if __name__ == '__main__':`). One worker is this process itself"
             ) from error
         return executor
+
+    def close_broken(self, executor: Executor) -> None:
+        """End an executor that has lost a worker, with those of its processes that it has overlooked: one that started
+        while the others were being ended would be waited for without end.
+
+        Args:
+            executor: that `open` gave.
+        """
+        for process in list((getattr(executor, "_processes", None) or {}).values()):
+            process.kill()
+        executor.shutdown()
 
 
 class Dask(Place):
@@ -132,10 +161,20 @@ class Dask(Place):
 
 
 def place_of(workers: int | Place | None, local: Callable[[int], Place]) -> Place:
-    """``workers`` where it is a place; else a local one with so many, by default one per CPU, at most 8."""
+    """``workers`` where it is a place; else a local one with so many, by default one per CPU, at most 8.
+
+    Raises:
+        ConfigError: for a negative number.
+    """
     if isinstance(workers, Place):
         return workers
-    return local(default_workers() if workers is None else workers)
+    return local(default_workers() if workers is None else _not_negative(workers))
+
+
+def _not_negative(workers: int) -> int:
+    if workers < 0:
+        raise ConfigError(f"--workers {workers}: must be 0 or more; 0 and 1 work in this process")
+    return workers
 
 
 class _ThisThread(Executor):
@@ -164,14 +203,7 @@ def _clean_context(preload: Sequence[str]) -> multiprocessing.context.BaseContex
 
 def _start(setup: Callable[[], Any] | None) -> None:
     """In a new worker: end with the parent, also when that one was killed (kill -9), and at once on Ctrl-C."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    end_with_parent()
     # A terminal interrupts the workers, too. The parent reports it; files get their names when they are complete.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if setup is not None:

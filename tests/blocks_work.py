@@ -34,6 +34,20 @@ def die_once(number, folder):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def stay_once(number, folder):
+    """The square; block 0 ends its process once block 1 has begun, which stays for half a minute the first time."""
+    begun = Path(folder) / "begun"
+    if number == 1 and not begun.exists():
+        begun.touch()
+        time.sleep(30)
+        (Path(folder) / "stayed").touch()
+    if number == 0 and not (Path(folder) / "died").exists():
+        while not begun.exists():
+            time.sleep(0.01)
+        die_once(number, folder)
+    return number * number
+
+
 def fail(number):
     if number == 3:
         raise ZeroDivisionError("no tissue")

@@ -149,6 +149,14 @@ def test_a_block_whose_worker_was_killed_once_is_computed_again(tmp_path):
     assert (tmp_path / "died").exists()
 
 
+def test_a_worker_that_the_pool_overlooks_when_it_breaks_is_not_waited_for(tmp_path, monkeypatch):
+    # as one that starts while the others are being ended
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.terminate", lambda process: None)
+    work = partial(blocks_work.stay_once, folder=tmp_path)
+    assert run_in_order(work, range(4), Processes(2), "squares") == SQUARES[:4]
+    assert not (tmp_path / "stayed").exists()
+
+
 def test_a_lost_block_ends_the_run_where_nothing_stands_for_it():
     with pytest.raises(WorkerLost, match="was killed; try fewer --workers") as caught:
         run_in_order(partial(blocks_work.die, ends=3), range(5), Processes(2), "squares")
@@ -166,6 +174,12 @@ def test_a_number_of_workers_makes_a_local_place(workers, expected, monkeypatch)
     place = Threads(1)
     assert place_of(workers, lambda number: ("local", number)) == ("local", expected)
     assert place_of(place, lambda number: ("local", number)) is place
+
+
+@pytest.mark.parametrize("place", [Threads, Processes, lambda number: place_of(number, Threads)])
+def test_a_negative_number_of_workers_is_refused(place):
+    with pytest.raises(ConfigError, match="--workers -1: must be 0 or more"):
+        place(-1)
 
 
 @pytest.fixture

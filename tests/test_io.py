@@ -79,6 +79,25 @@ def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path):
     assert kept.exists()
 
 
+def test_what_another_living_process_is_writing_is_not_swept(tmp_path):
+    with atomic_path(tmp_path / "mine.npy") as mine:
+        (host, _, token), dead, living = mine.name.split(".")[2].split("-"), ended_process(), os.getppid()
+        names = [f".a.{host}-{number}-{token}.x.partial.npy" for number in (living, dead)]
+        reused = f".a.{host}-{os.getpid()}-00000000.x.partial.npy"
+        elsewhere, old = (f".{name}.00000000-{dead}-{token}.x.partial.npy" for name in ("b", "c"))
+        for name in (*names, reused, elsewhere, old):
+            (tmp_path / name).touch()
+        os.utime(tmp_path / old, (0, 0))
+        assert {path.name for path in sweep_partial(tmp_path, shared=True)} == {names[1], reused, old}
+        assert {path.name for path in tmp_path.iterdir()} == {names[0], elsewhere, mine.name}
+
+
+def ended_process():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
 def test_numbers_that_json_lacks_become_null(tmp_path):
     content = finite({"auc": float("nan"), "losses": [1.0, float("inf")], "n": 3, "name": "x"})
     assert content == {"auc": None, "losses": [1.0, None], "n": 3, "name": "x"}

@@ -25,8 +25,9 @@ FLOOR = [
     for path in sorted(PACKAGE.rglob("*.py"))
     if path.relative_to(PACKAGE).parts[0] not in TASKS and path != OLD_NAMES
 ]
-# 6,500, and what came since: settings checked against a schema, provenance, intervals for every metric.
-MOST_SHARED_LINES = 6500 + 1600
+# 6,500, and what came since: settings checked against a schema, provenance, intervals for every metric; dead
+# processes, losses over nothing, gradients that are wrong.
+MOST_SHARED_LINES = 6500 + 1800
 
 
 def bundle_of(task):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +10,6 @@ import typer
 from monai_ext.chosen_workers import DASK, chosen_workers
 from monai_ext.errors import ConfigError
 from monai_ext.task import find_task
-
-TRUSTED = ("monai", "torch", "ignite", "monai_ext")
 
 
 def check(
@@ -34,6 +31,7 @@ def check(
 
     from monai_ext.io import write_json
     from monai_ext.settings import parse_overrides
+    from monai_ext.settings.config_code import code_in_configs
 
     task = find_task(bundle, "check")
     options = _options(task.check, bundle, bundle_root, parse_overrides(context.args))
@@ -73,37 +71,3 @@ def _options(check: Any, bundle: str, bundle_root: Path | None, given: dict[str,
         return given
     config = read_bundle_config(str(root / "configs" / "train.json"), given) if given else {}
     return {name: config.get(name) for name in given if name in known}
-
-
-def code_in_configs(bundle_root: Path) -> Iterator[dict[str, str]]:
-    """The code in a bundle's JSON configs: every ``$`` expression, and targets outside well-known packages.
-
-    A config is code: read these lines before running it, unless you trust its author.
-
-    Args:
-        bundle_root: folder of one bundle, with ``configs/*.json``.
-
-    Yields:
-        ``kind`` ("code" or "target"), ``file``, ``id`` (path in the config) and ``text`` of each entry.
-
-    Raises:
-        ConfigError: when there are no such files.
-        DataError: for a config that is no JSON.
-    """
-    from monai_ext.io import read_json
-    from monai_ext.settings.tree import nodes
-
-    files = sorted((bundle_root / "configs").glob("*.json"))
-    if not files:
-        raise ConfigError(f"check: no configs/*.json in {bundle_root}; --bundle_root is the folder of one bundle")
-    for file in files:
-        for name, text in nodes(read_json(file)):
-            if not isinstance(text, str):
-                continue
-            target = name.rpartition("#")[2] == "_target_"
-            if text.startswith("$") or (target and not text.startswith(tuple(f"{package}." for package in TRUSTED))):
-                # MONAI looks a name without dots up among its own components
-                if target and "." not in text and not text.startswith("$"):
-                    continue
-                kind = "code" if text.startswith("$") else "target"
-                yield {"kind": kind, "file": file.name, "id": name, "text": text}

@@ -72,7 +72,7 @@ def extract_slices(
     if num_slices < 1 or size < 1:
         raise ConfigError(f"extract_slices: num_slices and size must be at least 1, got {num_slices} and {size}")
     check_clahe(clahe)
-    sweep_partial(output)
+    sweep_partial(output, shared=True)
     _begin(output, settings)
     place = place_of(
         workers,

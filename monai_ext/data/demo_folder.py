@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any, TypeVar
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_json, write_json
+from monai_ext.owners import is_abandoned, owner
 
 Size = TypeVar("Size")
 
@@ -28,20 +31,37 @@ def known_size(sizes: Mapping[str, Size], size: str) -> Size:
 def write_folder(folder: str | Path, settings: Mapping[str, Any], write: Callable[[Path], None]) -> None:
     """Have ``write`` fill a hidden folder beside ``folder``, then give it its name; a kill leaves no half of it.
 
-    Existing data are kept when its ``demo.json`` holds these ``settings``.
+    Existing data are kept when its ``demo.json`` holds these ``settings``; of two processes one gives its folder.
 
     Raises:
         DataError: when the folder holds other data.
     """
     final = Path(os.path.abspath(folder))
-    partial = final.with_name(f".{final.name}.partial")
-    if final.exists() and (not final.is_dir() or any(final.iterdir())):
-        marker = final / "demo.json"
-        if marker.is_file() and read_json(marker) == settings:
-            return
-        raise DataError("exists already and is not this demo; delete it or choose another folder", folder)
-    shutil.rmtree(partial, ignore_errors=True)
+    if _is_there(final, settings):
+        return
+    for left in final.parent.glob(f".{glob.escape(final.name)}.*partial"):
+        if is_abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
+    partial = final.with_name(f".{final.name}.{owner()}.{secrets.token_hex(4)}.partial")
     partial.mkdir(parents=True)
-    write(partial)
-    write_json(partial / "demo.json", settings)
-    os.replace(partial, final)
+    try:
+        write(partial)
+        write_json(partial / "demo.json", settings)
+        if not _is_there(final, settings):  # another process may have been faster
+            os.replace(partial, final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_there(final: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether these data are there.
+
+    Raises:
+        DataError: when the folder holds other data.
+    """
+    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
+        return False
+    marker = final / "demo.json"
+    if marker.is_file() and read_json(marker) == settings:
+        return True
+    raise DataError("exists already and is not this demo; delete it or choose another folder", final)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import copy
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
 import torch
 from monai.data import DataLoader, list_data_collate
+from monai.data.utils import worker_init_fn
 from torch.utils.data.distributed import DistributedSampler
 
 from monai_ext.data.seeded import SeededDataset
 from monai_ext.devices import own_device
 from monai_ext.errors import DataError
+from monai_ext.parent import end_with_parent
 
 # Represents an unknown label among known ones.
 UNKNOWN = -1
@@ -109,7 +112,7 @@ class SeededLoader(DataLoader):
         shuffle: whether this is training: shuffled, as many samples for each process, the last incomplete batch dropped
             (kept when it is the only one).
         seed: seed of the run.
-        num_workers: loader processes; they persist. 0 loads in the calling process.
+        num_workers: loader processes; they persist, and end with this process. 0 loads in the calling process.
         max_batches: limit on the batches of an epoch; ``None`` for all.
         prefetch_factor: batches that each loader process prefetches; large items need fewer.
         weights: how often to draw each sample of a shuffled epoch, such as `monai_ext.data.sample_weights`; ``None``
@@ -144,6 +147,7 @@ class SeededLoader(DataLoader):
         sampler = EpochSampler(len(dataset), shuffle, seed, limit, equal_shares=shuffle, weights=weights)
         if num_workers:
             kwargs.setdefault("persistent_workers", True)
+            kwargs["worker_init_fn"] = partial(_start, kwargs.get("worker_init_fn", worker_init_fn))
             kwargs["prefetch_factor"] = prefetch_factor
         kwargs.setdefault("collate_fn", collate)
         kwargs.setdefault("pin_memory", own_device(device).type == "cuda")
@@ -179,6 +183,14 @@ class SeededLoader(DataLoader):
         """
         assert isinstance(self.sampler, EpochSampler)
         self.sampler.skip = count * (self.batch_size or 1)
+
+
+def _start(then: Callable[[int], None] | None, worker: int) -> None:
+    """In a new loader process. Torch's own watch sees a dead parent only while a worker waits for work, not while it
+    waits for somebody to take its batches."""
+    end_with_parent()
+    if then is not None:
+        then(worker)
 
 
 def collate(items: Sequence[Any]) -> Any:

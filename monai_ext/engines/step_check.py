@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 
 import ignite.distributed as idist
 import torch
 
+from monai_ext.engines.convolution_check import ConvolutionCheck
 from monai_ext.engines.precision import Autocast
 from monai_ext.errors import ConfigError
 from monai_ext.memory import FullMemoryError, free_memory
@@ -45,20 +47,22 @@ def check_training_step(
         max_batches: most batches of an epoch; default: all.
 
     Raises:
-        ConfigError: for a batch that the network can't be trained on.
+        ConfigError: for a batch that the network can't be trained on, or, in half precision on a CPU, a convolution
+            whose gradient is wrong there (see `monai_ext.engines.convolution_check`).
         FullMemoryError: for a batch that doesn't fit the free memory, with the batch size that does.
     """
     device, (batch_size, *shape) = torch.device(device), input_shape
     per_process = batch_size if samples is None else -(-samples // idist.get_world_size())
     count = min(batch_size, per_process)
-    footprint = _tried(network, [count, *shape])
+    dtype = autocast.dtype(device) if autocast is not None else None
+    check = ConvolutionCheck(dtype) if dtype is not None and device.type == "cpu" else None
+    footprint = _tried(network, [count, *shape], check)
     if footprint is None:
         return
     full, rest = divmod(per_process, count)
     if rest and (max_batches is None or max_batches > full):
         _tried(network, [rest, *shape])
-    mixed = autocast is not None and autocast.dtype(device) is not None
-    activations = footprint.activations // (2 if mixed else 1)
+    activations = footprint.activations // (2 if dtype is not None else 1)
     fixed = _COPIES_OF_WEIGHTS * footprint.weights
     free = free_memory(device)
     if fixed + activations <= free:
@@ -76,10 +80,13 @@ def check_training_step(
     logger.warning("%s: batches are retried in halves; %s", sentence, advice)
 
 
-def _tried(network: torch.nn.Module, shape: Sequence[int]) -> Footprint | None:
+def _tried(network: torch.nn.Module, shape: Sequence[int], check: ConvolutionCheck | None = None) -> Footprint | None:
     """Memory of a step; ``None`` for a network that needs more than shapes."""
     try:
-        return training_footprint(network, shape)
+        with check.watching() if check is not None else contextlib.nullcontext():
+            return training_footprint(network, shape)
+    except ConfigError:
+        raise
     except Exception as error:
         if isinstance(error, NotImplementedError) or "meta" in str(error).lower():
             logger.debug("%s can't be tried on torch's meta device: %s", type(network).__name__, error)

@@ -14,6 +14,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 
 from monai_ext.engines.batches import Tensors, detached, joined, moved, prepared_where_it_fits, samples, split
+from monai_ext.engines.convolution_check import ConvolutionCheck
 from monai_ext.engines.first_steps import FirstSteps
 from monai_ext.engines.precision import Autocast, one_autocast
 from monai_ext.engines.ranks import average_gradients, highest_on_all_ranks
@@ -41,7 +42,8 @@ class TrainingStep(SkippedBatches):
 
     The output is MONAI's (image, label, pred, loss); a skipped batch has ``loss`` NaN, and neither ``pred`` nor
     ``label`` when it did not fit the memory. Labels and predictions are tensors, or dicts of target → tensor. A loss
-    with the attribute ``terms`` (name → value, such as `monai_ext.losses.MultiTargetLoss`) adds ``loss_<name>``.
+    with the attribute ``terms`` (name → value, such as `monai_ext.losses.MultiTargetLoss`) adds ``loss_<name>``; with a
+    false ``counted``, its NaN says that nothing in the batch counts, which is no error and adds no gradient.
 
     Args:
         amp, precision: the number format, see `monai_ext.engines.autocast_dtype`.
@@ -63,7 +65,8 @@ class TrainingStep(SkippedBatches):
             into ``engine.state.signal`` in each iteration.
 
     Raises:
-        ConfigError: for ``accumulate`` below 1, an unknown ``on_oom``, or two number formats.
+        ConfigError: for ``accumulate`` below 1, an unknown ``on_oom``, or two number formats; while training in half
+            precision on a CPU, for a convolution whose gradient is wrong there (see `ConvolutionCheck`).
         TrainingError: while training, see ``nonfinite_limit``, ``overflow_limit`` and ``on_oom``.
     """
 
@@ -94,6 +97,7 @@ class TrainingStep(SkippedBatches):
         self._dtype: torch.dtype | None = None
         self._buffers: BufferCopies | None = None
         self._first_steps = FirstSteps()
+        self._check: ConvolutionCheck | None = None
         self._reduces = False  # whether a multi-process wrapper expects a backward pass whose gradients it averages
 
     def prepare(self, engine: SupervisedTrainer) -> None:
@@ -108,6 +112,8 @@ class TrainingStep(SkippedBatches):
         self._dtype = self.autocast.dtype(engine.state.device)
         self.scaler = torch.amp.GradScaler(engine.state.device.type, enabled=self._dtype == torch.float16)
         self._buffers = BufferCopies(engine.network)
+        if engine.state.device.type == "cpu" and self._dtype is not None:
+            self._check = ConvolutionCheck(self._dtype)
 
     def __call__(self, engine: SupervisedTrainer, batch: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
         if self._buffers is None:
@@ -175,20 +181,23 @@ class TrainingStep(SkippedBatches):
         output: dict[str, Any] = engine.state.output
         predictions: list[Tensors] = []
         total: dict[str, torch.Tensor] = {}
+        whole = torch.zeros((), device=engine.state.device)
         for part, target in zip(split(inputs, size), split(targets, size), strict=True):
             fraction = len(part) / len(inputs)
             loss = self._forward(engine, part, target, predictions, total, fraction)
             # A single batch's loss is checked with its gradients. A batch among others must not spoil theirs.
-            if window.size > 1 and self._not_finite(engine, loss.detach())[0]:
+            checked = _checked(engine.loss_function, loss.detach())
+            if window.size > 1 and self._not_finite(engine, checked)[0]:
                 output.update({**total, Keys.PRED: joined(predictions)})
                 if len(predictions) > 1:  # earlier parts of this batch have left their gradients
                     engine.optimizer.zero_grad(set_to_none=True)
                 raise Skipped("non-finite loss")
             self.scaler.scale(loss * fraction / window.size).backward()
             del loss
+            whole = whole + checked * fraction
         output.update({**total, Keys.PRED: joined(predictions)})
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        return total[Keys.LOSS]
+        return whole
 
     def _forward(
         self,
@@ -203,7 +212,8 @@ class TrainingStep(SkippedBatches):
         device = engine.state.device
         part, target = moved(part, device), moved(target, device)
         with torch.autocast(device.type, dtype=self._dtype, enabled=self._dtype is not None):
-            prediction = engine.inferer(part, engine.network)
+            with self._check.watching() if self._check is not None else contextlib.nullcontext():
+                prediction = engine.inferer(part, engine.network)
             engine.fire_event(IterationEvents.FORWARD_COMPLETED)
             loss = engine.loss_function(prediction, target).mean()
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
@@ -310,6 +320,12 @@ class TrainingStep(SkippedBatches):
                 self._optimizer_step(engine, batch, None)
             except Skipped as rest:
                 self.count_skipped(rest, batch)
+
+
+def _checked(loss_function: Any, loss: torch.Tensor) -> torch.Tensor:
+    """The loss as far as it has to be finite: 0 where the loss function says that nothing counted."""
+    counted = getattr(loss_function, "counted", None)
+    return loss if counted is None else torch.where(counted, loss, 0.0)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:

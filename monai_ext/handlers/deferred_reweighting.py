@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
@@ -31,6 +32,8 @@ class DeferredReweighting:
         beta: β of the effective number, in [0, 1).
         epoch: for an evaluation, the epoch of the checkpoint, see `monai_ext.networks.saved_epoch`, so that the loss is
             the one that was trained with; default: the engine's own.
+        device: of the weights, which has to be that of the logits; default: the trainer's, and for a plain Ignite
+            engine, which knows none, Ignite's own (`ignite.distributed.device`).
 
     Raises:
         ConfigError: for a loss without a ``weight``; when the training starts without any ``loss``.
@@ -45,10 +48,12 @@ class DeferredReweighting:
         scheme: str = "sqrt",
         beta: float = 0.9999,
         epoch: float | None = None,
+        device: str | torch.device | None = None,
     ) -> None:
         self.loss = loss if loss is None or start_epoch is None else _with_weight(loss)
         self.start_epoch = start_epoch
         self.epoch = epoch
+        self.device = device
         self.weights = drw_weights(class_counts, scheme, beta)
 
     def attach(self, engine: Engine) -> None:
@@ -78,7 +83,8 @@ class DeferredReweighting:
         active = epoch >= self.start_epoch
         if active and self.loss.weight is None:
             logger.info("epoch %g: class weights %s", epoch, [round(w, 6) for w in self.weights.tolist()])
-        weight = self.weights.to(device=engine.state.device, dtype=torch.float32) if active else None
+        device = self.device or getattr(engine.state, "device", None) or idist.device()
+        weight = self.weights.to(device=device, dtype=torch.float32) if active else None
         setattr(self.loss, "weight", weight)  # noqa: B010  (a property or buffer: to a type checker it is a module)
 
 

@@ -27,7 +27,7 @@ class History:
         entries: ``{"epoch", "train_loss", "lr", "trained_parameters", "seconds", "data_seconds", ...}``, oldest
             first; ``trained_parameters`` is the number of trained values, ``data_seconds`` the time that
             the trainer waited for data. Where a loss has terms (``loss_sheet``), there are ``train_loss_sheet`` and
-            ``val_loss_sheet``, too.
+            ``val_loss_sheet``, too. A mean is over the samples for which its number is finite, NaN without any.
     """
 
     def __init__(self, evaluator: Engine | None = None) -> None:
@@ -35,7 +35,7 @@ class History:
         self.entries: list[dict[str, Any]] = []
         # Tensors on the device of the losses: reading each of them would make the host wait in every iteration.
         self._sums: dict[str, float | torch.Tensor] = {"loss": 0.0}
-        self._samples: float | torch.Tensor = 0.0
+        self._samples: dict[str, float | torch.Tensor] = {"loss": 0.0}
         self._validated = False
         self._waiting = self._started = 0.0
         self._waited = 0.0
@@ -63,7 +63,7 @@ class History:
         sums, samples = self._reduced()
         entry: dict[str, Any] = {
             "epoch": engine.state.epoch,
-            **{f"train_{name}": total / samples if samples else math.nan for name, total in sums.items()},
+            **{f"train_{name}": total / samples[name] if samples[name] else math.nan for name, total in sums.items()},
             "lr": float(engine.optimizer.param_groups[0]["lr"]),
             "trained_parameters": _trained(engine.optimizer),
         }
@@ -104,14 +104,17 @@ class History:
             state: entries, and sums of the losses of the running epoch.
         """
         self.entries = [dict(entry) for entry in state["entries"]]
-        self._restored = {"sums": dict(state["sums"]), "samples": state["samples"]}
+        sums, samples = dict(state["sums"]), state["samples"]
+        if not isinstance(samples, Mapping):  # of a checkpoint from before each term had its own
+            samples = dict.fromkeys(sums, samples)
         if idist.get_rank() > 0:  # they hold what all processes had
-            self._restored = {"sums": dict.fromkeys(state["sums"], 0.0), "samples": 0.0}
+            sums = samples = dict.fromkeys(sums, 0.0)
+        self._restored = {"sums": dict(sums), "samples": dict(samples)}
 
     def _epoch_started(self, engine: Engine) -> None:
         within = engine.state.iteration % (engine.state.epoch_length or 1)
         restored = self._restored if within else {}
-        self._sums, self._samples = restored.get("sums", {"loss": 0.0}), restored.get("samples", 0.0)
+        self._sums, self._samples = restored.get("sums", {"loss": 0.0}), restored.get("samples", {"loss": 0.0})
         self._restored = {}
         self._validated = False
         self._started, self._waited = time.perf_counter(), 0.0
@@ -126,14 +129,16 @@ class History:
         losses, size = _losses_and_size(engine.state.output)
         counts = torch.isfinite(losses["loss"])
         for name, loss in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + torch.where(counts, loss * size, 0.0)
-        self._samples = self._samples + counts * float(size)
+            of_term = counts & torch.isfinite(loss)
+            self._sums[name] = self._sums.get(name, 0.0) + torch.where(of_term, loss * size, 0.0)
+            self._samples[name] = self._samples.get(name, 0.0) + of_term * float(size)
 
-    def _reduced(self) -> tuple[dict[str, float], float]:
+    def _reduced(self) -> tuple[dict[str, float], dict[str, float]]:
         # The same names in the same order in all processes: each of them computes every term of the loss.
-        numbers = torch.tensor([float(number) for number in (*self._sums.values(), self._samples)], dtype=torch.float64)
-        *totals, samples = idist.all_reduce(numbers).tolist()
-        return dict(zip(self._sums, totals, strict=True)), samples
+        numbers = [float(number) for number in (*self._sums.values(), *self._samples.values())]
+        totals = idist.all_reduce(torch.tensor(numbers, dtype=torch.float64)).tolist()
+        names = list(self._sums)
+        return dict(zip(names, totals[: len(names)], strict=True)), dict(zip(names, totals[len(names) :], strict=True))
 
     def _evaluated(self) -> None:
         self._validated = True

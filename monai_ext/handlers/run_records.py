@@ -14,6 +14,7 @@ from monai_ext.handlers.handing_on import inference_config
 from monai_ext.handlers.history import History
 from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
+from monai_ext.handlers.optional import optional
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.io import finite, read_json, write_csv, write_json, write_text
 from monai_ext.predictions.kind import Predictions
@@ -191,6 +192,10 @@ class RunRecords:
             history: history of the training; None without one.
             best_epoch: number of the best epoch, from 1; 0 for none.
         """
+        with optional("the plots"):
+            self._plot(history, best_epoch)
+
+    def _plot(self, history: History | None, best_epoch: int) -> None:
         from monai_ext.reports import save_all
 
         entries = history.entries if history is not None else []
@@ -224,8 +229,9 @@ class RunRecords:
         if self.tracker is not None:
             self.tracker.picture("preview", path, epoch)
 
-    def finish(self, best: Mapping[str, Any], best_epoch: int) -> Path:
-        """Write the report, hand everything to MLflow and close as finished; returns the report's path.
+    def finish(self, best: Mapping[str, Any], best_epoch: int) -> Path | None:
+        """Write the report, hand everything to MLflow and close as finished; returns the report's path, if it could be
+        made.
 
         Args:
             best: metrics of the best epoch by name.
@@ -234,13 +240,16 @@ class RunRecords:
         from monai_ext.reports import write_report
 
         self.run.update(status=runs.FINISHED, ended=runs.now())
-        report = write_report(self.run / "", current_plots=list(self._plots))
+        report = None
+        with optional("the report"):
+            report = write_report(self.run / "", current_plots=list(self._plots))
         if self.tracker is not None:
             numbers = {f"best_{name}": value for name, value in best.items() if name != "lr"}
             self.tracker.metrics({**numbers, "best_epoch": best_epoch})
             for name in ("metrics", "plots", "predictions"):
                 self.tracker.artifact(self.run / name, name)
-            self.tracker.artifact(report)
+            if report is not None:
+                self.tracker.artifact(report)
         self.close(runs.FINISHED)
         return report
 
@@ -281,7 +290,8 @@ class RunRecords:
     def write_inference(
         self, settings: Mapping[str, Any], checkpoint: str, extras: Mapping[str, Any] | None = None
     ) -> None:
-        """Write ``config/inference.json``, see `inference_config`, and the bundle's ``settings.json`` beside it.
+        """Write ``config/inference.json``, see `inference_config`, and the bundle's ``settings.json`` beside it, where
+        they can be made of the bundle's.
 
         Args:
             settings: settings of the network.
@@ -290,11 +300,12 @@ class RunRecords:
         """
         if self.bundle is None or self.parser is None or not (self.bundle / "configs" / "inference.json").is_file():
             return
-        content = inference_config(self.bundle, self.parser.get(), settings, checkpoint, extras or {})
-        write_json(self.run / "config" / "inference.json", content)
-        schema = self.bundle / "configs" / "settings.json"
-        if schema.is_file():
-            write_json(self.run / "config" / "settings.json", read_json(schema))
+        with optional("config/inference.json"):
+            content = inference_config(self.bundle, self.parser.get(), settings, checkpoint, extras or {})
+            write_json(self.run / "config" / "inference.json", content)
+            schema = self.bundle / "configs" / "settings.json"
+            if schema.is_file():
+                write_json(self.run / "config" / "settings.json", read_json(schema))
 
     def _describe_data(self) -> dict[str, Any]:
         counts = count_labels(self.data, self.class_names)

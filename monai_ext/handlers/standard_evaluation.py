@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from monai_ext import runs
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import Data
+from monai_ext.handlers.optional import optional
 from monai_ext.handlers.run_records import RunRecords
 from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.networks.checkpoints import first_names
@@ -110,12 +111,15 @@ class StandardEvaluation:
         self.records.metrics(None, 0, scalars, intervals=True, further=further)
         self.records.plot(None)
         if self.previews is not None:
-            self.records.preview(self.previews.figure(), 0)
+            with optional("the preview of predictions"):
+                self.records.preview(self.previews.figure(), 0)
         for name, value in scalars.items():
             logger.info("%s %.6f", name, value)
         if self.selection is not None:
             logger.warning("%s", self.selection["sentence"])
-        logger.info("report: %s", self.records.finish(scalars, 0))
+        report = self.records.finish(scalars, 0)
+        if report is not None:
+            logger.info("report: %s", report)
 
     def _failed(self, engine: Engine, error: BaseException) -> None:
         if self.run.path is not None:

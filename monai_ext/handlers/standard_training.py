@@ -20,7 +20,9 @@ from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.engine_parts import part_of
 from monai_ext.handlers.handing_on import inference_command, run_metadata
 from monai_ext.handlers.history import NOT_METRICS, History
+from monai_ext.handlers.lost_rank import lost_rank
 from monai_ext.handlers.memory_monitor import MemoryMonitor
+from monai_ext.handlers.optional import optional
 from monai_ext.handlers.replicas import check_replicas
 from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
@@ -265,7 +267,8 @@ class StandardTraining:
             self._write_metrics()
             self.records.epoch(entry, {f"memory_{name}_mib": value for name, value in self.memory.latest.items()})
             if self.previews is not None and self.history.validated:
-                self.records.preview(self.previews.figure(), entry["epoch"])
+                with optional("the preview of predictions"):
+                    self.records.preview(self.previews.figure(), entry["epoch"])
             if self.plot_every and entry["epoch"] % self.plot_every == 0:
                 self.records.plot(self.history, self.main_monitor.epoch)
         if stop:
@@ -370,13 +373,17 @@ class StandardTraining:
         if not _is_main():
             return
         self._write_metrics(intervals=True)
-        self._say_selection()
+        with optional("the sentence on the selection"):
+            self._say_selection()
         self.records.plot(self.history, self.main_monitor.epoch)
         self._record_end()
         self._warn()
-        logger.info("report: %s", self.records.finish(self.best_metrics, self.main_monitor.epoch))
+        report = self.records.finish(self.best_metrics, self.main_monitor.epoch)
+        if report is not None:
+            logger.info("report: %s", report)
         logger.info("plots: %s", self.run / "plots")
-        self._say_what_next()
+        with optional("the hint on what to do next"):
+            self._say_what_next()
 
     def _report_fold(self) -> None:
         """Report the evaluation that has just ended in place of the best epoch's."""
@@ -397,6 +404,9 @@ class StandardTraining:
             write_json(metadata, {**read_json(metadata), "selection": sentence})
 
     def _failed(self, engine: Engine, error: BaseException) -> None:
+        lost = lost_rank(error)
+        if lost is not None:
+            logger.warning("%s", lost)  # at once: the launcher is about to end this process
         asked = isinstance(error, (Interrupted, KeyboardInterrupt))
         self.signals.remove()
         self.memory.stop()
@@ -404,9 +414,9 @@ class StandardTraining:
             if asked:
                 logger.warning("interrupted; continue with --resume auto")
             else:
-                self._record_end(f"{type(error).__name__}: {error}")
+                self._record_end(str(lost) if lost is not None else f"{type(error).__name__}: {error}")
             self.records.close(runs.KILLED if asked else runs.FAILED)
-        raise error
+        raise error if lost is None else lost from error
 
     @property
     def best_checkpoint(self) -> str | None:

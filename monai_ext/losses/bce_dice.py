@@ -24,7 +24,7 @@ class BCEDiceLoss(nn.Module):
         dice_weight: weight of 1 − Dice, ≥ 0.
 
     Shapes: logits and target in [0, 1] (B, C, spatial axes); mask (B, 1, spatial axes) or None, non-zero where a voxel
-    counts; the loss is a scalar, 0 without any voxel.
+    counts; the loss is a scalar, NaN without any voxel.
 
     Raises:
         ValueError: for an argument out of range; in the call, for shapes that don't fit and, on the CPU, labels outside

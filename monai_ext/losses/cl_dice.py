@@ -27,7 +27,7 @@ class BCEDiceClDiceLoss(BCEDiceLoss):
         iterations: erosions for a skeleton, ≥ 0; at least half the thickness of the structures in voxels.
 
     Shapes: logits and target in [0, 1] (B, C, Z, Y, X) or (B, C, Y, X), channels of a sample pooled for clDice;
-    mask (B, 1, spatial axes) or None, non-zero where a voxel counts; the loss is a scalar, 0 without any voxel.
+    mask (B, 1, spatial axes) or None, non-zero where a voxel counts; the loss is a scalar, NaN without any voxel.
 
     Raises:
         ValueError: for an argument out of range; in the call, see `BCEDiceLoss`.

@@ -22,7 +22,7 @@ class CrossEntropyDiceLoss(nn.Module):
         label_smoothing: label smoothing of the cross-entropy, in [0, 1); see `torch.nn.CrossEntropyLoss`.
 
     Shapes: logits (B, C, spatial axes), target (B, 1, spatial axes) of classes from 0; mask (B, 1, spatial axes) or
-    None, non-zero where a voxel counts; the loss is a scalar, 0 without any voxel.
+    None, non-zero where a voxel counts; the loss is a scalar, NaN without any voxel.
 
     Raises:
         ValueError: for an argument out of range; in the call, for shapes that don't fit and, on the CPU, classes out

@@ -22,10 +22,11 @@ class MultiClassFocalLoss(nn.Module):
         gamma: focusing parameter, ≥ 0; larger values give easy samples less weight.
         weight: C class weights, or None for equal ones; can be set at any time.
 
-    Shapes: logits (B, C), target (B,) of classes from 0; the loss is a scalar.
+    Shapes: logits (B, C), target (B,) of classes from 0; the loss is a scalar, NaN with a gradient of 0 where the
+    weights of all samples are 0.
 
     Raises:
-        ValueError: for a negative gamma.
+        ValueError: for a negative gamma, or weights that are all 0.
     """
 
     weight: torch.Tensor | None
@@ -35,6 +36,8 @@ class MultiClassFocalLoss(nn.Module):
         if gamma < 0:
             raise ValueError(f"MultiClassFocalLoss: gamma must be at least 0, got {gamma!r}")
         self.focal = FocalLoss(to_onehot_y=True, use_softmax=True, gamma=gamma, reduction="none")
+        if weight is not None and not torch.as_tensor(weight).any():
+            raise ValueError(f"MultiClassFocalLoss: weight must not be all 0, got {weight!r}")
         self.register_buffer("weight", None if weight is None else torch.as_tensor(weight, dtype=torch.float32))
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -42,4 +45,5 @@ class MultiClassFocalLoss(nn.Module):
         if self.weight is None:
             return losses.mean()
         weights = self.weight.to(losses)[target.reshape(-1)]
-        return (weights * losses).sum() / weights.sum()
+        total = weights.sum()
+        return ((weights * losses).sum() / total.masked_fill(total == 0, 1.0)).masked_fill(total == 0, float("nan"))

@@ -31,7 +31,8 @@ class LDAMLoss(nn.Module):
         weight: C class weights, or None for equal ones; can be set at any time (see `drw_weights`).
         reduction: ``"weighted_mean"`` is sum(w_y · l) / sum(w_y), as in torch; ``"batch_mean"`` is mean(w_y · l).
 
-    Shapes: logits (B, C), target (B,) or (B, 1) of an integer type with classes from 0; the loss is a scalar.
+    Shapes: logits (B, C), target (B,) or (B, 1) of an integer type with classes from 0; the loss is a scalar, NaN with
+    a gradient of 0 where all weights w_y are 0.
 
     Raises:
         ValueError: when an argument is out of range; in the call, for wrong shapes, types and labels. Labels are
@@ -107,9 +108,9 @@ class LDAMLoss(nn.Module):
         if weight is None:
             return losses.mean()
         weights = (is_class * weight.to(logits)).sum(dim=1)
-        if self.reduction == "batch_mean":
-            return (weights * losses).mean()
-        return (weights * losses).sum() / weights.sum()
+        total = weights.sum()
+        below = torch.full_like(total, len(weights)) if self.reduction == "batch_mean" else total
+        return ((weights * losses).sum() / below.masked_fill(total == 0, 1.0)).masked_fill(total == 0, float("nan"))
 
     def _check(self, input: torch.Tensor, target: torch.Tensor) -> None:
         classes = len(self.margins)

@@ -13,7 +13,7 @@ class MaskedCosineLoss(nn.Module):
     """1 − mean cosine between predicted and true vectors, over the voxels whose true vector isn't zero.
 
     Predictions needn't have length 1. Difference from the surface project: there background decodes to (−1, −1, −1) and
-    counts; here it is the zero vector and doesn't. Without any voxel the loss is 0.
+    counts; here it is the zero vector and doesn't. Without any voxel the loss is NaN, with a gradient of 0.
 
     Shapes: prediction and target (B, C, spatial axes), components on the channel axis; mask (B, 1, spatial axes) or
     None, non-zero where a voxel counts; the loss is a scalar from 0 to 2.
@@ -22,10 +22,18 @@ class MaskedCosineLoss(nn.Module):
         ValueError: in the call, for shapes that don't fit.
     """
 
+    def counting(self, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The voxels of a mask, (B, 1, spatial axes), that have a direction.
+
+        Args:
+            target: see the class.
+            mask: bool.
+        """
+        return mask & (target != 0).any(dim=1, keepdim=True)
+
     def forward(self, pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         check_target(pred, target, pred.shape[1], "MaskedCosineLoss")
-        mask = checked_mask(pred, mask, "MaskedCosineLoss") & (target != 0).any(dim=1, keepdim=True)
+        mask = self.counting(target, checked_mask(pred, mask, "MaskedCosineLoss"))
         pred = without(pred, mask)
         target = without(target, mask).to(pred)
-        # Not 1 - mean: that would be 1 without any voxel.
         return masked_mean(1 - cosine_similarity(pred, target, dim=1).unsqueeze(1), mask)

@@ -16,7 +16,7 @@ class MaskedSmoothL1Loss(nn.Module):
         beta: difference at which the quadratic part becomes linear, > 0; see `torch.nn.SmoothL1Loss`.
 
     Shapes: prediction and target (B, C, spatial axes); mask (B, 1, spatial axes) or None, non-zero where a voxel
-    counts; the loss is a scalar, 0 without any voxel.
+    counts; the loss is a scalar, NaN without any voxel.
 
     Raises:
         ValueError: for an argument out of range; in the call, for shapes that don't fit.

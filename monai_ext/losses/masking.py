@@ -53,8 +53,13 @@ def without(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over the channels and voxels that count; 0 when there are none."""
-    return without(values, mask).sum() / (mask.sum() * values.shape[1]).clamp(min=1)
+    """Mean over the channels and voxels that count; see `counted` where there are none."""
+    return counted(without(values, mask).sum() / (mask.sum() * values.shape[1]).clamp(min=1), mask)
+
+
+def counted(loss: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The loss, and NaN with a gradient of 0 where no voxel counts: 0 would be the best loss that there is."""
+    return loss.masked_fill(~mask.any(), float("nan"))
 
 
 def check_values(target: torch.Tensor, low: int, high: int, who: str) -> None:

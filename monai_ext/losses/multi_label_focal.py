@@ -25,7 +25,7 @@ class MultiLabelFocalLoss(nn.Module):
         alpha: factor in [0, 1], see ``balanced``.
         balanced: True for the paper's α_t, alpha for positives and 1 − alpha for negatives; False multiplies both
             by alpha.
-        class_weight: C factors ≥ 0, or None for equal ones.
+        class_weight: C factors ≥ 0, not all 0, or None for equal ones.
 
     Shapes: logits and labels (B, C), labels from 0 to 1; the loss is a scalar.
 
@@ -49,9 +49,12 @@ class MultiLabelFocalLoss(nn.Module):
         if not 0 <= alpha <= 1:
             raise ValueError(f"MultiLabelFocalLoss: alpha must be in [0, 1], got {alpha!r}")
         weight = None if class_weight is None else torch.as_tensor(class_weight, dtype=torch.float64)
-        if weight is not None and not (weight.ndim == 1 and (weight >= 0).all() and torch.isfinite(weight).all()):
+        if weight is not None and not (
+            weight.ndim == 1 and (weight >= 0).all() and torch.isfinite(weight).all() and weight.any()
+        ):
             raise ValueError(
-                f"MultiLabelFocalLoss: class_weight must be one number ≥ 0 for each class, got {class_weight!r}"
+                "MultiLabelFocalLoss: class_weight must be one number ≥ 0 for each class, not all 0, "
+                f"got {class_weight!r}"
             )
         self.gamma = gamma
         self.alpha = alpha

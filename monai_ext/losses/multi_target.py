@@ -42,13 +42,15 @@ class MultiTargetLoss(nn.Module):
     Shapes: prediction a dict of target → (B, channels, Z, Y, X); target a dict of the same shapes, but one channel of
     class numbers for "softmax"; it may have further keys. Predictions of deep supervision, ``"<target>/<level>"``, are
     compared with the target at their size (nearest neighbour), each level with half the factor of the one above; the
-    factors of a target's levels sum up to 1. The loss is a scalar.
+    factors of a target's levels sum up to 1. The loss is a scalar. A target without any voxel that counts is left out
+    of the sum, as is such a level of its own; where that is every target, the loss is NaN, with a gradient of 0.
 
     Attributes:
-        terms: weight · loss of each target in the last call, detached, for logging.
+        terms: weight · loss of each target in the last call, detached, for logging; NaN where no voxel counted.
+        counted: bool scalar, whether any voxel counted in the last call.
 
     Raises:
-        ConfigError: when a definition is wrong.
+        ConfigError: when a definition is wrong, or every weight 0.
         ValueError: in the call, when predictions or targets are missing or don't fit.
 
     Example::
@@ -71,6 +73,8 @@ class MultiTargetLoss(nn.Module):
             _check(name, definition)
         self.ignore_label = ignore_label
         self.weights = {name: float(definition.get("weight", 1.0)) for name, definition in targets.items()}
+        if not any(self.weights.values()):
+            raise ConfigError("MultiTargetLoss: every target has weight 0, so that nothing could be learnt; raise one")
         self.masked_by = {name: _masked_by(name, definition) for name, definition in targets.items()}
         self.losses = nn.ModuleList(_loss_of(name, definition, losses or {}) for name, definition in targets.items())
         self.label_maps = [
@@ -87,6 +91,7 @@ class MultiTargetLoss(nn.Module):
                     "ignore_label and loss_only_on_label need; leave these out, or give a loss that takes one"
                 )
         self.terms: dict[str, torch.Tensor] = {}
+        self.counted = torch.tensor(False)
 
     def forward(self, pred: Mapping[str, torch.Tensor], target: Mapping[str, torch.Tensor]) -> torch.Tensor:
         levels = self._levels(pred)
@@ -97,14 +102,17 @@ class MultiTargetLoss(nn.Module):
             )
         kept = self._kept(target)
         terms: dict[str, torch.Tensor] = {}
+        counted: dict[str, torch.Tensor] = {}
         for name, loss in zip(self.weights, self.losses, strict=True):
             mask = kept
             if label := self.masked_by[name]:
                 labelled = _any_channel(target[label] != 0)
                 mask = labelled if kept is None else kept & labelled
-            terms[name] = self.weights[name] * _over_levels(loss, levels[name], target[name], mask)
-        self.terms = {name: term.detach() for name, term in terms.items()}
-        return torch.stack(list(terms.values())).sum()
+            value, counted[name] = _over_levels(loss, levels[name], target[name], mask)
+            terms[name] = self.weights[name] * value
+        self.terms = {name: term.detach().masked_fill(~counted[name], math.nan) for name, term in terms.items()}
+        self.counted = torch.stack([counted[name] for name, weight in self.weights.items() if weight]).any()
+        return torch.stack(list(terms.values())).sum().masked_fill(~self.counted, math.nan)
 
     def _levels(self, pred: Mapping[str, torch.Tensor]) -> dict[str, dict[int, torch.Tensor]]:
         """Predictions of each target by level of deep supervision, 0 for the full size."""
@@ -128,15 +136,25 @@ class MultiTargetLoss(nn.Module):
 
 def _over_levels(
     loss: nn.Module, levels: Mapping[int, torch.Tensor], target: torch.Tensor, mask: torch.Tensor | None
-) -> torch.Tensor:
-    total = sum(0.5**level for level in levels)
-    values = []
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted mean over the levels with any voxel that counts, 0 without; and whether there is one."""
+    values, factors = [], []
     for level, logits in levels.items():
         arguments = [logits, _resized(target, logits) if level else target]
         if mask is not None:
             arguments.append(_resized(mask, logits) if level else mask)
-        values.append(0.5**level / total * loss(*arguments))
-    return torch.stack(values).sum()
+        value, counts = loss(*arguments), _any_voxel(loss, *arguments[1:])
+        # Only what doesn't count is taken out: any other NaN has to be seen.
+        values.append(torch.where(counts, 0.5**level * value, 0.0))
+        factors.append(0.5**level * counts)
+    total = torch.stack(factors).sum()
+    return torch.stack(values).sum() / total.masked_fill(total == 0, 1), total > 0
+
+
+def _any_voxel(loss: nn.Module, target: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Whether the loss has a voxel to be computed from."""
+    mask = torch.ones_like(target[:, :1], dtype=torch.bool) if mask is None else mask
+    return (loss.counting(target, mask) if isinstance(loss, MaskedCosineLoss) else mask).any()
 
 
 def _resized(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from monai_ext.errors import ConfigError
+from monai_ext.metrics.segmentation import number_or_none
 from monai_ext.targets import Definition, target_kind
 
 # Name of a target's metric, by what it holds.
@@ -23,7 +24,7 @@ class PatchRecord:
     Args:
         number: index in the dataset.
         name: of the patch.
-        losses: ``loss`` and its terms; empty without a loss.
+        losses: ``loss`` and its terms, NaN where no voxel counts; empty without a loss.
         sums: target → one list per channel, of numbers that add up over patches: overlap, predicted and labelled voxels
             for labels and classes; sum of angles in degrees or of absolute errors, and voxels, for the others.
     """
@@ -63,9 +64,9 @@ class MultiTargetResult:
     skipped: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        counted = len(self.patches) or 1
         losses = dict.fromkeys(name for patch in self.patches for name in patch.losses)
-        self.metrics = {name: sum(patch.losses[name] for patch in self.patches) / counted for name in losses}
+        self.metrics = {name: self._loss(name) for name in losses}
+        self.skipped += [f"{name}: no voxel counts in any patch" for name in losses if self.metrics[name] is None]
         for target in self.targets:
             name = self.metric_name(target)
             self.metrics[name] = self._score(target, self.patches)
@@ -83,7 +84,7 @@ class MultiTargetResult:
         return [
             {
                 "case": patch.name,
-                **patch.losses,
+                **{name: number_or_none(value) for name, value in patch.losses.items()},
                 **{self.metric_name(target): self._score(target, [patch]) for target in self.targets},
             }
             for patch in self.patches
@@ -98,6 +99,12 @@ class MultiTargetResult:
             }
             for target, definition in self.targets.items()
         }
+
+    def _loss(self, name: str) -> float | None:
+        """Mean over the patches in which a voxel counts; NaN where the network's output isn't finite."""
+        found = ((patch.losses[name], patch.is_finite) for patch in self.patches)
+        counted = [value for value, is_finite in found if math.isfinite(value) or not is_finite]
+        return sum(counted) / len(counted) if counted else None
 
     def _score(self, target: str, patches: Sequence[PatchRecord]) -> float | None:
         """Over all voxels of the patches: the mean of the channels that have any."""

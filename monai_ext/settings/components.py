@@ -99,12 +99,20 @@ def _wrong(place: str, component: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _found(name: str) -> Any:
-    """The class or function, as MONAI finds it: a name without dots is first looked up in MONAI itself."""
+    return located_target(name)[1]
+
+
+def located_target(name: str) -> tuple[str, Any]:
+    """The full name of a target, and the class or function, ``None`` where there is none; imports its module.
+
+    Args:
+        name: as in a config. MONAI looks one without dots up in itself first.
+    """
     if "." not in name:
         module = _locator().get_component_module_name(name)
         if module is not None:
             name = f"{module if isinstance(module, str) else module[0]}.{name}"
-    return locate(name)
+    return name, locate(name)
 
 
 @cache

@@ -28,6 +28,7 @@ from monai_ext.ct_rate import (
 )
 from monai_ext.data import PreparedDataset, SeededLoader
 from monai_ext.errors import ConfigError, DataError
+from monai_ext.io import atomic_path
 from monai_ext.transforms import RandAugmentSlicesd
 
 SIZE = 24
@@ -201,6 +202,14 @@ def test_stopped_anywhere_and_started_again_equals_the_undisturbed_run(
         extracted_slices(tmp_path / "again")
     extract(ct_dir, tmp_path / "again")
     assert content(tmp_path / "again") == content(extracted)
+
+
+def test_what_another_extraction_is_writing_there_stays(ct_dir: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    with atomic_path(output / "slices" / "other.npy") as other:
+        extract(ct_dir, output)
+        assert other.exists()
 
 
 def test_bad_volumes_are_listed_at_once_and_the_others_done(ct_dir: Path, tmp_path: Path) -> None:

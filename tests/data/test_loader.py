@@ -1,10 +1,15 @@
 import gc
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from monai.data import Dataset
 from monai.transforms import Compose, RandFlipd, RandGaussianNoised
+from processes import descendants, left_of
 
 from monai_ext.data import SeededDataset, SeededLoader
 from monai_ext.data.loader import UNKNOWN, EpochSampler, collate
@@ -147,3 +152,29 @@ def test_a_loader_collected_in_a_cycle_ends_its_workers_at_once(monkeypatch):
     gc.collect()
     assert not killed
     assert not worker.is_alive()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="loader processes are forked on Linux")
+def test_loader_processes_end_when_their_parent_is_killed_though_nobody_takes_their_batches(tmp_path):
+    process = subprocess.Popen([sys.executable, Path(__file__).with_name("waiting_loader.py"), tmp_path])
+    while len(list(tmp_path.glob("*.loaded"))) < 8 and process.poll() is None:
+        time.sleep(0.05)
+    workers = descendants(process.pid)
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    left = left_of(workers)
+    for one in left:
+        one.kill()
+    assert left == []
+
+
+def test_a_loader_process_still_calls_what_was_given_for_its_start():
+    loader = SeededLoader(dataset(), batch_size=2, num_workers=1, worker_init_fn=refuse_to_start)
+    with pytest.raises(RuntimeError, match="no such device in worker 0"):
+        next(iter(loader))
+
+
+def refuse_to_start(worker):
+    raise RuntimeError(f"no such device in worker {worker}")

@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -329,3 +330,26 @@ def test_the_loss_follows_to_the_device_of_the_engine():
 def test_two_number_formats_are_refused(step, given):
     with pytest.raises(ConfigError, match="belong to autocast; set --autocast#amp"):
         step(autocast=Autocast(), **given)
+
+
+class Ignoring(nn.Module):
+    """Cross-entropy of the samples with a label, which is below 2; says whether there was one."""
+
+    def forward(self, logits, label):
+        mask = label < 2
+        self.counted = mask.any()
+        losses = nn.functional.cross_entropy(logits, label * mask, reduction="none") * mask
+        return (losses.sum() / mask.sum().clamp(min=1)).masked_fill(~self.counted, math.nan)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_batch_in_which_nothing_counts_is_no_error_and_no_loss(accumulate):
+    data = batches(count=4)
+    for number in (0, 2, 3):
+        data[number]["label"][:] = 2
+    step, net, other = TrainingStep(nonfinite_limit=0, accumulate=accumulate), network(), network()
+    trainer = train(net, data, step, loss=Ignoring())
+    assert math.isnan(trainer.state.output["loss"])
+    assert step.events == []
+    assert all(torch.isfinite(value).all() for value in net.state_dict().values())
+    assert not equal(net, other)

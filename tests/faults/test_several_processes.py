@@ -127,6 +127,24 @@ def test_a_signal_to_one_process_ends_both_as_killed(training):
     assert record["status"] == "killed", output[-3000:]
 
 
+@pytest.mark.parametrize("killed", [0, 1], ids=["main", "other"])
+def test_a_killed_process_ends_the_others_with_the_way_to_resume(training, killed):
+    options = {"launcher": torchrun(2), "overlays": ("multi_gpu_train.json",)}
+    name = f"rank_{killed}_killed"
+    process = training.start(name, "--batch_size", "2", "--max_epochs", "500", **options)
+    wait_for(process, "epoch 2/500")
+    ranks = [child for child in psutil.Process(process.pid).children() if "RANK" in child.environ()]
+    next(child for child in ranks if child.environ()["RANK"] == str(killed)).kill()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    sentence = "another of the 2 processes has ended"
+    assert sentence in output
+    record = json.loads((training.only_run(name) / "run.json").read_text())
+    if killed:  # the main process writes the record; the next start marks one that was killed itself
+        assert record["status"] == "failed"
+        assert sentence in record["events"][-1]
+
+
 def test_several_processes_without_the_multi_process_config_are_refused(training):
     done = training.run("lonely", launcher=torchrun(2))
     assert done.returncode != 0

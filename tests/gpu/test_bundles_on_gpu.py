@@ -22,6 +22,8 @@ from monai.bundle.scripts import ckpt_export
 from trainings import wait_for
 from workspaces import ALL, Workspace, numbers
 
+from monai_ext.error_report import describe
+
 pytestmark = pytest.mark.gpu
 
 # Settings of a training, and how far its loss may be from that in float32, relatively.
@@ -99,11 +101,14 @@ def test_a_training_learns_what_it_learns_in_float32(workspace, trained, device,
     missing = [name for name in changed if not workspace.has(name)]
     if missing:
         pytest.skip(f"the bundle has no setting {missing[0]}")
-    if "bf16" in precision and device.type == "cpu" and workspace.name == "brats_resnet50":
-        pytest.skip("torch's bf16 kernels of CPUs are wrong for maps this small (benchmarks/README.md)")
     workers = {"num_workers": 2} if device.type == "cuda" else {}
-    with Measured(device) as measured:
-        folder = workspace.train(tmp_path, **{**float32(workspace), **workers, **changed})
+    try:
+        with Measured(device) as measured:
+            folder = workspace.train(tmp_path, **{**float32(workspace), **workers, **changed})
+    except Exception as error:
+        if device.type == "cpu" and "wrong weight gradient" in describe(error)[0]:
+            pytest.skip("torch's bf16 kernels are wrong on this CPU (benchmarks/README.md)")
+        raise
     difference = apart(losses(folder), losses(trained))
     told.update(measured.figures, difference=difference, waiting=waiting(folder))
     before, after = (

@@ -87,6 +87,23 @@ def test_terms_of_the_loss_have_their_own_entries():
     assert (entry["train_loss_sheet"], entry["train_loss_normals"]) == (0.25, 0.75)
 
 
+def test_a_term_is_the_mean_over_the_batches_in_which_it_counts():
+    history = History()
+    engine = Engine(lambda engine, batch: {"image": torch.zeros(2, 1), "loss": 1.0, "loss_normals": batch})
+    engine.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    history.attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, history.record)
+    engine.run([0.5, math.nan], max_epochs=1)
+    (entry,) = history.entries
+    assert (entry["train_loss"], entry["train_loss_normals"]) == (1.0, 0.5)
+
+
+def test_a_checkpoint_whose_terms_share_their_samples_is_still_read():
+    history = History()
+    history.load_state_dict({"entries": [], "sums": {"loss": 2.0, "loss_sheet": 4.0}, "samples": 2.0})
+    assert history._restored["samples"] == {"loss": 2.0, "loss_sheet": 2.0}
+
+
 def test_sums_within_an_epoch_survive_a_checkpoint():
     history, seen = History(), []
     engine = Engine(lambda engine, batch: {"image": torch.zeros(2, 1), "loss": batch, "loss_sheet": batch})
@@ -94,7 +111,9 @@ def test_sums_within_an_epoch_survive_a_checkpoint():
     history.attach(engine)
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda: seen.append(history.state_dict()))
     engine.run([1.0, 3.0], max_epochs=1)
-    assert seen == [{"entries": [], "sums": {"loss": 2.0, "loss_sheet": 2.0}, "samples": 2.0}]
+    assert seen == [
+        {"entries": [], "sums": {"loss": 2.0, "loss_sheet": 2.0}, "samples": {"loss": 2.0, "loss_sheet": 2.0}}
+    ]
 
     resumed, engine = (
         History(),

@@ -2,8 +2,10 @@ from types import SimpleNamespace
 
 import pytest
 from matplotlib.figure import Figure
+from monai.bundle import ConfigParser
 
 from monai_ext.handlers.run_records import RunRecords, _flat_changes
+from monai_ext.io import write_json
 from monai_ext.runs import RunFolder
 
 CURVES = {"loss_curves", "learning_curves"}
@@ -44,3 +46,15 @@ def test_a_later_value_is_a_parameter_of_its_own_as_mlflow_never_changes_one():
         {"from_epoch": 6, "setting": "train#step#on_oom", "old": "split", "new": "stop"},
     ]
     assert _flat_changes(changes) == {"max_epochs.from_epoch_4": 9, "train.step.on_oom.from_epoch_6": "stop"}
+
+
+def test_a_bundle_whose_training_is_in_yaml_has_no_inference_json_but_a_warning(tmp_path, caplog):
+    configs = tmp_path / "bundle" / "configs"
+    write_json(configs / "inference.json", {})
+    run = RunFolder(tmp_path / "runs")
+    run.open()
+    records = RunRecords(run, "train")
+    records.bundle, records.parser = configs.parent, ConfigParser({})
+    records.write_inference({}, "checkpoints/best.pt")
+    assert "config/inference.json could not be made" in caplog.text
+    assert "train.json" in caplog.text

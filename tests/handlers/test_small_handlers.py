@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import ignite.distributed as idist
 import pytest
 import torch
 from ignite.engine import Engine, Events
@@ -109,6 +110,18 @@ def test_reweighting_takes_the_trainer_s_loss():
     trainer.loss_function = LDAMLoss([75, 210])  # MONAI's trainer has it only after its handlers are attached
     trainer.run([0])
     assert trainer.loss_function.weight.tolist() == pytest.approx([(210 / 75) ** 0.5, 1.0])
+
+
+@pytest.mark.parametrize("device", [None, "meta"])
+def test_reweighting_works_in_a_plain_ignite_engine(device):
+    def step(engine, batch):
+        return loss(torch.zeros(2, 2, device=device), torch.tensor([0, 1], device=device))
+
+    loss = nn.CrossEntropyLoss()
+    trainer = Engine(step)
+    DeferredReweighting(loss, [75, 210], start_epoch=1, device=device).attach(trainer)
+    trainer.run([0])
+    assert loss.weight.device.type == (device or idist.device().type)
 
 
 @pytest.mark.parametrize(

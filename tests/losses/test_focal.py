@@ -35,3 +35,16 @@ def test_weights_can_be_set_and_taken_away_later():
 def test_a_negative_gamma_is_refused():
     with pytest.raises(ValueError, match="gamma must be at least 0, got -1"):
         MultiClassFocalLoss(-1)
+
+
+def test_weights_that_are_all_zero_are_refused():
+    with pytest.raises(ValueError, match="weight must not be all 0"):
+        MultiClassFocalLoss(weight=[0.0, 0.0, 0.0])
+
+
+def test_a_batch_without_any_weight_counts_nothing():
+    logits = LOGITS.clone().requires_grad_()
+    value = MultiClassFocalLoss(weight=[1.0, 1.0, 0.0])(logits, torch.full((4,), 2))
+    value.backward()
+    assert torch.isnan(value)
+    assert (logits.grad == 0).all()

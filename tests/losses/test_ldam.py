@@ -174,6 +174,15 @@ def test_where_labels_are_not_checked_a_wrong_one_gives_nan(label) -> None:
     assert torch.isnan(value)
 
 
+@pytest.mark.parametrize("reduction", ["weighted_mean", "batch_mean"])
+def test_a_batch_without_any_weight_counts_nothing(reduction) -> None:
+    logits = torch.zeros(2, 2, requires_grad=True)
+    value = LDAMLoss([75, 210], weight=[1, 0], reduction=reduction)(logits, torch.tensor([1, 1]))
+    value.backward()
+    assert torch.isnan(value)
+    assert (logits.grad == 0).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

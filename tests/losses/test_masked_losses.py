@@ -79,10 +79,10 @@ def test_what_is_masked_out_has_neither_influence_nor_gradient(loss, batch) -> N
     assert torch.equal(other_gradient, gradient)
 
 
-def test_without_any_voxel_the_loss_and_its_gradient_are_zero(loss, batch) -> None:
+def test_without_any_voxel_the_loss_is_nan_and_its_gradient_zero(loss, batch) -> None:
     pred, target, mask = batch
     value, gradient = value_and_gradient(loss, pred, target, torch.zeros_like(mask))
-    assert float(value) == 0
+    assert math.isnan(value)
     assert (gradient == 0).all()
 
 
@@ -114,6 +114,13 @@ def test_cosine_gives_the_background_no_gradient(arrays) -> None:
     background = (target == 0).all(dim=1, keepdim=True).expand_as(pred)
     assert background.any()
     assert (gradient[background] == 0).all()
+
+
+def test_cosine_without_any_direction_is_nan(arrays) -> None:
+    pred, target = arrays["normals_pred"], torch.zeros_like(arrays["normals_target"])
+    value, gradient = value_and_gradient(MaskedCosineLoss(), pred, target, None)
+    assert math.isnan(value)
+    assert (gradient == 0).all()
 
 
 def test_cosine_by_hand() -> None:

@@ -123,12 +123,23 @@ def test_another_shape_is_refused(loss) -> None:
         (lambda: MultiLabelFocalLoss(gamma=-2), "MultiLabelFocalLoss: gamma must be at least 0, got -2"),
         (lambda: MultiLabelFocalLoss(alpha=2), r"MultiLabelFocalLoss: alpha must be in \[0, 1\], got 2"),
         (lambda: MultiLabelFocalLoss(class_weight=[1, -1]), "class_weight must be one number ≥ 0"),
+        (lambda: MultiLabelFocalLoss(class_weight=[0, 0]), "not all 0, got"),
         (
             lambda: MultiLabelFocalLoss(class_weight=[1, 1])(torch.zeros(1, 3), torch.zeros(1, 3)),
             "class_weight has 2 values for 3 classes",
         ),
     ],
-    ids=["gamma", "clip", "eps", "reduction", "focal-gamma", "alpha", "negative-weight", "number-of-weights"],
+    ids=[
+        "gamma",
+        "clip",
+        "eps",
+        "reduction",
+        "focal-gamma",
+        "alpha",
+        "negative-weight",
+        "zero-weights",
+        "number-of-weights",
+    ],
 )
 def test_bad_arguments(build, message) -> None:
     with pytest.raises(ValueError, match=message):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -97,12 +98,50 @@ def test_an_ignored_label_is_looked_for_in_label_maps_only(batch) -> None:
     assert (again["normals"] != 0).any()
 
 
-def test_a_batch_that_is_ignored_completely_gives_zero(batch) -> None:
+def test_a_batch_that_is_ignored_completely_counts_nothing(batch) -> None:
     pred, target = batch
     target["sheet"][:] = 2
     loss = MultiTargetLoss(SURFACE, ignore_label=2)
-    assert float(loss(pred, target)) == 0
+    assert math.isnan(loss(pred, target))
+    assert not loss.counted
+    assert all(math.isnan(term) for term in loss.terms.values())
     assert all((gradient == 0).all() for gradient in gradients(loss, pred, target).values())
+
+
+def test_a_target_without_any_voxel_is_left_out_of_the_sum(batch) -> None:
+    pred, target = batch
+    target["normals"][:] = 0
+    loss = MultiTargetLoss(SURFACE)
+    assert float(loss(pred, target)) == float(loss.terms["sheet"]) > 0
+    assert math.isnan(loss.terms["normals"])
+    assert loss.counted
+    found = gradients(loss, pred, target)
+    assert (found["normals"] == 0).all()
+    assert (found["sheet"] != 0).all()
+
+
+def test_a_target_that_only_measures_does_not_count(batch) -> None:
+    pred, target = batch
+    target["normals"][:] = 0
+    loss = MultiTargetLoss({**SURFACE, "sheet": {"channels": 1, "weight": 0}})
+    assert math.isnan(loss(pred, target))
+    assert not loss.counted
+
+
+def test_a_level_without_any_voxel_is_left_out_of_the_mean() -> None:
+    loss = MultiTargetLoss({"sheet": {"channels": 1}}, ignore_label=2)
+    sheet = torch.full((1, 1, 2, 2, 2), 2.0)
+    sheet[..., 1] = 1  # which the half size doesn't see
+    pred = {"sheet": torch.zeros(1, 1, 2, 2, 2), "sheet/1": torch.zeros(1, 1, 1, 1, 1)}
+    full = MultiTargetLoss({"sheet": {"channels": 1}}, ignore_label=2)
+    assert float(loss(pred, {"sheet": sheet})) == float(full({"sheet": pred["sheet"]}, {"sheet": sheet})) > 0
+
+
+def test_a_network_that_is_not_finite_is_no_lack_of_voxels(batch) -> None:
+    pred, target = batch
+    loss = MultiTargetLoss(SURFACE)
+    assert math.isnan(loss({**pred, "sheet": pred["sheet"] * math.nan}, target))
+    assert loss.counted
 
 
 @pytest.mark.parametrize(
@@ -237,6 +276,7 @@ def test_what_does_not_fit_together_is_named(batch, change, message) -> None:
     ("targets", "message"),
     [
         ({}, "targets is empty"),
+        ({"a": {"channels": 1, "weight": 0}}, "every target has weight 0"),
         ({"a": {}}, "target 'a' needs channels, an integer of at least 1, got None"),
         ({"a": {"channels": 1, "activation": "relu"}}, "activation must be one of none, sigmoid, softmax, got 'relu'"),
         ({"a": {"channels": 1, "activation": "softmax"}}, "softmax over one channel is always 1"),
@@ -250,7 +290,19 @@ def test_what_does_not_fit_together_is_named(batch, change, message) -> None:
             "the loss of target 'a', BCEWithLogitsLoss, takes no mask",
         ),
     ],
-    ids=["none", "channels", "activation", "softmax", "weight", "nan", "loss", "loss-name", "only", "mask"],
+    ids=[
+        "none",
+        "unweighted",
+        "channels",
+        "activation",
+        "softmax",
+        "weight",
+        "nan",
+        "loss",
+        "loss-name",
+        "only",
+        "mask",
+    ],
 )
 def test_bad_definitions(targets, message) -> None:
     with pytest.raises(ConfigError, match=f"MultiTargetLoss: .*{message}"):

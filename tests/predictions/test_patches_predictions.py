@@ -125,7 +125,7 @@ def test_what_cannot_be_compared_is_none_and_said():
     assert math.isnan(state.metrics["sheet_dice"])
     result = state.metric_details["multi_task"]
     assert result.metrics["normals_angle"] is None
-    assert [line.split(":")[0] for line in result.skipped] == ["sheet_dice", "normals_angle"]
+    assert [line.split(":")[0] for line in result.skipped] == ["loss_normals", "sheet_dice", "normals_angle"]
 
 
 def test_rows_and_targets_tell_the_same_as_the_metrics():
@@ -153,3 +153,23 @@ def test_targets_whose_output_is_not_finite_have_no_score():
 def test_an_unknown_key_is_refused():
     with pytest.raises(ConfigError, match="'sheet_dice', 'normals_angle'"):
         Patches(TARGETS, key="sheet_auc")
+
+
+def test_a_patch_without_any_voxel_is_left_out_of_the_mean_loss():
+    items = patches(3)
+    items[1]["normals"][:] = 0
+    with_all = evaluate([items[0], items[2]])
+    state = evaluate(items)
+    assert state.metrics["loss_normals"] == pytest.approx(with_all.metrics["loss_normals"])
+
+
+def test_a_loss_over_nothing_is_not_computable():
+    items = patches(2)
+    for item in items:
+        item["sheet"][:] = 2
+    loss = MultiTargetLoss(TARGETS, ignore_label=2)
+    state = evaluate(items, metric=Patches(TARGETS, loss, ignore_label=2))
+    assert math.isnan(state.metrics["loss"])
+    result = state.metric_details["multi_task"]
+    assert "loss: no voxel counts in any patch" in result.skipped
+    assert result.rows()[0]["loss"] is None

@@ -1,0 +1,50 @@
+"""Whose a temporary file is: what a living process writes isn't swept by another one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import secrets
+import time
+from pathlib import Path
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+# A later process may get the number of this one.
+_TOKEN = secrets.token_hex(4)
+_OWNER = re.compile(r"\.([0-9a-f]{8})-(\d+)-([0-9a-f]{8})\.")
+_DAY = 86400.0
+
+
+def owner() -> str:
+    """This process in the name of a temporary file or folder: machine, process number, and a random token."""
+    return f"{_HOST}-{os.getpid()}-{_TOKEN}"
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether no living process will go on with a temporary file or folder.
+
+    Nobody knows of the processes of another machine: what they wrote to within a day stays.
+
+    Args:
+        path: with an `owner` in its name; one without is abandoned.
+    """
+    found = _OWNER.search(path.name)
+    if found is None:
+        return True
+    host, number, token = found.groups()
+    if host != _HOST:
+        with contextlib.suppress(FileNotFoundError):
+            return time.time() - path.stat().st_mtime > _DAY
+        return False
+    if int(number) == os.getpid():
+        return token != _TOKEN
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's
+        return False
+    return False

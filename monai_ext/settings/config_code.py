@@ -1,0 +1,140 @@
+"""The code in a bundle's configs: expressions, and targets that aren't known to be harmless."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.io import read_json
+from monai_ext.settings.components import located_target
+from monai_ext.settings.tree import existing, nodes, parts_of
+
+TRUSTED = ("monai", "torch", "ignite", "monai_ext")
+# In these packages, but they import, compile, unpickle or start whatever they are told to. No list can be complete.
+LOADS_CODE = (
+    *("torch.utils.cpp_extension", "torch.hub", "torch.package", "torch.load", "torch.serialization", "torch.ops"),
+    *("torch._ops", "torch.classes", "torch.export", "torch.multiprocessing", "torch.distributed", "torch.testing"),
+    *("torch._inductor", "torch._dynamo", "torch.jit.load", "torch.jit._serialization", "ignite.distributed"),
+    *("monai.bundle", "monai.utils.module", "monai.utils.optional_import", "monai.utils.misc", "monai.apps"),
+    *("monai.auto3dseg", "monai.data.image_reader", "monai.data.NumpyReader", "monai_ext.cli", "monai_ext.task"),
+)
+_LONGEST_CHAIN = 20
+
+
+def code_in_configs(bundle_root: Path) -> Iterator[dict[str, str]]:
+    """The code in a bundle's configs, and in the files that they take parts from.
+
+    A config is code: read these lines before running it, unless you trust its author. The list helps to read; it is no
+    proof that a config is harmless.
+
+    Args:
+        bundle_root: folder of one bundle, with ``configs/*.json`` (or ``.yaml``, ``.yml``).
+
+    Yields:
+        ``kind``, ``file``, ``id`` (path in the config) and ``text`` of each entry. Kinds: "code" for every ``$``
+        expression; "target" for a ``_target_`` outside well-known packages, or in them but one that loads code;
+        "unknown" for a target or a ``%`` file that couldn't be resolved.
+
+    Raises:
+        ConfigError: when there are no such files.
+        DataError: for a config that can't be read.
+    """
+    files = sorted(path for path in (bundle_root / "configs").rglob("*") if _is_config(path))
+    if not files:
+        raise ConfigError(f"check: no configs/*.json in {bundle_root}; --bundle_root is the folder of one bundle")
+    folder = bundle_root / "configs"
+    configs = {str(file.relative_to(folder)): _read(file) for file in files}
+    yield from _Listing(configs, bundle_root).entries()
+
+
+class _Listing:
+    def __init__(self, configs: dict[str, Any], bundle_root: Path) -> None:
+        self.configs = configs
+        self.own = list(configs)
+        self.roots = (Path(), bundle_root, bundle_root / "configs")
+
+    def entries(self) -> Iterator[dict[str, str]]:
+        waiting = list(self.own)
+        while waiting:
+            file = waiting.pop(0)
+            for place, text in nodes(self.configs[file]):
+                if not isinstance(text, str):
+                    continue
+                known = len(self.configs)
+                kind = self._kind(file, place, text)
+                waiting += list(self.configs)[known:]  # files that it takes something from
+                if kind:
+                    yield {"kind": kind, "file": file, "id": place, "text": text}
+
+    def _kind(self, file: str, place: str, text: str) -> str | None:
+        if text.startswith("$"):
+            return "code"
+        if place.rpartition("#")[2] == "_target_":
+            return self._kind_of_target(file, place, text)
+        return "unknown" if text.startswith("%") and not self._meant(file, place, text) else None
+
+    def _kind_of_target(self, file: str, place: str, text: Any) -> str | None:
+        """Of the name of a target, or of what is referred to in its place."""
+        waiting = [text]
+        for _ in range(_LONGEST_CHAIN):
+            if not waiting:
+                return None
+            text = waiting.pop()
+            if not isinstance(text, str):
+                return "unknown"
+            if text.startswith("$"):
+                return "target"
+            if text.startswith(("@", "%")):
+                meant = self._meant(file, place, text)
+                if not meant:
+                    return "unknown"
+                waiting += meant
+            elif kind := _kind_of_name(text):
+                return kind
+        return "unknown"
+
+    def _meant(self, file: str, place: str, text: str) -> list[Any]:
+        """The values that a reference (``@``) or a macro (``%``) may have: overlays can give a key another one."""
+        from monai.bundle import ConfigParser
+
+        absolute = ConfigParser.resolve_relative_ids(place.replace("#", "::"), text)[1:]
+        path, key = ConfigParser.split_path_id(absolute) if text.startswith("%") else ("", absolute)
+        if path and path not in self.configs:
+            found = next((root / path for root in self.roots if (root / path).is_file()), None)
+            if found is None:
+                return []
+            self.configs[path] = _read(found)
+        searched = [path] if path else [file, *self.own]
+        parts = parts_of(key) if key else []
+        values = (existing(self.configs[name], parts) for name in dict.fromkeys(searched))
+        return [value for way, value in values if way == parts]
+
+
+def _kind_of_name(name: str) -> str | None:
+    full, found = located_target(name) if name.split(".")[0] in TRUSTED or "." not in name else (name, None)
+    if full.split(".")[0] not in TRUSTED:
+        return "target" if "." in full else "unknown"
+    if found is None:
+        return "unknown"
+    # A package of ours reaches others: torch.os.system
+    module = getattr(found, "__module__", None) or full
+    real = f"{module}.{getattr(found, '__qualname__', '')}"
+    harmful = any(f"{each}.".startswith(f"{prefix}.") for each in (full, real) for prefix in LOADS_CODE)
+    return "target" if harmful or module.split(".")[0] not in TRUSTED else None
+
+
+def _is_config(path: Path) -> bool:
+    return path.suffix.lower() in (".json", ".yaml", ".yml")
+
+
+def _read(file: Path) -> Any:
+    if file.suffix.lower() == ".json":
+        return read_json(file)
+    from monai.bundle import ConfigParser
+
+    try:
+        return ConfigParser.load_config_file(file)
+    except Exception as error:  # whatever the parser makes of a damaged file
+        raise DataError(f"not valid YAML ({error})", file) from error
