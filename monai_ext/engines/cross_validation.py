@@ -58,7 +58,7 @@ class CrossValidation:
             raise ConfigError(f"--{own[0]}: cross-validate sets it itself for each fold; leave it out")
         if overrides.get("num_folds", folds) != folds:
             raise ConfigError(
-                f"--num_folds {overrides['num_folds']}: cross-validate trains --folds {folds}; leave it out"
+                f"--num_folds {overrides['num_folds']}: cross-validate has --folds {folds}; leave it out"
             )
         self.config_file = config_file
         self.folds = folds

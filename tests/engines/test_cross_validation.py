@@ -57,7 +57,7 @@ def test_a_nested_override_an_edit_an_overlay_or_other_data_give_another_folder(
     other = {**DATA, "val": [{"case": "w", "label": 1, "crop_z": 0}]}
     folders.append(CrossValidation(str(write_bundle(tmp_path, other)), 2, {}).folder)
     assert len(set(folders)) == len(folders) - 1
-    again = CrossValidation(str(write_bundle(tmp_path)), 2, {"tracking_uri": "none", "num_folds": 9})
+    again = CrossValidation(str(write_bundle(tmp_path)), 2, {"tracking_uri": "none", "num_folds": 2})
     assert again.folder == cross_validation.folder
 
 
