@@ -112,7 +112,7 @@ class CrossValidation:
         state = self.folder / "mlflow.json"
         known = read_json(state)["run_id"] if state.exists() else None
         name = f"{self.folds}-fold cross-validation {self.folder.name[-8:]}"
-        tracker = MLflowTracker(**self.tracking, run_name=name, run_id=known)
+        tracker = MLflowTracker(**self.tracking, run_name=name, run_id=known, folder=self.folder)
         tracker.parameters({**self.settings, "folds": self.folds})
         write_json(state, {"run_id": tracker.run_id})
         return tracker

@@ -116,7 +116,8 @@ class RunRecords:
             self.tensorboard = TensorBoard(self.run / "tensorboard", first_epoch)
         if self._tracks():
             known = self.run.record.get("mlflow_run_id") if self.run.resumed else None
-            self.tracker = MLflowTracker(**self.tracking, run_name=str(record["run_name"]), run_id=known)
+            name = str(record["run_name"])
+            self.tracker = MLflowTracker(**self.tracking, run_name=name, run_id=known, folder=self.run / "")
             record["mlflow_run_id"] = self.tracker.run_id
             self.tracker.parameters(_flat_parameters(record, seed) | _flat_changes(changes))
             self.tracker.artifact(self.run / "config" / "config.json", "config")
