@@ -15,12 +15,18 @@ class TrackingServer:
 
     Args:
         port: 0 for a free one.
+
+    Attributes:
+        silent_at_step: step whose metrics it never answers, nor anything later; `silence` is then set.
+        refused_metric: name of a metric that it refuses.
     """
 
     def __init__(self, port=0):
         self.runs = {}
         self.requests = []
         self.silent_after = None
+        self.silent_at_step = None
+        self.silence = threading.Event()
         self.refused_metric = None
         self.woken = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"server_state": self}))
@@ -34,7 +40,7 @@ class TrackingServer:
         self.silent_after = len(self.requests)
 
     def answer_again(self):
-        self.silent_after = None
+        self.silent_after = self.silent_at_step = None
 
     def stop(self):
         self.woken.set()
@@ -90,23 +96,24 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer({key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()})
 
     def do_POST(self):
-        self._answer(json.loads(self._body()))
+        self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
     def do_PUT(self):
-        self._answer(None)
-
-    def _body(self):
-        return self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(self.rfile.read(int(self.headers["Content-Length"])))
 
     def _answer(self, body):
         server, path = self.server_state, urlsplit(self.path).path
         server.requests.append(path)
+        steps = [int(one.get("step", 0)) for one in body.get("metrics", [])] if isinstance(body, dict) else []
+        if server.silent_at_step in steps and server.silent_after is None:
+            server.silent_after = len(server.requests) - 1
         if server.silent_after is not None and len(server.requests) > server.silent_after:
+            server.silence.set()
             server.woken.wait()
             return
         if path.startswith(ARTIFACTS):
             run_id, _, name = path.removeprefix(ARTIFACTS).partition("/")
-            server.runs[run_id]["files"][name] = self._body()
+            server.runs[run_id]["files"][name] = body
             content = {}
         else:
             content = server.answer(path.removeprefix("/api/2.0/mlflow/"), body)
