@@ -12,6 +12,7 @@ from typing import Any
 from monai_ext.error_report import chain
 from monai_ext.errors import DataError
 from monai_ext.io import write_text
+from monai_ext.mlflow_entries import SEND
 
 logger = logging.getLogger(__name__)
 
@@ -65,15 +66,17 @@ class Outbox:
         self.waiting = read_waiting(self.folder) if self.folder is not None else []
         self.away = False
         self.reason = ""
+        # Runs that began without the server: name in the entries -> MLflow's id, once it is known.
+        self.ids: dict[str, str] = {}
         self._next_attempt = 0.0
 
     def put(self, kind: str, run_id: str, **arguments: Any) -> None:
         """Send an entry (with what waits, if its time has come), or keep it.
 
         Args:
-            kind: one of ``parameters``, ``metrics``, ``artifact``, ``picture``, ``end`` and ``failed``.
-            run_id: MLflow's id of the run.
-            arguments: those of the function of that kind below, plain values.
+            kind: one of `monai_ext.mlflow_entries.SEND`.
+            run_id: MLflow's id of the run, or a name that an entry of the kind ``begin`` has given it.
+            arguments: those of that kind, plain values.
         """
         if self.waiting and kind != "end" and time.monotonic() >= self._next_attempt:
             self.send_waiting(CATCHING_UP)
@@ -104,6 +107,10 @@ class Outbox:
             logger.info("MLflow has taken %d entries that waited", sent)
         return sent
 
+    def holds(self, kind: str, run_id: str) -> bool:
+        """Whether an entry of a kind waits for a run."""
+        return any((entry["kind"], entry["run_id"]) == (kind, run_id) for entry in self.waiting)
+
     def forget(self, kind: str, run_id: str) -> None:
         """Drop the entries of a kind, such as the end of a run that goes on."""
         self.waiting = [entry for entry in self.waiting if (entry["kind"], entry["run_id"]) != (kind, run_id)]
@@ -119,10 +126,11 @@ class Outbox:
 
     def _sent(self, entry: dict[str, Any]) -> bool:
         arguments = {key: value for key, value in entry.items() if key not in ("tracking_uri", "kind")}
+        arguments["run_id"] = self.ids.get(entry["run_id"], entry["run_id"])
         if "path" in arguments:
             arguments["path"] = Path(self.folder or "/", arguments["path"])
         try:
-            _SEND[entry["kind"]](self.client, **arguments)
+            answer = SEND[entry["kind"]](self.client, **arguments)
         except Exception as error:
             self.reason = reason(error)
             if no_answer(error):
@@ -132,6 +140,8 @@ class Outbox:
             else:
                 logger.warning("MLflow did not take an entry: %s", self.reason)
             return False
+        if entry["kind"] == "begin":
+            self.ids[entry["run_id"]] = str(answer)
         return True
 
     def _keep(self, entry: dict[str, Any]) -> None:
@@ -152,6 +162,8 @@ class Outbox:
     def _rewrite(self) -> None:
         if self.folder is None:
             return
+        for entry in self.waiting:
+            entry["run_id"] = self.ids.get(entry["run_id"], entry["run_id"])
         if self.waiting:
             write_text(self.folder / FILE, "".join(map(_line, self.waiting)))
         else:
@@ -172,7 +184,7 @@ def read_waiting(folder: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else [], 1):
         try:
             entry = json.loads(line)
-            known = entry["kind"] in _SEND and entry["tracking_uri"] and entry["run_id"]
+            known = entry["kind"] in SEND and entry["tracking_uri"] and entry["run_id"]
         except (ValueError, KeyError, TypeError):
             known = False
         if not known:
@@ -190,50 +202,3 @@ def _outside(entry: dict[str, Any]) -> bool:
 
 def _line(entry: dict[str, Any]) -> str:
     return json.dumps(entry, ensure_ascii=False) + "\n"
-
-
-def _send_parameters(client: Any, run_id: str, values: dict[str, str]) -> None:
-    from mlflow.entities import Param
-
-    known = client.get_run(run_id).data.params
-    new = [Param(key, value) for key, value in values.items() if key not in known]
-    for start in range(0, len(new), 100):
-        client.log_batch(run_id, params=new[start : start + 100])
-
-
-def _send_metrics(client: Any, run_id: str, values: dict[str, float], step: int, milliseconds: int) -> None:
-    from mlflow.entities import Metric
-
-    client.log_batch(run_id, metrics=[Metric(key, value, milliseconds, step) for key, value in values.items()])
-
-
-def _send_artifact(client: Any, run_id: str, path: Path, folder: str | None) -> None:
-    if path.is_dir():
-        client.log_artifacts(run_id, str(path), folder)
-    elif path.exists():
-        client.log_artifact(run_id, str(path), folder)
-
-
-def _send_picture(client: Any, run_id: str, path: Path, name: str, step: int) -> None:
-    from matplotlib.image import imread
-
-    client.log_image(run_id, imread(path), key=name, step=step)
-
-
-def _send_end(client: Any, run_id: str, status: str, milliseconds: int) -> None:
-    client.set_terminated(run_id, status, milliseconds)
-
-
-def _send_failed(client: Any, run_id: str) -> None:
-    if client.get_run(run_id).info.status == "RUNNING":
-        client.set_terminated(run_id, "FAILED")
-
-
-_SEND = {
-    "parameters": _send_parameters,
-    "metrics": _send_metrics,
-    "artifact": _send_artifact,
-    "picture": _send_picture,
-    "end": _send_end,
-    "failed": _send_failed,
-}

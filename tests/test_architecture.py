@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "monai_ext"
 FLOOR = [
     {"errors", "io", "arrays", "error_report", "runs", "settings", "workflow", "devices", "targets", "heads"}
     | {"lazy", "moved", "renamed", "task", "blocks", "places", "chosen_workers", "memory", "provenance"}
-    | {"mlflow_outbox"},
+    | {"mlflow_entries", "mlflow_outbox"},
     {"networks", "losses", "transforms", "data", "metrics", "pages"},
     {"predictions"},
     {"inferers", "reports"},

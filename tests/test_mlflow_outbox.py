@@ -49,7 +49,9 @@ def test_a_tracker_s_requests_are_short_and_not_repeated(server, monkeypatch):
     for name in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
         monkeypatch.delenv(name)
     MLflowTracker(server.uri, "e", "r")
-    assert int(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]) * (1 + int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])) < 10
+    assert (
+        int(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]) * (1 + int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])) < 10
+    )
 
 
 def test_a_server_that_never_answers_at_the_start_is_asked_once_and_named(server):
@@ -147,15 +149,84 @@ def test_a_resumed_run_sends_what_its_killed_part_could_not_and_stays_running(se
     assert server.run["info"]["status"] == "RUNNING"
 
 
+def test_a_server_that_falls_silent_between_the_first_requests_of_a_resume_is_not_asked_for_a_new_run(server, tracker):
+    before = len(server.requests)
+    server.silent_after = before + 1
+    with pytest.raises(ConfigError, match="does not answer"):
+        MLflowTracker(server.uri, "e", "r", run_id=tracker.run_id)
+    assert len(server.requests) == before + 2
+
+
 def test_entries_for_another_store_wait_for_it(server, tracker, tmp_path):
     server.stop()
     tracker.metrics({"auc": 0.5}, step=1)
     with tracking_server() as other:
+        other.runs |= server.runs
         another = MLflowTracker(other.uri, "e", "r", folder=tmp_path)
         another.metrics({"auc": 0.75}, step=2)
         another.finish()
-    assert other.run["metrics"] == [("auc", 0.75, 2)]
+    assert not server.run["metrics"]
+    assert other.runs[another.run_id]["metrics"] == [("auc", 0.75, 2)]
     assert [entry["tracking_uri"] for entry in read_waiting(tmp_path)] == [server.uri]
+
+
+@pytest.fixture
+def fold(server, tracker, tmp_path):
+    """Tracker of a fold that begins after the server has gone."""
+    server.stop()
+    (tmp_path / "fold").mkdir()
+    fold = MLflowTracker(server.uri, "e", "fold 2", parent_run_id=tracker.run_id, folder=tmp_path / "fold")
+    fold.metrics({"auc": 0.5}, step=1)
+    return fold
+
+
+@pytest.fixture
+def back(server, tracker):
+    with tracking_server(server.port) as again:
+        again.runs = {tracker.run_id: server.runs[tracker.run_id]}
+        yield again
+
+
+def child_of(server, parent):
+    (child,) = [run for run_id, run in server.runs.items() if run_id != parent]
+    return child
+
+
+def test_a_fold_begins_without_the_server_that_its_cross_validation_began_with(no_pause, tracker, fold, back):
+    name = fold.run_id
+    fold.metrics({"auc": 0.75}, step=2)
+    child = child_of(back, tracker.run_id)
+    assert child["metrics"] == [("auc", 0.5, 1), ("auc", 0.75, 2)]
+    assert {"key": "mlflow.parentRunId", "value": tracker.run_id} in child["tags"]
+    assert fold.run_id == child["info"]["run_id"] != name
+
+
+def test_a_fold_that_began_without_the_server_is_resumed_as_the_same_run(server, tracker, fold, back, tmp_path):
+    fold.finish("KILLED")
+    again = MLflowTracker(
+        server.uri, "e", "fold 2", parent_run_id=tracker.run_id, run_id=fold.run_id, folder=tmp_path / "fold"
+    )
+    again.metrics({"auc": 0.75}, step=2)
+    child = child_of(back, tracker.run_id)
+    assert child["metrics"] == [("auc", 0.5, 1), ("auc", 0.75, 2)]
+    assert child["info"]["status"] == "RUNNING"
+
+
+def test_a_fold_resumed_without_the_server_keeps_its_run(server, tracker, tmp_path):
+    fold = MLflowTracker(server.uri, "e", "fold 2", parent_run_id=tracker.run_id, folder=tmp_path)
+    fold.finish("KILLED")
+    server.stop()
+    again = MLflowTracker(server.uri, "e", "r", parent_run_id=tracker.run_id, run_id=fold.run_id, folder=tmp_path)
+    again.metrics({"auc": 0.75}, step=2)
+    assert again.run_id == fold.run_id
+    assert kinds(tmp_path) == ["metrics"]
+
+
+def test_what_waits_behind_a_run_that_has_begun_meanwhile_is_kept_under_its_id(no_pause, fold, back, tmp_path):
+    back.refused_metric = "auc"
+    fold.metrics({"loss": 1.0}, step=2)
+    assert [entry["run_id"] for entry in read_waiting(tmp_path / "fold")] == [fold.run_id]
+    assert fold.run_id in back.runs
 
 
 def test_without_a_folder_what_waits_is_lost_with_a_warning(server, caplog):

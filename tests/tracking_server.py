@@ -60,7 +60,7 @@ class TrackingServer:
             run_id = uuid.uuid4().hex  # MLflow keeps what it knows of a run id for the whole process
             info = {"run_id": run_id, "run_uuid": run_id, "experiment_id": "1", "status": "RUNNING"}
             info |= {"lifecycle_stage": "active", "artifact_uri": f"mlflow-artifacts:/1/{run_id}"}
-            self.runs[run_id] = {"info": info, "params": {}, "metrics": [], "files": {}}
+            self.runs[run_id] = {"info": info, "tags": body["tags"], "params": {}, "metrics": [], "files": {}}
             return {"run": {"info": info, "data": {}}}
         if body["run_id"] not in self.runs:
             return None

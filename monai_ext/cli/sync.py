@@ -10,7 +10,8 @@ import typer
 
 def sync(
     run_dirs: Annotated[
-        list[Path], typer.Argument(help="Folders of runs or of cross-validations.", metavar="RUN...", show_default=False)
+        list[Path],
+        typer.Argument(help="Folders of runs or of cross-validations.", metavar="RUN..."),
     ],
 ) -> None:
     """Send MLflow what it did not take while its server was away.
@@ -40,6 +41,7 @@ def _send(run_dir: Path) -> str:
     for uri in stores:
         outbox = Outbox(mlflow.MlflowClient(uri), uri, run_dir)
         sent += outbox.send_waiting()
+        _note_run_id(run_dir / "run.json", outbox.ids)
         left = sum(entry["tracking_uri"] == uri for entry in outbox.waiting)
         if left:
             raise ConfigError(
@@ -47,3 +49,13 @@ def _send(run_dir: Path) -> str:
                 "takes them"
             )
     return f"sent {sent} entries to {', '.join(stores)}"
+
+
+def _note_run_id(record: Path, ids: dict[str, str]) -> None:
+    """A run that began while the server was away has its id from now on."""
+    from monai_ext.io import read_json, write_json
+
+    if ids and record.is_file():
+        content = read_json(record)
+        known = content.get("mlflow_run_id")
+        write_json(record, {**content, "mlflow_run_id": ids.get(known, known)})

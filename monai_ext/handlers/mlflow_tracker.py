@@ -7,11 +7,13 @@ import fcntl
 import logging
 import math
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import ConfigError
+from monai_ext.mlflow_entries import begin_run
 from monai_ext.mlflow_outbox import CATCHING_UP, Outbox, no_answer, reason, short_waits
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ class MLflowTracker:
         folder: folder of the run, which keeps what the server doesn't take, for ``python -m monai_ext sync``.
 
     Raises:
-        ConfigError: when the store can't be opened.
+        ConfigError: when the store can't be opened; a server that doesn't answer is none for a child with a folder.
     """
 
     def __init__(
@@ -52,30 +54,42 @@ class MLflowTracker:
         with _one_at_a_time(tracking_uri):
             try:
                 self.client, experiment = open_store(tracking_uri, experiment_name)
-                self.run_id = self._reopen(run_id) or self._create(experiment, run_name, parent_run_id)
+                self._outbox = Outbox(self.client, tracking_uri, folder)
+                self._run_id = self._reopen(run_id) or begin_run(self.client, experiment, run_name, parent_run_id)
             except ConfigError:
                 raise
             except Exception as error:
-                if no_answer(error):
+                if not no_answer(error):
+                    raise ConfigError(f"--tracking_uri {tracking_uri}: can't be used ({reason(error)})") from error
+                if parent_run_id is None or folder is None:
                     raise ConfigError(
                         f"--tracking_uri {tracking_uri}: the server does not answer ({reason(error)}); start it, or "
                         "train without it by --tracking_uri none"
                     ) from error
-                raise ConfigError(f"--tracking_uri {tracking_uri}: can't be used ({reason(error)})") from error
-        self._outbox = Outbox(self.client, tracking_uri, folder)
-        self._outbox.forget("end", self.run_id)
+                # The training as a whole has begun long ago: a fold goes on without the server.
+                self._begin_later(experiment_name, run_name, parent_run_id, run_id, folder)
+        self._outbox.forget("end", self._run_id)
 
-    def _create(self, experiment: str, run_name: str, parent: str | None) -> str:
-        tags = {"mlflow.runName": run_name}
-        if parent:
-            tags["mlflow.parentRunId"] = parent
-        return str(self.client.create_run(experiment, tags=tags, run_name=run_name).info.run_id)
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the run; a name of our own until the server has answered a run that began without it."""
+        return self._outbox.ids.get(self._run_id, self._run_id)
+
+    def _begin_later(self, experiment: str, run_name: str, parent: str, known: str | None, folder: str | Path) -> None:
+        import mlflow
+
+        self.client = mlflow.MlflowClient(self.tracking_uri)
+        self._outbox = Outbox(self.client, self.tracking_uri, folder)
+        self._run_id = known or f"later_{uuid.uuid4().hex}"
+        if known is None:
+            names = {"experiment_name": experiment, "run_name": run_name, "parent": parent}
+            self._outbox.put("begin", self._run_id, **names, milliseconds=_now())
 
     def _reopen(self, run_id: str | None) -> str | None:
         from mlflow.exceptions import MlflowException
 
-        if run_id is None:
-            return None
+        if run_id is None or self._outbox.holds("begin", run_id):
+            return run_id
         try:
             self.client.update_run(run_id, status="RUNNING")
         except MlflowException as error:
@@ -92,7 +106,7 @@ class MLflowTracker:
             values: parameters by name; as text, at most 6000 characters each.
         """
         texts = {key: str(value)[:6000] for key, value in values.items()}
-        self._outbox.put("parameters", self.run_id, values=texts)
+        self._outbox.put("parameters", self._run_id, values=texts)
 
     def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
         """Log the finite numbers among the values.
@@ -102,7 +116,7 @@ class MLflowTracker:
             step: step of all of them, such as the epoch.
         """
         numbers = {k: float(v) for k, v in values.items() if isinstance(v, (int, float)) and math.isfinite(v)}
-        self._outbox.put("metrics", self.run_id, values=numbers, step=step, milliseconds=_now())
+        self._outbox.put("metrics", self._run_id, values=numbers, step=step, milliseconds=_now())
 
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         """Copy a file or a folder into the run's artifacts.
@@ -111,7 +125,7 @@ class MLflowTracker:
             path: path of the file or folder; a missing one is skipped.
             folder: folder within the artifacts; default the top.
         """
-        self._outbox.put("artifact", self.run_id, path=str(Path(path).absolute()), folder=folder)
+        self._outbox.put("artifact", self._run_id, path=str(Path(path).absolute()), folder=folder)
 
     def picture(self, name: str, path: str | Path, step: int) -> None:
         """Log a PNG file as the picture of a step, which the MLflow pages show with a slider over the steps.
@@ -121,7 +135,7 @@ class MLflowTracker:
             path: path of the file.
             step: step, such as the epoch.
         """
-        self._outbox.put("picture", self.run_id, path=str(Path(path).absolute()), name=name, step=step)
+        self._outbox.put("picture", self._run_id, path=str(Path(path).absolute()), name=name, step=step)
 
     def finish(self, status: str = FINISHED) -> None:
         """Write the end state; first, unless the run was killed and is in a hurry, what the server has not taken yet.
@@ -131,7 +145,7 @@ class MLflowTracker:
         """
         if self._outbox.waiting and status != KILLED:
             self._outbox.send_waiting(CATCHING_UP)
-        self._outbox.put("end", self.run_id, status=status, milliseconds=_now())
+        self._outbox.put("end", self._run_id, status=status, milliseconds=_now())
         self._outbox.say_what_waits()
 
     def mark_failed(self, run_id: str) -> None:

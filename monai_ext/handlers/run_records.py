@@ -136,6 +136,7 @@ class RunRecords:
             self.tensorboard.epoch(entry)
         if self.tracker is not None:
             self.tracker.metrics({**entry, **(extra or {})}, step=entry["epoch"])
+            self._note_run_id(self.tracker)
 
     def metrics(
         self,
@@ -255,6 +256,7 @@ class RunRecords:
             self.tensorboard.close()
         if self.tracker is not None:
             self.tracker.finish(_TRACKER_STATUS[status])
+            self._note_run_id(self.tracker)
             self.tracker = None
         self.run.close(status)
         if self.log_file is not None and status == runs.FINISHED:
@@ -321,6 +323,11 @@ class RunRecords:
         # With --tracking mlflow MONAI has appended its own handler: one store, one run.
         handlers = self.parser.get("train", {}).get("handlers", []) if self.parser is not None else []
         return not any(isinstance(h, Mapping) and str(h.get("_target_")).endswith("MLFlowHandler") for h in handlers)
+
+    def _note_run_id(self, tracker: MLflowTracker) -> None:
+        """A fold that began while the server was away learns its id later."""
+        if self.run.record.get("mlflow_run_id") not in (None, tracker.run_id):
+            self.run.update(mlflow_run_id=tracker.run_id)
 
     def _mark_failed(self, crashed: Path) -> None:
         record = read_json(crashed / "run.json")

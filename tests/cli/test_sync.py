@@ -52,6 +52,18 @@ def test_a_run_is_sent_wherever_its_folder_lies_now(server, run_dir):
     assert invoke(moved) == f"{moved}: nothing waits for MLflow\n"
 
 
+def test_a_fold_that_began_without_the_server_has_its_id_from_then_on(server, tmp_path):
+    server.stop()
+    tracker = MLflowTracker(server.uri, "e", "fold 2", parent_run_id="cv", folder=tmp_path)
+    tracker.finish()
+    (tmp_path / "run.json").write_text(json.dumps({"status": "finished", "mlflow_run_id": tracker.run_id}))
+    with tracking_server(server.port) as again:
+        invoke(tmp_path)
+    assert again.run["info"]["status"] == "FINISHED"
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record == {"status": "finished", "mlflow_run_id": again.run["info"]["run_id"]}
+
+
 def test_while_the_server_is_away_all_is_kept(run_dir, server):
     before = (run_dir / FILE).read_text()
     with pytest.raises(ConfigError, match=rf"4 entries still wait for MLflow at {server.uri} \(.*refused\); call sync"):

@@ -70,6 +70,28 @@ def test_sigterm_ends_a_run_whose_server_hangs_without_asking_it_again(training,
     assert read_waiting(run)[-1]["status"] == "KILLED"
 
 
+def test_a_cross_validation_whose_server_dies_in_its_first_fold_trains_them_all(training, server, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    server.silent_at_step = 1
+    words = training.command("folds", "--tracking_uri", server.uri, "--max_epochs", "1", launcher=())[3:]
+    command = [sys.executable, "-m", "monai_ext", "cross-validate", "--folds", "2", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=training.folder, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(server.runs) == 2  # the cross-validation and its first fold
+
+    server.answer_again()
+    (together,) = (training.folder / "folds").glob("cross_validation_*")
+    folders = [together, *(training.only_run("folds", fold) for fold in (1, 2))]
+    CliRunner().invoke(app, ["sync", *map(str, folders)], catch_exceptions=False)
+    assert [run["info"]["status"] for run in server.runs.values()] == ["FINISHED"] * 3
+    parent, *children = server.runs.values()
+    assert "out_of_fold_auc" in [name for name, _, _ in parent["metrics"]]
+    for run, child in zip(folders[1:], children, strict=True):
+        assert {"key": "mlflow.parentRunId", "value": parent["info"]["run_id"]} in child["tags"]
+        assert json.loads((run / "run.json").read_text())["mlflow_run_id"] == child["info"]["run_id"]
+        assert {"train_loss", "best_auc"} <= {name for name, _, _ in child["metrics"]}
+
+
 def test_no_name_but_the_tracking_server_s_is_looked_up(training, server):
     watched = Path(__file__).with_name("looked_up.py")
     store = f"sqlite:///{training.folder}/watched/mlflow.db"
@@ -98,7 +120,8 @@ def test_no_name_but_the_tracking_server_s_is_looked_up(training, server):
         ("socket.connect", "127.0.0.1"),
     }
     run = training.only_run("watched")
-    evaluate = training.command("evaluated", "--checkpoint", run / "checkpoints" / "best.pt", launcher=(), overlays=("evaluate.json",))
+    checkpoint = ("--checkpoint", run / "checkpoints" / "best.pt")
+    evaluate = training.command("evaluated", *checkpoint, launcher=(), overlays=("evaluate.json",))
     infer = ["monai.bundle", "run", "--config_file", str(run / "config" / "inference.json")]
     infer += ["--inputs", str(training.settings["dataset_dir"]), "--output_dir", str(training.folder / "inferred")]
     ours = [["monai_ext", "report", str(run)], ["monai_ext", "compare", "--tracking_uri", store]]
