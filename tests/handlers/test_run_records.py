@@ -40,14 +40,6 @@ def test_each_plot_is_drawn_when_it_has_something_new_to_show(drawn_by):
     assert drawn_by(3, 3) == {*CURVES, "roc"}
 
 
-def test_a_later_value_is_a_parameter_of_its_own_as_mlflow_never_changes_one():
-    changes = [
-        {"from_epoch": 4, "setting": "max_epochs", "old": 3, "new": 9},
-        {"from_epoch": 6, "setting": "train#step#on_oom", "old": "split", "new": "stop"},
-    ]
-    assert _flat_changes(changes) == {"max_epochs.from_epoch_4": 9, "train.step.on_oom.from_epoch_6": "stop"}
-
-
 @pytest.mark.parametrize("back_at", ["epoch", "end"])
 def test_a_fold_that_began_without_its_server_notes_its_run_when_it_has_one(tmp_path, monkeypatch, back_at):
     monkeypatch.setattr(mlflow_outbox, "PAUSE", {"epoch": 0, "end": 600}[back_at])
@@ -65,3 +57,11 @@ def test_a_fold_that_began_without_its_server_notes_its_run_when_it_has_one(tmp_
         records.close("finished")
     assert run.record["mlflow_run_id"] == again.run["info"]["run_id"]
     assert again.run["info"]["status"] == "FINISHED"
+
+
+def test_a_later_value_is_a_parameter_of_its_own_as_mlflow_never_changes_one():
+    changes = [
+        {"from_epoch": 4, "setting": "max_epochs", "old": 3, "new": 9},
+        {"from_epoch": 6, "setting": "train#step#on_oom", "old": "split", "new": "stop"},
+    ]
+    assert _flat_changes(changes) == {"max_epochs.from_epoch_4": 9, "train.step.on_oom.from_epoch_6": "stop"}
