@@ -40,7 +40,7 @@ def no_answer(error: BaseException) -> bool:
     return any(isinstance(link, kinds) for link in chain(error))
 
 
-def reason(error: BaseException) -> str:
+def mlflow_reason(error: BaseException) -> str:
     """The first line of an error of MLflow; of a server that doesn't answer, that of the cause."""
     cause = list(chain(error))[-1] if no_answer(error) else error
     return next(iter(str(cause).splitlines()), "") or type(cause).__name__
@@ -132,7 +132,7 @@ class Outbox:
         try:
             answer = SEND[entry["kind"]](self.client, **arguments)
         except Exception as error:
-            self.reason = reason(error)
+            self.reason = mlflow_reason(error)
             if no_answer(error):
                 self.away, self._next_attempt = True, time.monotonic() + PAUSE
                 kept = f"in {self.folder / FILE}" if self.folder is not None else "until the end"

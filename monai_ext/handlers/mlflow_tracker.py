@@ -14,7 +14,7 @@ from typing import Any
 
 from monai_ext.errors import ConfigError
 from monai_ext.mlflow_entries import begin_run
-from monai_ext.mlflow_outbox import CATCHING_UP, Outbox, no_answer, reason, short_waits
+from monai_ext.mlflow_outbox import CATCHING_UP, Outbox, mlflow_reason, no_answer, short_waits
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +59,13 @@ class MLflowTracker:
             except ConfigError:
                 raise
             except Exception as error:
+                why = mlflow_reason(error)
                 if not no_answer(error):
-                    raise ConfigError(f"--tracking_uri {tracking_uri}: can't be used ({reason(error)})") from error
+                    raise ConfigError(f"--tracking_uri {tracking_uri}: can't be used ({why})") from error
                 if parent_run_id is None or folder is None:
                     raise ConfigError(
-                        f"--tracking_uri {tracking_uri}: the server does not answer ({reason(error)}); start it, or "
-                        "train without it by --tracking_uri none"
+                        f"--tracking_uri {tracking_uri}: the server does not answer ({why}); start it, or train without "
+                        "it by --tracking_uri none"
                     ) from error
                 # The training as a whole has begun long ago: a fold goes on without the server.
                 self._begin_later(experiment_name, run_name, parent_run_id, run_id, folder)

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.direction import lower_is_better
-from monai_ext.mlflow_outbox import reason, short_waits
+from monai_ext.mlflow_outbox import mlflow_reason, short_waits
 from monai_ext.workflow import default_tracking_uri, sqlite_uri
 
 
@@ -111,7 +111,7 @@ def load_runs(
         client = mlflow.MlflowClient()
         runs = [_compared(client, run, names[run.info.experiment_id], chosen, better) for run in found]
     except mlflow.MlflowException as error:
-        raise DataError(f"the MLflow store {tracking_uri} can't be read: {reason(error)}") from error
+        raise DataError(f"the MLflow store {tracking_uri} can't be read: {mlflow_reason(error)}") from error
     finally:
         mlflow.set_tracking_uri(before)
     return chosen, _nested(runs, chosen, better)
