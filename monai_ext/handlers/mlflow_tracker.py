@@ -64,8 +64,8 @@ class MLflowTracker:
                     raise ConfigError(f"--tracking_uri {tracking_uri}: can't be used ({why})") from error
                 if parent_run_id is None or folder is None:
                     raise ConfigError(
-                        f"--tracking_uri {tracking_uri}: the server does not answer ({why}); start it, or train without "
-                        "it by --tracking_uri none"
+                        f"--tracking_uri {tracking_uri}: the server does not answer ({why}); start it, or train "
+                        "without it by --tracking_uri none"
                     ) from error
                 # The training as a whole has begun long ago: a fold goes on without the server.
                 self._begin_later(experiment_name, run_name, parent_run_id, run_id, folder)
