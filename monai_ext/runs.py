@@ -187,6 +187,11 @@ def _locked(run: Path) -> bool:
     return False
 
 
+def being_written(run: Path) -> bool:
+    """Whether a living process holds the lock of a run folder."""
+    return (run / ".lock").exists() and _locked(run)
+
+
 def finished_runs(output_dir: str | Path, fold: int) -> list[Path]:
     """Finished runs of a fold, newest first."""
     return [run for run in _runs(Path(output_dir).absolute() / f"fold_{fold}") if _status(run) == FINISHED]

@@ -10,20 +10,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "monai_ext"
 # Each level may import from its own and from those below.
 FLOOR = [
-    {"errors", "io", "arrays", "error_report", "runs", "settings", "workflow", "devices", "targets", "heads"}
-    | {
-        "lazy",
-        "moved",
-        "renamed",
-        "task",
-        "blocks",
-        "places",
-        "parent",
-        "owners",
-        "chosen_workers",
-        "memory",
-        "provenance",
-    },
+    {"mlflow_entries", "mlflow_outbox"}
+    | {"errors", "io", "arrays", "error_report", "runs", "settings", "workflow", "devices", "targets", "heads"}
+    | {"lazy", "moved", "renamed", "task", "blocks", "places", "parent", "owners", "chosen_workers", "memory"}
+    | {"provenance"},
     {"networks", "losses", "transforms", "data", "metrics", "pages"},
     {"predictions"},
     {"inferers", "reports"},

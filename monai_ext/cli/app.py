@@ -13,6 +13,7 @@ from monai_ext.cli.new_bundle import new_bundle
 from monai_ext.cli.prepare import prepare
 from monai_ext.cli.report import report
 from monai_ext.cli.settings import settings
+from monai_ext.cli.sync import sync
 from monai_ext.task import commands_of, find_tasks
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app.command("prepare", context_settings=OVERRIDES)(prepare)
 app.command("cross-validate", context_settings=OVERRIDES)(cross_validate)
 app.command("compare")(compare)
 app.command("report")(report)
+app.command("sync")(sync)
 app.command("settings")(settings)
 app.command("new-bundle")(new_bundle)
 for task in find_tasks().values():

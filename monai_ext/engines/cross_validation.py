@@ -57,9 +57,7 @@ class CrossValidation:
         if own:
             raise ConfigError(f"--{own[0]}: cross-validate sets it itself for each fold; leave it out")
         if overrides.get("num_folds", folds) != folds:
-            raise ConfigError(
-                f"--num_folds {overrides['num_folds']}: cross-validate has --folds {folds}; leave it out"
-            )
+            raise ConfigError(f"--num_folds {overrides['num_folds']}: cross-validate has --folds {folds}; leave it out")
         self.config_file = config_file
         self.folds = folds
         self.overrides = {**overrides, "num_folds": folds}
@@ -116,7 +114,7 @@ class CrossValidation:
         state = self.folder / "mlflow.json"
         known = read_json(state)["run_id"] if state.exists() else None
         name = f"{self.folds}-fold cross-validation {self.folder.name[-8:]}"
-        tracker = MLflowTracker(**self.tracking, run_name=name, run_id=known)
+        tracker = MLflowTracker(**self.tracking, run_name=name, run_id=known, folder=self.folder)
         tracker.parameters({**self.settings, "folds": self.folds})
         write_json(state, {"run_id": tracker.run_id})
         return tracker

@@ -7,11 +7,14 @@ import fcntl
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import ConfigError
+from monai_ext.mlflow_entries import begin_run
+from monai_ext.mlflow_outbox import CATCHING_UP, Outbox, mlflow_reason, no_answer, short_waits
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +26,7 @@ class MLflowTracker:
 
     MONAI's `MLFlowHandler` continues any unfinished run of its experiment, sets no parent, and leaves a crashed run
     open; this one creates its run by id, continues the same one after a resume, and always records the end state. Once
-    it has started, errors of the server are logged and never stop the training.
+    it has started, a server that is away or refuses something costs a warning and seconds, see `Outbox`.
 
     Args:
         tracking_uri: ``sqlite:///PATH`` or the URL of a server.
@@ -31,9 +34,10 @@ class MLflowTracker:
         run_name: displayed name of the run.
         parent_run_id: run of which this is a child (a fold of a cross-validation).
         run_id: existing run to continue; ``None`` for a new one.
+        folder: folder of the run, which keeps what the server doesn't take, for ``python -m monai_ext sync``.
 
     Raises:
-        ConfigError: when the store can't be opened.
+        ConfigError: when the store can't be opened; a server that doesn't answer is none for a child with a folder.
     """
 
     def __init__(
@@ -43,32 +47,55 @@ class MLflowTracker:
         run_name: str,
         parent_run_id: str | None = None,
         run_id: str | None = None,
+        folder: str | Path | None = None,
     ) -> None:
+        short_waits()
         self.tracking_uri = tracking_uri
         with _one_at_a_time(tracking_uri):
             try:
                 self.client, experiment = open_store(tracking_uri, experiment_name)
-                self.run_id = self._reopen(run_id) or self._create(experiment, run_name, parent_run_id)
+                self._outbox = Outbox(self.client, tracking_uri, folder)
+                self._run_id = self._reopen(run_id) or begin_run(self.client, experiment, run_name, parent_run_id)
             except ConfigError:
                 raise
             except Exception as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise ConfigError(f"--tracking_uri {tracking_uri}: can't be used ({reason})") from error
+                why = mlflow_reason(error)
+                if not no_answer(error):
+                    raise ConfigError(f"--tracking_uri {tracking_uri}: can't be used ({why})") from error
+                if parent_run_id is None or folder is None:
+                    raise ConfigError(
+                        f"--tracking_uri {tracking_uri}: the server does not answer ({why}); start it, or train "
+                        "without it by --tracking_uri none"
+                    ) from error
+                # The training as a whole has begun long ago: a fold goes on without the server.
+                self._begin_later(experiment_name, run_name, parent_run_id, run_id, folder)
+        self._outbox.forget("end", self._run_id)
 
-    def _create(self, experiment: str, run_name: str, parent: str | None) -> str:
-        tags = {"mlflow.runName": run_name}
-        if parent:
-            tags["mlflow.parentRunId"] = parent
-        return str(self.client.create_run(experiment, tags=tags, run_name=run_name).info.run_id)
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the run; a name of our own until the server has answered a run that began without it."""
+        return self._outbox.ids.get(self._run_id, self._run_id)
+
+    def _begin_later(self, experiment: str, run_name: str, parent: str, known: str | None, folder: str | Path) -> None:
+        import mlflow
+
+        self.client = mlflow.MlflowClient(self.tracking_uri)
+        self._outbox = Outbox(self.client, self.tracking_uri, folder)
+        self._run_id = known or f"later_{uuid.uuid4().hex}"
+        if known is None:
+            names = {"experiment_name": experiment, "run_name": run_name, "parent": parent}
+            self._outbox.put("begin", self._run_id, **names, milliseconds=_now())
 
     def _reopen(self, run_id: str | None) -> str | None:
         from mlflow.exceptions import MlflowException
 
-        if run_id is None:
-            return None
+        if run_id is None or self._outbox.holds("begin", run_id):
+            return run_id
         try:
             self.client.update_run(run_id, status="RUNNING")
-        except MlflowException:
+        except MlflowException as error:
+            if no_answer(error):
+                raise
             logger.warning("MLflow run %s is not in %s: going on in a new one", run_id, self.tracking_uri)
             return None
         return run_id
@@ -79,15 +106,8 @@ class MLflowTracker:
         Args:
             values: parameters by name; as text, at most 6000 characters each.
         """
-        from mlflow.entities import Param
-
-        def log() -> None:
-            known = self.client.get_run(self.run_id).data.params
-            new = [Param(key, str(value)[:6000]) for key, value in values.items() if key not in known]
-            for start in range(0, len(new), 100):
-                self.client.log_batch(self.run_id, params=new[start : start + 100])
-
-        self._try(log)
+        texts = {key: str(value)[:6000] for key, value in values.items()}
+        self._outbox.put("parameters", self._run_id, values=texts)
 
     def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
         """Log the finite numbers among the values.
@@ -96,12 +116,8 @@ class MLflowTracker:
             values: metrics by name; others than finite numbers are left out.
             step: step of all of them, such as the epoch.
         """
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
         numbers = {k: float(v) for k, v in values.items() if isinstance(v, (int, float)) and math.isfinite(v)}
-        entries = [Metric(key, value, now, step) for key, value in numbers.items()]
-        self._try(lambda: self.client.log_batch(self.run_id, metrics=entries))
+        self._outbox.put("metrics", self._run_id, values=numbers, step=step, milliseconds=_now())
 
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         """Copy a file or a folder into the run's artifacts.
@@ -110,11 +126,7 @@ class MLflowTracker:
             path: path of the file or folder; a missing one is skipped.
             folder: folder within the artifacts; default the top.
         """
-        path = Path(path)
-        if path.is_dir():
-            self._try(lambda: self.client.log_artifacts(self.run_id, str(path), folder))
-        elif path.exists():
-            self._try(lambda: self.client.log_artifact(self.run_id, str(path), folder))
+        self._outbox.put("artifact", self._run_id, path=str(Path(path).absolute()), folder=folder)
 
     def picture(self, name: str, path: str | Path, step: int) -> None:
         """Log a PNG file as the picture of a step, which the MLflow pages show with a slider over the steps.
@@ -124,17 +136,18 @@ class MLflowTracker:
             path: path of the file.
             step: step, such as the epoch.
         """
-        from matplotlib.image import imread
-
-        self._try(lambda: self.client.log_image(self.run_id, imread(path), key=name, step=step))
+        self._outbox.put("picture", self._run_id, path=str(Path(path).absolute()), name=name, step=step)
 
     def finish(self, status: str = FINISHED) -> None:
-        """Write the end state.
+        """Write the end state; first, unless the run was killed and is in a hurry, what the server has not taken yet.
 
         Args:
             status: MLflow's word: ``"FINISHED"``, ``"FAILED"`` or ``"KILLED"``.
         """
-        self._try(lambda: self.client.set_terminated(self.run_id, status))
+        if self._outbox.waiting and status != KILLED:
+            self._outbox.send_waiting(CATCHING_UP)
+        self._outbox.put("end", self._run_id, status=status, milliseconds=_now())
+        self._outbox.say_what_waits()
 
     def mark_failed(self, run_id: str) -> None:
         """Write the end of another run that was killed before it could do so itself.
@@ -142,23 +155,11 @@ class MLflowTracker:
         Args:
             run_id: MLflow's id of that run.
         """
+        self._outbox.put("failed", run_id)
 
-        def mark() -> None:
-            if self.client.get_run(run_id).info.status == "RUNNING":
-                self.client.set_terminated(run_id, FAILED)
 
-        self._try(mark)
-
-    def _try(self, action: Callable[[], Any], attempts: int = 3) -> None:
-        for attempt in range(attempts):
-            try:
-                action()
-                return
-            except Exception as error:
-                if attempt == attempts - 1:
-                    logger.warning("MLflow did not take an entry: %s", str(error).splitlines()[0])
-                else:
-                    time.sleep(0.2 * 2**attempt)
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def open_store(tracking_uri: str, experiment_name: str) -> tuple[Any, str]:

@@ -117,7 +117,8 @@ class RunRecords:
             self.tensorboard = TensorBoard(self.run / "tensorboard", first_epoch)
         if self._tracks():
             known = self.run.record.get("mlflow_run_id") if self.run.resumed else None
-            self.tracker = MLflowTracker(**self.tracking, run_name=str(record["run_name"]), run_id=known)
+            name = str(record["run_name"])
+            self.tracker = MLflowTracker(**self.tracking, run_name=name, run_id=known, folder=self.run / "")
             record["mlflow_run_id"] = self.tracker.run_id
             self.tracker.parameters(_flat_parameters(record, seed) | _flat_changes(changes))
             self.tracker.artifact(self.run / "config" / "config.json", "config")
@@ -136,6 +137,7 @@ class RunRecords:
             self.tensorboard.epoch(entry)
         if self.tracker is not None:
             self.tracker.metrics({**entry, **(extra or {})}, step=entry["epoch"])
+            self._note_run_id(self.tracker)
 
     def metrics(
         self,
@@ -263,6 +265,7 @@ class RunRecords:
             self.tensorboard.close()
         if self.tracker is not None:
             self.tracker.finish(_TRACKER_STATUS[status])
+            self._note_run_id(self.tracker)
             self.tracker = None
         self.run.close(status)
         if self.log_file is not None and status == runs.FINISHED:
@@ -333,6 +336,11 @@ class RunRecords:
         # With --tracking mlflow MONAI has appended its own handler: one store, one run.
         handlers = self.parser.get("train", {}).get("handlers", []) if self.parser is not None else []
         return not any(isinstance(h, Mapping) and str(h.get("_target_")).endswith("MLFlowHandler") for h in handlers)
+
+    def _note_run_id(self, tracker: MLflowTracker) -> None:
+        """A fold that began while the server was away learns its id later."""
+        if self.run.record.get("mlflow_run_id") not in (None, tracker.run_id):
+            self.run.update(mlflow_run_id=tracker.run_id)
 
     def _mark_failed(self, crashed: Path) -> None:
         record = read_json(crashed / "run.json")

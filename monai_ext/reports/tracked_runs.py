@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.direction import lower_is_better
+from monai_ext.mlflow_outbox import mlflow_reason, short_waits
 from monai_ext.workflow import default_tracking_uri, sqlite_uri
 
 
@@ -90,6 +91,7 @@ def load_runs(
     """
     import mlflow
 
+    short_waits()
     uri = _existing(tracking_uri)
     # MLflow's searches use the store of the whole process, which is kept in an environment variable, too.
     before = os.environ.get("MLFLOW_TRACKING_URI")
@@ -109,7 +111,7 @@ def load_runs(
         client = mlflow.MlflowClient()
         runs = [_compared(client, run, names[run.info.experiment_id], chosen, better) for run in found]
     except mlflow.MlflowException as error:
-        raise DataError(f"the MLflow store {tracking_uri} can't be read: {str(error).splitlines()[0]}") from error
+        raise DataError(f"the MLflow store {tracking_uri} can't be read: {mlflow_reason(error)}") from error
     finally:
         mlflow.set_tracking_uri(before)
     return chosen, _nested(runs, chosen, better)

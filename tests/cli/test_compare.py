@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from tracking_server import tracking_server
 from typer.testing import CliRunner
 
 from monai_ext.cli.compare import compare
@@ -54,3 +55,13 @@ def test_without_a_store_nothing_is_created(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(DataError, match=f"no MLflow store {store}; train first"):
         invoke()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_never_answers_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    with tracking_server() as server:
+        server.fall_silent()
+        with pytest.raises(DataError, match=f"{server.uri} can't be read: timed out"):
+            invoke("--tracking_uri", server.uri)
+        assert len(server.requests) == 1

@@ -3,7 +3,9 @@ from types import SimpleNamespace
 import pytest
 from matplotlib.figure import Figure
 from monai.bundle import ConfigParser
+from tracking_server import tracking_server
 
+from monai_ext import mlflow_outbox
 from monai_ext.handlers.run_records import RunRecords, _flat_changes
 from monai_ext.io import write_json
 from monai_ext.runs import RunFolder
@@ -38,6 +40,25 @@ def test_each_plot_is_drawn_when_it_has_something_new_to_show(drawn_by):
     assert drawn_by(2, 1) == CURVES
     assert drawn_by(2, 1) == set()
     assert drawn_by(3, 3) == {*CURVES, "roc"}
+
+
+@pytest.mark.parametrize("back_at", ["epoch", "end"])
+def test_a_fold_that_began_without_its_server_notes_its_run_when_it_has_one(tmp_path, monkeypatch, back_at):
+    monkeypatch.setattr(mlflow_outbox, "PAUSE", {"epoch": 0, "end": 600}[back_at])
+    run = RunFolder(tmp_path)
+    run.open()
+    with tracking_server() as server:
+        tracking = {"tracking_uri": server.uri, "experiment_name": "e", "parent_run_id": "cv"}
+    records = RunRecords(run, "train", ITEMS, ["no", "yes"], tracking=tracking)
+    records.open(seed=0, first_epoch=None)
+    assert run.record["mlflow_run_id"].startswith("later_")
+    with tracking_server(server.port) as again:
+        if back_at == "epoch":
+            records.epoch({"epoch": 1, "train_loss": 1.0})
+            assert run.record["mlflow_run_id"] == again.run["info"]["run_id"]
+        records.close("finished")
+    assert run.record["mlflow_run_id"] == again.run["info"]["run_id"]
+    assert again.run["info"]["status"] == "FINISHED"
 
 
 def test_a_later_value_is_a_parameter_of_its_own_as_mlflow_never_changes_one():
