@@ -416,7 +416,9 @@ class StandardTraining:
             else:
                 self._record_end(str(lost) if lost is not None else f"{type(error).__name__}: {error}")
             self.records.close(runs.KILLED if asked else runs.FAILED)
-        raise error if lost is None else lost from error
+        if lost is not None:
+            raise lost from error
+        raise error
 
     @property
     def best_checkpoint(self) -> str | None:
