@@ -322,8 +322,8 @@ class RunRecords:
         return not any(isinstance(h, Mapping) and str(h.get("_target_")).endswith("MLFlowHandler") for h in handlers)
 
     def _mark_failed(self, crashed: Path) -> None:
-        record = read_json(crashed / "run.json")
-        write_json(crashed / "run.json", {**record, "status": runs.FAILED})
+        record = runs.record_of(crashed)
+        write_json(crashed / runs.RECORD, {**record, "status": runs.FAILED})
         if self.tracker is not None and record.get("mlflow_run_id"):
             self.tracker.mark_failed(record["mlflow_run_id"])
 

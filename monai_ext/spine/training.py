@@ -14,7 +14,7 @@ from monai_ext.engines.kept_runs import newest_same
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
-from monai_ext.io import atomic_path, read_json, write_json
+from monai_ext.io import atomic_path, write_json
 from monai_ext.settings import read_bundle_config, recipe_key, recipe_of
 from monai_ext.spine.class_map import FILE as CLASS_MAP
 from monai_ext.spine.heads import SHARING
@@ -103,7 +103,7 @@ class CascadeTraining:
         warnings: list[str] = []
         for stage in self.stages:
             run = self._train(stage)
-            warnings += [f"{stage}: {text}" for text in read_json(run / "run.json").get("warnings", [])]
+            warnings += [f"{stage}: {text}" for text in runs.record_of(run).get("warnings", [])]
             if stage == SHARED:
                 split_heads(run, self.output_dir / "models")
             elif stage not in _ONLY_FOR_TRAINING:
