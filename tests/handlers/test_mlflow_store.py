@@ -36,8 +36,12 @@ def truncated(whole, database):
 
 
 def garbled(whole, database):
+    """In a table that is needed at the end of the first epoch."""
+    with sqlite3.connect(whole) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'metrics'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
     content = bytearray(whole.read_bytes())
-    content[len(content) // 2 :] = b"\xff" * (len(content) - len(content) // 2)
+    content[size * (page - 1) : size * page] = b"\xff" * size
     database.write_bytes(content)
 
 
