@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -224,22 +224,27 @@ class RunRecords:
         if self.tracker is not None:
             self.tracker.picture("preview", path, epoch)
 
-    def finish(self, best: Mapping[str, Any], best_epoch: int) -> Path:
-        """Write the report, hand everything to MLflow and close as finished; returns the report's path.
+    def finish(
+        self, best: Mapping[str, Any], best_epoch: int, interruptible: Callable[[], None] = lambda: None
+    ) -> Path:
+        """Write the report, hand everything to MLflow and only then close as finished; returns the report's path.
 
         Args:
             best: metrics of the best epoch by name.
             best_epoch: number of the best epoch, from 1.
+            interruptible: called between the steps; what it raises leaves the run unfinished.
         """
         from monai_ext.reports import write_report
 
-        self.run.update(status=runs.FINISHED, ended=runs.now())
-        report = write_report(self.run / "", current_plots=list(self._plots))
+        end = {"status": runs.FINISHED, "ended": runs.now()}
+        report = write_report(self.run / "", current_plots=list(self._plots), end=end)
+        interruptible()
         if self.tracker is not None:
             numbers = {f"best_{name}": value for name, value in best.items() if name != "lr"}
             self.tracker.metrics({**numbers, "best_epoch": best_epoch})
             for name in ("metrics", "plots", "predictions"):
                 self.tracker.artifact(self.run / name, name)
+                interruptible()
             self.tracker.artifact(report)
         self.close(runs.FINISHED)
         return report

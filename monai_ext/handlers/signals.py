@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -29,6 +31,9 @@ class Interrupted(SystemExit):
 
 class GracefulSignals:
     """On SIGTERM and SIGINT lets the running batch end, then raises `Interrupted` out of the engine.
+
+    It listens from the engine's start until its last handler: attach it after those that write the end of a run, which
+    call `raise_if_pending` between their steps.
 
     Several processes end after the same training batch, whichever of them got the signal (one that left alone would
     keep the others waiting for it), or after a whole validation, whose length differs between processes. A second
@@ -56,7 +61,9 @@ class GracefulSignals:
             engine.add_event_handler(inside, self.raise_if_received)
 
     def install(self) -> None:
-        """Catch the signals (possible in the main thread only)."""
+        """Catch the signals (possible in the main thread only); twice is the same as once."""
+        if self._previous:
+            return
         if threading.current_thread() is threading.main_thread():
             self._process = os.getpid()
             for number in self.numbers:
@@ -71,6 +78,15 @@ class GracefulSignals:
     def pending(self) -> int:
         """Number of the signal that this process has received, or 0."""
         return self.received or 0
+
+    def raise_if_pending(self) -> None:
+        """End the run when a signal has come to this process; the others aren't asked.
+
+        Raises:
+            Interrupted: with the signal's number.
+        """
+        if self.received:
+            raise Interrupted(self.received)
 
     def raise_if_received(self, engine: Engine) -> None:
         """End the run when a signal has come to any process.
@@ -102,4 +118,28 @@ class GracefulSignals:
             os.kill(os.getpid(), number)
             return
         self.received = number
-        logger.warning("%s: ending after this batch (once more to end now)", signal.Signals(number).name)
+        logger.warning("%s: ending after this batch or file (once more to end now)", signal.Signals(number).name)
+
+
+@contextlib.contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Between several trainings, each with its own `GracefulSignals`: SIGTERM raises `Interrupted` at once.
+
+    Raises:
+        Interrupted: in the main thread, where the signal finds it.
+    """
+    process = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a data worker, which inherits this
+            os._exit(128 + number)
+        raise Interrupted(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -156,8 +156,8 @@ class StandardTraining:
             engine.add_event_handler(
                 Events.ITERATION_COMPLETED(every=self.empty_cache_interval), torch.cuda.empty_cache
             )
-        self.signals.attach(*[engine] + ([self.evaluator] if self.evaluator is not None else []))
         engine.add_event_handler(Events.COMPLETED, self._completed)
+        self.signals.attach(*[engine] + ([self.evaluator] if self.evaluator is not None else []))
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.STARTED, self._share_buffers)
@@ -172,6 +172,7 @@ class StandardTraining:
     # -- beginning -----------------------------------------------------------------------------------------------
 
     def _started(self, engine: Engine) -> None:
+        self.signals.install()
         self._take_parts(engine)
         if _is_main():
             self.run.open()
@@ -193,6 +194,7 @@ class StandardTraining:
         if _is_main():
             self.records.open(self.seed, engine.state.epoch + 1, self.main_monitor.metrics[0])
             self.run.update(best_checkpoint=self.best_checkpoint)
+        self.signals.raise_if_received(engine)
 
     def _take_parts(self, engine: Engine) -> None:
         """Take network, optimizer and step, which MONAI's trainer doesn't have yet when it attaches its handlers."""
@@ -231,6 +233,7 @@ class StandardTraining:
         self.top_epochs.load_state_dict(handlers.get("top_epochs", {}))
         self.stopping.load_state_dict(handlers["early_stopping"])
         self.best_metrics = dict(handlers["best_metrics"])
+        self.memory.load_state_dict(handlers.get("memory", {}))
         if self.predictions is not None:
             self.predictions.restore(handlers["outputs"])
         if self.stopping.stopped(reached["epoch"]):
@@ -340,6 +343,7 @@ class StandardTraining:
             "early_stopping": self.stopping.state_dict(),
             "best_metrics": self.best_metrics,
             "rates": self.rates,
+            "memory": self.memory.state_dict(),
             # named as ever, so that older checkpoints resume
             "outputs": self.predictions.best_state() if self.predictions is not None else {},
             "history": {name: history[name] for name in ("sums", "samples")},
@@ -365,12 +369,17 @@ class StandardTraining:
             self._report_fold()
         if not _is_main():
             return
+        interruptible = self.signals.raise_if_pending
+        interruptible()
         self._write_metrics(intervals=True)
+        interruptible()
         self._say_selection()
         self.records.plot(self.history, self.main_monitor.epoch)
+        interruptible()
         self._record_end()
         self._warn()
-        logger.info("report: %s", self.records.finish(self.best_metrics, self.main_monitor.epoch))
+        report = self.records.finish(self.best_metrics, self.main_monitor.epoch, interruptible)
+        logger.info("report: %s", report)
         logger.info("plots: %s", self.run / "plots")
         self._say_what_next()
 

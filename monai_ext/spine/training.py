@@ -14,6 +14,7 @@ from monai_ext.engines.kept_runs import newest_same
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
+from monai_ext.handlers.signals import interrupted_by_sigterm
 from monai_ext.io import atomic_path, write_json
 from monai_ext.settings import read_bundle_config, recipe_key, recipe_of
 from monai_ext.spine.class_map import FILE as CLASS_MAP
@@ -89,6 +90,7 @@ class CascadeTraining:
             settings |= {"dataset_dir": str(dataset_dir), "output_dir": str(self.output_dir / stage)}
             self._parser(stage, settings)  # all stages are checked before the first is trained
 
+    @interrupted_by_sigterm()
     def run(self) -> Path:
         """Train all stages that haven't finished.
 
