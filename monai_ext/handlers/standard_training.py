@@ -260,11 +260,12 @@ class StandardTraining:
         history = self.history.state_dict()
         if _is_main():
             self.console.epoch(entry, engine.state.max_epochs or 0, is_best)
-            self._save(engine, engine.state.epoch, history)
-            self._write_metrics()
+            # Before the checkpoint: a run killed in between resumes behind this epoch, and would never show it.
             self.records.epoch(entry, {f"memory_{name}_mib": value for name, value in self.memory.latest.items()})
             if self.previews is not None and self.history.validated:
                 self.records.preview(self.previews.figure(), entry["epoch"])
+            self._save(engine, engine.state.epoch, history)
+            self._write_metrics()
             if self.plot_every and entry["epoch"] % self.plot_every == 0:
                 self.records.plot(self.history, self.main_monitor.epoch)
         if stop:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from monai_ext.engines import TrainingStep
@@ -53,26 +54,28 @@ def test_a_trainer_with_monai_s_own_step_is_refused_before_there_is_a_run_folder
 def ended(run):
     record = read_json(run / "run.json")
     page = (run / "report.html").read_text(encoding="utf-8")
-    return record["status"], "The run finished." in page, read_json(run / "metrics" / "metrics.json")["epoch"]
+    curves = EventAccumulator(str(run / "tensorboard")).Reload().Scalars("train_loss")
+    metrics = read_json(run / "metrics" / "metrics.json")
+    return record["status"], "The run finished." in page, metrics["epoch"], [point.step for point in curves]
 
 
 def test_killed_at_any_moment_of_its_end_a_run_is_ended_by_resume_and_not_trained_anew(tmp_path, monkeypatch):
     """What lies on the disk before each file of the end gets its name is what kill -9 leaves there."""
-    moments = []
+    named, moments = [], []
     rename = os.replace
 
     def renamed(source, target):
-        if (tmp_path / "runs" / "ended").exists():
+        if named.count("last.pt") == 2:
             moments.append(tmp_path / f"killed_{len(moments)}")
             shutil.copytree(tmp_path / "runs" / "fold_1", moments[-1] / "fold_1")
         rename(source, target)
+        named.append(target.name)
 
-    trainer = trainer_of(nn.Linear(3, 2), tmp_path / "runs", TrainingStep(amp=False))
-    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), lambda: (tmp_path / "runs" / "ended").touch())
     monkeypatch.setattr(os, "replace", renamed)
-    trainer.run()
+    trainer_of(nn.Linear(3, 2), tmp_path / "runs", TrainingStep(amp=False)).run()
     monkeypatch.undo()
-    assert len(moments) >= 5
+    assert named[-len(moments) :][0] == "metrics.json"
+    assert {"report.html", "run.json"} < set(named[-len(moments) :])
 
     for folder in moments:
         trained = []
@@ -80,7 +83,7 @@ def test_killed_at_any_moment_of_its_end_a_run_is_ended_by_resume_and_not_traine
         again.add_event_handler(Events.ITERATION_STARTED, lambda trained=trained: trained.append(1))
         again.run()
         (run,) = (folder / "fold_1").glob("run_*")
-        assert (ended(run), trained) == (("finished", True, 2), [])
+        assert (ended(run), trained) == (("finished", True, 2, [1, 2]), [])
 
 
 @pytest.mark.parametrize("moment", ["before the first epoch", "after the last epoch", "while artifacts are sent"])
@@ -97,16 +100,17 @@ def test_a_signal_at_the_edge_of_a_run_ends_it_as_killed(tmp_path, monkeypatch, 
         owner, name = edges[moment]
         method = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *given: (method(*given), ask()))
-    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the signal was not handled by the run"))
+    mine = lambda *_: pytest.fail("the signal was not handled by the run")  # noqa: E731
+    before = signal.signal(signal.SIGTERM, mine)
     try:
         with pytest.raises(SystemExit) as caught:
             trainer.run()
         assert caught.value.code == 143
     finally:
-        assert signal.signal(signal.SIGTERM, before) is not before  # given back at the end
+        assert signal.signal(signal.SIGTERM, before) is mine
     (run,) = (tmp_path / "fold_1").glob("run_*")
     record = read_json(run / "run.json")
-    assert record["status"] == "killed"
+    assert (record["status"], trainer.state.iteration) == ("killed", 0 if moment.startswith("before") else 2)
     assert mlflow.MlflowClient(uri).get_run(record["mlflow_run_id"]).info.status == "KILLED"
 
 
