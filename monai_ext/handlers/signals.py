@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import threading
@@ -13,8 +12,6 @@ from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
-
-logger = logging.getLogger(__name__)
 
 
 class Interrupted(SystemExit):
@@ -54,7 +51,7 @@ class GracefulSignals:
             engines: the trainer, then those engines; or an evaluator alone.
         """
         engines[0].add_event_handler(Events.STARTED, self.install)
-        engines[0].add_event_handler(Events.COMPLETED, self.remove)
+        engines[0].add_event_handler(Events.COMPLETED, self._completed)
         engines[0].add_event_handler(Events.ITERATION_COMPLETED, self.raise_if_received)
         inside = Events.ITERATION_COMPLETED if idist.get_world_size() == 1 else Events.EPOCH_COMPLETED
         for engine in engines[1:]:
@@ -107,6 +104,11 @@ class GracefulSignals:
         if number:
             raise Interrupted(number)
 
+    def _completed(self) -> None:
+        """Forget no signal of the last moments: what comes after this engine would go on."""
+        self.remove()
+        self.raise_if_pending()
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             # A data worker inherited this handler; SIGINT is for the main process, SIGTERM must end the worker.
@@ -118,7 +120,10 @@ class GracefulSignals:
             os.kill(os.getpid(), number)
             return
         self.received = number
-        logger.warning("%s: ending after this batch or file (once more to end now)", signal.Signals(number).name)
+        # Not logged: the signal may have come in the middle of a line of the log.
+        said = f"{signal.Signals(number).name}: ending after this batch or file (once more to end now)\n"
+        with contextlib.suppress(OSError):
+            os.write(2, said.encode())
 
 
 @contextlib.contextmanager

@@ -406,7 +406,7 @@ class StandardTraining:
         asked = isinstance(error, (Interrupted, KeyboardInterrupt))
         self.signals.remove()
         self.memory.stop()
-        if _is_main() and self.run.path is not None:
+        if _is_main() and self.run.record.get("status") == runs.RUNNING:
             if asked:
                 logger.warning("interrupted; continue with --resume auto")
             else:

@@ -69,7 +69,7 @@ def test_a_store_of_an_older_mlflow_stays(whole, tmp_path):
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
     before = database.read_bytes()
-    with pytest.raises(ConfigError, match="can't be used .*mlflow db upgrade"):
+    with pytest.raises(ConfigError, match=r"can't be used .*mlflow db upgrade"):
         MLflowTracker(sqlite_uri(database), "grades", "x")
     assert database.read_bytes() == before
     assert not list(tmp_path.glob("*.damaged"))

@@ -114,6 +114,18 @@ def test_a_signal_at_the_edge_of_a_run_ends_it_as_killed(tmp_path, monkeypatch, 
     assert mlflow.MlflowClient(uri).get_run(record["mlflow_run_id"]).info.status == "KILLED"
 
 
+def test_a_signal_after_the_record_of_the_end_stops_what_would_come_next_and_leaves_the_record(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(StandardTraining, "_say_what_next", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as caught:
+        trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False)).run()
+    assert caught.value.code == 143
+    (run,) = (tmp_path / "fold_1").glob("run_*")
+    assert read_json(run / "run.json")["status"] == "finished"
+    assert "--resume" not in caplog.text
+
+
 def test_a_resumed_run_keeps_its_memory_peaks(tmp_path, monkeypatch):
     monkeypatch.setattr(MemoryMonitor, "start", lambda self, engine: self.peaks.update(process=1e6))
     trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False)).run()
