@@ -13,6 +13,9 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
+# Signals of `interrupted_by_sigterm`: Python drops an exception that is raised in a callback of a weak reference.
+_unheard: list[int] = []
+
 
 class Interrupted(SystemExit):
     """The run was asked to end by a signal; the exit code is 128 + its number (143 for SIGTERM, 130 for SIGINT).
@@ -61,6 +64,7 @@ class GracefulSignals:
         """Catch the signals (possible in the main thread only); twice is the same as once."""
         if self._previous:
             return
+        self.received = self.received or next(iter(_unheard), None)
         if threading.current_thread() is threading.main_thread():
             self._process = os.getpid()
             for number in self.numbers:
@@ -131,13 +135,15 @@ def interrupted_by_sigterm() -> Iterator[None]:
     """Between several trainings, each with its own `GracefulSignals`: SIGTERM raises `Interrupted` at once.
 
     Raises:
-        Interrupted: in the main thread, where the signal finds it.
+        Interrupted: in the main thread, where the signal finds it; where Python drops it, by the next training or at
+            the end.
     """
     process = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> None:
         if os.getpid() != process:  # a data worker, which inherits this
             os._exit(128 + number)
+        _unheard.append(number)
         raise Interrupted(number)
 
     if threading.current_thread() is not threading.main_thread():
@@ -146,5 +152,8 @@ def interrupted_by_sigterm() -> Iterator[None]:
     previous = signal.signal(signal.SIGTERM, end)
     try:
         yield
+        if _unheard:
+            raise Interrupted(_unheard[0])
     finally:
         signal.signal(signal.SIGTERM, previous)
+        _unheard.clear()

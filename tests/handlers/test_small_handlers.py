@@ -1,7 +1,9 @@
+import gc
 import math
 import os
 import signal
 import time
+import weakref
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from monai_ext.handlers import (
     ProgressiveUnfreeze,
     ValidationDevice,
 )
+from monai_ext.handlers.signals import interrupted_by_sigterm
 from monai_ext.losses import LDAMLoss
 from monai_ext.networks import saved_epoch
 
@@ -253,6 +256,33 @@ def test_a_signal_ends_the_run_after_the_running_batch(number, code, capfd):
     assert done == [0, 1]
     assert "ending after this batch" in capfd.readouterr().err
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("another", [True, False], ids=["by-the-next-training", "at-the-end"])
+def test_a_signal_between_trainings_that_python_drops_is_heard_later(another):
+    done = []
+    trainer = engine(lambda trainer, batch: done.append(batch))
+    handler = GracefulSignals()
+    handler.attach(trainer)
+
+    @interrupted_by_sigterm()
+    def several():
+        collected = engine()
+        reference = weakref.ref(collected, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        del collected
+        gc.collect()
+        assert reference() is None
+        if another:
+            trainer.run([0, 1, 2], max_epochs=1)
+
+    try:
+        with pytest.raises(Interrupted) as caught:
+            several()
+    finally:
+        handler.remove()
+    assert caught.value.code == 143
+    assert done == ([0] if another else [])
 
 
 def test_a_second_signal_acts_at_once():
