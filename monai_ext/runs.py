@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import datetime
 import fcntl
+import functools
 import logging
 import os
 import platform
+import secrets
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from monai_ext.errors import ConfigError, RunLockedError
+from monai_ext.errors import ConfigError, DataError, RunLockedError
 from monai_ext.io import finite, read_json, sweep_partial, write_json
 
 logger = logging.getLogger(__name__)
 
 RUNNING, FINISHED, FAILED, KILLED = "running", "finished", "failed", "killed"
+RECORD = "run.json"
 
 # POSIX locks don't exclude within one process, so that is kept here.
 _held: set[Path] = set()
@@ -40,9 +43,10 @@ class RunFolder:
         self.parent = Path(output_dir).absolute() / f"fold_{fold}"
         self.fold = fold
         self.resume = None if resume in (None, "", False) else str(resume)
-        if self.resume not in (None, "auto") and not (Path(str(self.resume)) / "run.json").is_file():
+        if self.resume not in (None, "auto") and not record_of(str(self.resume)):
             raise ConfigError(
-                f"--resume {self.resume}: no run folder (it has no run.json); give 'auto' or the path of one"
+                f"--resume {self.resume}: no run folder (it has no run.json that can be read); give 'auto' or the path "
+                "of one"
             )
         self.path: Path | None = None
         self.record: dict[str, Any] = {}
@@ -72,14 +76,14 @@ class RunFolder:
             logger.info("--resume auto: no unfinished run in %s, starting a new one", self.parent)
         if existing is not None:
             self._take_lock(existing)
-            self.record = read_json(existing / "run.json")
+            self.record = read_json(existing / RECORD)
             self.resumed = True
             swept = sweep_partial(existing)
             if swept:
                 logger.info("removed %d unfinished files of the killed run", len(swept))
+            self.update(status=RUNNING, ended=None)
         else:
-            self._take_lock(self._new_folder())
-        self.update(status=RUNNING, started=self.record.get("started", now()), ended=None)
+            self._begin()
         return self / ""
 
     def attach(self, path: str | Path) -> None:
@@ -97,7 +101,7 @@ class RunFolder:
             entries: plain values by key; ``None`` where a value is unknown.
         """
         self.record.update(entries)
-        write_json(self / "run.json", finite(self.record))
+        write_json(self / RECORD, finite(self.record))
 
     def close(self, status: str) -> None:
         """Write the end state and release the lock.
@@ -113,8 +117,11 @@ class RunFolder:
         self._lock = None
 
     def unfinished(self) -> list[Path]:
-        """Runs of this fold that have not finished, newest first, whoever may be writing to them."""
-        return [run for run in _runs(self.parent) if _status(run) != FINISHED]
+        """Runs of this fold that have not finished, newest first, whoever may be writing to them.
+
+        Folders whose record can't be read are left out, with a warning.
+        """
+        return [run for run in _runs(self.parent) if _status(run) not in (None, FINISHED)]
 
     def crashed(self) -> list[Path]:
         """Other runs of this fold recorded as running although no process holds their lock: they were killed."""
@@ -129,15 +136,25 @@ class RunFolder:
             return Path(self.resume).absolute()
         return next(iter(self.unfinished()), None)
 
-    def _new_folder(self) -> Path:
+    def _begin(self) -> None:
+        """Make a new folder, which others see when it is locked and has its record, never before."""
+        hidden = self.parent / f".{secrets.token_hex(8)}"
+        hidden.mkdir()
+        self._take_lock(hidden)
+        self.update(status=RUNNING, started=now(), ended=None)
         stamp = datetime.datetime.now().strftime("run_%Y%m%d_%H%M%S")
         for suffix in ["", *(f"_{number}" for number in range(2, 1000))]:
             folder = self.parent / f"{stamp}{suffix}"
             try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
+                hidden.rename(folder)
+            except OSError as error:
+                if folder.exists():
+                    continue
+                raise ConfigError(f"{folder}: could not make a new run folder ({error.strerror})") from error
+            _held.discard(hidden)
+            _held.add(folder)
+            self.path = folder
+            return
         raise ConfigError(f"{self.parent}: could not make a new run folder")
 
     def _take_lock(self, folder: Path) -> None:
@@ -171,11 +188,34 @@ def _runs(parent: Path) -> list[Path]:
     return sorted((run for run in parent.glob("run_*") if run.is_dir()), key=age, reverse=True)
 
 
-def _status(run: Path) -> str:
+def record_of(run: str | Path) -> dict[str, Any]:
+    """The ``run.json`` of a run; empty, with one warning, where a killed or full machine has left none that holds.
+
+    Args:
+        run: path of the run folder.
+    """
+    file = Path(run) / RECORD
     try:
-        return str(read_json(run / "run.json").get("status", RUNNING))
-    except ValueError:
-        return RUNNING
+        record = read_json(file)
+    except (DataError, OSError) as error:
+        _warn_of_damage(Path(run), str(error))
+        return {}
+    if isinstance(record, dict) and record:
+        return record
+    _warn_of_damage(Path(run), f"{file}: holds no record")
+    return {}
+
+
+@functools.cache
+def _warn_of_damage(run: Path, reason: str) -> None:
+    """Once for each folder: it is looked at several times."""
+    logger.warning("%s is ignored, as its record can't be read (%s)", run, reason)
+
+
+def _status(run: Path) -> str | None:
+    """State of a run; ``None`` where its record can't be read."""
+    record = record_of(run)
+    return str(record.get("status", RUNNING)) if record else None
 
 
 def _locked(run: Path) -> bool:

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
-from urllib.parse import quote
 
 from monai_ext.devices import local_rank, own_device, started_processes, user_device
 from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
@@ -142,8 +141,11 @@ def default_tracking_uri(output_dir: str) -> str:
 
 
 def sqlite_uri(path: str | Path) -> str:
-    """MLflow's URI of an SQLite file, as `monai.utils.path_to_sqlite_uri` writes it; without importing MONAI."""
-    return f"sqlite:///{quote(Path(path).absolute().as_posix(), safe='/:')}"
+    """MLflow's URI of an SQLite file.
+
+    Only what would not mean itself there is coded: MLflow makes folders named by the codes, too.
+    """
+    return f"sqlite:///{str(Path(path).absolute()).replace('%', '%25').replace('?', '%3F')}"
 
 
 def check_settings() -> None:

@@ -118,3 +118,50 @@ def test_one_process_cannot_open_a_run_twice(opened):
 
 def test_versions_name_what_decides_the_numbers():
     assert {"python", "torch", "monai", "numpy"} <= runs.versions().keys()
+
+
+DAMAGE = {"without": None, "empty": "", "truncated": '{"status": "runn', "another kind": "[1]"}
+
+
+@pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_folder_without_a_record_that_holds_stops_nobody(tmp_path, content, caplog):
+    killed = runs.RunFolder(tmp_path)
+    resumable = killed.open()
+    killed.close(runs.KILLED)
+    damaged = tmp_path / "fold_1" / "run_99991231_235959"
+    damaged.mkdir()
+    if content is not None:
+        (damaged / "run.json").write_text(content)
+    runs._warn_of_damage.cache_clear()
+    new = runs.RunFolder(tmp_path)
+    new.open()
+    assert new.crashed() == []
+    new.close(runs.FINISHED)
+    resumed = runs.RunFolder(tmp_path, resume="auto")
+    assert resumed.open() == resumable
+    resumed.close(runs.FINISHED)
+    assert runs.finished_runs(tmp_path, 1) == [new.path, resumable]
+    assert [record.message.startswith(f"{damaged} is ignored") for record in caplog.records] == [True]
+    with pytest.raises(ConfigError, match=f"--resume {damaged}: no run folder"):
+        runs.RunFolder(tmp_path, resume=str(damaged))
+
+
+def test_a_new_folder_is_seen_with_its_record_and_its_lock_or_not_at_all(tmp_path, monkeypatch):
+    seen = []
+    write_json, take_lock = runs.write_json, runs.RunFolder._take_lock
+
+    def look(function, *arguments):
+        seen.extend((tmp_path / "fold_1").glob("run_*"))
+        result = function(*arguments)
+        seen.extend((tmp_path / "fold_1").glob("run_*"))
+        return result
+
+    monkeypatch.setattr(runs, "write_json", lambda *arguments: look(write_json, *arguments))
+    monkeypatch.setattr(runs.RunFolder, "_take_lock", lambda *arguments: look(take_lock, *arguments))
+    run = runs.RunFolder(tmp_path)
+    path = run.open()
+    assert seen == []
+    monkeypatch.undo()
+    assert runs.record_of(path)["status"] == runs.RUNNING
+    assert sorted(tmp_path.glob("fold_1/*")) == [path]
+    run.close(runs.FINISHED)

@@ -20,6 +20,7 @@ from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
+from monai_ext.handlers.signals import interrupted_by_sigterm
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
 from monai_ext.metrics import (
     ClassificationResult,
@@ -87,6 +88,7 @@ class CrossValidation:
         key = hashlib.sha256(json.dumps([self.recipe, self.data]).encode()).hexdigest()[:8]
         self.folder = self.output_dir / f"cross_validation_{key}"
 
+    @interrupted_by_sigterm()
     def run(self) -> Path:
         """Train the folds that are missing and write everything; returns the path of ``cross_validation.json``.
 

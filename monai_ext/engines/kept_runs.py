@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from monai_ext.errors import DataError
-from monai_ext.io import read_json
+from monai_ext.runs import record_of
 
 
 def newest_same(candidates: Sequence[Path], recipe: str, data_hash: str) -> Path | None:
@@ -20,10 +19,7 @@ def newest_same(candidates: Sequence[Path], recipe: str, data_hash: str) -> Path
         data_hash: see `monai_ext.handlers.data_summary.dataset_hash`.
     """
     for candidate in candidates:
-        try:
-            record = read_json(candidate / "run.json")
-        except DataError:
-            continue
+        record = record_of(candidate)
         if record.get("recipe") == recipe and record.get("data", {}).get("fingerprint") == data_hash:
             return candidate
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import psutil
@@ -88,6 +89,19 @@ class MemoryMonitor:
         for name, value in self.latest.items():
             self.peaks[name] = max(value, self.peaks.get(name, 0.0))
         return self.latest
+
+    def state_dict(self) -> dict[str, float]:
+        """The peaks."""
+        return dict(self.peaks)
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go on from the peaks of a resumed run.
+
+        Args:
+            state: what `state_dict` returned.
+        """
+        for name, value in state.items():
+            self.peaks[name] = max(value, self.peaks.get(name, 0.0))
 
     def _run(self) -> None:
         while not self._stop.wait(self.interval):

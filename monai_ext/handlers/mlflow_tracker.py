@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import ConfigError
+from monai_ext.handlers.mlflow_store import artifacts_of, database_of, follow_move, forget_misread, make_sound
 from monai_ext.mlflow_entries import begin_run
 from monai_ext.mlflow_outbox import CATCHING_UP, Outbox, mlflow_reason, no_answer, short_waits
 
@@ -183,16 +184,21 @@ def open_store(tracking_uri: str, experiment_name: str) -> tuple[Any, str]:
             f"--tracking_uri {tracking_uri}: MLflow keeps runs in a database or on a server; "
             "give sqlite:///PATH/mlflow.db or http://..."
         )
-    database = _database(tracking_uri)
+    database = database_of(tracking_uri)
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
         # The first opening migrates the empty database, with two hundred lines of log.
         for name in ("alembic", "mlflow.store.db.utils"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        make_sound(database)
     client = mlflow.MlflowClient(tracking_uri)
     experiment = client.get_experiment_by_name(experiment_name)
+    if database is not None:
+        forget_misread(tracking_uri, database)
+        if experiment is not None:
+            follow_move(database, experiment)
     if experiment is None:
-        location = (database.parent / "mlruns").as_uri() if database is not None else None
+        location = artifacts_of(database) if database is not None else None
         try:
             return client, str(client.create_experiment(experiment_name, artifact_location=location))
         except MlflowException:
@@ -204,15 +210,10 @@ def open_store(tracking_uri: str, experiment_name: str) -> tuple[Any, str]:
     return client, str(experiment.experiment_id)
 
 
-def _database(tracking_uri: str) -> Path | None:
-    prefix = "sqlite:///"
-    return Path(tracking_uri.removeprefix(prefix)).absolute() if tracking_uri.startswith(prefix) else None
-
-
 @contextlib.contextmanager
 def _one_at_a_time(tracking_uri: str) -> Iterator[None]:
     """Two processes that create the tables of one fresh SQLite file at once would crash one of them."""
-    database = _database(tracking_uri)
+    database = database_of(tracking_uri)
     if database is None:
         yield
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -231,25 +231,30 @@ class RunRecords:
         if self.tracker is not None:
             self.tracker.picture("preview", path, epoch)
 
-    def finish(self, best: Mapping[str, Any], best_epoch: int) -> Path | None:
-        """Write the report, hand everything to MLflow and close as finished; returns the report's path, if it could be
-        made.
+    def finish(
+        self, best: Mapping[str, Any], best_epoch: int, interruptible: Callable[[], None] = lambda: None
+    ) -> Path | None:
+        """Write the report, hand everything to MLflow and only then close as finished; returns the report's path, if it
+        could be made.
 
         Args:
             best: metrics of the best epoch by name.
             best_epoch: number of the best epoch, from 1.
+            interruptible: called between the steps; what it raises leaves the run unfinished.
         """
         from monai_ext.reports import write_report
 
-        self.run.update(status=runs.FINISHED, ended=runs.now())
+        end = {"status": runs.FINISHED, "ended": runs.now()}
         report = None
         with optional("the report"):
-            report = write_report(self.run / "", current_plots=list(self._plots))
+            report = write_report(self.run / "", current_plots=list(self._plots), end=end)
+        interruptible()
         if self.tracker is not None:
             numbers = {f"best_{name}": value for name, value in best.items() if name != "lr"}
             self.tracker.metrics({**numbers, "best_epoch": best_epoch})
             for name in ("metrics", "plots", "predictions"):
                 self.tracker.artifact(self.run / name, name)
+                interruptible()
             if report is not None:
                 self.tracker.artifact(report)
         self.close(runs.FINISHED)
@@ -343,8 +348,8 @@ class RunRecords:
             self.run.update(mlflow_run_id=tracker.run_id)
 
     def _mark_failed(self, crashed: Path) -> None:
-        record = read_json(crashed / "run.json")
-        write_json(crashed / "run.json", {**record, "status": runs.FAILED})
+        record = runs.record_of(crashed)
+        write_json(crashed / runs.RECORD, {**record, "status": runs.FAILED})
         if self.tracker is not None and record.get("mlflow_run_id"):
             self.tracker.mark_failed(record["mlflow_run_id"])
 

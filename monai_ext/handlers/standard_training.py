@@ -158,8 +158,8 @@ class StandardTraining:
             engine.add_event_handler(
                 Events.ITERATION_COMPLETED(every=self.empty_cache_interval), torch.cuda.empty_cache
             )
-        self.signals.attach(*[engine] + ([self.evaluator] if self.evaluator is not None else []))
         engine.add_event_handler(Events.COMPLETED, self._completed)
+        self.signals.attach(*[engine] + ([self.evaluator] if self.evaluator is not None else []))
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.STARTED, self._share_buffers)
@@ -174,6 +174,7 @@ class StandardTraining:
     # -- beginning -----------------------------------------------------------------------------------------------
 
     def _started(self, engine: Engine) -> None:
+        self.signals.install()
         self._take_parts(engine)
         if _is_main():
             self.run.open()
@@ -199,6 +200,7 @@ class StandardTraining:
         if _is_main():
             self.records.open(self.seed, engine.state.epoch + 1, self.main_monitor.metrics[0])
             self.run.update(best_checkpoint=self.best_checkpoint)
+        self.signals.raise_if_received(engine)
 
     def _take_parts(self, engine: Engine) -> None:
         """Take network, optimizer and step, which MONAI's trainer doesn't have yet when it attaches its handlers."""
@@ -237,6 +239,7 @@ class StandardTraining:
         self.top_epochs.load_state_dict(handlers.get("top_epochs", {}))
         self.stopping.load_state_dict(handlers["early_stopping"])
         self.best_metrics = dict(handlers["best_metrics"])
+        self.memory.load_state_dict(handlers.get("memory", {}))
         if self.predictions is not None:
             self.predictions.restore(handlers["outputs"])
         if self.stopping.stopped(reached["epoch"]):
@@ -263,12 +266,13 @@ class StandardTraining:
         history = self.history.state_dict()
         if _is_main():
             self.console.epoch(entry, engine.state.max_epochs or 0, is_best)
-            self._save(engine, engine.state.epoch, history)
-            self._write_metrics()
+            # Before the checkpoint: a run killed in between resumes behind this epoch, and would never show it.
             self.records.epoch(entry, {f"memory_{name}_mib": value for name, value in self.memory.latest.items()})
             if self.previews is not None and self.history.validated:
                 with optional("the preview of predictions"):
                     self.records.preview(self.previews.figure(), entry["epoch"])
+            self._save(engine, engine.state.epoch, history)
+            self._write_metrics()
             if self.plot_every and entry["epoch"] % self.plot_every == 0:
                 self.records.plot(self.history, self.main_monitor.epoch)
         if stop:
@@ -347,6 +351,7 @@ class StandardTraining:
             "early_stopping": self.stopping.state_dict(),
             "best_metrics": self.best_metrics,
             "rates": self.rates,
+            "memory": self.memory.state_dict(),
             # named as ever, so that older checkpoints resume
             "outputs": self.predictions.best_state() if self.predictions is not None else {},
             "history": {name: history[name] for name in ("sums", "samples")},
@@ -372,13 +377,17 @@ class StandardTraining:
             self._report_fold()
         if not _is_main():
             return
+        interruptible = self.signals.raise_if_pending
+        interruptible()
         self._write_metrics(intervals=True)
+        interruptible()
         with optional("the sentence on the selection"):
             self._say_selection()
         self.records.plot(self.history, self.main_monitor.epoch)
+        interruptible()
         self._record_end()
         self._warn()
-        report = self.records.finish(self.best_metrics, self.main_monitor.epoch)
+        report = self.records.finish(self.best_metrics, self.main_monitor.epoch, interruptible)
         if report is not None:
             logger.info("report: %s", report)
         logger.info("plots: %s", self.run / "plots")
@@ -410,7 +419,7 @@ class StandardTraining:
         asked = isinstance(error, (Interrupted, KeyboardInterrupt))
         self.signals.remove()
         self.memory.stop()
-        if _is_main() and self.run.path is not None:
+        if _is_main() and self.run.record.get("status") == runs.RUNNING:
             if asked:
                 logger.warning("interrupted; continue with --resume auto")
             else:

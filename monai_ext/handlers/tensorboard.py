@@ -33,6 +33,7 @@ class TensorBoard:
         for name, value in entry.items():
             if name != "epoch" and isinstance(value, (int, float)) and math.isfinite(value):
                 self.writer.add_scalar(name, value, entry["epoch"])
+        self.writer.flush()  # its thread might come too late for a run that is killed after its checkpoint
 
     def picture(self, name: str, path: Path, epoch: int) -> None:
         """Log a PNG file.

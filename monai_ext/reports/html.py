@@ -28,7 +28,12 @@ _STATUS = {
 }
 
 
-def write_report(run_dir: str | Path, output: str | Path | None = None, current_plots: Sequence[Path] = ()) -> Path:
+def write_report(
+    run_dir: str | Path,
+    output: str | Path | None = None,
+    current_plots: Sequence[Path] = (),
+    end: Mapping[str, str] | None = None,
+) -> Path:
     """Write the report of one run: one HTML file without external parts.
 
     A sentence replaces every part that the run didn't write (because it was killed, or had no validation).
@@ -38,6 +43,7 @@ def write_report(run_dir: str | Path, output: str | Path | None = None, current_
         output: HTML file; default ``report.html`` in the run folder.
         current_plots: files of `monai_ext.reports.save_all` that show what the run folder holds; by default they are
             drawn anew, which takes seconds: those that a killed run left may show an earlier epoch.
+        end: ``status`` and ``ended`` of a run that will have them in its ``run.json`` after this report.
 
     Returns:
         Path of the report.
@@ -47,6 +53,7 @@ def write_report(run_dir: str | Path, output: str | Path | None = None, current_
         WriteError: when the file can't be written.
     """
     run = read_run(run_dir)
+    run.info.update(end or {})
     bundle = run.info.get("bundle") or run.metrics.get("bundle")
     title = " ".join(str(part) for part in (bundle, run.info.get("run_name") or run.path.name) if part)
     status = str(run.info.get("status", ""))

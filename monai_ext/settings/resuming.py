@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_ext.errors import ConfigError, DataError
+from monai_ext.errors import ConfigError
 from monai_ext.io import read_json
+from monai_ext.runs import record_of
 from monai_ext.settings.recipe import Difference, applied, differences, refused
 from monai_ext.settings.schema import is_computed
 
@@ -26,7 +27,7 @@ def check_resume(run: str | Path, recipe: Mapping[str, Any]) -> None:
     """
     wrong = refused(_since(run, recipe))
     if wrong:
-        best = Path(run) / (_record(run).get("best_checkpoint", "checkpoints/best.pt") or "checkpoints/last.pt")
+        best = Path(run) / (record_of(run).get("best_checkpoint", "checkpoints/best.pt") or "checkpoints/last.pt")
         raise ConfigError(
             f"--resume {run}: the run was made with another recipe ({'; '.join(map(str, wrong))}); give its values "
             f"again, or leave --resume out and begin a new run with --pretrained_path {best}"
@@ -53,14 +54,6 @@ def _since(run: str | Path, recipe: Mapping[str, Any]) -> list[Difference]:
     file = Path(run) / RECIPE
     if file.is_file():
         return differences(read_json(file), recipe)
-    known = _record(run).get("parameters") or {}
+    known = record_of(run).get("parameters") or {}
     both = [name for name, value in recipe.items() if name in known and not is_computed(value)]
     return differences({name: known[name] for name in both}, {name: recipe[name] for name in both})
-
-
-def _record(run: str | Path) -> dict[str, Any]:
-    try:
-        record = read_json(Path(run) / "run.json")
-    except DataError:  # whoever opens the run says what is wrong with it
-        return {}
-    return record if isinstance(record, dict) else {}

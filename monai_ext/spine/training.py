@@ -14,7 +14,8 @@ from monai_ext.engines.kept_runs import newest_same
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
-from monai_ext.io import atomic_path, read_json, write_json
+from monai_ext.handlers.signals import interrupted_by_sigterm
+from monai_ext.io import atomic_path, write_json
 from monai_ext.settings import read_bundle_config, recipe_key, recipe_of
 from monai_ext.spine.class_map import FILE as CLASS_MAP
 from monai_ext.spine.heads import SHARING
@@ -89,6 +90,7 @@ class CascadeTraining:
             settings |= {"dataset_dir": str(dataset_dir), "output_dir": str(self.output_dir / stage)}
             self._parser(stage, settings)  # all stages are checked before the first is trained
 
+    @interrupted_by_sigterm()
     def run(self) -> Path:
         """Train all stages that haven't finished.
 
@@ -103,7 +105,7 @@ class CascadeTraining:
         warnings: list[str] = []
         for stage in self.stages:
             run = self._train(stage)
-            warnings += [f"{stage}: {text}" for text in read_json(run / "run.json").get("warnings", [])]
+            warnings += [f"{stage}: {text}" for text in runs.record_of(run).get("warnings", [])]
             if stage == SHARED:
                 split_heads(run, self.output_dir / "models")
             elif stage not in _ONLY_FOR_TRAINING:

@@ -1,6 +1,8 @@
 """Folds that have been trained before, with and without parts: only what they say together is made."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from monai_ext.handlers import RunRecords, fold_checkpoints
 from monai_ext.io import read_csv, read_json, write_json
 from monai_ext.metrics import classification_metrics, merge_parts
 from monai_ext.predictions import Classification
+from monai_ext.workflow import sqlite_uri
 
 NAMES = ["A", "B", "C"]
 SETTINGS = {"scaling": "unit", "classes": [[1, "A"], [3, "B"], [4, "C"]]}
@@ -152,3 +155,29 @@ def test_another_number_of_folds_among_the_settings_is_refused():
 def test_what_each_fold_has_of_its_own_is_refused(tmp_path, own):
     with pytest.raises(ConfigError, match=f"--{next(iter(own))}: cross-validate sets it itself for each fold"):
         CrossValidation(str(write_bundle(tmp_path, resume=None)), 2, own)
+
+
+def test_a_signal_between_two_folds_ends_the_cross_validation_as_killed(tmp_path, monkeypatch):
+    import mlflow
+    import monai.bundle
+
+    uri = sqlite_uri(tmp_path / "mlflow.db")
+    validation = CrossValidation(str(write_bundle(tmp_path, tracking_uri=uri)), 2, {})
+
+    def train(fold, **_):
+        finished_run(validation, fold)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(monai.bundle, "run", train)
+    mine = lambda *_: pytest.fail("the signal was not handled")  # noqa: E731
+    before = signal.signal(signal.SIGTERM, mine)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            validation.run()
+        assert caught.value.code == 143
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not list((tmp_path / "runs").glob("fold_2/run_*"))
+    run_id = read_json(validation.folder / "mlflow.json")["run_id"]
+    assert mlflow.MlflowClient(uri).get_run(run_id).info.status == "KILLED"

@@ -1,8 +1,9 @@
-import logging
+import gc
 import math
 import os
 import signal
 import time
+import weakref
 
 import ignite.distributed as idist
 import pytest
@@ -22,6 +23,7 @@ from monai_ext.handlers import (
     ProgressiveUnfreeze,
     ValidationDevice,
 )
+from monai_ext.handlers.signals import interrupted_by_sigterm
 from monai_ext.losses import LDAMLoss
 from monai_ext.networks import saved_epoch
 
@@ -245,7 +247,7 @@ def test_a_memory_interval_of_zero_is_refused():
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_run_after_the_running_batch(number, code, caplog):
+def test_a_signal_ends_the_run_after_the_running_batch(number, code, capfd):
     done = []
 
     def update(trainer, batch):
@@ -259,14 +261,41 @@ def test_a_signal_ends_the_run_after_the_running_batch(number, code, caplog):
     handler = GracefulSignals()
     handler.attach(trainer)
     try:
-        with caplog.at_level(logging.WARNING), pytest.raises(Interrupted) as caught:
+        with pytest.raises(Interrupted) as caught:
             trainer.run([0, 1, 2], max_epochs=1)
     finally:
         handler.remove()
     assert caught.value.code == code
     assert done == [0, 1]
-    assert "ending after this batch" in caplog.text
+    assert "ending after this batch" in capfd.readouterr().err
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("another", [True, False], ids=["by-the-next-training", "at-the-end"])
+def test_a_signal_between_trainings_that_python_drops_is_heard_later(another):
+    done = []
+    trainer = engine(lambda trainer, batch: done.append(batch))
+    handler = GracefulSignals()
+    handler.attach(trainer)
+
+    @interrupted_by_sigterm()
+    def several():
+        collected = engine()
+        reference = weakref.ref(collected, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        del collected
+        gc.collect()
+        assert reference() is None
+        if another:
+            trainer.run([0, 1, 2], max_epochs=1)
+
+    try:
+        with pytest.raises(Interrupted) as caught:
+            several()
+    finally:
+        handler.remove()
+    assert caught.value.code == 143
+    assert done == ([0] if another else [])
 
 
 def test_a_second_signal_acts_at_once():

@@ -1,18 +1,26 @@
+import os
+import shutil
+import signal
+
+import mlflow
 import pytest
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from monai_ext.engines import TrainingStep
 from monai_ext.errors import ConfigError
-from monai_ext.handlers import StandardTraining
+from monai_ext.handlers import MLflowTracker, RunRecords, StandardTraining
+from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.io import read_json, write_json
 from monai_ext.networks import read_checkpoint
 from monai_ext.runs import RunFolder
+from monai_ext.workflow import sqlite_uri
 
 
-def trainer_of(network, folder, step):
+def trainer_of(network, folder, step, resume=None, **given):
     return SupervisedTrainer(
         device="cpu",
         max_epochs=2,
@@ -21,7 +29,7 @@ def trainer_of(network, folder, step):
         optimizer=torch.optim.Adam(network.parameters(), lr=0.1),
         loss_function=nn.CrossEntropyLoss(),
         iteration_update=step,
-        train_handlers=[StandardTraining(RunFolder(folder), plot_every=0)],
+        train_handlers=[StandardTraining(RunFolder(folder, resume=resume), plot_every=0, **given)],
         decollate=False,
     )
 
@@ -69,3 +77,87 @@ def hint(folder):
     """The file whose command is told at the end."""
     (run,) = folder.glob("fold_1/run_*")
     write_json(run / "config" / "inference.json", {})
+
+
+def ended(run):
+    record = read_json(run / "run.json")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    curves = EventAccumulator(str(run / "tensorboard")).Reload().Scalars("train_loss")
+    metrics = read_json(run / "metrics" / "metrics.json")
+    return record["status"], "The run finished." in page, metrics["epoch"], [point.step for point in curves]
+
+
+def test_killed_at_any_moment_of_its_end_a_run_is_ended_by_resume_and_not_trained_anew(tmp_path, monkeypatch):
+    """What lies on the disk when a file of the end has got its name is what kill -9 leaves there."""
+    named, moments = [], []
+    rename = os.replace
+
+    def renamed(source, target):
+        rename(source, target)
+        named.append(target.name)
+        if named.count("last.pt") == 2:
+            moments.append(tmp_path / f"killed_{len(moments)}")
+            shutil.copytree(tmp_path / "runs" / "fold_1", moments[-1] / "fold_1")
+
+    monkeypatch.setattr(os, "replace", renamed)
+    trainer_of(nn.Linear(3, 2), tmp_path / "runs", TrainingStep(amp=False)).run()
+    monkeypatch.undo()
+    assert named[-len(moments)] == "last.pt"
+    assert "report.html" in named[-len(moments) :]
+
+    for folder in moments[:-1]:  # the last one is the end
+        trained = []
+        again = trainer_of(nn.Linear(3, 2), folder, TrainingStep(amp=False), resume="auto")
+        again.add_event_handler(Events.ITERATION_STARTED, lambda trained=trained: trained.append(1))
+        again.run()
+        (run,) = (folder / "fold_1").glob("run_*")
+        assert (ended(run), trained) == (("finished", True, 2, [1, 2]), [])
+
+
+@pytest.mark.parametrize("moment", ["before the first epoch", "after the last epoch", "while artifacts are sent"])
+def test_a_signal_at_the_edge_of_a_run_ends_it_as_killed(tmp_path, monkeypatch, moment):
+    def ask():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    uri = sqlite_uri(tmp_path / "mlflow.db")
+    trainer = trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False), tracking_uri=uri)
+    if moment == "while artifacts are sent":
+        monkeypatch.setattr(MLflowTracker, "artifact", lambda self, path, *_: path.name == "plots" and ask())
+    else:
+        edges = {"before the first epoch": (RunRecords, "open"), "after the last epoch": (RunRecords, "plot")}
+        owner, name = edges[moment]
+        method = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given: (method(*given), ask()))
+    mine = lambda *_: pytest.fail("the signal was not handled by the run")  # noqa: E731
+    before = signal.signal(signal.SIGTERM, mine)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            trainer.run()
+        assert caught.value.code == 143
+    finally:
+        assert signal.signal(signal.SIGTERM, before) is mine
+    (run,) = (tmp_path / "fold_1").glob("run_*")
+    record = read_json(run / "run.json")
+    assert (record["status"], trainer.state.iteration) == ("killed", 0 if moment.startswith("before") else 2)
+    assert mlflow.MlflowClient(uri).get_run(record["mlflow_run_id"]).info.status == "KILLED"
+
+
+def test_a_signal_after_the_record_of_the_end_stops_what_would_come_next_and_leaves_the_record(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(StandardTraining, "_say_what_next", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as caught:
+        trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False)).run()
+    assert caught.value.code == 143
+    (run,) = (tmp_path / "fold_1").glob("run_*")
+    assert read_json(run / "run.json")["status"] == "finished"
+    assert "--resume" not in caplog.text
+
+
+def test_a_resumed_run_keeps_its_memory_peaks(tmp_path, monkeypatch):
+    monkeypatch.setattr(MemoryMonitor, "start", lambda self, engine: self.peaks.update(process=1e6))
+    trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False)).run()
+    monkeypatch.undo()
+    (run,) = (tmp_path / "fold_1").glob("run_*")
+    trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False), resume=str(run)).run()
+    assert read_json(run / "run.json")["memory"]["process_peak_mib"] == 1e6
