@@ -90,8 +90,8 @@ def ensemble_answers(brats_configs, short_run, record, tmp_path):
 def test_other_settings_do_not_reuse_finished_folds(brats_configs, short_run, tmp_path, invoke, monkeypatch):
     from monai_ext.engines.cross_validation import CrossValidation
 
-    first = CrossValidation(str(brats_configs / "train.json"), 2, {**short_run, "lr": 1e-4})
-    second = CrossValidation(str(brats_configs / "train.json"), 2, {**short_run, "lr": 1e-3})
+    first = CrossValidation(str(brats_configs / "train.json"), 3, {**short_run, "lr": 1e-4})
+    second = CrossValidation(str(brats_configs / "train.json"), 3, {**short_run, "lr": 1e-3})
     assert first.folder != second.folder
     run = tmp_path / "runs" / "fold_1" / "run_20260101_000000"
     run.mkdir(parents=True)
