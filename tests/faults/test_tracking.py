@@ -73,7 +73,9 @@ def test_sigterm_ends_a_run_whose_server_hangs_without_asking_it_again(training,
 def test_a_cross_validation_whose_server_dies_in_its_first_fold_trains_them_all(training, server, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     server.silent_at_step = 1
-    words = training.command("folds", "--tracking_uri", server.uri, "--max_epochs", "1", launcher=())[3:]
+    words = training.command(
+        "folds", "--tracking_uri", server.uri, "--max_epochs", "1", "--num_folds", "2", launcher=()
+    )[3:]
     command = [sys.executable, "-m", "monai_ext", "cross-validate", "--folds", "2", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=training.folder, check=False)
     assert done.returncode == 0, done.stderr
