@@ -32,6 +32,7 @@ def invoke():
     return lambda arguments: CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_folds_are_trained_once_and_evaluated_together(brats_configs, short_run, tmp_path, invoke):
     result = invoke(words(brats_configs, short_run))
     assert result.exit_code == 0

@@ -12,6 +12,8 @@ from monai.bundle import run
 
 from monai_ext.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "bundles" / "brats_resnet50"
 

@@ -119,6 +119,7 @@ def test_a_one_class_fold_says_so_and_reports_no_auc_and_no_best_checkpoint(
         best_checkpoint(folder)
 
 
+@pytest.mark.slow
 def test_resuming_with_other_data_of_another_size_is_refused(brats_configs, short_run, tmp_path):
     short_run["max_train_batches"] = None
     run(config_file=str(brats_configs / "train.json"), **{**short_run, "max_epochs": 1})

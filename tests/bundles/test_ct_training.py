@@ -182,6 +182,7 @@ def test_the_config_s_losses_equal_the_reference(ct_configs, loss, weighted, fam
     assert float(value) == pytest.approx(expected["mean"] if isinstance(expected, dict) else expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_columns_in_another_order_give_the_same_labels(ct_configs, ct_settings, ct_data, tmp_path):
     folder = ct_data / "dataset" / "multi_abnormality_labels"
     moved = {}
@@ -201,6 +202,7 @@ def test_columns_in_another_order_give_the_same_labels(ct_configs, ct_settings, 
         assert first == second
 
 
+@pytest.mark.slow
 def test_torchvision_s_weights_are_loaded_and_stay_while_they_are_frozen(ct_configs, ct_settings, tmp_path):
     reference = SliceClassifier(in_channels=3).backbone.state_dict()
     torch.save({**reference, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, tmp_path / "r50.pth")
@@ -229,6 +231,7 @@ def test_a_wrong_setting_is_told_in_one_sentence(ct_configs, ct_settings, tmp_pa
     assert text in str(error)
 
 
+@pytest.mark.slow
 def test_a_run_from_before_best_epochs_were_ranked_can_be_resumed(ct_configs, ct_settings, tmp_path):
     folder = train(ct_configs, tmp_path, **ct_settings)
     last = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)

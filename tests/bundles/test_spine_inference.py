@@ -19,6 +19,8 @@ from monai_ext.errors import ConfigError, DataError, IncompleteError, WeightsErr
 from monai_ext.networks import CordUNet, SliceClassifier
 from monai_ext.spine import save_class_map
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "bundles" / "spinal_cord_cascade" / "configs" / "inference.json"
 STAGES = tuple(CLASSES)
@@ -99,7 +101,6 @@ def test_a_slice_with_almost_nothing_in_it_stays_within_0_and_1(bright, expected
     assert (float(prepared.min()), float(prepared.max())) == expected
 
 
-@pytest.mark.slow
 def test_the_command_line_predicts_all_and_its_exit_code_tells_of_the_rest(series, exported, tmp_path):
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIG), "--dataset_dir", str(series)]
     command += ["--output_dir", "out", "--models_dir", str(exported), "--weights", "model.ts", "--device", "cpu"]
@@ -134,7 +135,6 @@ def test_exported_stages_need_none_of_the_networks(series, exported, tmp_path, m
     assert [one["stage"] for one in decisions["stages"]] == list(STAGES)
 
 
-@pytest.mark.slow
 def test_exports_of_checkpoints_give_what_the_checkpoints_give(series, trained, tmp_path):
     models = tmp_path / "models"
     for stage in STAGES:

@@ -14,6 +14,8 @@ from monai_ext.errors import DataError
 from monai_ext.networks import CordUNet, load_model, network_settings
 from monai_ext.spine.split_heads import split_heads
 
+pytestmark = pytest.mark.slow
+
 SHARING = ("anatomy", "location_view", "sequence")
 
 

@@ -16,12 +16,13 @@ from monai_ext.cli.app import app
 from monai_ext.errors import ConfigError, DataError, WeightsError
 from monai_ext.networks import SurfaceUNet
 
+pytestmark = pytest.mark.slow
+
 
 def read(path):
     return json.loads(path.read_text())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [

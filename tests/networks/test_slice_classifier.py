@@ -49,6 +49,7 @@ def files(tmp_path_factory) -> dict[str, tuple]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFERENCE)
 def test_features_and_logits_equal_torchvision_s(files, name) -> None:
     reference, (state, path) = REFERENCE[name], files[name]

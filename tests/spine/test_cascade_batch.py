@@ -13,6 +13,8 @@ from monai_ext.memory import FullMemoryError
 from monai_ext.spine import CascadeBatch, inference_series, write_like
 from monai_ext.spine.cascade import output as output_module
 
+pytestmark = pytest.mark.slow
+
 MASKS = ("lesion.nii.gz", "lesion_prob.nii.gz", "cord.nii.gz")
 
 
