@@ -138,7 +138,6 @@ class SeededLoader(DataLoader):
         device: str | torch.device | None = None,
         **kwargs: Any,
     ) -> None:
-        self._end_workers: weakref.finalize | None = None
         self._given = {
             **{"batch_size": batch_size, "shuffle": shuffle, "seed": seed, "num_workers": num_workers},
             **{"max_batches": max_batches, "prefetch_factor": prefetch_factor, "device": device, **kwargs},
@@ -158,10 +157,11 @@ class SeededLoader(DataLoader):
 
     def __iter__(self) -> Any:
         batches = super().__iter__()
-        if self.persistent_workers and self._end_workers is None:
-            # Collected in a cycle, the iterator would end its workers by queues that no longer work: it waits 5 seconds
-            # for each and then kills it.
-            self._end_workers = weakref.finalize(self, batches._shutdown_workers)
+        if self.num_workers and not hasattr(batches, "queues_stay"):
+            # Collected in a cycle together with its queues, the iterator would find them closed and couldn't tell its
+            # workers to end: it waits 5 seconds for each and then kills it. So the queues outlive it.
+            queues = (*batches._index_queues, batches._worker_result_queue)
+            batches.queues_stay = weakref.finalize(batches, list, queues)
         return batches
 
     def over(self, data: Sequence[Any]) -> SeededLoader:

@@ -154,6 +154,10 @@ def test_a_loader_collected_in_a_cycle_ends_its_workers_at_once(monkeypatch):
     assert not worker.is_alive()
 
 
+def test_a_loader_that_nobody_else_holds_gives_all_its_batches():
+    assert len([batch for batch in SeededLoader(dataset(), batch_size=2, num_workers=1)]) == 5
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="loader processes are forked on Linux")
 def test_loader_processes_end_when_their_parent_is_killed_though_nobody_takes_their_batches(tmp_path):
