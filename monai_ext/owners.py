@@ -11,6 +11,8 @@ import secrets
 import time
 from pathlib import Path
 
+import psutil
+
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 # A later process may get the number of this one.
 _TOKEN = secrets.token_hex(4)
@@ -42,9 +44,9 @@ def is_abandoned(path: Path) -> bool:
     if int(number) == os.getpid():
         return token != _TOKEN
     try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
+        # One that was killed may wait long for its parent to notice.
+        return psutil.Process(int(number)).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return True
-    except PermissionError:  # another user's
+    except psutil.AccessDenied:  # another user's
         return False
-    return False
