@@ -74,7 +74,7 @@ def test_what_is_only_to_be_looked_at_does_not_fail_a_training(tmp_path, monkeyp
 
 
 def hint(folder):
-    """The file whose command is told at the end."""
+    """Write the config that the hint at the end names."""
     (run,) = folder.glob("fold_1/run_*")
     write_json(run / "config" / "inference.json", {})
 
