@@ -15,19 +15,21 @@ class DataError(UserError):
     Args:
         message: what is wrong and what to do.
         path: the file or folder of the case; put in front of the message when given.
+        code: the kind of the finding where a check lists it, one of `monai_ext.data.problems.KINDS`.
     """
 
-    def __init__(self, message: str, path: str | Path | None = None) -> None:
+    def __init__(self, message: str, path: str | Path | None = None, code: str = "unusable") -> None:
         super().__init__(f"{path}: {message}" if path is not None else message)
         self.path = Path(path) if path is not None else None
+        self.code = code
 
     def __reduce__(self) -> tuple[object, ...]:
         # The default rebuilds from ``args`` and would lose the path on the way back from a worker process.
-        return _rebuild_data_error, (str(self), self.path)
+        return _rebuild_data_error, (str(self), self.path, self.code)
 
 
-def _rebuild_data_error(message: str, path: Path | None) -> DataError:
-    error = DataError(message)
+def _rebuild_data_error(message: str, path: Path | None, code: str) -> DataError:
+    error = DataError(message, code=code)
     error.path = path
     return error
 

@@ -22,7 +22,7 @@ def demo_data(output, seed=0, size="small"):
     return output
 
 def check(dataset_dir, workers=None, colour="red"):
-    from monai_ext.data.checks import Problem
+    from monai_ext.data.problems import Problem
     return [Problem(str(dataset_dir), f"not {colour}", "error")]
 
 def wave(times: int = 1) -> None:

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.checks import Problem, check_volumes, run_checks
+from monai_ext.data.checks import check_volumes, run_checks
+from monai_ext.data.problems import Problem
 from monai_ext.data.splits import grouped_stratified_folds, with_inner
 from monai_ext.data.volumes import SUFFIXES, volume_stem
 from monai_ext.errors import ConfigError, DataError

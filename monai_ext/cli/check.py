@@ -29,6 +29,7 @@ def check(
     """
     from dataclasses import asdict
 
+    from monai_ext.data.problems import count
     from monai_ext.io import write_json
     from monai_ext.settings import parse_overrides
     from monai_ext.settings.config_code import code_in_configs
@@ -38,18 +39,18 @@ def check(
     with chosen_workers(workers, dask) as chosen:
         problems = task.check(dataset_dir, workers=chosen, **options)
     for problem in problems:
-        typer.echo(f"{problem.severity:<8} {problem.path}\n         {problem.message}")
+        typer.echo(f"{problem.severity:<8} {problem.path}\n         {problem.message} [{problem.code}]")
+        typer.echo(f"         → {problem.step}")
     code = list(code_in_configs(bundle_root)) if bundle_root is not None else []
     for entry in code:
         typer.echo(f"{entry['kind']:<8} {entry['file']}: {entry['id']}\n         {entry['text']}")
-    errors = sum(problem.severity == "error" for problem in problems)
-    typer.echo(f"{errors} errors, {len(problems) - errors} warnings in {dataset_dir}")
+    typer.echo(f"{count(problems)} in {dataset_dir}")
     if output is not None:
         content: dict[str, Any] = {"problems": [asdict(problem) for problem in problems]}
         if bundle_root is not None:
             content["code"] = code
         typer.echo(str(write_json(output, content)))
-    if errors:
+    if any(problem.severity == "error" for problem in problems):
         raise typer.Exit(1)
 
 

@@ -10,7 +10,8 @@ from monai_ext.ct_rate.finding import find_split_paths
 from monai_ext.ct_rate.indexing import scan
 from monai_ext.ct_rate.labels import LABELS
 from monai_ext.ct_rate.volume import Volume
-from monai_ext.data.checks import Problem, run_checks
+from monai_ext.data.checks import run_checks
+from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 from monai_ext.places import Place
 

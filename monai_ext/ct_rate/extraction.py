@@ -26,7 +26,7 @@ from monai_ext.ct_rate.indexing import VolumeIndex
 from monai_ext.ct_rate.slice_images import check_clahe, slice_images
 from monai_ext.ct_rate.slice_table import SETTINGS, tables_of, write_tables
 from monai_ext.ct_rate.volume import Volume
-from monai_ext.data.checks import Problem
+from monai_ext.data.problems import Problem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import atomic_path, finite, read_json, sweep_partial, write_json
 from monai_ext.places import Place, Processes, place_of

@@ -11,7 +11,7 @@ from monai_ext.ct_rate.finding import HOW_TO_GET, SUFFIX, SplitPaths, VolumeFile
 from monai_ext.ct_rate.labels import read_labels
 from monai_ext.ct_rate.metadata import Metadata, read_metadata
 from monai_ext.ct_rate.volume import Volume, order, parse_name
-from monai_ext.data.checks import Problem
+from monai_ext.data.problems import Problem
 from monai_ext.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)

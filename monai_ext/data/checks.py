@@ -3,42 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from monai_ext.blocks import run_in_order
+from monai_ext.data.problems import Problem
 from monai_ext.data.volumes import geometry_difference, read_volume
-from monai_ext.errors import DataError, UserError
+from monai_ext.errors import DataError
 from monai_ext.places import Place, Threads, place_of
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with a file or folder.
-
-    Args:
-        path: path of the file or folder, or the name of the case.
-        message: what is wrong, and what to do.
-        severity: "error" (a run would fail, or learn from wrong data) or "warning".
-    """
-
-    path: str
-    message: str
-    severity: str = "error"
-
-    @classmethod
-    def of(cls, error: UserError, path: str | Path = "") -> Problem:
-        """Make a problem from an error.
-
-        Args:
-            error: its message becomes the problem's, without the path in front.
-            path: path of the case, for an error that has no path of its own.
-        """
-        where = str(getattr(error, "path", None) or path)
-        return cls(where, str(error).removeprefix(f"{where}: "))
 
 
 def check_volumes(
@@ -62,7 +35,7 @@ def check_volumes(
         array = volume.numpy()
         bad = array.size - int(np.isfinite(array).sum())
         if bad:
-            problems.append(Problem(path, f"{bad} of {array.size} voxels are NaN or infinite"))
+            problems.append(Problem(path, f"{bad} of {array.size} voxels are NaN or infinite", code="not-finite"))
         if first is None:
             first, first_path = volume, path
         elif difference := geometry_difference(first, volume):
@@ -71,9 +44,11 @@ def check_volumes(
             others = sorted({float(value) for value in np.unique(array[np.isfinite(array)])} - set(seg_values))
             if others:
                 shown = ", ".join(f"{value:g}" for value in others[:5])
-                problems.append(Problem(path, f"holds labels {shown}; expected only {sorted(seg_values)}"))
+                problems.append(
+                    Problem(path, f"holds labels {shown}; expected only {sorted(seg_values)}", code="labels")
+                )
         elif not array.any():
-            problems.append(Problem(path, "has nothing but zeros; there is no image"))
+            problems.append(Problem(path, "has nothing but zeros; there is no image", code="blank"))
     return problems
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_ext.data.checks import Problem, run_checks
+from monai_ext.data.checks import run_checks
+from monai_ext.data.problems import Problem
 from monai_ext.data.tiff_slices import SliceHeader, decode_slice, disagreement, list_slices, read_slice_header
 from monai_ext.errors import DataError
 from monai_ext.nuclei.classes import UNCLASSIFIED, is_excluded

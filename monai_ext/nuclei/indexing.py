@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.blocks import run_in_order
-from monai_ext.data.checks import Problem
 from monai_ext.data.crop_grid import triple
+from monai_ext.data.problems import Problem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.nuclei.index_file import read_index, write_index
 from monai_ext.nuclei.samples import find_samples, find_table

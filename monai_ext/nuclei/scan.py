@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from monai_ext.data.checks import Problem
 from monai_ext.data.crop_grid import Position, crop_grid
+from monai_ext.data.problems import Problem
 from monai_ext.data.tiff_slices import SliceFile, list_slices
 from monai_ext.data.tiff_stack import TiffStack
 from monai_ext.errors import DataError

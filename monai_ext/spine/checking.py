@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from monai_ext.data.checks import Problem, run_checks
+from monai_ext.data.checks import run_checks
+from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 from monai_ext.places import Place
 from monai_ext.spine.class_folders import class_items

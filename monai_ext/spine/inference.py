@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai_ext.data.checks import Problem
+from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 from monai_ext.spine.checking import HOW_TO_GET, SERIES
 from monai_ext.spine.series import Series, find_series

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from monai_ext.data.checks import Problem
+from monai_ext.data.problems import Problem
 from monai_ext.data.tiff_slices import natural_key
 from monai_ext.data.volumes import volume_stem
 from monai_ext.errors import DataError

@@ -11,9 +11,9 @@ import numpy as np
 import zarr
 
 from monai_ext.blocks import run_in_order
-from monai_ext.data.checks import Problem
 from monai_ext.data.normals import decode_normals
 from monai_ext.data.patches_blocks import block_layout
+from monai_ext.data.problems import Problem
 from monai_ext.data.volumes_zarr import channel_axis, open_volume
 from monai_ext.errors import DataError
 from monai_ext.places import Place, Threads, place_of

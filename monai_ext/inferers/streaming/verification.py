@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from monai_ext.data.checks import Problem
+from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 from monai_ext.inferers.streaming.geometry import BlockGrid, Region
 from monai_ext.inferers.streaming.manifest import ProgressManifest

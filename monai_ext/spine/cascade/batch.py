@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import monai_ext
-from monai_ext.data.checks import Problem
+from monai_ext.data.problems import Problem
 from monai_ext.errors import ConfigError, DataError, IncompleteError, UserError
 from monai_ext.io import read_json, write_json
 from monai_ext.memory import FullMemoryError

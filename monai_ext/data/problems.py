@@ -1,0 +1,71 @@
+"""Findings of a check: each with a stable code, so that other programs can tell them apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from monai_ext.errors import UserError
+
+# Code → the step that mends it, where a finding doesn't say a better one. `docs/checking.md` explains each.
+KINDS = {
+    "unreadable": "copy or download the file again, or repair it as the message says",
+    "unusable": "repair what the message says, or remove the case",
+    "not-used": "nothing, if it is not meant for this job; else rename it as the message says",
+    "labels": "correct the table, or the folder the case lies in",
+    "few-cases": "add cases of that class, or choose fewer folds",
+    "not-finite": "export the image again; NaN or infinity often come from a division in an earlier step",
+    "blank": "remove the case, or export its image again",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a file or folder.
+
+    Args:
+        path: path of the file or folder, or the name of the case.
+        message: what is wrong, in one sentence.
+        severity: "error" (a run would fail, or learn from wrong data), "warning", or "note" (nothing to be done, but
+            nothing is left out without a word).
+        code: one of `KINDS`.
+        files: other files that the finding is about, such as the second of two copies.
+        step: what mends it; by default that of the code.
+    """
+
+    path: str
+    message: str
+    severity: str = "error"
+    code: str = "unusable"
+    files: tuple[str, ...] = ()
+    step: str = field(default="")
+
+    def __post_init__(self) -> None:
+        if self.code not in KINDS:
+            raise ValueError(f"Problem: code must be one of {sorted(KINDS)}, got {self.code!r}")
+        if self.severity not in ("error", "warning", "note"):
+            raise ValueError(f"Problem: severity must be 'error', 'warning' or 'note', got {self.severity!r}")
+        object.__setattr__(self, "step", self.step or KINDS[self.code])
+
+    @classmethod
+    def of(cls, error: UserError, path: str | Path = "", severity: str = "error") -> Problem:
+        """Make a problem from an error.
+
+        Args:
+            error: its message becomes the problem's, without the path in front; its code too (see `DataError`).
+            path: path of the case, for an error that has no path of its own.
+            severity: see the class.
+        """
+        where = str(getattr(error, "path", None) or path)
+        code = getattr(error, "code", None) or "unusable"
+        return cls(where, str(error).removeprefix(f"{where}: "), severity, code)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+def count(problems: list[Problem]) -> str:
+    """Numbers for the last line: "2 errors, 1 warnings", with the notes where there are any."""
+    found = {word: sum(problem.severity == word for problem in problems) for word in ("error", "warning", "note")}
+    notes = f", {found['note']} notes" if found["note"] else ""
+    return f"{found['error']} errors, {found['warning']} warnings{notes}"
