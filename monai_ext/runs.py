@@ -116,6 +116,19 @@ class RunFolder:
         self._lock.close()
         self._lock = None
 
+    def end_for_main(self, event: str) -> None:
+        """Write "failed" into the record of a run whose main process, which would write it, was killed.
+
+        Called by another process of the same training; where the main one lives, nothing is written.
+
+        Args:
+            event: what happened, for the record.
+        """
+        record = record_of(self / "")
+        if record.get("status") == RUNNING and not being_written(self / ""):
+            events = [*record.get("events", []), event]
+            write_json(self / RECORD, {**record, "status": FAILED, "ended": now(), "events": events})
+
     def unfinished(self) -> list[Path]:
         """Runs of this fold that have not finished, newest first, whoever may be writing to them.
 
