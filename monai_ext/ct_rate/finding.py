@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai_ext.ct_rate.volume import SPLITS
+from monai_ext.ct_rate.volume import SPLITS, SUFFIXES, volume_name
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 
-SUFFIX = ".nii.gz"
 HOW_TO_GET = (
     "CT-RATE is at https://huggingface.co/datasets/ibrahimhamamci/CT-RATE (accept its terms there); to try "
     "things out, make demo data with `python -m monai_ext demo-data ct_rate_multilabel --output DIR` and pass "
@@ -92,7 +91,7 @@ def find_split_paths(
 
 @dataclass(frozen=True)
 class VolumeFile:
-    """A file whose name ends in ``.nii.gz``.
+    """A file whose name ends in ``.nii.gz`` or ``.nii``, in any case.
 
     Args:
         path: absolute path.
@@ -106,8 +105,8 @@ class VolumeFile:
 
     @property
     def name(self) -> str:
-        """The file's name, which CT-RATE's tables call VolumeName."""
-        return os.path.basename(self.path)
+        """What CT-RATE's tables call VolumeName."""
+        return volume_name(self.path)
 
 
 def find_files(folder: str | Path) -> tuple[list[VolumeFile], list[Problem]]:
@@ -154,5 +153,5 @@ def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
                 continue
             if entry.is_dir():
                 waiting.append(entry.path)
-            elif entry.name.endswith(SUFFIX):
+            elif entry.name.lower().endswith(SUFFIXES):
                 yield entry

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai_ext.ct_rate.finding import HOW_TO_GET, SUFFIX, SplitPaths, VolumeFile, find_files, find_split_paths
+from monai_ext.ct_rate.finding import HOW_TO_GET, SplitPaths, VolumeFile, find_files, find_split_paths
 from monai_ext.ct_rate.labels import read_labels
 from monai_ext.ct_rate.metadata import Metadata, read_metadata
-from monai_ext.ct_rate.volume import Volume, order, parse_name
+from monai_ext.ct_rate.volume import Volume, order, parse_name, volume_name
 from monai_ext.data.problems import Problem
 from monai_ext.errors import ConfigError, DataError
 
@@ -140,18 +140,18 @@ def _read_names(path: Path) -> set[str]:
     """Volume names of a list with one path or name per line; none when there is no such file."""
     if not path.is_file():
         return set()
-    names = [Path(line.strip()).name for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    return {name if name.endswith(SUFFIX) else f"{name}{SUFFIX}" for name in names}
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return {volume_name(line.strip()) for line in lines if line.strip()}
 
 
 def _unique(files: Sequence[VolumeFile]) -> tuple[list[VolumeFile], list[Problem]]:
-    """Files whose name no other file has; several links to one file are one."""
+    """Files whose case no other file has, as ``.nii`` neither; several links to one file are one."""
     first: dict[str, VolumeFile] = {}
     duplicates: dict[str, Problem] = {}
     for file in files:
         other = first.setdefault(file.name, file)
         if other.identity != file.identity:
-            duplicates[file.name] = Problem(file.path, f"has the name of {other.path}; remove one")
+            duplicates[file.name] = Problem(file.path, f"is the same case as {other.path}; remove one")
     return [file for name, file in first.items() if name not in duplicates], list(duplicates.values())
 
 

@@ -7,15 +7,16 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from monai_ext.ct_rate.finding import SUFFIX, find_files
+from monai_ext.ct_rate.finding import find_files
 from monai_ext.ct_rate.indexing import volumes
 from monai_ext.ct_rate.items import Items, slice_items, volume_items
 from monai_ext.ct_rate.metadata import Metadata, read_metadata
 from monai_ext.ct_rate.slice_table import extracted_slices, tables_of
-from monai_ext.ct_rate.volume import Volume, order, parse_name
+from monai_ext.ct_rate.volume import SUFFIX, SUFFIXES, Volume, order, parse_name, volume_name
 from monai_ext.errors import DataError
 
 _SLICE = re.compile(r"(?P<volume>.+)_slice_(?P<index>\d+)\.npy")
+_VOLUMES = " or ".join(SUFFIXES)
 
 
 def inference_items(
@@ -25,7 +26,7 @@ def inference_items(
     num_slices: int | None = None,
     metadata: str | Path | None = None,
 ) -> Items:
-    """Items of volumes (``.nii.gz``) or of slices (``.npy``) for `monai_ext.ct_rate.LoadChestCTd`, each file once.
+    """Items of volumes (``.nii.gz``, ``.nii``) or of slices (``.npy``) for `monai_ext.ct_rate.LoadChestCTd`, each file once.
 
     Args:
         inputs: CT-RATE's folder or one of extracted slices (labels kept); a volume, a slice, or a folder of either;
@@ -54,12 +55,12 @@ def inference_items(
             return slice_items(found, classes, neighbours, num_slices)["all"]
         inputs = [root]
     files = sorted({path for entry in inputs for path in _files(Path(entry))})
-    suffixes = {".npy" if path.endswith(".npy") else SUFFIX for path in files}
-    if not suffixes:
-        raise DataError(f"no volume ({SUFFIX}) and no slice (.npy) found in {[str(entry) for entry in inputs]}")
-    if len(suffixes) > 1:
-        raise DataError(f"holds volumes ({SUFFIX}) and slices (.npy); give only one kind", Path(files[0]).parent)
-    if suffixes == {".npy"}:
+    slices = [path for path in files if path.endswith(".npy")]
+    if not files:
+        raise DataError(f"no volume ({_VOLUMES}) and no slice (.npy) found in {[str(entry) for entry in inputs]}")
+    if 0 < len(slices) < len(files):
+        raise DataError(f"holds volumes ({_VOLUMES}) and slices (.npy); give only one kind", Path(files[0]).parent)
+    if slices:
         return slice_items({"all": _from_slices(files)}, classes, neighbours, num_slices)["all"]
     listed, _ = read_metadata(metadata) if metadata is not None else ({}, [])
     return volume_items({"all": _from_volumes(files, listed)}, classes)["all"]
@@ -67,8 +68,8 @@ def inference_items(
 
 def _files(entry: Path) -> Iterable[str]:
     if entry.is_file():
-        if not entry.name.endswith((SUFFIX, ".npy")):
-            raise DataError(f"is neither a volume ({SUFFIX}) nor a slice (.npy)", entry)
+        if not (entry.name.lower().endswith(SUFFIXES) or entry.name.endswith(".npy")):
+            raise DataError(f"is neither a volume ({_VOLUMES}) nor a slice (.npy)", entry)
         return [os.path.abspath(entry)]
     if not entry.is_dir():
         raise DataError("no such file or folder", entry)
@@ -79,11 +80,12 @@ def _files(entry: Path) -> Iterable[str]:
 def _from_volumes(files: Sequence[str], listed: dict[str, Metadata]) -> list[Volume]:
     found: dict[str, Volume] = {}
     for path in files:
-        name = os.path.basename(path)
-        if name in found:
-            raise DataError(f"has the name of {found[name].path}; rename one, or run them apart", path)
-        known = listed.get(name)
-        found[name] = Volume(
+        case = volume_name(path)
+        if case in found:
+            raise DataError(f"is the same case as {found[case].path}; rename one, or run them apart", path)
+        known = listed.get(case)
+        name = case if parse_name(case) else os.path.basename(path)
+        found[case] = Volume(
             name=name,
             split="",
             patient=_patient(name),

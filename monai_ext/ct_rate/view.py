@@ -130,7 +130,7 @@ class View:
             DataError: as `monai_ext.ct_rate.inference_items`.
         """
         items = inference_items(inputs, classes, self.neighbours, self._together, metadata)
-        if any(not str(item["image"]).endswith(".nii.gz") for item in items):
+        if any(not isinstance(item["image"], str) for item in items):
             self._refuse_slices()
         return items
 

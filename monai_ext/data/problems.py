@@ -15,6 +15,8 @@ KINDS = {
     "labels": "correct the table, or the folder the case lies in",
     "few-cases": "add cases of that class, or choose fewer folds",
     "not-finite": "export the image again; NaN or infinity often come from a division in an earlier step",
+    "hounsfield": "correct slope and intercept in the metadata table or the file's header, or export the volume again",
+    "no-lungs": "look at the volume; if it shows no chest, remove it or list it in CT-RATE's no_chest_train.txt",
     "blank": "remove the case, or export its image again",
 }
 

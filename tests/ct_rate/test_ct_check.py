@@ -32,13 +32,13 @@ def test_good_data_have_a_clean_bill(good_dir: Path) -> None:
 def test_all_bad_files_and_rows_are_listed_at_once(ct_dir: Path) -> None:
     train = ct_dir / "dataset" / "train"
     (train / "train_1/train_1_a/train_1_a_1.nii.gz").write_bytes(b"")
-    save_ct(train / "train_1/train_1_a/train_1_a_2.nii.gz", header=(1.0, -8192.0), stored_as=(1.0, -8192.0))
+    save_ct(train / "train_1/train_1_a/train_1_a_2.nii.gz", stored_as=(1.0, -8192.0))
     rows = [label_row(name, NAMES[name]) for name in NAMES if name.startswith("train") and "_2_a" not in name]
     write_table(ct_dir / "dataset/multi_abnormality_labels/train_predicted_labels.csv", rows)
     found = errors(ct_dir)
     assert set(found) == {"train_1_a_1.nii.gz", "train_1_a_2.nii.gz", "train_2_a_1.nii.gz"}
     assert "is empty" in found["train_1_a_1.nii.gz"]
-    assert "correct one of them" in found["train_1_a_2.nii.gz"]
+    assert "slope and intercept are missing or wrong" in found["train_1_a_2.nii.gz"]
     assert "has no row" in found["train_2_a_1.nii.gz"]
     result = CliRunner().invoke(app, ["check", "ct_rate_multilabel", "--dataset_dir", str(ct_dir)])
     assert result.exit_code == 1

@@ -182,7 +182,7 @@ def test_broken_links_strange_names_and_twins_are_reported(ct_dir: Path) -> None
     told = {Path(problem.path).name: problem.message for problem in index.problems}
     assert "is it a broken link" in told["gone.nii.gz"]
     assert "not named as CT-RATE's volumes are" in told["scan (1).nii.gz"]
-    assert "has the name of" in told["train_2_a_1.nii.gz"]
+    assert "is the same case as" in told["train_2_a_1.nii.gz"]
 
 
 def test_a_read_only_folder_is_no_obstacle(ct_dir: Path) -> None:

@@ -69,7 +69,7 @@ def test_what_cannot_be_predicted_is_named(tmp_path: Path, slices_dir: Path) -> 
     with pytest.raises(DataError, match="nothing: no such file or folder"):
         inference_items(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no volume \(\.nii\.gz\) and no slice"):
+    with pytest.raises(DataError, match=r"no volume \(\.nii\.gz or \.nii\) and no slice"):
         inference_items(tmp_path / "empty")
     (tmp_path / "a.png").touch()
     with pytest.raises(DataError, match=r"a\.png: is neither a volume"):
@@ -79,7 +79,7 @@ def test_what_cannot_be_predicted_is_named(tmp_path: Path, slices_dir: Path) -> 
         inference_items(slices_dir / "slices")
     save_ct(tmp_path / "twins" / "a" / "x.nii.gz")
     save_ct(tmp_path / "twins" / "b" / "x.nii.gz")
-    with pytest.raises(DataError, match=r"has the name of .*x\.nii\.gz; rename one"):
+    with pytest.raises(DataError, match=r"is the same case as .*x\.nii\.gz; rename one"):
         inference_items(tmp_path / "twins")
 
 

@@ -54,7 +54,8 @@ def test_volumes_store_their_numbers_and_axes_in_the_ways_of_real_ones(dataset: 
         lung = inside[(inside > -900) & (inside < -500)]  # without bubbles and nodules
         assert lung.size > 10
         assert abs(np.median(lung) - demo.LUNG) < 60
-        first, last = chest_range(ct)
+        first, last, doubt = chest_range(ct)
+        assert not doubt
         assert 2 <= first <= 8
         assert 33 <= last <= 39
     assert ways == {(1, -1024, 1, -1024), (1, 0, 1, -8192), (1, 0, 1, 0)}
