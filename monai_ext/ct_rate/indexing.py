@@ -46,14 +46,14 @@ def volumes(
 ) -> VolumeIndex:
     """Find CT-RATE's volumes and their labels; no volume is opened.
 
-    Volumes are ``train/train_1/train_1_a/train_1_a_1.nii.gz`` (patient 1, scan a, reconstruction 1), or lie at any
-    other depth under that name. A download of some volumes only is fine: rows without a file are ignored. Volumes in
+    Volumes are ``train/train_1/train_1_a/train_1_a_1.nii.gz`` (patient 1, scan a, reconstruction 1; also as ``.nii``),
+    or lie at any other depth under that name. A download of some volumes only is fine: rows without a file are ignored. Volumes in
     CT-RATE's own lists of those without a chest are left out: ``no_chest_{train,valid}.txt`` beside the metadata.
 
     Args:
         dataset_dir: CT-RATE's folder, or ``dataset`` in it.
-        train_dir: folder of the training volumes; default ``train``.
-        valid_dir: folder of the validation volumes; default ``valid``.
+        train_dir: folder of the training volumes; default ``train`` or ``train_fixed``, whichever is there.
+        valid_dir: folder of the validation volumes; default ``valid`` or ``valid_fixed``.
         train_labels: default ``multi_abnormality_labels/train_predicted_labels.csv``.
         valid_labels: default ``multi_abnormality_labels/valid_predicted_labels.csv``.
         train_metadata: default ``metadata/train_metadata.csv``.
@@ -67,9 +67,7 @@ def volumes(
         DataError: for a table that can't be read; for the first problem, with the number of others; when no volume
             is left.
     """
-    for name, value, choices in (("metadata", metadata, METADATA), ("on_bad_volume", on_bad_volume, POLICIES)):
-        if value not in choices:
-            raise ConfigError(f"volumes: {name} must be one of {list(choices)}, got {value!r}")
+    check_choices(metadata, on_bad_volume)
     places = find_split_paths(
         dataset_dir, train_dir, valid_dir, train_labels, valid_labels, train_metadata, valid_metadata
     )
@@ -78,6 +76,21 @@ def volumes(
     if not found.volumes:
         raise DataError(f"has no usable volume ({len(found.problems)} problems); {HOW_TO_GET}", dataset_dir)
     return found
+
+
+def check_choices(metadata: str, on_bad_volume: str) -> None:
+    """Refuse unknown words.
+
+    Args:
+        metadata: "required" or "optional".
+        on_bad_volume: "error" or "skip".
+
+    Raises:
+        ConfigError: for another one.
+    """
+    for name, value, choices in (("metadata", metadata, METADATA), ("on_bad_volume", on_bad_volume, POLICIES)):
+        if value not in choices:
+            raise ConfigError(f"--{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def scan(places: Sequence[SplitPaths], metadata_required: bool) -> VolumeIndex:
@@ -111,7 +124,7 @@ def scan(places: Sequence[SplitPaths], metadata_required: bool) -> VolumeIndex:
                 problems.append(Problem(file.path, wrong))
                 continue
             usable.append(_volume(file, place.split, labels[file.name], listed.get(file.name)))
-        logger.info("%s: %d volumes of the %d in %s", place.split, len(files), len(labels), place.labels)
+        logger.info("%s: %d volumes in %s, %d in %s", place.split, len(files), place.volumes, len(labels), place.labels)
     return VolumeIndex(usable, problems)
 
 

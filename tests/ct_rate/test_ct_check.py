@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -9,7 +11,9 @@ from ct_helpers import LPS, NAMES, chest, label_row, save_ct, write_dataset, wri
 from typer.testing import CliRunner
 
 from monai_ext.cli.app import app
-from monai_ext.ct_rate import LABELS, check
+from monai_ext.ct_rate import LABELS, check, task
+from monai_ext.errors import ConfigError
+from monai_ext.settings import find_bundle
 
 
 def errors(root: Path) -> dict[str, str]:
@@ -64,3 +68,54 @@ def test_rare_labels_and_unknown_orientation_are_warnings(good_dir: Path) -> Non
     told = [problem.message for problem in problems]
     assert told[0].startswith("doesn't say which way its axes run")
     assert told[1:] == ["0 training patients have 'Medical material', too few to measure it in each of five folds"]
+
+
+def test_volumes_of_version_2_are_one_note_that_lists_them(good_dir: Path) -> None:
+    """Hounsfield units already, whose table still lists -1024: read as they are, and said."""
+    paths = sorted((good_dir / "dataset/train").rglob("*.nii.gz"))
+    for path in paths[:4]:
+        save_ct(path)
+    (note,) = check(good_dir)
+    assert (note.severity, note.code, note.step) == ("note", "hounsfield", "nothing")
+    assert note.message == (
+        "is read by its stored values, by which air and tissue are right, though its metadata table says slope 1, "
+        "intercept -1024 (the same for 3 others)"
+    )
+    assert [note.path, *note.files] == [str(path) for path in paths[:4]]
+
+
+def test_a_volume_without_lungs_is_a_warning_that_names_it(good_dir: Path) -> None:
+    path = good_dir / "dataset/train/train_3/train_3_a/train_3_a_1.nii.gz"
+    save_ct(path, chest(lungs=(30, 31)))
+    problem, _ = check(good_dir)
+    assert (problem.path, problem.severity, problem.code) == (str(path), "warning", "no-lungs")
+    assert problem.message.startswith("shows no lungs")
+
+
+def test_the_options_of_training_are_those_of_the_check(good_dir: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    tables = {"labels": "multi_abnormality_labels/train_predicted_labels", "metadata": "metadata/train_metadata"}
+    (good_dir / "dataset/train").rename(elsewhere)
+    words = ["check", "ct_rate_multilabel", "--dataset_dir", str(good_dir)]
+    assert CliRunner().invoke(app, words).exit_code == 1
+    words += ["--train_dir", str(elsewhere)]
+    for name, table in tables.items():
+        (good_dir / f"dataset/{table}.csv").rename(tmp_path / f"{name}.csv")
+        assert CliRunner().invoke(app, words).exit_code == 1
+        words += [f"--train_{name}", str(tmp_path / f"{name}.csv")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    save_ct(elsewhere / "strange.nii.gz")
+    assert CliRunner().invoke(app, words).exit_code == 1
+    result = CliRunner().invoke(app, [*words, "--on_bad_volume", "skip"])
+    assert result.exit_code == 0, result.output
+    assert "0 errors, 1 warnings" in result.output
+    assert isinstance(CliRunner().invoke(app, [*words, "--on_bad_volume", "ignore"]).exception, ConfigError)
+    with pytest.raises(ConfigError, match="--on_bad_volume must be one of error, skip"):
+        check(good_dir, on_bad_volume="ignore")
+
+
+def test_the_check_knows_every_setting_of_the_data_of_training() -> None:
+    config = json.loads((find_bundle("ct_rate_multilabel") / "configs" / "train.json").read_text(encoding="utf-8"))
+    known = set(inspect.signature(task.check).parameters)
+    assert set(config["source"]) | {"workers"} == known

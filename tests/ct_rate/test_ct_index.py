@@ -204,9 +204,9 @@ def test_many_files_are_looked_at_once_each(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_unknown_settings_are_refused(ct_dir: Path) -> None:
-    with pytest.raises(ConfigError, match="on_bad_volume must be one of"):
+    with pytest.raises(ConfigError, match="--on_bad_volume must be one of error, skip, got"):
         volumes(ct_dir, on_bad_volume="ignore")
-    with pytest.raises(ConfigError, match="metadata must be one of"):
+    with pytest.raises(ConfigError, match="--metadata must be one of required, optional, got"):
         volumes(ct_dir, metadata="no")
     with pytest.raises(ConfigError, match="got \\['Pneumonia'\\]"):
         class_names(["Emphysema", "Pneumonia"])
@@ -214,3 +214,63 @@ def test_unknown_settings_are_refused(ct_dir: Path) -> None:
         class_names(["Emphysema", "Emphysema"])
     assert class_names() == list(LABELS)
     assert class_names(["Lung nodule", "Emphysema"]) == ["Lung nodule", "Emphysema"]
+
+
+def named(root: Path) -> list[str]:
+    return [volume.name for volume in volumes(root).volumes]
+
+
+@pytest.mark.parametrize("inner", [False, True], ids=["parent", "dataset folder"])
+def test_version_2_is_found_in_its_own_folders(ct_dir: Path, inner: bool) -> None:
+    for split in ("train", "valid"):
+        (ct_dir / "dataset" / split).rename(ct_dir / "dataset" / f"{split}_fixed")
+    index = volumes(ct_dir / "dataset" if inner else ct_dir)
+    assert [volume.name for volume in index.volumes] == list(NAMES)
+    assert {Path(volume.path).relative_to(ct_dir).parts[1] for volume in index.volumes} == {"train_fixed", "valid_fixed"}
+    assert {volume.split for volume in index.volumes} == {"train", "valid"}
+
+
+def test_both_versions_side_by_side_are_refused_until_one_is_chosen(ct_dir: Path, caplog) -> None:
+    dataset = ct_dir / "dataset"
+    (dataset / "train_fixed").mkdir()
+    assert named(ct_dir) == list(NAMES)  # an empty one is no version
+    save_ct(dataset / "train_fixed" / "train_2_a_1.nii.gz")
+    with pytest.raises(DataError, match="dataset: holds train and train_fixed, .* by `--train_dir .*train_fixed`"):
+        volumes(ct_dir)
+    caplog.set_level("INFO")
+    index = volumes(ct_dir, train_dir=dataset / "train_fixed")
+    assert [volume.name for volume in index.volumes] == ["train_2_a_1.nii.gz", "valid_1_a_1.nii.gz"]
+    assert f"train: 1 volumes in {dataset / 'train_fixed'}" in caplog.text
+    (dataset / "train_fixed" / "train_2_a_1.nii.gz").rename(dataset / "moved")
+    for path in sorted((dataset / "train").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (dataset / "moved").rename(dataset / "train_fixed" / "train_2_a_1.nii.gz")
+    assert named(ct_dir) == ["train_2_a_1.nii.gz", "valid_1_a_1.nii.gz"]
+
+
+def test_files_without_gz_and_suffixes_in_any_case_are_the_volumes_of_the_tables(ct_dir: Path) -> None:
+    train = ct_dir / TRAIN
+    for name, suffix in (("train_2_a_1", ".nii"), ("train_10_a_1", ".NII.GZ")):
+        folder = train / name.rsplit("_", 2)[0] / name.rsplit("_", 1)[0]
+        (folder / f"{name}.nii.gz").unlink()
+        save_ct(folder / f"{name}.nii", stored_as=(1.0, -1024.0)).rename(folder / f"{name}{suffix}")
+    index = volumes(ct_dir)
+    assert [volume.name for volume in index.volumes] == list(NAMES)
+    assert [Path(volume.path).name for volume in index.volumes][3:5] == ["train_2_a_1.nii", "train_10_a_1.NII.GZ"]
+    assert [volume.patient for volume in index.volumes][3:5] == ["train_2", "train_10"]
+    assert index.volumes[3].labels == (0,) * 18
+
+
+def test_one_case_with_and_without_gz_is_refused_by_name(ct_dir: Path) -> None:
+    folder = ct_dir / TRAIN / "train_2" / "train_2_a"
+    save_ct(folder / "train_2_a_1.nii")
+    with pytest.raises(DataError, match=r"train_2_a_1\.nii.*: is the same case as .*train_2_a_1\.nii.*; remove one"):
+        volumes(ct_dir)
+    assert "train_2_a_1.nii.gz" not in {volume.name for volume in volumes(ct_dir, on_bad_volume="skip").volumes}
+
+
+def test_names_in_tables_may_lack_gz_too(ct_dir: Path) -> None:
+    rows = [metadata_row(name.removesuffix(".gz")) for name in TRAIN_NAMES]
+    write_table(ct_dir / METADATA_TABLE, rows)
+    rewrite_labels(ct_dir)
+    assert named(ct_dir) == list(NAMES)

@@ -65,7 +65,7 @@ def test_without_lungs_the_whole_height_counts_with_a_warning_that_names_the_fil
         (phantoms.chest, (6, 38, "")),
         (phantoms.cropped, (6, 38, "")),
         (lambda: phantoms.padded(phantoms.chest(), 0), (6, 38, "")),
-        (phantoms.with_stomach_bubble, (6, 38, "")),
+        (phantoms.with_stomach_bubble, (7, 38, "")),
         (phantoms.abdomen, (0, 39, "shows no lungs, so")),
         (lambda: phantoms.abdomen(table=True), (0, 39, "shows no lungs, so")),
         (lambda: phantoms.abdomen(lung_bases=True), (33, 39, "shows only the lower end of the lungs, in 7 of 40")),
