@@ -10,7 +10,7 @@ from pathlib import Path
 from monai_ext.ct_rate.chest_ct import read_chest_ct
 from monai_ext.ct_rate.chest_range import chest_range
 from monai_ext.ct_rate.finding import find_split_paths
-from monai_ext.ct_rate.indexing import check_choices, scan
+from monai_ext.ct_rate.indexing import scan
 from monai_ext.ct_rate.labels import LABELS
 from monai_ext.ct_rate.volume import Volume
 from monai_ext.data.checks import run_checks
@@ -43,11 +43,7 @@ def check(
 
     Returns:
         The problems: "error" where a run would fail or learn nonsense, else "warning" or "note".
-
-    Raises:
-        ConfigError: for another ``metadata`` or ``on_bad_volume``.
     """
-    check_choices(metadata, on_bad_volume)
     try:
         index = scan(find_split_paths(dataset_dir, **places), metadata == "required")
     except DataError as error:

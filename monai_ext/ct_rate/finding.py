@@ -88,7 +88,9 @@ def find_split_paths(
             raise DataError(f"is not a folder; give the volumes by --{split}_dir", given)
     found = [paths for paths in candidates if paths.volumes.is_dir()]
     if not found:
-        raise DataError(f"has no folder dataset/train or dataset/valid (or train_fixed, ...); {HOW_TO_GET}", dataset_dir)
+        raise DataError(
+            f"has no folder dataset/train or dataset/valid (or train_fixed, ...); {HOW_TO_GET}", dataset_dir
+        )
     return found
 
 

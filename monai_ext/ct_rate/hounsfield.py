@@ -17,10 +17,10 @@ STORED, HEADER, TABLE = "stored values", "header", "metadata table"
 
 SAMPLE = 64  # voxels along each axis at most: enough for a histogram
 # In Hounsfield units; of the voxels that aren't padding. Every chest has air or lung, and muscle, water and fat.
-AIR, TISSUE, PEAK = (-1100.0, -500.0), (-250.0, 500.0), (-150.0, 150.0)
+AIR, TISSUE, PEAK = (-1100.0, -500.0), (-250.0, 300.0), (-150.0, 150.0)
 LEAST_AIR, LEAST_TISSUE = 0.01, 0.03
 DENSE, MOST_DENSE = 600.0, 0.15  # compact bone and metal are rarely more than 0.05
-MOST_BELOW = 0.1  # darker than air: padding that was interpolated, along the edge of the round field of view
+MOST_BELOW = 0.2  # darker than air: noise, or padding that was interpolated along the edge of the round field of view
 PADDING = 0.01  # share that one single value has where it is padding: -2000, -3024 or -8192, often
 SAME = 2.0  # readings that differ less are one
 
@@ -67,8 +67,8 @@ def choose_reading(voxels: np.ndarray, header: Rescale, listed: Rescale | None, 
         return found[0]
     if found:
         raise DataError(
-            f"can be read in more than one way: by its {' or by its '.join(map(str, found))}; both look like a chest in "
-            "Hounsfield units, so correct the header or the metadata table",
+            f"can be read in more than one way: by its {' or by its '.join(map(str, found))}; each looks like "
+            "Hounsfield units of a chest, so correct the header or the metadata table",
             path,
             "hounsfield",
         )
@@ -128,10 +128,10 @@ def _doubt(hounsfield: np.ndarray, counts: np.ndarray) -> str:
         return f"{below:.0%} would be darker than air"
     if (dense := share(DENSE, math.inf)) > MOST_DENSE:
         return f"{dense:.0%} would be denser than bone"
-    if share(*AIR) < LEAST_AIR:
-        return "no air and no lung"
+    if share(*AIR) < max(LEAST_AIR, below):
+        return "there would be no air and no lung"
     if share(*TISSUE) < LEAST_TISSUE:
-        return "no tissue"
+        return "there would be no tissue"
     histogram, edges = np.histogram(hounsfield, np.arange(TISSUE[0], TISSUE[1] + 1, 25), weights=counts)
     peak = float(edges[histogram.argmax()] + 12.5)
     return "" if PEAK[0] < peak < PEAK[1] else f"most of the tissue would be near {peak:.0f}"

@@ -46,9 +46,10 @@ def volumes(
 ) -> VolumeIndex:
     """Find CT-RATE's volumes and their labels; no volume is opened.
 
-    Volumes are ``train/train_1/train_1_a/train_1_a_1.nii.gz`` (patient 1, scan a, reconstruction 1; also as ``.nii``),
-    or lie at any other depth under that name. A download of some volumes only is fine: rows without a file are ignored. Volumes in
-    CT-RATE's own lists of those without a chest are left out: ``no_chest_{train,valid}.txt`` beside the metadata.
+    Volumes are ``train/train_1/train_1_a/train_1_a_1.nii.gz`` (patient 1, scan a, reconstruction 1; also ``.nii``), or
+    lie at any other depth under that name. A download of some volumes only is fine: rows without a file are ignored.
+    Volumes in CT-RATE's own lists of those without a chest are left out: ``no_chest_{train,valid}.txt`` beside the
+    metadata.
 
     Args:
         dataset_dir: CT-RATE's folder, or ``dataset`` in it.
@@ -67,7 +68,9 @@ def volumes(
         DataError: for a table that can't be read; for the first problem, with the number of others; when no volume
             is left.
     """
-    check_choices(metadata, on_bad_volume)
+    for name, value, choices in (("metadata", metadata, METADATA), ("on_bad_volume", on_bad_volume, POLICIES)):
+        if value not in choices:
+            raise ConfigError(f"volumes: {name} must be one of {list(choices)}, got {value!r}")
     places = find_split_paths(
         dataset_dir, train_dir, valid_dir, train_labels, valid_labels, train_metadata, valid_metadata
     )
@@ -76,21 +79,6 @@ def volumes(
     if not found.volumes:
         raise DataError(f"has no usable volume ({len(found.problems)} problems); {HOW_TO_GET}", dataset_dir)
     return found
-
-
-def check_choices(metadata: str, on_bad_volume: str) -> None:
-    """Refuse unknown words.
-
-    Args:
-        metadata: "required" or "optional".
-        on_bad_volume: "error" or "skip".
-
-    Raises:
-        ConfigError: for another one.
-    """
-    for name, value, choices in (("metadata", metadata, METADATA), ("on_bad_volume", on_bad_volume, POLICIES)):
-        if value not in choices:
-            raise ConfigError(f"--{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def scan(places: Sequence[SplitPaths], metadata_required: bool) -> VolumeIndex:

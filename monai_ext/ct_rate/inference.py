@@ -26,7 +26,7 @@ def inference_items(
     num_slices: int | None = None,
     metadata: str | Path | None = None,
 ) -> Items:
-    """Items of volumes (``.nii.gz``, ``.nii``) or of slices (``.npy``) for `monai_ext.ct_rate.LoadChestCTd`, each file once.
+    """Items of volumes (NIfTI) or of slices (``.npy``) for `monai_ext.ct_rate.LoadChestCTd`, each file once.
 
     Args:
         inputs: CT-RATE's folder or one of extracted slices (labels kept); a volume, a slice, or a folder of either;

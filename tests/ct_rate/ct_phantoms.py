@@ -67,7 +67,7 @@ def abdomen(lung_bases: bool = False, table: bool = False) -> np.ndarray:
     volume[blob((0.5, 0.44, 0), (9, 0.1, 0.1))] = demo.BONE
     for centre in rng.uniform((0.05, -0.25, -0.5), (0.65, 0.1, 0.5), (14, 3)):
         radii = rng.uniform(0.8, 1.2, 3) * (0.08, 0.16, 0.16)
-        volume[blob(centre, radii + (0.01, 0.05, 0.05))] = demo.TISSUE
+        volume[blob(centre, radii + np.array((0.01, 0.05, 0.05)))] = demo.TISSUE
         volume[blob(centre, radii)] = demo.AIR
     if lung_bases:
         for x in (-0.4, 0.4):

@@ -204,9 +204,9 @@ def test_many_files_are_looked_at_once_each(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_unknown_settings_are_refused(ct_dir: Path) -> None:
-    with pytest.raises(ConfigError, match="--on_bad_volume must be one of error, skip, got"):
+    with pytest.raises(ConfigError, match="on_bad_volume must be one of"):
         volumes(ct_dir, on_bad_volume="ignore")
-    with pytest.raises(ConfigError, match="--metadata must be one of required, optional, got"):
+    with pytest.raises(ConfigError, match="metadata must be one of"):
         volumes(ct_dir, metadata="no")
     with pytest.raises(ConfigError, match="got \\['Pneumonia'\\]"):
         class_names(["Emphysema", "Pneumonia"])
@@ -226,7 +226,10 @@ def test_version_2_is_found_in_its_own_folders(ct_dir: Path, inner: bool) -> Non
         (ct_dir / "dataset" / split).rename(ct_dir / "dataset" / f"{split}_fixed")
     index = volumes(ct_dir / "dataset" if inner else ct_dir)
     assert [volume.name for volume in index.volumes] == list(NAMES)
-    assert {Path(volume.path).relative_to(ct_dir).parts[1] for volume in index.volumes} == {"train_fixed", "valid_fixed"}
+    assert {Path(volume.path).relative_to(ct_dir).parts[1] for volume in index.volumes} == {
+        "train_fixed",
+        "valid_fixed",
+    }
     assert {volume.split for volume in index.volumes} == {"train", "valid"}
 
 
@@ -235,7 +238,7 @@ def test_both_versions_side_by_side_are_refused_until_one_is_chosen(ct_dir: Path
     (dataset / "train_fixed").mkdir()
     assert named(ct_dir) == list(NAMES)  # an empty one is no version
     save_ct(dataset / "train_fixed" / "train_2_a_1.nii.gz")
-    with pytest.raises(DataError, match="dataset: holds train and train_fixed, .* by `--train_dir .*train_fixed`"):
+    with pytest.raises(DataError, match=r"dataset: holds train and train_fixed, .* by `--train_dir .*train_fixed`"):
         volumes(ct_dir)
     caplog.set_level("INFO")
     index = volumes(ct_dir, train_dir=dataset / "train_fixed")

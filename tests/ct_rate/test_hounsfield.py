@@ -18,6 +18,7 @@ from monai_ext.ct_rate.chest_ct import read_chest_ct
 from monai_ext.ct_rate.hounsfield import window
 from monai_ext.errors import DataError
 
+
 @pytest.mark.parametrize(
     ("header", "stored_as", "listed"),
     [

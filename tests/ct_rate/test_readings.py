@@ -1,4 +1,4 @@
-"""Which numbers are Hounsfield units is told by the voxels: whatever header and table say, the right value comes out."""
+"""The voxels tell which numbers are Hounsfield units: whatever header and table say, the right value comes out."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ def test_values_that_fit_nothing_are_an_error_with_each_reading(tmp_path: Path) 
 
 def test_two_readings_that_differ_and_both_look_right_are_an_error(tmp_path: Path) -> None:
     path = phantoms.save(tmp_path / "a.nii", phantoms.chest(), CT_RATE, header=(1.0, -1000.0))
-    with pytest.raises(DataError, match=r"a\.nii: can be read in more than one way: by its header \(slope 1, inter") as e:
+    with pytest.raises(
+        DataError, match=r"a\.nii: can be read in more than one way: by its header \(slope 1, inter"
+    ) as e:
         read_chest_ct(path, CT_RATE)
     assert "or by its metadata table (slope 1, intercept -1024)" in str(e.value)
     assert e.value.code == "hounsfield"
@@ -105,9 +107,7 @@ def test_two_readings_that_differ_and_both_look_right_are_an_error(tmp_path: Pat
 def test_what_header_and_table_say_otherwise_is_kept(tmp_path: Path) -> None:
     path = phantoms.save(tmp_path / "a.nii", phantoms.chest(), header=CT_RATE)
     ct = read_chest_ct(path, OTHER)
-    assert ct.contradiction == (
-        "header says slope 1, intercept -1024 and metadata table says slope 1, intercept -8192"
-    )
+    assert ct.contradiction == ("header says slope 1, intercept -1024 and metadata table says slope 1, intercept -8192")
     path = phantoms.save(tmp_path / "a.nii", phantoms.chest(), CT_RATE)
     ct = read_chest_ct(path, CT_RATE)
     assert (str(ct.reading), ct.contradiction) == ("metadata table (slope 1, intercept -1024)", "")
