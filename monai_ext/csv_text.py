@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 # The first one is what this program writes.
 DELIMITERS = (",", ";", "\t")
 SAVE_AGAIN = "save it again as UTF-8 (in Excel: 'CSV UTF-8')"
-# A spreadsheet computes a cell that begins so; with an apostrophe in front it shows the text. Apostrophes that are there
-# already are counted along, so that reading gives back exactly what was written.
+# A spreadsheet computes a cell that begins so; with an apostrophe in front it shows the text. Apostrophes that are
+# there already are counted along, so that reading gives back exactly what was written.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _NUMBER = re.compile(r"[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -122,8 +122,9 @@ def _unused(header: Sequence[str], rows: Sequence[Sequence[str]], wanted: Iterab
         cells = [row[column] for row in rows]
         if not name and len(header) > 1 and not any(cells):
             unused.add(column)
-        elif name not in wanted and (_PANDAS_INDEX.fullmatch(name) or (column == 0 and not name)):
-            if all(cell.isdecimal() for cell in cells) and len(set(cells)) == len(cells):
-                logger.info("%s: the column %r holds row numbers, as pandas writes them; it isn't used", path, name)
-                unused.add(column)
+            continue
+        unnamed = name not in wanted and (_PANDAS_INDEX.fullmatch(name) or (column == 0 and not name))
+        if unnamed and all(cell.isdecimal() for cell in cells) and len(set(cells)) == len(cells):
+            logger.info("%s: the column %r holds row numbers, as pandas writes them; it isn't used", path, name)
+            unused.add(column)
     return unused

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monai_ext.data.problems import Problem
-from monai_ext.data.tiff_slices import natural_key
+from monai_ext.data.walk import natural_key
 from monai_ext.errors import DataError
 from monai_ext.io import read_csv
 
