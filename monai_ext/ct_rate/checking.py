@@ -9,6 +9,8 @@ from monai_ext.ct_rate.chest_ct import read_chest_ct
 from monai_ext.ct_rate.finding import find_split_paths
 from monai_ext.ct_rate.indexing import scan
 from monai_ext.ct_rate.labels import LABELS
+from monai_ext.ct_rate.slice_files import read_extracted_slice
+from monai_ext.ct_rate.slice_table import extracted_slices
 from monai_ext.ct_rate.volume import Volume
 from monai_ext.data.checks import run_checks
 from monai_ext.data.problems import Problem
@@ -19,8 +21,14 @@ from monai_ext.places import Place
 ENOUGH = 5
 
 
-def check(dataset_dir: str | Path, workers: int | Place | None = None, metadata: str = "required") -> list[Problem]:
-    """Read the tables, open every volume, and list all problems; an empty list means that none was found.
+def check(
+    dataset_dir: str | Path,
+    workers: int | Place | None = None,
+    metadata: str = "required",
+    slices_dir: str | Path | None = None,
+) -> list[Problem]:
+    """Read the tables, decode every volume or extracted slice, and list all problems; an empty list means that none was
+    found.
 
     A label that fewer than five patients of the training set have, or lack, is a warning: some fold can't measure it.
 
@@ -28,12 +36,16 @@ def check(dataset_dir: str | Path, workers: int | Place | None = None, metadata:
         dataset_dir: see `monai_ext.ct_rate.volumes`.
         workers: threads, or a place such as `monai_ext.places.Dask`; default one per CPU, at most 8.
         metadata: "required", or "optional" where the headers are enough; see `monai_ext.ct_rate.volumes`.
+        slices_dir: extracted slices, as in training, in place of the volumes.
 
     Returns:
         The problems: "error" where a run would fail or learn nonsense, else "warning".
     """
     try:
-        index = scan(find_split_paths(dataset_dir), metadata == "required")
+        if slices_dir is not None:
+            index = extracted_slices(slices_dir, on_bad_volume="skip")
+        else:
+            index = scan(find_split_paths(dataset_dir), metadata == "required")
     except DataError as error:
         return [Problem.of(error, dataset_dir)]
     problems = list(index.problems)
@@ -44,6 +56,8 @@ def check(dataset_dir: str | Path, workers: int | Place | None = None, metadata:
 
 
 def _check_volume(volume: Volume) -> list[Problem]:
+    if volume.slices:
+        return _check_slices(volume)
     try:
         ct = read_chest_ct(volume.path, volume.rescale)
     except DataError as error:
@@ -52,6 +66,16 @@ def _check_volume(volume: Volume) -> list[Problem]:
         message = "doesn't say which way its axes run (no sform, no qform); slices may be flipped or in wrong order"
         return [Problem(volume.path, message, "warning")]
     return []
+
+
+def _check_slices(volume: Volume) -> list[Problem]:
+    problems = []
+    for _, path in volume.slices:
+        try:
+            read_extracted_slice(path)
+        except DataError as error:
+            problems.append(Problem.of(error, path))
+    return problems
 
 
 def _check_labels(dataset_dir: str | Path, volumes: Sequence[Volume]) -> list[Problem]:

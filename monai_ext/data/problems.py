@@ -14,7 +14,7 @@ KINDS = {
     "not-used": "nothing, if it is not meant for this job; else rename it as the message says",
     "copies": "keep one of the files, the one you trust",
     "damaged": "copy or download the file again, or leave the case out",
-    "grouping": "nothing, if these are the patients; else correct the column of the table",
+    "patients": "nothing, if that is right; else name the patient of each case in a column 'patient'",
     "labels": "correct the table, or the folder the case lies in",
     "few-cases": "add cases of that class, or choose fewer folds",
     "not-finite": "export the image again; NaN or infinity often come from a division in an earlier step",

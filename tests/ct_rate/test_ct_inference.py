@@ -7,7 +7,7 @@ import pytest
 import torch
 from ct_helpers import NAMES, save_ct
 
-from monai_ext.ct_rate import LoadChestCTd, extract_slices, inference_items, volumes
+from monai_ext.ct_rate import LoadChestCTd, View, extract_slices, inference_items, volumes
 from monai_ext.errors import ConfigError, DataError
 
 SIZE = 16
@@ -69,7 +69,7 @@ def test_what_cannot_be_predicted_is_named(tmp_path: Path, slices_dir: Path) -> 
     with pytest.raises(DataError, match="nothing: no such file or folder"):
         inference_items(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no volume \(\.nii\.gz\) and no slice"):
+    with pytest.raises(DataError, match=r"no volume \(\.nii\.gz or \.nii\) and no slice"):
         inference_items(tmp_path / "empty")
     (tmp_path / "a.png").touch()
     with pytest.raises(DataError, match=r"a\.png: is neither a volume"):
@@ -81,6 +81,17 @@ def test_what_cannot_be_predicted_is_named(tmp_path: Path, slices_dir: Path) -> 
     save_ct(tmp_path / "twins" / "b" / "x.nii.gz")
     with pytest.raises(DataError, match=r"has the name of .*x\.nii\.gz; rename one"):
         inference_items(tmp_path / "twins")
+
+
+def test_files_that_are_not_predicted_are_named(tmp_path: Path) -> None:
+    save_ct(tmp_path / "a" / "x.NII.gz", header=(1.0, -1024.0), stored_as=(1.0, -1024.0))
+    (tmp_path / "a" / "x.json").touch()
+    (tmp_path / "a" / "link.nii").symlink_to("x.NII.gz")
+    items = View().inference_items(tmp_path / "a")
+    assert [item["case"] for item in items] == ["x.nii.gz"]
+    link, other = items.left_out
+    assert link.startswith(f"{tmp_path / 'a' / 'link.nii'}: is another name of")
+    assert other == f"{tmp_path / 'a'}: 1 entry is not used (x.json): no volume (.nii.gz or .nii), no slice (.npy)"
 
 
 def test_impossible_settings_are_refused() -> None:

@@ -131,9 +131,9 @@ def test_one_case_in_two_files_is_a_finding_and_no_case(tmp_path):
 def test_what_is_not_used_is_one_note_for_each_reason_with_all_files(tmp_path):
     files = [tmp_path / f"{number}.png" for number in range(7)] + [tmp_path / "a.txt"]
     pictures, text = not_used(files, lambda path: f"a {path.suffix} file", tmp_path)
-    assert pictures.message == "7 files are not used (0.png, 1.png, 2.png, 3.png, 4.png and 2 more): a .png file"
+    assert pictures.message == "7 entries are not used (0.png, 1.png, 2.png, 3.png, 4.png and 2 more): a .png file"
     assert pictures.files == tuple(map(str, files[:7]))
-    assert (text.message, text.severity) == ("1 file is not used (a.txt): a .txt file", "note")
+    assert (text.message, text.severity) == ("1 entry is not used (a.txt): a .txt file", "note")
 
 
 def test_a_list_of_cases_knows_what_was_left_out_in_other_processes_too(tmp_path):
@@ -141,4 +141,4 @@ def test_a_list_of_cases_knows_what_was_left_out_in_other_processes_too(tmp_path
 
     found = pickle.loads(pickle.dumps(Found(["a"], not_used([tmp_path / "b"], lambda _: "no case", tmp_path))))
     assert found == ["a"]
-    assert found.left_out == [f"{tmp_path}: 1 file is not used (b): no case"]
+    assert found.left_out == [f"{tmp_path}: 1 entry is not used (b): no case"]
