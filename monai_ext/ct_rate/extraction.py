@@ -22,10 +22,11 @@ import torch
 
 from monai_ext.blocks import WorkerLost, run_in_order
 from monai_ext.ct_rate.chest_ct import read_chest_ct
+from monai_ext.ct_rate.finding import SUFFIX
 from monai_ext.ct_rate.indexing import VolumeIndex
 from monai_ext.ct_rate.slice_images import check_clahe, slice_images
 from monai_ext.ct_rate.slice_table import SETTINGS, tables_of, write_tables
-from monai_ext.ct_rate.volume import SUFFIX, Volume
+from monai_ext.ct_rate.volume import Volume
 from monai_ext.data.problems import Problem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import atomic_path, finite, read_json, sweep_partial, write_json

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai_ext.ct_rate.volume import SPLITS, SUFFIXES, volume_name
+from monai_ext.ct_rate.volume import SPLITS
+from monai_ext.data.left_out import not_used
 from monai_ext.data.problems import Problem
+from monai_ext.data.walk import RealFile, stem_of, walk
 from monai_ext.errors import DataError
 
+SUFFIX = ".nii.gz"
+VOLUME_SUFFIXES = (SUFFIX, ".nii")
+KINDS = " or ".join(VOLUME_SUFFIXES)
 HOW_TO_GET = (
     "CT-RATE is at https://huggingface.co/datasets/ibrahimhamamci/CT-RATE (accept its terms there); to try "
     "things out, make demo data with `python -m monai_ext demo-data ct_rate_multilabel --output DIR` and pass "
@@ -107,69 +110,36 @@ def _volumes_below(root: Path, split: str) -> Path:
     return [*filled, *there, *versions][0]
 
 
-@dataclass(frozen=True)
-class VolumeFile:
-    """A file whose name ends in ``.nii.gz`` or ``.nii``, in any case.
+def volume_name(path: str | Path) -> str | None:
+    """Name of a volume as in CT-RATE's tables, ``<stem>.nii.gz``, also for ``.nii`` and suffixes in other case.
+
+    None for a file that is no volume.
 
     Args:
-        path: absolute path.
-        stamp: size in bytes and modification time in ns.
-        identity: device and inode; links to one file have the same.
+        path: of the file.
     """
-
-    path: str
-    stamp: tuple[int, int]
-    identity: tuple[int, int]
-
-    @property
-    def name(self) -> str:
-        """What CT-RATE's tables call VolumeName."""
-        return volume_name(self.path)
+    stem = stem_of(path, VOLUME_SUFFIXES)
+    return None if stem is None else f"{stem}{SUFFIX}"
 
 
-def find_files(folder: str | Path) -> tuple[list[VolumeFile], list[Problem]]:
-    """All volumes below a folder, at any depth, in one walk; and broken links as problems.
-
-    Links are followed, but no folder twice, so that circular ones do no harm; hidden files are left out.
+def find_files(folder: str | Path) -> tuple[dict[str, RealFile], list[Problem]]:
+    """Name → file of all volumes below a folder (see `volume_name`), and a problem for each file that isn't used.
 
     Args:
-        folder: where to search.
+        folder: where to search, see `monai_ext.data.walk.walk`.
 
     Raises:
         DataError: for a folder that can't be listed.
     """
-    from tqdm import tqdm
-
-    files: list[VolumeFile] = []
-    problems: list[Problem] = []
-    for entry in tqdm(_walk(os.path.abspath(folder)), desc="finding volumes", unit="file", disable=None):
-        try:
-            status = entry.stat()
-        except OSError as error:
-            problems.append(Problem(entry.path, f"can't be read ({error.strerror}); is it a broken link?"))
-            continue
-        files.append(VolumeFile(entry.path, (status.st_size, status.st_mtime_ns), (status.st_dev, status.st_ino)))
-    return files, problems
-
-
-def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
-    seen: set[tuple[int, int]] = set()
-    waiting = [folder]
-    while waiting:
-        current = waiting.pop()
-        status = os.stat(current)
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        try:
-            with os.scandir(current) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            raise DataError(f"can't be listed ({error.strerror})", current) from error
-        for entry in listed:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                waiting.append(entry.path)
-            elif entry.name.lower().endswith(SUFFIXES):
-                yield entry
+    found = walk(folder, VOLUME_SUFFIXES, title="finding volumes")
+    files: dict[str, RealFile] = {}
+    copies: dict[str, Problem] = {}
+    for file in found.files:
+        name = str(volume_name(file.path))
+        first = files.setdefault(name, file)
+        if first is not file:
+            message = f"has the name of {first.path}; remove one"
+            copies[name] = Problem(file.path, message, code="copies", files=(first.path,))
+    others = not_used((file.path for file in found.others), lambda _: f"no volume ({KINDS})", folder)
+    problems = [*found.problems, *copies.values(), *others]
+    return {name: file for name, file in files.items() if name not in copies}, problems

@@ -31,6 +31,7 @@ def check(
     valid_metadata: Path | None = None,
     metadata: str = "required",
     on_bad_volume: str = "error",
+    slices_dir: Path | None = None,
 ) -> list[Any]:
     """See `monai_ext.ct_rate.checking.check`."""
     from monai_ext.ct_rate.checking import check
@@ -40,6 +41,7 @@ def check(
         workers,
         metadata,
         on_bad_volume,
+        slices_dir,
         train_dir=train_dir,
         valid_dir=valid_dir,
         train_labels=train_labels,

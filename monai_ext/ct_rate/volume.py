@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import NamedTuple
 
 SPLITS = ("train", "valid")
-SUFFIX = ".nii.gz"
-SUFFIXES = (SUFFIX, ".nii")  # of files, in any case
 _NAME = re.compile(
     r"(?P<patient>(?P<split>train|valid)_(?P<number>\d+))_(?P<scan>[a-z]+)_(?P<reconstruction>\d+)\.nii\.gz"
 )
@@ -21,13 +18,6 @@ class VolumeName(NamedTuple):
     patient: str
     scan: str
     reconstruction: int
-
-
-def volume_name(path: str) -> str:
-    """The name that CT-RATE's tables have for a volume, with ``.nii.gz`` whatever its file's own suffix is."""
-    name = PurePath(path).name
-    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
-    return name[: len(name) - len(suffix)] + SUFFIX
 
 
 def parse_name(name: str) -> VolumeName | None:

@@ -110,10 +110,13 @@ def test_the_options_of_training_are_those_of_the_check(good_dir: Path, tmp_path
     result = CliRunner().invoke(app, [*words, "--on_bad_volume", "skip"])
     assert result.exit_code == 0, result.output
     assert "0 errors, 1 warnings" in result.output
+    next(elsewhere.rglob("train_3_a_1.nii.gz")).write_bytes(b"")
+    assert CliRunner().invoke(app, words).exit_code == 1
+    assert CliRunner().invoke(app, [*words, "--on_bad_volume", "skip"]).exit_code == 0
     assert isinstance(CliRunner().invoke(app, [*words, "--on_bad_volume", "ignore"]).exception, ConfigError)
 
 
 def test_the_check_knows_every_setting_of_the_data_of_training() -> None:
     config = json.loads((find_bundle("ct_rate_multilabel") / "configs" / "train.json").read_text(encoding="utf-8"))
     known = set(inspect.signature(task.check).parameters)
-    assert set(config["source"]) | {"workers"} == known
+    assert set(config["source"]) - {"index_dir"} | {"slices_dir", "workers"} == known

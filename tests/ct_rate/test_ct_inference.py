@@ -80,8 +80,19 @@ def test_what_cannot_be_predicted_is_named(tmp_path: Path, slices_dir: Path) -> 
         inference_items(slices_dir / "slices")
     save_ct(tmp_path / "twins" / "a" / "x.nii.gz")
     save_ct(tmp_path / "twins" / "b" / "x.nii.gz")
-    with pytest.raises(DataError, match=r"is the same case as .*x\.nii\.gz; rename one"):
+    with pytest.raises(DataError, match=r"has the name of .*x\.nii\.gz; rename one"):
         inference_items(tmp_path / "twins")
+
+
+def test_files_that_are_not_predicted_are_named(tmp_path: Path) -> None:
+    save_ct(tmp_path / "a" / "x.NII.gz", header=(1.0, -1024.0), stored_as=(1.0, -1024.0))
+    (tmp_path / "a" / "x.json").touch()
+    (tmp_path / "a" / "link.nii").symlink_to("x.NII.gz")
+    items = View().inference_items(tmp_path / "a")
+    assert [item["case"] for item in items] == ["x.nii.gz"]
+    link, other = items.left_out
+    assert link.startswith(f"{tmp_path / 'a' / 'link.nii'}: is another name of")
+    assert other == f"{tmp_path / 'a'}: 1 entry is not used (x.json): no volume (.nii.gz or .nii), no slice (.npy)"
 
 
 def test_impossible_settings_are_refused() -> None:
@@ -102,7 +113,7 @@ def test_files_without_gz_and_with_suffixes_in_any_case_are_predicted(ct_dir: Pa
     items = View("volume", num_slices=4, slice_size=16).inference_items(
         tmp_path / "those", metadata=ct_dir / "dataset/metadata/train_metadata.csv"
     )
-    assert [item["case"] for item in items] == ["patient 7.Nii", "train_2_a_1.nii.gz", "valid_1_a_1.nii.gz"]
+    assert [item["case"] for item in items] == ["patient 7.nii.gz", "train_2_a_1.nii.gz", "valid_1_a_1.nii.gz"]
     assert [item.get("rescale") for item in items] == [None, (1, -1024), None]
     loaded = LoadChestCTd("image", 4, SIZE)(items[1])
     assert loaded["image"].shape == (4, 1, SIZE, SIZE)
@@ -110,7 +121,7 @@ def test_files_without_gz_and_with_suffixes_in_any_case_are_predicted(ct_dir: Pa
     assert inference_items(tmp_path / "those" / "valid_1_a_1.NII")[0]["case"] == "valid_1_a_1.nii.gz"
     assert View("densenet3d").inference_items(tmp_path / "those")  # volumes, not slices
     save_ct(tmp_path / "those" / "valid_1_a_1.nii.gz")
-    with pytest.raises(DataError, match=r"valid_1_a_1\..*: is the same case as .*valid_1_a_1\."):
+    with pytest.raises(DataError, match=r"valid_1_a_1\..*: has the name of .*valid_1_a_1\."):
         inference_items(tmp_path / "those")
 
 
