@@ -86,6 +86,8 @@ def test_values_that_fit_nothing_are_an_error_with_each_reading(tmp_path: Path) 
         read_chest_ct(path)
     with pytest.raises(DataError, match=r"by its metadata table \(slope 1, intercept -8192\): .* darker than air"):
         read_chest_ct(path, OTHER)
+    with pytest.raises(DataError, match=r"by its metadata table .*: most of the tissue would be near 238"):
+        read_chest_ct(path, (1.0, -824.0))
     for values in (phantoms.chest() * 0, phantoms.chest() * 0 - 1000, phantoms.chest() / 2000 + 0.5):
         with pytest.raises(DataError, match="slope and intercept are missing or wrong"):
             read_chest_ct(phantoms.save(tmp_path / "a.nii", values, dtype=np.float32), CT_RATE)
