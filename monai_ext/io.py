@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_ext.csv_text import as_cell, table_of
 from monai_ext.errors import DataError, WriteError
 from monai_ext.owners import is_abandoned, owner
 
@@ -115,18 +116,33 @@ def finite(value: Any) -> Any:
 
 
 def write_csv(path: str | Path, rows: Iterable[dict[str, Any]], columns: Sequence[str] | None = None) -> Path:
-    """Write rows as UTF-8 CSV atomically; columns default to the keys of the first row."""
+    """Write rows as UTF-8 CSV atomically, text as no spreadsheet computes it (see `monai_ext.csv_text.as_cell`).
+
+    Args:
+        path: the file.
+        rows: column → value, each.
+        columns: order of the columns; default the keys of the first row.
+    """
     rows = list(rows)
     columns = list(columns or (rows[0] if rows else []))
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        plain, quoted = (
+            csv.DictWriter(file, columns, lineterminator="\n", quoting=quoting)
+            for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+        )
+        for row in ({name: name for name in columns}, *rows):
+            # Python doesn't quote a carriage return by itself; in the header, no other delimiter may seem to be the
+            # file's own.
+            special = any(isinstance(cell, str) and set(";\t\r") & set(cell) for cell in row.values())
+            (quoted if special else plain).writerow({name: as_cell(value) for name, value in row.items()})
     return Path(path)
 
 
 def read_csv(path: str | Path, columns: Sequence[str], unique: str | None = None) -> list[dict[str, str]]:
     """Read a CSV with a header as a list of rows; cells stay text, stripped of blanks around them.
+
+    The delimiter may be a comma, a semicolon or a tab. A column of row numbers as pandas writes it (without a name, or
+    ``Unnamed: 0``) isn't used, which is logged.
 
     Args:
         path: UTF-8 file (with or without byte-order mark).
@@ -134,39 +150,26 @@ def read_csv(path: str | Path, columns: Sequence[str], unique: str | None = None
         unique: column in which every value must be unique.
 
     Raises:
-        DataError: naming file, row (1 is the header) and column of a missing column, an empty cell, a
-            duplicate, a row with too many cells, or text that isn't UTF-8.
+        DataError: naming file, row (1 is the header) and column of a missing column, one that occurs twice, an empty
+            cell, a duplicate, a row with too many cells, or text that isn't UTF-8.
     """
     path = Path(path)
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            header = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = header
-            missing = [name for name in columns if name not in header]
-            if missing:
-                raise DataError(f"column {missing[0]!r} is missing; the file has {header}", path)
-            rows: list[dict[str, str]] = []
-            seen: dict[str, int] = {}
-            for row in reader:
-                number = reader.line_num
-                if None in row:
-                    raise DataError(f"row {number} has more cells than the header has columns", path)
-                cleaned = {key: (value or "").strip() for key, value in row.items()}
-                for name in columns:
-                    if not cleaned[name]:
-                        raise DataError(f"row {number}, column {name!r} is empty", path)
-                if unique is not None:
-                    first = seen.setdefault(cleaned[unique], number)
-                    if first != number:
-                        raise DataError(
-                            f"row {number}, column {unique!r} repeats {cleaned[unique]!r} of row {first}", path
-                        )
-                rows.append(cleaned)
-    except FileNotFoundError:
-        raise DataError("file not found", path) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8", path) from error
-    except csv.Error as error:
-        raise DataError(f"is not a readable CSV file ({error})", path) from error
+    header, lines = table_of(path, columns)
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise DataError(f"column {missing[0]!r} is missing; the file has {header}", path, "labels")
+    rows: list[dict[str, str]] = []
+    seen: dict[str, int] = {}
+    for number, cells in lines:
+        row = dict(zip(header, cells, strict=True))
+        for name in columns:
+            if not row[name]:
+                raise DataError(f"row {number}, column {name!r} is empty", path, "labels")
+        if unique is not None:
+            first = seen.setdefault(row[unique], number)
+            if first != number:
+                raise DataError(
+                    f"row {number}, column {unique!r} repeats {row[unique]!r} of row {first}", path, "labels"
+                )
+        rows.append(row)
     return rows

@@ -46,12 +46,11 @@ def extract_slices(
         on_bad_volume="skip",
     )
     with chosen_workers(workers, dask) as chosen:
-        problems = ct_rate.extract_slices(index, output, num_slices, size, clahe, chosen)
-    for problem in problems:
+        found = ct_rate.extract_slices(index, output, num_slices, size, clahe, chosen)
+    for problem in found:
         typer.echo(f"{problem.path}\n    {problem.message}", err=True)
-    typer.echo(
-        f"slices of {len(index.volumes) + len(index.problems) - len(problems)} volumes; {len(problems)} problems"
-    )
+    problems = [problem for problem in found if problem.severity == "error"]
+    typer.echo(f"slices of {len(index.volumes) + len(index.problems) - len(found)} volumes; {len(problems)} problems")
     typer.echo(str(output))
     if problems:
         raise typer.Exit(1)

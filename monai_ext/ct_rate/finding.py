@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from monai_ext.ct_rate.volume import SPLITS
+from monai_ext.data.left_out import not_used
 from monai_ext.data.problems import Problem
+from monai_ext.data.walk import RealFile, stem_of, walk
 from monai_ext.errors import DataError
 
 SUFFIX = ".nii.gz"
+VOLUME_SUFFIXES = (SUFFIX, ".nii")
+KINDS = " or ".join(VOLUME_SUFFIXES)
 HOW_TO_GET = (
     "CT-RATE is at https://huggingface.co/datasets/ibrahimhamamci/CT-RATE (accept its terms there); to try "
     "things out, make demo data with `python -m monai_ext demo-data ct_rate_multilabel --output DIR` and pass "
@@ -52,6 +54,9 @@ def find_split_paths(
 ) -> list[SplitPaths]:
     """Paths of the splits that exist.
 
+    CT-RATE's version 1 is in ``train`` and ``valid``, its version 2 in ``train_fixed`` and ``valid_fixed``; their
+    tables have the same names. Where a split lies there in both versions, it must be said which one counts.
+
     Args:
         dataset_dir: CT-RATE's folder, or ``dataset`` in it; paths that aren't given are those of CT-RATE below it.
         train_dir: see `monai_ext.ct_rate.volumes`.
@@ -62,7 +67,7 @@ def find_split_paths(
         valid_metadata: see `monai_ext.ct_rate.volumes`.
 
     Raises:
-        DataError: when there is no folder of volumes, or a given one doesn't exist.
+        DataError: when there is no folder of volumes, a given one doesn't exist, or a split lies there twice.
     """
     root = Path(dataset_dir)
     root = root / "dataset" if (root / "dataset").is_dir() else root
@@ -70,13 +75,13 @@ def find_split_paths(
     candidates = [
         SplitPaths(
             "train",
-            Path(train_dir or root / "train"),
+            Path(train_dir or _volumes_below(root, "train")),
             Path(train_labels or tables / "train_predicted_labels.csv"),
             Path(train_metadata or metadata / "train_metadata.csv"),
         ),
         SplitPaths(
             "valid",
-            Path(valid_dir or root / "valid"),
+            Path(valid_dir or _volumes_below(root, "valid")),
             Path(valid_labels or tables / "valid_predicted_labels.csv"),
             Path(valid_metadata or metadata / "validation_metadata.csv"),
         ),
@@ -86,73 +91,55 @@ def find_split_paths(
             raise DataError(f"is not a folder; give the volumes by --{split}_dir", given)
     found = [paths for paths in candidates if paths.volumes.is_dir()]
     if not found:
-        raise DataError(f"has no folder dataset/train or dataset/valid; {HOW_TO_GET}", dataset_dir)
+        raise DataError(
+            f"has no folder dataset/train or dataset/valid (or train_fixed, ...); {HOW_TO_GET}", dataset_dir
+        )
     return found
 
 
-@dataclass(frozen=True)
-class VolumeFile:
-    """A file whose name ends in ``.nii.gz``.
+def _volumes_below(root: Path, split: str) -> Path:
+    versions = [root / split, root / f"{split}_fixed"]
+    there = [folder for folder in versions if folder.is_dir()]
+    filled = [folder for folder in there if any(folder.iterdir())]
+    if len(filled) > 1:
+        raise DataError(
+            f"holds {split} and {split}_fixed, CT-RATE's versions 1 and 2 of the same volumes; say which one counts by "
+            f"`--{split}_dir {filled[1]}`, or remove the other (for predictions give the folder itself as `--inputs`)",
+            root,
+        )
+    return [*filled, *there, *versions][0]
+
+
+def volume_name(path: str | Path) -> str | None:
+    """Name of a volume as in CT-RATE's tables, ``<stem>.nii.gz``, also for ``.nii`` and suffixes in other case.
+
+    None for a file that is no volume.
 
     Args:
-        path: absolute path.
-        stamp: size in bytes and modification time in ns.
-        identity: device and inode; links to one file have the same.
+        path: of the file.
     """
-
-    path: str
-    stamp: tuple[int, int]
-    identity: tuple[int, int]
-
-    @property
-    def name(self) -> str:
-        """The file's name, which CT-RATE's tables call VolumeName."""
-        return os.path.basename(self.path)
+    stem = stem_of(path, VOLUME_SUFFIXES)
+    return None if stem is None else f"{stem}{SUFFIX}"
 
 
-def find_files(folder: str | Path) -> tuple[list[VolumeFile], list[Problem]]:
-    """All volumes below a folder, at any depth, in one walk; and broken links as problems.
-
-    Links are followed, but no folder twice, so that circular ones do no harm; hidden files are left out.
+def find_files(folder: str | Path) -> tuple[dict[str, RealFile], list[Problem]]:
+    """Name → file of all volumes below a folder (see `volume_name`), and a problem for each file that isn't used.
 
     Args:
-        folder: where to search.
+        folder: where to search, see `monai_ext.data.walk.walk`.
 
     Raises:
         DataError: for a folder that can't be listed.
     """
-    from tqdm import tqdm
-
-    files: list[VolumeFile] = []
-    problems: list[Problem] = []
-    for entry in tqdm(_walk(os.path.abspath(folder)), desc="finding volumes", unit="file", disable=None):
-        try:
-            status = entry.stat()
-        except OSError as error:
-            problems.append(Problem(entry.path, f"can't be read ({error.strerror}); is it a broken link?"))
-            continue
-        files.append(VolumeFile(entry.path, (status.st_size, status.st_mtime_ns), (status.st_dev, status.st_ino)))
-    return files, problems
-
-
-def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
-    seen: set[tuple[int, int]] = set()
-    waiting = [folder]
-    while waiting:
-        current = waiting.pop()
-        status = os.stat(current)
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        try:
-            with os.scandir(current) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            raise DataError(f"can't be listed ({error.strerror})", current) from error
-        for entry in listed:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                waiting.append(entry.path)
-            elif entry.name.endswith(SUFFIX):
-                yield entry
+    found = walk(folder, VOLUME_SUFFIXES, title="finding volumes")
+    files: dict[str, RealFile] = {}
+    copies: dict[str, Problem] = {}
+    for file in found.files:
+        name = str(volume_name(file.path))
+        first = files.setdefault(name, file)
+        if first is not file:
+            message = f"has the name of {first.path}; remove one"
+            copies[name] = Problem(file.path, message, code="copies", files=(first.path,))
+    others = not_used((file.path for file in found.others), lambda _: f"no volume ({KINDS})", folder)
+    problems = [*found.problems, *copies.values(), *others]
+    return {name: file for name, file in files.items() if name not in copies}, problems

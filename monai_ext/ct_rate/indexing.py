@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai_ext.ct_rate.finding import HOW_TO_GET, SUFFIX, SplitPaths, VolumeFile, find_files, find_split_paths
+from monai_ext.ct_rate.finding import HOW_TO_GET, SUFFIX, SplitPaths, find_files, find_split_paths
 from monai_ext.ct_rate.labels import read_labels
 from monai_ext.ct_rate.metadata import Metadata, read_metadata
 from monai_ext.ct_rate.volume import Volume, order, parse_name
+from monai_ext.data.left_out import refuse_or_leave_out
 from monai_ext.data.problems import Problem
+from monai_ext.data.walk import RealFile
 from monai_ext.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
-POLICIES = ("error", "skip")
 METADATA = ("required", "optional")
 
 
@@ -26,7 +27,7 @@ class VolumeIndex:
 
     Args:
         volumes: usable volumes, sorted by split, patient, scan and reconstruction.
-        problems: of tables and of volumes that are left out.
+        problems: of tables, of volumes that are left out, and of files that aren't used (notes).
     """
 
     volumes: list[Volume]
@@ -52,8 +53,8 @@ def volumes(
 
     Args:
         dataset_dir: CT-RATE's folder, or ``dataset`` in it.
-        train_dir: folder of the training volumes; default ``train``.
-        valid_dir: folder of the validation volumes; default ``valid``.
+        train_dir: folder of the training volumes; default ``train`` or ``train_fixed``, whichever is there.
+        valid_dir: folder of the validation volumes; default ``valid`` or ``valid_fixed``.
         train_labels: default ``multi_abnormality_labels/train_predicted_labels.csv``.
         valid_labels: default ``multi_abnormality_labels/valid_predicted_labels.csv``.
         train_metadata: default ``metadata/train_metadata.csv``.
@@ -67,14 +68,13 @@ def volumes(
         DataError: for a table that can't be read; for the first problem, with the number of others; when no volume
             is left.
     """
-    for name, value, choices in (("metadata", metadata, METADATA), ("on_bad_volume", on_bad_volume, POLICIES)):
-        if value not in choices:
-            raise ConfigError(f"volumes: {name} must be one of {list(choices)}, got {value!r}")
+    if metadata not in METADATA:
+        raise ConfigError(f"volumes: metadata must be one of {list(METADATA)}, got {metadata!r}")
     places = find_split_paths(
         dataset_dir, train_dir, valid_dir, train_labels, valid_labels, train_metadata, valid_metadata
     )
     found = scan(places, metadata == "required")
-    report_problems(found.problems, on_bad_volume)
+    refuse_or_leave_out(found.problems, on_bad_volume, "on_bad_volume", "ct_rate_multilabel")
     if not found.volumes:
         raise DataError(f"has no usable volume ({len(found.problems)} problems); {HOW_TO_GET}", dataset_dir)
     return found
@@ -98,42 +98,19 @@ def scan(places: Sequence[SplitPaths], metadata_required: bool) -> VolumeIndex:
         bad_metadata: list[Problem] = []
         if metadata_required or place.metadata.is_file():
             listed, bad_metadata = read_metadata(place.metadata)
-        files, broken = find_files(place.volumes)
-        files, duplicates = _unique(files)
-        problems += [*bad_labels, *bad_metadata, *broken, *duplicates]
+        files, bad_files = find_files(place.volumes)
+        problems += [*bad_labels, *bad_metadata, *bad_files]
         no_chest = _read_names(place.no_chest)
-        for file in sorted(files, key=lambda file: order(file.name)):
-            if file.name in no_chest:
-                logger.info("left out: %s shows no chest (%s)", file.path, place.no_chest)
-                continue
-            wrong = _wrong(file, place, labels, listed if metadata_required else None)
-            if wrong:
-                problems.append(Problem(file.path, wrong))
-                continue
-            usable.append(_volume(file, place.split, labels[file.name], listed.get(file.name)))
-        logger.info("%s: %d volumes of the %d in %s", place.split, len(files), len(labels), place.labels)
+        for name in sorted(files, key=order):
+            if name in no_chest:
+                message = f"is not used: shows no chest ({place.no_chest})"
+                problems.append(Problem(files[name].path, message, "note", "not-used"))
+            elif wrong := _wrong(name, place, labels, listed if metadata_required else None):
+                problems.append(Problem(files[name].path, wrong, code="labels"))
+            else:
+                usable.append(_volume(name, files[name], place.split, labels[name], listed.get(name)))
+        logger.info("%s: %d volumes in %s, %d in %s", place.split, len(files), place.volumes, len(labels), place.labels)
     return VolumeIndex(usable, problems)
-
-
-def report_problems(problems: Sequence[Problem], on_bad_volume: str) -> None:
-    """Raise the first problem, or log all of them.
-
-    Args:
-        problems: of the index.
-        on_bad_volume: "error" or "skip".
-
-    Raises:
-        DataError: under the policy "error".
-    """
-    if problems and on_bad_volume == "error":
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise DataError(
-            f"{problems[0].message}{more}; list everything by `python -m monai_ext check ct_rate_multilabel`, or go on "
-            "without these volumes by `--on_bad_volume skip`",
-            problems[0].path,
-        )
-    for problem in problems:
-        logger.warning("left out: %s: %s", problem.path, problem.message)
 
 
 def _read_names(path: Path) -> set[str]:
@@ -144,36 +121,24 @@ def _read_names(path: Path) -> set[str]:
     return {name if name.endswith(SUFFIX) else f"{name}{SUFFIX}" for name in names}
 
 
-def _unique(files: Sequence[VolumeFile]) -> tuple[list[VolumeFile], list[Problem]]:
-    """Files whose name no other file has; several links to one file are one."""
-    first: dict[str, VolumeFile] = {}
-    duplicates: dict[str, Problem] = {}
-    for file in files:
-        other = first.setdefault(file.name, file)
-        if other.identity != file.identity:
-            duplicates[file.name] = Problem(file.path, f"has the name of {other.path}; remove one")
-    return [file for name, file in first.items() if name not in duplicates], list(duplicates.values())
-
-
 def _wrong(
-    file: VolumeFile, place: SplitPaths, labels: dict[str, tuple[int, ...]], metadata: dict[str, Metadata] | None
+    name: str, place: SplitPaths, labels: dict[str, tuple[int, ...]], metadata: dict[str, Metadata] | None
 ) -> str:
-    name = parse_name(file.name)
-    if name is None:
+    if parse_name(name) is None:
         return "is not named as CT-RATE's volumes are (train_1_a_1.nii.gz), so its patient isn't known"
-    if file.name not in labels:
+    if name not in labels:
         return f"has no row (or no good one) in {place.labels}; it isn't known what it shows"
-    if metadata is not None and file.name not in metadata:
+    if metadata is not None and name not in metadata:
         return f"has no row (or no good one) in {place.metadata}"
     return ""
 
 
-def _volume(file: VolumeFile, split: str, labels: tuple[int, ...], metadata: Metadata | None) -> Volume:
-    name = parse_name(file.name)
+def _volume(name: str, file: RealFile, split: str, labels: tuple[int, ...], metadata: Metadata | None) -> Volume:
+    parts = parse_name(name)
     return Volume(
-        name=file.name,
+        name=name,
         split=split,
-        patient=name.patient if name is not None else file.name,
+        patient=parts.patient if parts is not None else name,
         labels=labels,
         path=file.path,
         rescale=metadata.rescale if metadata is not None else None,

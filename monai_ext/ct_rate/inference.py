@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from monai_ext.ct_rate.finding import SUFFIX, find_files
+from monai_ext.ct_rate.finding import KINDS, SUFFIX, VOLUME_SUFFIXES, volume_name
 from monai_ext.ct_rate.indexing import volumes
 from monai_ext.ct_rate.items import Items, slice_items, volume_items
 from monai_ext.ct_rate.metadata import Metadata, read_metadata
 from monai_ext.ct_rate.slice_table import extracted_slices, tables_of
 from monai_ext.ct_rate.volume import Volume, order, parse_name
+from monai_ext.data.left_out import Found, not_used, refuse
+from monai_ext.data.problems import Problem
+from monai_ext.data.walk import suffix_of, walk
 from monai_ext.errors import DataError
 
-_SLICE = re.compile(r"(?P<volume>.+)_slice_(?P<index>\d+)\.npy")
+READ = (*VOLUME_SUFFIXES, ".npy")
+_SLICE = re.compile(r"(?P<volume>.+)_slice_(?P<index>\d+)\.npy", re.IGNORECASE)
 
 
 def inference_items(
@@ -25,7 +29,7 @@ def inference_items(
     num_slices: int | None = None,
     metadata: str | Path | None = None,
 ) -> Items:
-    """Items of volumes (``.nii.gz``) or of slices (``.npy``) for `monai_ext.ct_rate.LoadChestCTd`, each file once.
+    """Items of volumes (NIfTI) or of slices (``.npy``) for `monai_ext.ct_rate.LoadChestCTd`, each file once.
 
     Args:
         inputs: CT-RATE's folder or one of extracted slices (labels kept); a volume, a slice, or a folder of either;
@@ -37,7 +41,7 @@ def inference_items(
             slope and intercept in their headers.
 
     Returns:
-        Items as the package's docstring lists them.
+        Items as the package's docstring lists them; files of a folder that aren't used are in their ``left_out``.
 
     Raises:
         ConfigError: for unknown ``classes``, or ``num_slices`` below 1.
@@ -48,40 +52,50 @@ def inference_items(
         root = Path(inputs)
         labelled = any((folder / "multi_abnormality_labels").is_dir() for folder in (root, root / "dataset"))
         if labelled and metadata is None:
-            return volume_items({"all": volumes(root).volumes}, classes)["all"]
+            index = volumes(root)
+            return Found(volume_items({"all": index.volumes}, classes)["all"], index.problems)
         if tables_of(root):
             found = {"all": extracted_slices(root).volumes}
             return slice_items(found, classes, neighbours, num_slices)["all"]
         inputs = [root]
-    files = sorted({path for entry in inputs for path in _files(Path(entry))})
-    suffixes = {".npy" if path.endswith(".npy") else SUFFIX for path in files}
-    if not suffixes:
-        raise DataError(f"no volume ({SUFFIX}) and no slice (.npy) found in {[str(entry) for entry in inputs]}")
-    if len(suffixes) > 1:
-        raise DataError(f"holds volumes ({SUFFIX}) and slices (.npy); give only one kind", Path(files[0]).parent)
-    if suffixes == {".npy"}:
-        return slice_items({"all": _from_slices(files)}, classes, neighbours, num_slices)["all"]
+    files, unused = _files(inputs)
+    kinds = {volume_name(path) is not None for path in files}
+    if not files:
+        raise DataError(f"no volume ({KINDS}) and no slice (.npy) found in {[str(entry) for entry in inputs]}")
+    if len(kinds) > 1:
+        raise DataError(f"holds volumes ({KINDS}) and slices (.npy); give only one kind", Path(files[0]).parent)
+    if kinds == {False}:
+        return Found(slice_items({"all": _from_slices(files)}, classes, neighbours, num_slices)["all"], unused)
     listed, _ = read_metadata(metadata) if metadata is not None else ({}, [])
-    return volume_items({"all": _from_volumes(files, listed)}, classes)["all"]
+    return Found(volume_items({"all": _from_volumes(files, listed)}, classes)["all"], unused)
 
 
-def _files(entry: Path) -> Iterable[str]:
-    if entry.is_file():
-        if not entry.name.endswith((SUFFIX, ".npy")):
-            raise DataError(f"is neither a volume ({SUFFIX}) nor a slice (.npy)", entry)
-        return [os.path.abspath(entry)]
-    if not entry.is_dir():
-        raise DataError("no such file or folder", entry)
-    slices = [os.path.abspath(path) for path in entry.rglob("*.npy") if not path.name.startswith(".")]
-    return [*slices, *(file.path for file in find_files(entry)[0])]
+def _files(inputs: Sequence[str | Path]) -> tuple[list[str], list[Problem]]:
+    """Paths of volumes and slices, and notes on the files of their folders that are neither."""
+    found: set[str] = set()
+    problems: list[Problem] = []
+    for entry in map(Path, inputs):
+        if entry.is_file():
+            if suffix_of(entry, READ) is None:
+                raise DataError(f"is neither a volume ({KINDS}) nor a slice (.npy)", entry)
+            found.add(os.path.abspath(entry))
+        elif entry.is_dir():
+            below = walk(entry, READ, repeatable=(".npy",), title="finding volumes")
+            found.update(file.path for file in below.files)
+            others = (file.path for file in below.others)
+            problems += [*below.problems, *not_used(others, lambda _: f"no volume ({KINDS}), no slice (.npy)", entry)]
+        else:
+            raise DataError("no such file or folder", entry)
+    refuse(problems)
+    return sorted(found), problems
 
 
 def _from_volumes(files: Sequence[str], listed: dict[str, Metadata]) -> list[Volume]:
     found: dict[str, Volume] = {}
     for path in files:
-        name = os.path.basename(path)
+        name = str(volume_name(path))
         if name in found:
-            raise DataError(f"has the name of {found[name].path}; rename one, or run them apart", path)
+            raise DataError(f"has the name of {found[name].path}; rename one, or run them apart", path, "copies")
         known = listed.get(name)
         found[name] = Volume(
             name=name,
@@ -101,7 +115,7 @@ def _from_slices(files: Sequence[str]) -> list[Volume]:
     for path in files:
         name = os.path.basename(path)
         match = _SLICE.fullmatch(name)
-        case, index = (match["volume"] + SUFFIX, int(match["index"])) if match else (name.removesuffix(".npy"), 0)
+        case, index = (match["volume"] + SUFFIX, int(match["index"])) if match else (name[:-4], 0)
         other = groups.setdefault(case, {}).setdefault(index, path)
         if other != path:
             raise DataError(f"is slice {index} of {case!r}, as is {other}; rename one, or run them apart", path)

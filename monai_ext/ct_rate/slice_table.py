@@ -10,6 +10,8 @@ from typing import Any
 from monai_ext.ct_rate.indexing import VolumeIndex
 from monai_ext.ct_rate.labels import LABELS
 from monai_ext.ct_rate.volume import SPLITS, Volume, order, parse_name
+from monai_ext.data.left_out import refuse_or_leave_out
+from monai_ext.data.problems import Problem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_csv, read_json, write_csv
 
@@ -55,7 +57,11 @@ def _rows(volume: Volume, record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def extracted_slices(
-    slices_dir: str | Path, num_slices: int | None = None, size: int | None = None, clahe: bool | None = None
+    slices_dir: str | Path,
+    num_slices: int | None = None,
+    size: int | None = None,
+    clahe: bool | None = None,
+    on_bad_volume: str = "error",
 ) -> VolumeIndex:
     """The volumes of which slices were extracted; the volumes' own files aren't needed any more.
 
@@ -64,9 +70,10 @@ def extracted_slices(
         num_slices: slices per volume that the extraction must have had; None for any.
         size: edge length in pixels that the extraction must have had; None for any.
         clahe: whether the extraction must have raised local contrast; None for either.
+        on_bad_volume: "error", or "skip" to leave out and report volumes without their first slice.
 
     Raises:
-        ConfigError: for slices extracted with other settings.
+        ConfigError: for slices extracted with other settings, or another ``on_bad_volume``.
         DataError: for a table or slice that is missing, or a table that is damaged or contradicts itself.
     """
     root = Path(slices_dir)
@@ -84,13 +91,15 @@ def extracted_slices(
         given = ", ".join(f"{name}={wanted[name]}" for name in others)
         had = ", ".join(f"{name}={value}" for name, value in others.items())
         raise ConfigError(f"{slices_dir}: its slices were extracted with {had}, not {given}; extract them again")
-    found = [volume for table in tables for volume in _read_table(table, root)]
+    problems: list[Problem] = []
+    found = [volume for table in tables for volume in _read_table(table, root, problems)]
+    refuse_or_leave_out(problems, on_bad_volume, "on_bad_volume", "ct_rate_multilabel")
     if not found:
         raise DataError("lists no slices", tables[0])
-    return VolumeIndex(sorted(found, key=lambda volume: order(volume.name)), [])
+    return VolumeIndex(sorted(found, key=lambda volume: order(volume.name)), problems)
 
 
-def _read_table(table: Path, root: Path) -> list[Volume]:
+def _read_table(table: Path, root: Path, problems: list[Problem]) -> list[Volume]:
     labels: dict[str, tuple[int, ...]] = {}
     slices: dict[str, list[tuple[int, str]]] = {}
     splits: dict[str, str] = {}
@@ -113,9 +122,12 @@ def _read_table(table: Path, root: Path) -> list[Volume]:
                 f"{name!r} is not named as CT-RATE's volumes are, or its split isn't one of {SPLITS}", table
             )
         members.sort()
-        found.append(
-            Volume(name, splits[name], parsed.patient, labels[name], stamp=_stamp(members[0][1]), slices=tuple(members))
-        )
+        try:
+            stamp = _stamp(members[0][1])
+        except DataError as error:
+            problems.append(Problem.of(error))
+            continue
+        found.append(Volume(name, splits[name], parsed.patient, labels[name], stamp=stamp, slices=tuple(members)))
     return found
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_ext.ct_rate.decoding import without_undecodable
+from monai_ext.ct_rate.finding import volume_name
 from monai_ext.ct_rate.indexing import VolumeIndex, volumes
 from monai_ext.ct_rate.inference import inference_items
 from monai_ext.ct_rate.items import Items, slice_items, volume_items
@@ -67,16 +69,24 @@ class View:
         }
         self.input_shape = shapes.get(architecture, (1, *volume_size))
 
-    def index(self, slices_dir: str | Path | None = None, **settings: Any) -> VolumeIndex:
+    def index(
+        self,
+        slices_dir: str | Path | None = None,
+        index_dir: str | Path | None = None,
+        on_bad_volume: str = "error",
+        **settings: Any,
+    ) -> VolumeIndex:
         """The volumes, or those whose slices were extracted to ``slices_dir`` with the settings of this view.
 
         Args:
             slices_dir: see `extracted_slices`; None to read the volumes themselves.
-            settings: arguments of `volumes`; not used with extracted slices.
+            index_dir: folder of ``decoded.json``, which remembers what could be decoded; None remembers nothing.
+            on_bad_volume: "error", or "skip" to decode everything once and leave out and report volumes with a problem.
+            settings: other arguments of `volumes`; not used with extracted slices.
 
         Raises:
             ConfigError: for an architecture that can't use these data, or slices extracted with other settings.
-            DataError: as `volumes` and `extracted_slices`.
+            DataError: as `volumes` and `extracted_slices`; when no volume can be decoded.
         """
         if slices_dir is None:
             if self.architecture == "slice":
@@ -84,9 +94,11 @@ class View:
                     "--architecture slice learns from extracted slices; make them by `python -m monai_ext "
                     "extract-slices --dataset_dir DIR --output SLICES`, then pass `--slices_dir SLICES`"
                 )
-            return volumes(**settings)
-        self._refuse_slices()
-        return extracted_slices(slices_dir, self.num_slices, self.slice_size, self.clahe)
+            found = volumes(**settings, on_bad_volume=on_bad_volume)
+        else:
+            self._refuse_slices()
+            found = extracted_slices(slices_dir, self.num_slices, self.slice_size, self.clahe, on_bad_volume)
+        return without_undecodable(found, index_dir) if on_bad_volume == "skip" else found
 
     def items(
         self, splits: Mapping[str, Sequence[Volume]], classes: Sequence[str] | None = None
@@ -130,7 +142,7 @@ class View:
             DataError: as `monai_ext.ct_rate.inference_items`.
         """
         items = inference_items(inputs, classes, self.neighbours, self._together, metadata)
-        if any(not str(item["image"]).endswith(".nii.gz") for item in items):
+        if any(volume_name(str(item["image"])) is None for item in items):
             self._refuse_slices()
         return items
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from monai_ext.data.walk import natural_key
 from monai_ext.errors import DataError
 
 SUFFIXES = (".tif", ".tiff")
@@ -61,12 +61,6 @@ def list_slices(folder: str | Path) -> list[SliceFile]:
         found = f"only {others} other files" if others else "nothing at all"
         raise DataError(f"holds no TIFF slices ({', '.join(SUFFIXES)}), {found}", folder)
     return sorted(files, key=lambda file: natural_key(file.name))
-
-
-def natural_key(name: str) -> tuple[list[int | str], str]:
-    """Sorts numbers within names by value: ``a_2`` before ``a_10``; equal numbers by their text."""
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if position % 2 else part.lower() for position, part in enumerate(parts)], name
 
 
 def read_slice_header(path: Path) -> SliceHeader:

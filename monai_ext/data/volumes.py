@@ -21,6 +21,7 @@ from monai.utils import optional_import
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
+from monai_ext.data.walk import stem_of
 from monai_ext.errors import DataError
 
 SUFFIXES = (".nii.gz", ".nii", ".npy")
@@ -31,9 +32,8 @@ warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 
 
 def volume_stem(path: str | Path) -> str | None:
-    """File name without ``.nii.gz``, ``.nii`` or ``.npy``; None when it ends in none of them."""
-    name = Path(path).name
-    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), None)
+    """File name without ``.nii.gz``, ``.nii`` or ``.npy``, in any case; None when it ends in none of them."""
+    return stem_of(path, SUFFIXES)
 
 
 class GzipNibabelReader(NibabelReader):
@@ -42,7 +42,7 @@ class GzipNibabelReader(NibabelReader):
     def read(self, data: Any, **kwargs: Any) -> Any:
         name = os.fspath(data[0] if isinstance(data, tuple | list) else data)
         self.filenames = (name,)
-        if not name.endswith(".gz"):
+        if not name.lower().endswith(".gz"):
             return super().read(name, **kwargs)
         content = _inflate(Path(name).read_bytes())
         return _kind(content).from_stream(io.BytesIO(content))
@@ -69,9 +69,9 @@ def read_volume(path: str | Path) -> MetaTensor:
         DataError: with the path and the reason: missing, empty, truncated, not an image, not 3-D.
     """
     path = Path(path)
-    if not path.name.endswith(SUFFIXES):
+    if volume_stem(path) is None:
         raise DataError(f"is not a volume this program reads; expected one of {', '.join(SUFFIXES)}", path)
-    reader = NumpyReader(allow_pickle=False) if path.suffix == ".npy" else GzipNibabelReader()
+    reader = NumpyReader(allow_pickle=False) if path.suffix.lower() == ".npy" else GzipNibabelReader()
     try:
         if path.stat().st_size == 0:
             raise DataError("is empty (0 bytes); copy or download it again", path)
@@ -105,7 +105,7 @@ def read_nifti(path: str | Path) -> tuple[Any, np.ndarray]:
         content = path.read_bytes()
         if not content:
             raise DataError("is empty (0 bytes); copy or download it again", path)
-        if path.name.endswith(".gz"):
+        if path.name.lower().endswith(".gz"):
             content = _inflate(content)
         stream = io.BytesIO(content)
         header = _kind(content).header_class.from_fileobj(stream)

@@ -19,7 +19,8 @@ class WritePredictions:
     """Collects the predictions of an evaluator and writes them at the end: all files, or none.
 
     Rows are in the order of the data, each case once, whatever the batches and the number of processes were. The first
-    prediction that isn't finite ends the inference in its batch, with the name of the case. The column
+    prediction that isn't finite ends the inference in its batch, with the name of the case. ``left_out`` in
+    ``predictions.json`` has a sentence for each file that wasn't used (see `monai_ext.data.left_out`). The column
     ``seen_in_training`` says whether the network was trained on a case or its patient, where `LoadCheckpoint` knows.
 
     Args:
@@ -50,6 +51,10 @@ class WritePredictions:
         if idist.get_rank() == 0:
             items = getattr(getattr(engine.state.dataloader, "dataset", None), "data", [])
             mark(files.tables.values(), seen_by_name(items, getattr(engine.state, "provenances", [])))
+            left_out = list(getattr(items, "left_out", ()))
+            for remark in left_out:
+                logger.warning("left out: %s", remark)
+            files.documents.setdefault("predictions.json", {})["left_out"] = left_out
             files.write(self.output_dir)
             for name, rows in files.tables.items():
                 logger.info("%d predictions: %s", len(rows), self.output_dir / name)

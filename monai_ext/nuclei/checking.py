@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from monai_ext.data.checks import run_checks
+from monai_ext.data.left_out import not_used
 from monai_ext.data.problems import Problem
-from monai_ext.data.tiff_slices import SliceHeader, decode_slice, disagreement, list_slices, read_slice_header
+from monai_ext.data.tiff_slices import SliceHeader, decode_slice, disagreement, list_slices
 from monai_ext.errors import DataError
 from monai_ext.nuclei.classes import UNCLASSIFIED, is_excluded
-from monai_ext.nuclei.samples import SampleFolder, find_samples, find_table
-from monai_ext.nuclei.scan import compare_names
+from monai_ext.nuclei.samples import SampleFolder, find_samples, find_table, is_table
+from monai_ext.nuclei.scan import check_finite, compare_names, strays, why_stray
 from monai_ext.places import Place
 
 # five folds and a test set
@@ -24,7 +23,7 @@ ENOUGH = 6
 def check(
     dataset_dir: str | Path, workers: int | Place | None = None, class_csv: str | Path | None = None
 ) -> list[Problem]:
-    """Read every header, decode every compressed slice, and list all problems; an empty list means that none was found.
+    """Decode every slice and list all problems; an empty list means that none was found.
 
     Masks are checked where there are any. A sample without a mask among others with one is a warning, and so is a class
     with too few samples for five folds and a test set.
@@ -50,7 +49,10 @@ def check(
     except DataError as error:
         return [*problems, Problem.of(error, dataset_dir)]
     masks = any((sample.folder / "mask").is_dir() for sample in samples)
-    problems += found
+    reported = {problem.path for problem in problems}
+    problems += [problem for problem in found if not reported & set(problem.files)]
+    stray = [path for one in samples for path in strays(one.folder) if not is_table(path, table)]
+    problems += not_used(stray, why_stray, dataset_dir)
     problems += run_checks(_check_sample, [{"sample": sample, "masks": masks} for sample in samples], workers)
     return problems + _check_classes(dataset_dir, samples)
 
@@ -86,12 +88,8 @@ def _check_stack(folder: Path) -> tuple[list[Problem], tuple[int, int] | None]:
     for file in files:
         path = folder / file.name
         try:
-            header = read_slice_header(path)
-            is_float = np.dtype(header.dtype).kind == "f"
-            if is_float or header.offset is None:
-                _, pixels = decode_slice(path)
-                if is_float and not np.isfinite(pixels).all():
-                    raise DataError("has pixels that are NaN or infinite", path)
+            header, pixels = decode_slice(path)
+            check_finite(pixels, path)
             if first is None:
                 first, name = header, file.name
             if difference := disagreement(first, header, name):
@@ -102,20 +100,22 @@ def _check_stack(folder: Path) -> tuple[list[Problem], tuple[int, int] | None]:
 
 
 def _check_classes(dataset_dir: str | Path, samples: Sequence[SampleFolder]) -> list[Problem]:
-    counts = Counter(
-        (sample.class_id, sample.class_name)
-        for sample in samples
-        if sample.class_id is not None and not is_excluded(sample.class_id, sample.class_name, UNCLASSIFIED)
-    )
-    problems = [
-        Problem(
-            str(dataset_dir),
-            f"class {number} {name!r} has {count} samples, too few for five folds and a test set",
-            "warning",
-        )
-        for (number, name), count in sorted(counts.items())
-        if count < ENOUGH
-    ]
-    if len(counts) == 1:
-        problems.append(Problem(str(dataset_dir), "has samples of one class only; a classifier needs at least two"))
+    members: dict[tuple[int, str | None], list[SampleFolder]] = defaultdict(list)
+    for sample in samples:
+        if sample.class_id is not None and not is_excluded(sample.class_id, sample.class_name, UNCLASSIFIED):
+            members[sample.class_id, sample.class_name].append(sample)
+    problems = []
+    for (number, name), found in sorted(members.items()):
+        patients = len({sample.patient or sample.case for sample in found})
+        if patients < ENOUGH:
+            of = "" if patients == len(found) else f" of {patients} patients"
+            message = f"class {number} {name!r} has {len(found)} samples{of}, too few for five folds and a test set"
+            problems.append(Problem(str(dataset_dir), message, "warning", "few-cases"))
+    if len(members) == 1:
+        message = "has samples of one class only; a classifier needs at least two"
+        problems.append(Problem(str(dataset_dir), message, code="few-cases"))
+    named = len({sample.patient for sample in samples if sample.patient is not None})
+    if named:
+        message = f"{len(samples)} samples of {named} patients: those of one patient stay on one side of every split"
+        problems.append(Problem(str(dataset_dir), message, "note", "patients"))
     return problems

@@ -75,7 +75,9 @@ def _restore(listed: ListedSample, rows: Sequence[dict[str, str]], crop_size: Po
     mask = None
     if listed.mask is not None:
         mask = _stack(sample.folder / "mask", listed.mask, shape, first["mask_dtype"], first["mask_offsets"])
-    return Nucleus(sample.case, sample.class_id, sample.class_name, image, mask, listed.stamp, crops, nucleus)
+    return Nucleus(
+        sample.case, sample.class_id, sample.class_name, image, mask, listed.stamp, crops, nucleus, sample.patient
+    )
 
 
 def _stack(folder: Path, files: Sequence[SliceFile], shape: Position, dtype: str, packed: str) -> TiffStack:

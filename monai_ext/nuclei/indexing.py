@@ -10,11 +10,13 @@ from typing import Any
 
 from monai_ext.blocks import run_in_order
 from monai_ext.data.crop_grid import triple
+from monai_ext.data.decoding import undecodable
+from monai_ext.data.left_out import not_used, refuse_or_leave_out
 from monai_ext.data.problems import Problem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.nuclei.index_file import read_index, write_index
-from monai_ext.nuclei.samples import find_samples, find_table
-from monai_ext.nuclei.scan import Nucleus, digest, list_sample, scan_sample
+from monai_ext.nuclei.samples import find_samples, find_table, is_table
+from monai_ext.nuclei.scan import Nucleus, decode_sample, digest, list_sample, scan_sample, why_stray
 from monai_ext.places import Threads
 from monai_ext.workflow import default_workers
 
@@ -29,7 +31,7 @@ class NucleiIndex:
 
     Args:
         samples: usable samples in natural order of their ids, each with its crops.
-        problems: of the samples that are left out, one or more each.
+        problems: of the samples that are left out, one or more each, and notes on files that aren't used.
     """
 
     samples: list[Nucleus]
@@ -46,7 +48,9 @@ def index(
     min_nucleus: float = 0.0,
     on_bad_sample: str = "error",
 ) -> NucleiIndex:
-    """Find samples, classes, dimensions and crops; no voxel is read, but the masks' for ``min_nucleus``.
+    """Find samples, classes, dimensions and crops.
+
+    No voxel is read, but the masks' for ``min_nucleus``, and all when bad samples are to be left out.
 
     Args:
         dataset_dir: ``<sample id>/{raw,mask}/*.tif`` and a class CSV, or one sample.
@@ -57,7 +61,8 @@ def index(
         labels: "required", or "optional" for inference.
         use_mask: add each crop's mask to its item.
         min_nucleus: least fraction (0 to 1) of a crop's voxels that lie in the nucleus (mask not zero).
-        on_bad_sample: "error", or "skip" to leave out and report samples with a problem.
+        on_bad_sample: "error", or "skip" to decode everything once (remembered in ``index_dir``) and leave out and
+            report samples with a problem.
 
     Raises:
         ConfigError: for a setting out of its range or choices.
@@ -65,8 +70,8 @@ def index(
             sample is left.
         WriteError: when the index can't be written.
     """
-    _check_choice("labels", labels, ("required", "optional"))
-    _check_choice("on_bad_sample", on_bad_sample, ("error", "skip"))
+    if labels not in ("required", "optional"):
+        raise ConfigError(f"index: labels must be one of ['required', 'optional'], got {labels!r}")
     if not 0 <= min_nucleus <= 1:
         raise ConfigError(f"index: min_nucleus must be a fraction from 0 to 1, got {min_nucleus}")
     size = triple("crop_size", crop_size)
@@ -94,16 +99,16 @@ def index(
     if cache is not None and missing:
         write_index(cache, samples, problems)
 
-    _report(problems, on_bad_sample)
+    stray = [path for one in listed for path in one.strays if not is_table(path, table)]
+    problems += not_used(stray, why_stray, dataset_dir)
+    refuse_or_leave_out(problems, on_bad_sample, "on_bad_sample", "nuclei_vgg3d")
+    if on_bad_sample == "skip":
+        samples = _drop_undecodable(samples, index_dir, problems)
     samples = _drop_background(samples, min_nucleus, problems)
     if not samples:
-        raise DataError(f"has no usable sample ({len(problems)} left out)", dataset_dir)
+        count = len({problem.path for problem in problems if problem.severity != "note"})
+        raise DataError(f"has no usable sample ({count} left out)", dataset_dir)
     return NucleiIndex(samples if use_mask else [replace(sample, mask=None) for sample in samples], problems)
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ConfigError(f"index: {name} must be one of {list(choices)}, got {value!r}")
 
 
 def _split_results(results: Sequence[Any]) -> tuple[list[Any], list[Problem]]:
@@ -129,13 +134,10 @@ def _drop_background(samples: list[Nucleus], least: float, problems: list[Proble
     return kept
 
 
-def _report(problems: Sequence[Problem], on_bad_sample: str) -> None:
-    if problems and on_bad_sample == "error":
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise DataError(
-            f"{problems[0].message}{more}; list everything by `python -m monai_ext check nuclei_vgg3d`, or go on "
-            "without these by `--on_bad_sample skip`",
-            problems[0].path,
-        )
-    for problem in problems:
-        logger.warning("left out: %s: %s", problem.path, problem.message)
+def _drop_undecodable(samples: list[Nucleus], memory_dir: str | Path | None, problems: list[Problem]) -> list[Nucleus]:
+    folders = {str(Path(sample.image.folder).parent): sample for sample in samples}
+    stamps = {folder: [sample.stamp, sample.mask is not None] for folder, sample in folders.items()}
+    found = undecodable(stamps, lambda folder: decode_sample(folders[folder]), memory_dir)
+    refuse_or_leave_out(list(found.values()), "skip", "on_bad_sample", "nuclei_vgg3d")
+    problems += found.values()
+    return [sample for folder, sample in folders.items() if folder not in found]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from monai_ext.csv_text import table_of
+from monai_ext.data.left_out import not_used
+from monai_ext.data.patients import patient_column
 from monai_ext.data.problems import Problem
-from monai_ext.data.tiff_slices import natural_key
+from monai_ext.data.walk import entries
 from monai_ext.errors import DataError
 from monai_ext.io import read_csv
 
@@ -23,21 +26,24 @@ HOW_TO_GET = (
 
 @dataclass(frozen=True)
 class SampleFolder:
-    """A nucleus on disk: ``case`` is the folder's name; the class is None when unknown."""
+    """A nucleus on disk: ``case`` is the folder's name; class and patient are None when unknown."""
 
     case: str
     folder: Path
     class_id: int | None = None
     class_name: str | None = None
+    patient: str | None = None
 
 
 @dataclass(frozen=True)
 class ClassTable:
-    """The class CSV: ``sample_id`` → (class_id, class_name), and number → ``sample_id`` for those that are numbers."""
+    """The class CSV: ``sample_id`` → (class_id, class_name), → patient where a column names it, and number →
+    ``sample_id`` for those that are numbers."""
 
     path: Path
     classes: Mapping[str, tuple[int, str]]
     numbers: Mapping[int, str]
+    patients: Mapping[str, str] = field(default_factory=dict)
 
     def sample_id(self, case: str) -> str | None:
         """The id in the table that means the folder ``case``: the same text, else the same number (1 and 0001)."""
@@ -50,7 +56,8 @@ class ClassTable:
 def find_samples(
     dataset_dir: str | Path, table: ClassTable | None, labels_required: bool = True
 ) -> tuple[list[SampleFolder], list[Problem]]:
-    """All samples in natural order of their ids, and the problems of the others; opens no image.
+    """All samples in natural order of their ids, and the problems of the others and notes on other files; opens no
+    image.
 
     A sample is a folder that has a folder ``raw``, is listed in the table, or has a number for a name.
 
@@ -66,29 +73,37 @@ def find_samples(
     if not root.is_dir():
         raise DataError(f"is not a folder; {HOW_TO_GET}", dataset_dir)
     single = (root / "raw").is_dir()
-    entries = [root] if single else [entry for entry in root.iterdir() if not entry.name.startswith(".")]
-    samples, problems, matched = [], [], set()
-    for folder in sorted(entries, key=lambda entry: natural_key(entry.name)):
+    samples, problems, others, matched = [], [], [], set()
+    for folder in [root] if single else entries(root):
         listed = table.sample_id(folder.name) if table is not None else None
         if not folder.is_dir() or not ((folder / "raw").is_dir() or listed or folder.name.isdigit()):
+            others.append(folder)
             continue
         matched.add(listed)
         if table is not None and listed is not None:
-            samples.append(SampleFolder(folder.name, folder, *table.classes[listed]))
+            samples.append(SampleFolder(folder.name, folder, *table.classes[listed], table.patients.get(listed)))
         elif labels_required and table is not None:
-            problems.append(Problem(str(folder), f"has no row in {table.path}; add one, or remove the folder"))
+            message = f"has no row in {table.path}; add one, or remove the folder"
+            problems.append(Problem(str(folder), message, code="labels"))
         else:
             samples.append(SampleFolder(folder.name, folder))
     if not samples and not problems:
         raise DataError(f"holds no samples; {HOW_TO_GET}", dataset_dir)
     if table is not None and labels_required and not single:
         problems += [
-            Problem(str(table.path), f"sample_id {text!r} has no folder in {root}; remove the row, or add the folder")
+            Problem(
+                str(table.path),
+                f"sample_id {text!r} has no folder in {root}; remove the row, or add the folder",
+                code="labels",
+            )
             for text in table.classes
             if text not in matched
         ]
     duplicates = _duplicates(samples)
-    problems += [Problem(str(one.folder), duplicates[one.case]) for one in samples if one.case in duplicates]
+    problems += [
+        Problem(str(one.folder), duplicates[one.case], code="copies") for one in samples if one.case in duplicates
+    ]
+    problems += not_used((path for path in others if not is_table(path, table)), _why_not, root)
     return [one for one in samples if one.case not in duplicates], problems
 
 
@@ -110,7 +125,7 @@ def find_table(dataset_dir: str | Path, class_csv: str | Path | None, required: 
     root = Path(dataset_dir)
     if not root.is_dir():
         raise DataError(f"is not a folder; {HOW_TO_GET}", root)
-    files = sorted(file for file in root.iterdir() if file.suffix.lower() == ".csv" and file.name[0] != ".")
+    files = [file for file in entries(root) if file.suffix.lower() == ".csv"]
     fitting = [file for file in files if _has_columns(file)]
     if len(fitting) > 1:
         names = ", ".join(file.name for file in fitting)
@@ -129,7 +144,8 @@ def read_table(path: str | Path) -> ClassTable:
     """Read a class CSV; see `find_table`.
 
     Args:
-        path: CSV with the columns ``sample_id``, ``class_id``, ``class_name``.
+        path: CSV with the columns ``sample_id``, ``class_id``, ``class_name``, and perhaps one of
+            `monai_ext.data.patients.PATIENT_COLUMNS`: nuclei of one patient stay on one side of every split.
 
     Raises:
         DataError: naming the file and row, see `find_table`; for two sample ids with the same number, or no row.
@@ -139,7 +155,8 @@ def read_table(path: str | Path) -> ClassTable:
     names: dict[int, str] = {}
     ids: dict[str, int] = {}
     numbers: dict[int, str] = {}
-    for row in read_csv(path, COLUMNS, unique="sample_id"):
+    rows = read_csv(path, COLUMNS, unique="sample_id")
+    for row in rows:
         sample, text, name = (row[column] for column in COLUMNS)
         where = f"sample_id {sample!r}"
         try:
@@ -156,16 +173,27 @@ def read_table(path: str | Path) -> ClassTable:
         classes[sample] = (class_id, name)
     if not classes:
         raise DataError("lists no sample", path)
-    return ClassTable(path, classes, numbers)
+    column = patient_column(rows, path)
+    patients = {row["sample_id"]: row[column] for row in rows} if column else {}
+    return ClassTable(path, classes, numbers, patients)
+
+
+def is_table(path: Path, table: ClassTable | None) -> bool:
+    """Whether a path is that of the table, links resolved."""
+    return table is not None and os.path.realpath(path) == os.path.realpath(table.path)
 
 
 def _has_columns(file: Path) -> bool:
     try:
-        with open(file, encoding="utf-8-sig", errors="replace") as lines:
-            header = [name.strip().strip('"') for name in lines.readline().split(",")]
-    except OSError:
+        return set(COLUMNS) <= set(table_of(file, COLUMNS)[0])
+    except DataError:
         return False
-    return set(COLUMNS) <= set(header)
+
+
+def _why_not(path: Path) -> str:
+    if path.is_dir():
+        return "no folder raw, so no sample"
+    return "not the table of the classes" if path.suffix.lower() == ".csv" else "neither a sample nor a table"
 
 
 def _number(text: str) -> int | None:

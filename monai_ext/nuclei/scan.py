@@ -14,8 +14,9 @@ import numpy as np
 
 from monai_ext.data.crop_grid import Position, crop_grid
 from monai_ext.data.problems import Problem
-from monai_ext.data.tiff_slices import SliceFile, list_slices
+from monai_ext.data.tiff_slices import SUFFIXES, SliceFile, list_slices
 from monai_ext.data.tiff_stack import TiffStack
+from monai_ext.data.walk import entries, suffix_of
 from monai_ext.errors import DataError
 from monai_ext.nuclei.samples import SampleFolder
 
@@ -33,6 +34,7 @@ class Nucleus:
         stamp: changes with the names, sizes and times of the files.
         crops: first voxel (z, y, x) of each crop.
         nucleus: fraction of each crop's voxels that lie in the nucleus, 0 to 1; None when not measured.
+        patient: whose nucleus it is, as in the class CSV; None when that doesn't say it.
     """
 
     case: str
@@ -43,15 +45,17 @@ class Nucleus:
     stamp: str
     crops: tuple[Position, ...]
     nucleus: tuple[float, ...] | None = None
+    patient: str | None = None
 
 
 @dataclass(frozen=True)
 class ListedSample:
-    """A sample whose files are known by name, size and time."""
+    """A sample whose files are known by name, size and time; ``strays`` are those that aren't used."""
 
     sample: SampleFolder
     raw: list[SliceFile]
     mask: list[SliceFile] | None
+    strays: tuple[Path, ...] = ()
 
     @property
     def stamp(self) -> str:
@@ -65,9 +69,23 @@ def list_sample(sample: SampleFolder, with_mask: bool) -> ListedSample | Problem
         mask = list_slices(sample.folder / "mask") if with_mask else None
         if mask is not None:
             compare_names(sample.folder, raw, mask)
+        return ListedSample(sample, raw, mask, strays(sample.folder))
     except DataError as error:
         return Problem.of(error, sample.folder)
-    return ListedSample(sample, raw, mask)
+
+
+def strays(folder: Path) -> tuple[Path, ...]:
+    """What lies in the folder of a sample beside ``raw`` and ``mask`` and their TIFF slices, hidden files left out."""
+    below = [entry for entry in entries(folder) if entry.name not in ("raw", "mask")]
+    for stack in (folder / "raw", folder / "mask"):
+        if stack.is_dir():
+            below += [entry for entry in entries(stack) if suffix_of(entry, SUFFIXES) is None]
+    return tuple(below)
+
+
+def why_stray(path: Path) -> str:
+    """The reason why one of `strays` isn't used."""
+    return f"no TIFF slice ({', '.join(SUFFIXES)})" if path.parent.name in ("raw", "mask") else "neither raw nor mask"
 
 
 def compare_names(folder: Path, raw: Sequence[SliceFile], mask: Sequence[SliceFile]) -> None:
@@ -101,7 +119,30 @@ def scan_sample(listed: ListedSample, crop_size: Position, measure: bool) -> Nuc
         nucleus = nucleus_fractions(mask, crops, crop_size) if measure and mask is not None else None
     except DataError as error:
         return Problem.of(error, folder)
-    return Nucleus(sample.case, sample.class_id, sample.class_name, image, mask, listed.stamp, crops, nucleus)
+    return Nucleus(
+        sample.case, sample.class_id, sample.class_name, image, mask, listed.stamp, crops, nucleus, sample.patient
+    )
+
+
+def decode_sample(sample: Nucleus) -> None:
+    """Read every slice of a sample, as training does.
+
+    Raises:
+        DataError: naming a slice that can't be decoded, or has pixels that are NaN or infinite.
+    """
+    for stack in [sample.image, *([sample.mask] if sample.mask is not None else [])]:
+        for z in range(stack.shape[0]):
+            check_finite(stack.read_slice(z), stack.path(z))
+
+
+def check_finite(pixels: np.ndarray, path: Path) -> None:
+    """Refuse a slice with pixels that are NaN or infinite.
+
+    Raises:
+        DataError: naming the file.
+    """
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise DataError("has pixels that are NaN or infinite", path, "not-finite")
 
 
 def nucleus_fractions(mask: TiffStack, crops: Sequence[Position], crop_size: Position) -> tuple[float, ...]:

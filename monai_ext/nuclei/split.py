@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +27,9 @@ def splits(
     sample_percent: float = 100.0,
     inner_fraction: float = 0.0,
 ) -> Splits[dict[str, Any]]:
-    """Split by nucleus, stratified by class; the crops of each set in natural order of the sample ids.
+    """Split by nucleus, or by patient where the class table names them; stratified by class.
+
+    The crops of each set come in natural order of the sample ids.
 
     First the test set is drawn, then the rest is divided into folds: "val" is fold ``fold``, "train" all others. The
     split depends on the samples only, not on their order; samples whose class isn't in the map are left out.
@@ -60,11 +62,14 @@ def splits(
     labels = {sample.case: label for sample in index.samples if (label := label_of(sample, class_map)) is not None}
     chosen = _draw(labels, sample_percent, seed)
     names = class_names(class_map)
+    groups = {sample.case: sample.patient or sample.case for sample in index.samples}
     if test_fraction > 0:
-        _require(chosen, labels, names, num_folds + 1, f"a test set and {num_folds} folds")
-    rest, test = _set_aside(chosen, labels, test_fraction, seed)
-    _require(rest, labels, names, num_folds, f"{num_folds} folds beside the test set")
-    train, val = grouped_stratified_folds(rest, [labels[case] for case in rest], num_folds, seed)[fold - 1]
+        _require(chosen, labels, groups, names, num_folds + 1, f"a test set and {num_folds} folds")
+    rest, test = _set_aside(chosen, labels, groups, test_fraction, seed)
+    _require(rest, labels, groups, names, num_folds, f"{num_folds} folds beside the test set")
+    train, val = grouped_stratified_folds(
+        [groups[case] for case in rest], [labels[case] for case in rest], num_folds, seed
+    )[fold - 1]
     parts = {"train": {rest[i] for i in train}, "val": {rest[i] for i in val}, **({"test": set(test)} if test else {})}
     found: Splits[dict[str, Any]] = Splits()
     for part, cases in parts.items():
@@ -93,22 +98,61 @@ def _draw(labels: dict[str, int], percent: float, seed: int) -> list[str]:
     return sorted(drawn)
 
 
-def _require(cases: Sequence[str], labels: dict[str, int], names: Sequence[str], least: int, purpose: str) -> None:
-    counts = Counter(labels[case] for case in cases)
+def _require(
+    cases: Sequence[str],
+    labels: dict[str, int],
+    groups: dict[str, str],
+    names: Sequence[str],
+    least: int,
+    purpose: str,
+) -> None:
     for label, name in enumerate(names):
-        if counts[label] < least:
-            raise DataError(f"splits: class {name!r} has {counts[label]} samples, too few for {purpose}; {MORE_DATA}")
+        members = [case for case in cases if labels[case] == label]
+        count = len({groups[case] for case in members})
+        if count < least:
+            of = "" if count == len(members) else f" of {count} patients"
+            raise DataError(
+                f"splits: class {name!r} has {len(members)} samples{of}, too few for {purpose}; {MORE_DATA}"
+            )
 
 
-def _set_aside(cases: list[str], labels: dict[str, int], fraction: float, seed: int) -> tuple[list[str], list[str]]:
+def _set_aside(
+    cases: list[str], labels: dict[str, int], groups: dict[str, str], fraction: float, seed: int
+) -> tuple[list[str], list[str]]:
     from sklearn.model_selection import train_test_split
 
     if fraction == 0:
         return cases, []
+    if len({groups[case] for case in cases}) < len(cases):
+        test = _patients_aside(cases, labels, groups, fraction, seed)
+        return [case for case in cases if case not in test], sorted(test)
     try:
-        rest, test = train_test_split(
+        rest, aside = train_test_split(
             cases, test_size=fraction, random_state=seed, stratify=[labels[case] for case in cases]
         )
     except ValueError as error:
         raise DataError(f"splits: {fraction:g} of {len(cases)} samples make no test set: {error}") from error
-    return sorted(rest), sorted(test)
+    return sorted(rest), sorted(aside)
+
+
+def _patients_aside(
+    cases: list[str], labels: dict[str, int], groups: dict[str, str], fraction: float, seed: int
+) -> set[str]:
+    """Whole patients, drawn one after the other as long as each brings the classes nearer to their goals."""
+    count = np.bincount([labels[case] for case in cases])
+    missing = fraction * count
+    members: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        members[groups[case]].append(case)
+    order = sorted(members)
+    test: set[str] = set()
+    for number in np.random.default_rng(seed).permutation(len(order)):
+        own = members[order[number]]
+        gain = np.bincount([labels[case] for case in own], minlength=len(count))
+        # each class weighs the same, however many samples it has
+        if (((missing - gain) / count) ** 2).sum() < ((missing / count) ** 2).sum():
+            test.update(own)
+            missing = missing - gain
+    if not test:
+        raise DataError(f"splits: each patient has too many samples for a test_fraction of {fraction:g}; use more")
+    return test

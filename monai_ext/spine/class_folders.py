@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.tiff_slices import natural_key
+from monai_ext.data.walk import natural_key
 from monai_ext.errors import DataError
 from monai_ext.io import read_json, write_json
 from monai_ext.spine.folders import patient_of, slice_files, stamp_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.data.splits import grouped_stratified_folds
-from monai_ext.data.tiff_slices import natural_key
+from monai_ext.data.walk import natural_key
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.spine.slices import SLICE_SUFFIXES
 

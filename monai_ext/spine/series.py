@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monai_ext.data.problems import Problem
-from monai_ext.data.tiff_slices import natural_key
 from monai_ext.data.volumes import volume_stem
+from monai_ext.data.walk import natural_key
 from monai_ext.errors import DataError
 from monai_ext.spine.dicom import DicomSlice, read_dicom_header, read_dicom_series, sort_slices
 from monai_ext.spine.folders import visible_files

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.tiff_slices import natural_key
 from monai_ext.data.volumes_zarr import array_source, channel_axis, open_volume
+from monai_ext.data.walk import natural_key
 from monai_ext.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)

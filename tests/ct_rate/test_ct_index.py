@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from ct_helpers import NAMES, label_row, metadata_row, save_ct, write_dataset, write_table
 
-from monai_ext.ct_rate import LABELS, class_names, volumes
+from monai_ext.ct_rate import LABELS, View, class_names, splits, volumes
+from monai_ext.ct_rate.chest_ct import read_chest_ct
 from monai_ext.errors import ConfigError, DataError
 
 TRAIN = "dataset/train"
@@ -157,7 +158,10 @@ def test_volumes_that_ct_rate_lists_as_no_chest_take_no_part(ct_dir: Path) -> No
     (ct_dir / "dataset/metadata/no_chest_train.txt").write_text("\n".join(listed), encoding="utf-8")
     index = volumes(ct_dir)
     assert {volume.name for volume in index.volumes} == set(NAMES) - {"train_1_b_1.nii.gz", "train_2_a_1.nii.gz"}
-    assert index.problems == []
+    assert {(Path(problem.path).name, problem.severity) for problem in index.problems} == {
+        ("train_1_b_1.nii.gz", "note"),
+        ("train_2_a_1.nii.gz", "note"),
+    }
 
 
 def test_links_are_followed_once_and_circles_do_no_harm(ct_dir: Path, tmp_path: Path) -> None:
@@ -169,7 +173,41 @@ def test_links_are_followed_once_and_circles_do_no_harm(ct_dir: Path, tmp_path: 
     (train / "train_2").symlink_to(moved)
     (train / "copy").mkdir()
     (train / "copy" / "train_10_a_1.nii.gz").symlink_to(train / "train_10" / "train_10_a" / "train_10_a_1.nii.gz")
-    assert [volume.name for volume in volumes(ct_dir).volumes] == list(NAMES)
+    index = volumes(ct_dir)
+    assert [volume.name for volume in index.volumes] == list(NAMES)
+    assert {Path(problem.path).name for problem in index.problems} == {"loop", "again", "train_10_a_1.nii.gz"}
+    assert not any(volume.path.endswith("copy/train_10_a_1.nii.gz") for volume in index.volumes)
+
+
+def test_suffixes_count_in_any_case_and_uncompressed(ct_dir: Path) -> None:
+    folder = ct_dir / TRAIN / "train_1" / "train_1_a"
+    (folder / "train_1_a_1.nii.gz").rename(folder / "train_1_a_1.NII.GZ")
+    (folder / "train_1_a_2.nii.gz").unlink()
+    save_ct(folder / "train_1_a_2.nii", stored_as=(1.0, -1024.0))
+    index = volumes(ct_dir)
+    assert [volume.name for volume in index.volumes] == list(NAMES)
+    assert index.problems == []
+    for volume in index.volumes[:2]:
+        assert read_chest_ct(volume.path, volume.rescale).stored.shape == (20, 32, 32)
+
+
+def test_a_volume_beside_its_compressed_copy_is_a_finding_by_name(ct_dir: Path) -> None:
+    save_ct(ct_dir / TRAIN / "train_2/train_2_a/train_2_a_1.nii")
+    with pytest.raises(DataError, match=r"train_2_a_1\.nii(\.gz)?: has the name of .*train_2_a_1\.nii"):
+        volumes(ct_dir)
+    index = volumes(ct_dir, on_bad_volume="skip")
+    assert "train_2_a_1.nii.gz" not in {volume.name for volume in index.volumes}
+    assert [problem.code for problem in index.problems] == ["copies"]
+
+
+def test_every_file_that_is_not_used_stands_in_the_record_of_the_run(ct_dir: Path) -> None:
+    (ct_dir / TRAIN / "train_1" / "report.pdf").touch()
+    (ct_dir / TRAIN / "train_2" / "train_2_a_1.nii.gz.part").touch()
+    index = volumes(ct_dir)
+    assert len(index.volumes) == len(NAMES)
+    (told,) = splits(index, num_folds=2).left_out
+    assert "2 entries are not used (train_1/report.pdf, train_2/train_2_a_1.nii.gz.part): no volume" in told
+    assert View().items(splits(index, num_folds=2)).left_out == [told]
 
 
 def test_broken_links_strange_names_and_twins_are_reported(ct_dir: Path) -> None:
@@ -214,3 +252,45 @@ def test_unknown_settings_are_refused(ct_dir: Path) -> None:
         class_names(["Emphysema", "Emphysema"])
     assert class_names() == list(LABELS)
     assert class_names(["Lung nodule", "Emphysema"]) == ["Lung nodule", "Emphysema"]
+
+
+def named(root: Path) -> list[str]:
+    return [volume.name for volume in volumes(root).volumes]
+
+
+@pytest.mark.parametrize("inner", [False, True], ids=["parent", "dataset folder"])
+def test_version_2_is_found_in_its_own_folders(ct_dir: Path, inner: bool) -> None:
+    for split in ("train", "valid"):
+        (ct_dir / "dataset" / split).rename(ct_dir / "dataset" / f"{split}_fixed")
+    index = volumes(ct_dir / "dataset" if inner else ct_dir)
+    assert [volume.name for volume in index.volumes] == list(NAMES)
+    assert {Path(volume.path).relative_to(ct_dir).parts[1] for volume in index.volumes} == {
+        "train_fixed",
+        "valid_fixed",
+    }
+    assert {volume.split for volume in index.volumes} == {"train", "valid"}
+
+
+def test_both_versions_side_by_side_are_refused_until_one_is_chosen(ct_dir: Path, caplog) -> None:
+    dataset = ct_dir / "dataset"
+    (dataset / "train_fixed").mkdir()
+    assert named(ct_dir) == list(NAMES)  # an empty one is no version
+    save_ct(dataset / "train_fixed" / "train_2_a_1.nii.gz")
+    with pytest.raises(DataError, match=r"dataset: holds train and train_fixed, .* by `--train_dir .*train_fixed`"):
+        volumes(ct_dir)
+    caplog.set_level("INFO")
+    index = volumes(ct_dir, train_dir=dataset / "train_fixed")
+    assert [volume.name for volume in index.volumes] == ["train_2_a_1.nii.gz", "valid_1_a_1.nii.gz"]
+    assert f"train: 1 volumes in {dataset / 'train_fixed'}" in caplog.text
+    (dataset / "train_fixed" / "train_2_a_1.nii.gz").rename(dataset / "moved")
+    for path in sorted((dataset / "train").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (dataset / "moved").rename(dataset / "train_fixed" / "train_2_a_1.nii.gz")
+    assert named(ct_dir) == ["train_2_a_1.nii.gz", "valid_1_a_1.nii.gz"]
+
+
+def test_names_in_tables_may_lack_gz_too(ct_dir: Path) -> None:
+    rows = [metadata_row(name.removesuffix(".gz")) for name in TRAIN_NAMES]
+    write_table(ct_dir / METADATA_TABLE, rows)
+    rewrite_labels(ct_dir)
+    assert named(ct_dir) == list(NAMES)

@@ -622,6 +622,7 @@ def test_check_lists_every_problem_at_once(root: Path) -> None:
         "0004/mask/slice_003.tif: is missing",
         "0006/raw/slice_004.tif: can't be read",
         "0007/mask: is missing",
+        ".: 1 entry is not used (0007/masks): neither raw nor mask",
         "9: has no row in",
         "0008: has no row in",
     } | {f"0007/raw/slice_00{n}.tif: has pixels that are NaN or infinite" for n in range(1, 7)}

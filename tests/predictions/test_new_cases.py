@@ -1,16 +1,18 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from ignite.engine import Engine
 
+from monai_ext.data.left_out import Found
 from monai_ext.errors import ConfigError
 from monai_ext.handlers import WritePredictions, fold_checkpoints
 from monai_ext.io import read_csv, write_json
 from monai_ext.predictions import Classification
 
 
-def predict(folder, cases, logits=False, **arguments):
+def predict(folder, cases, logits=False, left_out=(), **arguments):
     predictions = Classification(["LGG", "HGG"], logits=logits, **arguments)
 
     def step(engine, batch):
@@ -24,7 +26,9 @@ def predict(folder, cases, logits=False, **arguments):
         {"case": case, "index": number, **({} if label is None else {"label": label})}
         for number, (case, _, label) in enumerate(cases)
     ]
-    engine.run([batch])
+    # as much of a data loader as the handler looks at
+    loader = type("Loader", (list,), {"dataset": SimpleNamespace(data=Found(batch, left_out))})
+    engine.run(loader([batch]))
 
 
 CASES = [("a", [0.7, 0.3], 0), ("=b", [0.4, 0.6], None)]
@@ -37,6 +41,13 @@ def test_probabilities_prediction_and_known_labels_are_written(tmp_path):
     assert [row["label"] for row in rows] == ["LGG", ""]
     assert float(rows[1]["prob_HGG"]) == pytest.approx(0.6)
     assert json.loads((tmp_path / "predictions.json").read_text())["threshold"] is None
+
+
+def test_what_was_left_out_stands_beside_the_predictions(tmp_path):
+    predict(tmp_path, CASES)
+    assert json.loads((tmp_path / "predictions.json").read_text())["left_out"] == []
+    predict(tmp_path, CASES, left_out=["notes.txt: no volume"])
+    assert json.loads((tmp_path / "predictions.json").read_text())["left_out"] == ["notes.txt: no volume"]
 
 
 def test_without_any_label_there_is_no_such_column(tmp_path):
