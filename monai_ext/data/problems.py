@@ -11,6 +11,7 @@ from monai_ext.errors import UserError
 KINDS = {
     "unreadable": "copy or download the file again, or repair it as the message says",
     "unusable": "repair what the message says, or remove the case",
+    "patients": "nothing, if that is right; else name the patient of each case in a column 'patient'",
     "not-used": "nothing, if it is not meant for this job; else rename it as the message says",
     "labels": "correct the table, or the folder the case lies in",
     "few-cases": "add cases of that class, or choose fewer folds",
