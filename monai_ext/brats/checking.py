@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ext.brats.layouts import Layout, Subject, entries
+from monai_ext.brats.layouts import Layout, Subject, listed_in
 from monai_ext.brats.names import MODALITIES, PLAIN, SEG
 from monai_ext.brats.split import listed_fold
 from monai_ext.brats.subjects import files_of, scan_subjects
@@ -94,7 +94,7 @@ def _not_used(layout: Layout) -> list[Problem]:
             problems.append(_note(folder, left))
     if layout.table is None:
         for folder in {folder.parent for folder in members}:
-            if loose := [path for path in entries(folder) if path.is_file() and volume_stem(path) is not None]:
+            if loose := [path for path in listed_in(folder) if path.is_file() and volume_stem(path) is not None]:
                 problems.append(_note(folder, loose))
     if unlisted:
         where = f"have no row in {layout.table.name}" if layout.table else "aren't in the folder of a class"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ext.brats.layouts import Layout, NoClasses, data_root, entries, find_layout, volumes_in
+from monai_ext.brats.layouts import Layout, NoClasses, data_root, find_layout, listed_in, volumes_in
 from monai_ext.brats.names import MODALITIES, OTHER, PLAIN, SEG, Volumes, channels_of
 from monai_ext.brats.subjects import files_of, find_subjects, item_of
 from monai_ext.data.volumes import SUFFIXES, volume_stem
@@ -76,7 +76,7 @@ def _found(inputs: Sequence[Path], modality: str, left_out: list[DataError]) -> 
             yield from find_subjects(path, modality)
         else:
             root = data_root(path)
-            for folder in (root, *(entry for entry in entries(root) if entry.is_dir())):
+            for folder in (root, *(entry for entry in listed_in(root) if entry.is_dir())):
                 volumes = volumes_in(folder)
                 _refuse_unknown(volumes, folder.name)
                 yield volumes
@@ -106,10 +106,9 @@ def _refuse_unknown(volumes: Volumes, subject: str = "") -> None:
     said = [path for kinds in volumes.named.values() for kind in (*MODALITIES, SEG) for path in kinds.get(kind, [])]
     for case, kinds in volumes.named.items():
         more = bool(subject) and re.match(rf"{re.escape(subject)}[_-][a-z]", case, re.IGNORECASE)
-        unknown = kinds.get(PLAIN, []) if said or more else []
         # BIDS has a fixed name for each sequence: another one is another one, not a spelling of ours
-        unknown += [] if case.lower().startswith("sub-") else kinds.get(OTHER, [])
-        if unknown:
+        other = [] if case.lower().startswith("sub-") else kinds.get(OTHER, [])
+        if unknown := [*(kinds.get(PLAIN, []) if said or more else []), *other]:
             beside = f", as that of {said[0].name} beside it does" if said else ""
             raise DataError(
                 f"its name doesn't end in one of {', '.join(MODALITIES)} or seg{beside}; rename it to what it shows "
