@@ -15,6 +15,13 @@ KINDS = {
     "labels": "correct the table, or the folder the case lies in",
     "few-cases": "add cases of that class, or choose fewer folds",
     "not-finite": "export the image again; NaN or infinity often come from a division in an earlier step",
+    "geometry": "repair the file's header, or convert it from the original again",
+    "format": "convert the file to a format that the message names",
+    "too-large": "copy or download the file again; if it is whole, correct the shape in its header",
+    "gap": "copy the missing slices, or nothing, if the stack was made without them",
+    "copies": "remove one of the files",
+    "mask-values": "write the mask with 0 outside and one other value inside",
+    "mask-format": "write the mask again as greyscale PNG or TIFF without loss",
     "blank": "remove the case, or export its image again",
 }
 

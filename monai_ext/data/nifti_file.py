@@ -1,0 +1,118 @@
+"""NIfTI files: versions 1 and 2, either byte order, gzip-compressed, or a pair of ``.hdr`` and ``.img``."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from monai_ext.data.sizes import DEFLATE_RATIO, SLACK, beginning, check_claim, claimed_bytes, inflate
+from monai_ext.errors import DataError
+
+_GZIP = b"\x1f\x8b"
+# Compressed bytes that surely hold a header.
+_HEAD = 1 << 16
+_KINDS = {
+    (348, b"n+1\0"): nib.Nifti1Header,
+    (348, b"ni1\0"): nib.nifti1.Nifti1PairHeader,
+    (540, b"n+2\0"): nib.Nifti2Header,
+    (540, b"ni2\0"): nib.nifti2.Nifti2PairHeader,
+}
+_NOT_NUMBERS = {1: "single bits", 32: "complex numbers", 128: "colours (RGB)", 1792: "complex numbers"} | {
+    2048: "complex numbers",
+    2304: "colours (RGBA)",
+}
+
+
+def stored_nifti(path: Path) -> tuple[Any, np.ndarray]:
+    """Header and voxels (X, Y, Z) as they are stored; read-only, in the file's own type and byte order.
+
+    Whatever the header claims, no more is allocated than the file can hold.
+
+    Args:
+        path: ``.nii``, ``.nii.gz``, or ``.hdr`` beside its ``.img``; any case.
+
+    Raises:
+        DataError: with the path: not NIfTI, not 3-D, complex, colour, more claimed or held than there should be.
+        OSError: for a file that can't be read.
+        EOFError: for a truncated gzip stream, and another error of its library for a damaged one.
+    """
+    size, head = _head(path)
+    compressed = path.name.lower().endswith(".gz")
+    if compressed != head.startswith(_GZIP):
+        which = "is not gzip-compressed although" if compressed else "is gzip-compressed, but not"
+        raise DataError(f"{which} its name says so; rename it, or download it again", path, code="unreadable")
+    header = _header(beginning(head, 540) if compressed else head[:540], path)
+    shape, dtype = _shape(header, path), header.get_data_dtype()
+    claimed = claimed_bytes(shape, dtype.itemsize, path)
+    offset = int(header.get_data_offset())
+    if not 0 <= offset <= size * DEFLATE_RATIO:
+        raise DataError(f"has voxels from byte {offset} on by its header, which is wrong", path, code="unreadable")
+    data = path
+    if not header.is_single:
+        data = _image_of(path)
+        size, head = _head(data)
+    check_claim(offset + claimed, size, path, DEFLATE_RATIO if compressed else 1)
+    most = offset + claimed + SLACK
+    if compressed:
+        content = inflate(data.read_bytes(), most, path)
+        if len(content) < offset + claimed:
+            raise EOFError
+    elif size > most:
+        raise DataError(f"holds {size} bytes, more than the {offset + claimed} its header says", path, code="too-large")
+    else:
+        content = data.read_bytes()
+    return header, np.frombuffer(content, dtype, claimed // dtype.itemsize, offset).reshape(shape, order="F")
+
+
+def _head(path: Path) -> tuple[int, bytes]:
+    with open(path, "rb") as file:
+        return os.fstat(file.fileno()).st_size, file.read(_HEAD)
+
+
+def _header(content: bytes, path: Path) -> Any:
+    for order in ("little", "big"):
+        length = int.from_bytes(content[:4], order)
+        magic = content[344:348] if length == 348 else content[4:8]
+        if (length, magic) in _KINDS:
+            break
+    else:
+        analyze = path.suffix.lower() == ".hdr" and 348 in (int.from_bytes(content[:4], o) for o in ("little", "big"))
+        what = "ANALYZE, which doesn't tell left from right; convert it to NIfTI" if analyze else "no NIfTI image"
+        raise DataError(f"is {what}" if analyze else "is not a NIfTI image (no such header)", path, code="unreadable")
+    kind = _KINDS[length, magic]
+    if kind.is_single == (path.suffix.lower() == ".hdr"):
+        raise DataError(f"is a NIfTI {'file' if kind.is_single else 'header'} with the wrong suffix; rename it", path)
+    place = 70 if length == 348 else 12
+    code = int.from_bytes(content[place : place + 2], order)
+    if code in _NOT_NUMBERS:
+        raise DataError(f"holds {_NOT_NUMBERS[code]}; expected one intensity per voxel", path, code="format")
+    if len(content) < length:
+        raise EOFError
+    try:
+        return kind.from_fileobj(io.BytesIO(content[:length] + bytes(4)))
+    except Exception as error:  # of nibabel's many
+        raise DataError(f"is not a NIfTI image ({' '.join(str(error).split())})", path, code="unreadable") from error
+
+
+def _shape(header: Any, path: Path) -> tuple[int, ...]:
+    shape = [int(length) for length in header["dim"][1 : int(header["dim"][0]) + 1]]
+    while len(shape) > 3 and shape[-1] == 1:
+        del shape[-1]
+    if len(shape) != 3:
+        raise DataError(
+            f"expected one 3-D volume, got {len(shape)} dimensions of shape {tuple(shape)}", path, code="format"
+        )
+    return tuple(shape)
+
+
+def _image_of(header: Path) -> Path:
+    names = {path.name.lower(): path for path in header.parent.iterdir()}
+    image = names.get(f"{header.stem}.img".lower())
+    if image is None:
+        raise DataError(f"has no {header.stem}.img beside it, which holds its voxels", header, code="unreadable")
+    return image
