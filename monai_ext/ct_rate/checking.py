@@ -48,10 +48,7 @@ def _check_volume(volume: Volume) -> list[Problem]:
         ct = read_chest_ct(volume.path, volume.rescale)
     except DataError as error:
         return [Problem.of(error, volume.path)]
-    if not ct.oriented:
-        message = "doesn't say which way its axes run (no sform, no qform); slices may be flipped or in wrong order"
-        return [Problem(volume.path, message, "warning")]
-    return []
+    return [Problem(volume.path, ct.geometry_note, "warning", "geometry")] if ct.geometry_note else []
 
 
 def _check_labels(dataset_dir: str | Path, volumes: Sequence[Volume]) -> list[Problem]:

@@ -9,6 +9,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from monai_ext.ct_rate.hounsfield import Rescale, check_range, choose_rescale, window
+from monai_ext.data.geometry import nifti_geometry
 from monai_ext.data.volumes import read_nifti
 from monai_ext.errors import DataError
 
@@ -24,13 +25,13 @@ class ChestCT:
         stored: (Z, Y, X) view of the file's values, which ``rescale`` converts to Hounsfield units.
         rescale: slope and intercept.
         affine: (4, 4), from indices (z, y, x) to mm in NIfTI's frame (x to the right, y to the front, z to the head).
-        oriented: False when the header has no orientation (no sform, no qform), so that the frame is a guess.
+        geometry_note: what was passed over in the header's geometry, such as that there is none; else empty.
     """
 
     stored: np.ndarray
     rescale: Rescale
     affine: np.ndarray
-    oriented: bool = True
+    geometry_note: str = ""
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -70,15 +71,12 @@ def read_chest_ct(
         count = int(voxels.size - np.isfinite(voxels).sum())
         raise DataError(f"has {count} of {voxels.size} voxels that are NaN or infinite; repair or remove it", path)
     check_range(min(lowest, highest), max(lowest, highest), path)
-    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise DataError("has an affine that is no geometry (zeros or NaN); repair its header", path)
+    affine, note = nifti_geometry(header, path)
     if spacing is not None:
         columns = affine[:3, :3]
         affine[:3, :3] = columns / np.linalg.norm(columns, axis=0) * np.asarray(spacing[::-1])
-    oriented = int(header["sform_code"]) != 0 or int(header["qform_code"]) != 0
     reoriented, affine = _reoriented(voxels, affine)
-    return ChestCT(reoriented, (slope, intercept), affine, oriented)
+    return ChestCT(reoriented, (slope, intercept), affine, note)
 
 
 def _reoriented(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -46,7 +46,10 @@ def stored_nifti(path: Path) -> tuple[Any, np.ndarray]:
     if compressed != head.startswith(_GZIP):
         which = "is not gzip-compressed although" if compressed else "is gzip-compressed, but not"
         raise DataError(f"{which} its name says so; rename it, or download it again", path, code="unreadable")
-    header = _header(beginning(head, 540) if compressed else head[:540], path)
+    start = beginning(head, 540) if compressed else head[:540]
+    if compressed and len(start) < 348:
+        raise EOFError
+    header = _header(start, path)
     shape, dtype = _shape(header, path), header.get_data_dtype()
     claimed = claimed_bytes(shape, dtype.itemsize, path)
     offset = int(header.get_data_offset())

@@ -28,7 +28,7 @@ def open_nifti(path: str | Path) -> zarr.Array:
         DataError: naming the file, when it is missing, compressed, truncated, no NIfTI or not 3-D.
     """
     path = Path(path).absolute()
-    if path.name.endswith(".gz"):
+    if path.name.lower().endswith(".gz"):
         raise DataError("is compressed, so that no part of it can be read by itself; run `gunzip -k` on it", path)
     try:
         image: Any = nib.load(path)

@@ -70,10 +70,11 @@ def _check_series(folder: Path, workers: int | Place | None) -> list[Problem]:
 def _check_one_series(series: Series) -> list[Problem]:
     where = series.files[0]
     try:
-        voxels = series.read().voxels
+        image = series.read()
     except DataError as error:
         return [Problem.of(error, where)]
-    return _check_values(voxels, where if series.kind == "nifti" else where.parent)
+    note = [Problem(str(where), image.geometry_note, "warning", "geometry")] if image.geometry_note else []
+    return note + _check_values(image.voxels, where if series.kind == "nifti" else where.parent)
 
 
 def _check_classes(folder: Path, workers: int | Place | None) -> list[Problem]:
