@@ -21,7 +21,7 @@ from typing import Any
 from monai_ext.data.checks import check_volumes, run_checks
 from monai_ext.data.problems import Problem
 from monai_ext.data.splits import grouped_stratified_folds, with_inner
-from monai_ext.data.volumes import SUFFIXES, volume_stem
+from monai_ext.data.volumes import SUFFIXES, files_of, volume_stem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_csv
 from monai_ext.places import Place
@@ -292,7 +292,7 @@ def _existing(folder: Path, name: str) -> list[Path]:
 
 def _with_files(case: str, paths: Sequence[Path]) -> dict[str, Any]:
     absolute = [os.path.abspath(path) for path in paths]
-    stats = [os.stat(path) for path in absolute]
+    stats = [os.stat(file) for path in absolute for file in files_of(path)]
     return {
         "case": case,
         "patient": _patient(case),

@@ -15,7 +15,8 @@ from monai_ext.errors import DataError
 MAX_SHEAR = 0.01
 # Length of a voxel's edge in mm: cells in microscopes and whole bodies lie well inside.
 _EDGES = 1e-7, 1e5
-_MM = {"unknown": 1.0, "mm": 1.0, "micron": 1e-3, "meter": 1e3}
+# Of the units that a NIfTI header may name.
+MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "micron": 1e-3, "meter": 1e3}
 
 
 class Geometry(NamedTuple):
@@ -73,7 +74,7 @@ def nifti_geometry(header: Any, path: str | Path) -> Geometry:
     Raises:
         DataError: when neither is a geometry: zero, singular, not finite, sheared.
     """
-    scale = np.diag([*[_MM.get(_unit(header), 1.0)] * 3, 1.0])
+    scale = np.diag([*[MM_PER_UNIT[unit_of(header)]] * 3, 1.0])
     coded = [name for name in ("sform", "qform") if int(header[f"{name}_code"]) > 0]
     note = "" if coded else "doesn't say which way its axes run (no sform, no qform); left and right may be swapped"
     faults: dict[str, str] = {}
@@ -89,6 +90,14 @@ def nifti_geometry(header: Any, path: str | Path) -> Geometry:
     raise DataError(_sentence(faults), path, code="geometry")
 
 
+def unit_of(header: Any) -> str:
+    """The unit of length of a NIfTI header, one of `MM_PER_UNIT`; "unknown" for a code that NIfTI doesn't have."""
+    try:
+        return str(header.get_xyzt_units()[0])
+    except KeyError:
+        return "unknown"
+
+
 def _affine(header: Any, name: str) -> tuple[np.ndarray, str]:
     try:
         if name == "pixdim":
@@ -96,13 +105,6 @@ def _affine(header: Any, name: str) -> tuple[np.ndarray, str]:
         return np.asarray(getattr(header, f"get_{name}")(), dtype=np.float64), ""
     except Exception as error:  # a quaternion longer than 1, or NaN: nibabel's reasons are many
         return np.eye(4), f"can't be computed ({error})"
-
-
-def _unit(header: Any) -> str:
-    try:
-        return str(header.get_xyzt_units()[0])
-    except KeyError:  # a code that NIfTI doesn't know
-        return "unknown"
 
 
 def _sentence(faults: Mapping[str, str]) -> str:

@@ -53,18 +53,28 @@ def stored_meta_image(path: Path) -> tuple[np.ndarray, Geometry]:
     if kind not in _DTYPES:
         raise DataError(f"holds values of type {kind!r}; expected integers or floats", path, code="format")
     big = _is_true(fields, "binarydatabyteordermsb") or _is_true(fields, "elementbyteordermsb")
-    local = fields["elementdatafile"].upper() == "LOCAL"
+    data = _data(fields, path)
     skipped = int(numbers(fields.get("headersize", "0"), path, 1)[0])
     raw = RawVoxels(
         header=path,
-        data=path if local else data_beside(path, fields["elementdatafile"]),
-        offset=-1 if skipped == -1 else (offset if local else skipped),
+        data=data,
+        offset=-1 if skipped == -1 else (offset if data == path else skipped),
         compressed=_is_true(fields, "compresseddata"),
         dtype=np.dtype((">" if big else "<") + _DTYPES[kind]),
         shape=tuple(shape),
     )
     geometry = _geometry(fields, axes, path)
     return raw.read(), geometry
+
+
+def meta_image_data(path: Path) -> Path:
+    """The file with the voxels of a header, which may be the same; raises as `stored_meta_image`."""
+    return _data(_fields(path)[0], path)
+
+
+def _data(fields: Mapping[str, str], path: Path) -> Path:
+    name = fields["elementdatafile"]
+    return path if name.upper() == "LOCAL" else data_beside(path, name)
 
 
 def _fields(path: Path) -> tuple[dict[str, str], int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -41,40 +40,50 @@ def stored_nifti(path: Path) -> tuple[Any, np.ndarray]:
         OSError: for a file that can't be read.
         EOFError: for a truncated gzip stream, and another error of its library for a damaged one.
     """
-    size, head = _head(path)
+    header, compressed = _header_of(path)
+    shape, dtype = _shape(header, path), header.get_data_dtype()
+    claimed = claimed_bytes(shape, dtype.itemsize, path)
+    data = path if header.is_single else image_beside(path)
+    size, offset = data.stat().st_size, int(header.get_data_offset())
+    if not 0 <= offset <= size * DEFLATE_RATIO:
+        raise DataError(f"has voxels from byte {offset} on by its header, which is wrong", path, code="unreadable")
+    end = offset + claimed
+    check_claim(end, size, path, DEFLATE_RATIO if compressed else 1)
+    if not compressed and size > end + SLACK:
+        raise DataError(f"holds {size} bytes, more than the {end} its header says", path, code="too-large")
+    content = data.read_bytes()
+    if compressed:
+        content = inflate(content, end + SLACK, path)
+    if len(content) < end:
+        raise EOFError
+    return header, np.frombuffer(content, dtype, claimed // dtype.itemsize, offset).reshape(shape, order="F")
+
+
+def image_beside(header: Path) -> Path:
+    """The ``.img`` of a ``.hdr``.
+
+    Raises:
+        DataError: when there is none.
+    """
+    names = {path.name.lower(): path for path in header.parent.iterdir()}
+    image = names.get(f"{header.stem}.img".lower())
+    if image is None:
+        raise DataError(f"has no {header.stem}.img beside it, which holds its voxels", header, code="unreadable")
+    return image
+
+
+def _header_of(path: Path) -> tuple[Any, bool]:
+    """The header, and whether the file is compressed."""
+    with open(path, "rb") as file:
+        head = file.read(_HEAD)
     compressed = path.name.lower().endswith(".gz")
     if compressed != head.startswith(_GZIP):
         which = "is not gzip-compressed although" if compressed else "is gzip-compressed, but not"
         raise DataError(f"{which} its name says so; rename it, or download it again", path, code="unreadable")
-    start = beginning(head, 540) if compressed else head[:540]
-    if compressed and len(start) < 348:
+    head = beginning(head, 540) if compressed else head[:540]
+    if compressed and len(head) < 348:
         raise EOFError
-    header = _header(start, path)
-    shape, dtype = _shape(header, path), header.get_data_dtype()
-    claimed = claimed_bytes(shape, dtype.itemsize, path)
-    offset = int(header.get_data_offset())
-    if not 0 <= offset <= size * DEFLATE_RATIO:
-        raise DataError(f"has voxels from byte {offset} on by its header, which is wrong", path, code="unreadable")
-    data = path
-    if not header.is_single:
-        data = _image_of(path)
-        size, head = _head(data)
-    check_claim(offset + claimed, size, path, DEFLATE_RATIO if compressed else 1)
-    most = offset + claimed + SLACK
-    if compressed:
-        content = inflate(data.read_bytes(), most, path)
-        if len(content) < offset + claimed:
-            raise EOFError
-    elif size > most:
-        raise DataError(f"holds {size} bytes, more than the {offset + claimed} its header says", path, code="too-large")
-    else:
-        content = data.read_bytes()
-    return header, np.frombuffer(content, dtype, claimed // dtype.itemsize, offset).reshape(shape, order="F")
-
-
-def _head(path: Path) -> tuple[int, bytes]:
-    with open(path, "rb") as file:
-        return os.fstat(file.fileno()).st_size, file.read(_HEAD)
+    return _header(head, path), compressed
 
 
 def _header(content: bytes, path: Path) -> Any:
@@ -84,9 +93,9 @@ def _header(content: bytes, path: Path) -> Any:
         if (length, magic) in _KINDS:
             break
     else:
-        analyze = path.suffix.lower() == ".hdr" and 348 in (int.from_bytes(content[:4], o) for o in ("little", "big"))
-        what = "ANALYZE, which doesn't tell left from right; convert it to NIfTI" if analyze else "no NIfTI image"
-        raise DataError(f"is {what}" if analyze else "is not a NIfTI image (no such header)", path, code="unreadable")
+        if path.suffix.lower() == ".hdr" and content[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):
+            raise DataError("is ANALYZE, which doesn't tell left from right; convert it", path, code="format")
+        raise DataError("is not a NIfTI image (no such header)", path, code="unreadable")
     kind = _KINDS[length, magic]
     if kind.is_single == (path.suffix.lower() == ".hdr"):
         raise DataError(f"is a NIfTI {'file' if kind.is_single else 'header'} with the wrong suffix; rename it", path)
@@ -111,11 +120,3 @@ def _shape(header: Any, path: Path) -> tuple[int, ...]:
             f"expected one 3-D volume, got {len(shape)} dimensions of shape {tuple(shape)}", path, code="format"
         )
     return tuple(shape)
-
-
-def _image_of(header: Path) -> Path:
-    names = {path.name.lower(): path for path in header.parent.iterdir()}
-    image = names.get(f"{header.stem}.img".lower())
-    if image is None:
-        raise DataError(f"has no {header.stem}.img beside it, which holds its voxels", header, code="unreadable")
-    return image

@@ -62,17 +62,27 @@ def stored_nrrd(path: Path) -> tuple[np.ndarray, Geometry]:
     if len(spatial) != 3:
         found = tuple(shape)
         raise DataError(f"expected one 3-D volume, got {len(found)} dimensions of shape {found}", path, code="format")
-    data = fields.get("data file", fields.get("datafile"))
+    data = _data(fields, path)
     raw = RawVoxels(
         header=path,
-        data=path if data is None else data_beside(path, data),
-        offset=_offset(fields, 0 if data is not None else offset, path),
+        data=data,
+        offset=_offset(fields, offset if data == path else 0, path),
         compressed=_compressed(fields, path),
         dtype=_dtype(fields, path),
         shape=tuple(shape[axis] for axis in spatial),
     )
     geometry = _geometry(fields, [directions[axis] for axis in spatial] if directions else [], spatial, path)
     return raw.read(), geometry
+
+
+def nrrd_data(path: Path) -> Path:
+    """The file with the voxels of a header, which may be the same; raises as `stored_nrrd`."""
+    return _data(_fields(path)[0], path)
+
+
+def _data(fields: Mapping[str, str], path: Path) -> Path:
+    name = fields.get("data file", fields.get("datafile"))
+    return path if name is None else data_beside(path, name)
 
 
 def _fields(path: Path) -> tuple[dict[str, str], int]:

@@ -18,10 +18,10 @@ from monai.utils import MetaKeys, SpaceKeys
 from nibabel.volumeutils import apply_read_scaling
 
 from monai_ext.data.geometry import Geometry, nifti_geometry
-from monai_ext.data.meta_image_file import stored_meta_image
+from monai_ext.data.meta_image_file import meta_image_data, stored_meta_image
 from monai_ext.data.mgh_file import stored_mgh
-from monai_ext.data.nifti_file import stored_nifti
-from monai_ext.data.nrrd_file import stored_nrrd
+from monai_ext.data.nifti_file import image_beside, stored_nifti
+from monai_ext.data.nrrd_file import nrrd_data, stored_nrrd
 from monai_ext.data.sizes import check_claim, claimed_bytes
 from monai_ext.errors import DataError
 
@@ -41,6 +41,20 @@ def volume_stem(path: str | Path) -> str | None:
     """File name without its suffix, see `volume_suffix`; None for other files."""
     suffix = volume_suffix(path)
     return Path(path).name[: -len(suffix)] if suffix else None
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """A volume's file, and the one beside it that holds its voxels where it is a header only.
+
+    Raises:
+        DataError: for a header that can't be read, or without its voxels.
+    """
+    path = Path(path)
+    beside = {".hdr": image_beside, ".nhdr": nrrd_data, ".mhd": meta_image_data}.get(volume_suffix(path) or "")
+    if beside is None:
+        return [path]
+    with _reading(path):
+        return [path, beside(path)]
 
 
 def read_volume(path: str | Path) -> MetaTensor:

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 import zarr
+from nibabel.affines import voxel_sizes
 
+from monai_ext.data.geometry import MM_PER_UNIT, nifti_geometry, unit_of
 from monai_ext.errors import DataError
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -25,15 +28,14 @@ def open_nifti(path: str | Path) -> zarr.Array:
     attributes, as in OME-Zarr.
 
     Raises:
-        DataError: naming the file, when it is missing, compressed, truncated, no NIfTI or not 3-D.
+        DataError: naming the file, when it is missing, compressed, truncated, no NIfTI, not 3-D, or has no geometry.
     """
     path = Path(path).absolute()
     if path.name.lower().endswith(".gz"):
         raise DataError("is compressed, so that no part of it can be read by itself; run `gunzip -k` on it", path)
     try:
         image: Any = nib.load(path)
-        proxy, zooms = image.dataobj, image.header.get_zooms()
-        unit = image.header.get_xyzt_units()[0]
+        proxy, unit = image.dataobj, unit_of(image.header)
     except FileNotFoundError:
         raise DataError("file not found", path) from None
     except Exception as error:  # nibabel has many
@@ -43,12 +45,13 @@ def open_nifti(path: str | Path) -> zarr.Array:
         raise DataError(f"must be a volume of three axes, got the shape {proxy.shape}", path)
     if proxy.dtype.kind not in "iuf":
         raise DataError(f"holds values of type {proxy.dtype}; integers or floats are needed", path)
+    edges = voxel_sizes(nifti_geometry(image.header, path).affine) / MM_PER_UNIT[unit]
     x, y, z = shape
     plane = x * y * proxy.dtype.itemsize
     if os.path.getsize(path) < proxy.offset + z * plane:
         raise DataError("is truncated (fewer voxels than its header says); copy or download it again", path)
     axes = [{"name": name, "type": "space", **({"unit": _UNITS[unit]} if unit in _UNITS else {})} for name in "zyx"]
-    scale = {"type": "scale", "scale": [float(size) for size in zooms[2::-1]]}
+    scale = {"type": "scale", "scale": [float(np.float32(edge)) for edge in edges[::-1]]}
     datasets = [{"path": ".", "coordinateTransformations": [scale]}]
     references: dict[str, Any] = {
         ".zarray": json.dumps(_array_metadata((z, y, x), proxy)),
