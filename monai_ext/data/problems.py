@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from monai_ext.errors import UserError
+
+logger = logging.getLogger("monai_ext")
 
 # Code → the step that mends it, where a finding doesn't say a better one. `docs/checking.md` explains each.
 KINDS = {
@@ -69,6 +73,17 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
+
+
+@functools.cache
+def warn_once(path: str, message: str) -> None:
+    """Log what a run goes on with, once per process.
+
+    Args:
+        path: file or folder it is about.
+        message: one sentence.
+    """
+    logger.warning("%s: %s", path, message)
 
 
 def count(problems: list[Problem]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 import stat
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,10 +20,9 @@ from monai_ext.data.meta_image_file import meta_image_data, stored_meta_image
 from monai_ext.data.mgh_file import stored_mgh
 from monai_ext.data.nifti_file import image_beside, stored_nifti
 from monai_ext.data.nrrd_file import nrrd_data, stored_nrrd
+from monai_ext.data.problems import warn_once
 from monai_ext.data.sizes import check_claim, claimed_bytes
 from monai_ext.errors import DataError
-
-logger = logging.getLogger("monai_ext")
 
 # In any case. An ``.img``, ``.raw`` or ``.zraw`` belongs to the header beside it.
 SUFFIXES = (".nii.gz", ".nii", ".npy", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".hdr")
@@ -85,7 +82,7 @@ def read_volume(path: str | Path) -> MetaTensor:
         with np.errstate(over="ignore"):  # infinite voxels are looked for later, by an explicit policy
             voxels = np.require(voxels, np.float32, ["C", "W"])
     if geometry.note:
-        _warn_once(f"{path}: {geometry.note}")
+        warn_once(str(path), geometry.note)
     meta = {
         **fields,
         MetaKeys.ORIGINAL_AFFINE: geometry.affine.copy(),
@@ -179,11 +176,6 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise DataError(_reason(error), path, code="unreadable") from error
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    logger.warning("%s", message)
 
 
 def _reason(error: Exception) -> str:
