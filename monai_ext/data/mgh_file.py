@@ -12,6 +12,7 @@ from monai_ext.data.sizes import DEFLATE_RATIO, SLACK, beginning, check_claim, c
 from monai_ext.errors import DataError
 
 _HEADER = 284
+_SAYS = slice(28, 30)
 _GZIP = b"\x1f\x8b"
 _TYPES = {0: "u1", 1: "i4", 3: "f4", 4: "i2", 10: "u2"}
 
@@ -49,7 +50,8 @@ def stored_mgh(path: Path) -> tuple[np.ndarray, Geometry]:
     if len(content) < _HEADER + claimed:
         raise EOFError
     affine = checked_affine(header.get_affine(), path)
-    note = "" if header["goodRASFlag"] else "doesn't say which way its axes run; left and right may be swapped"
+    # nibabel sets the flag when it takes the default
+    note = "" if any(head[_SAYS]) else "doesn't say which way its axes run; left and right may be swapped"
     return np.frombuffer(content, dtype, int(np.prod(shape)), _HEADER).reshape(shape[:3], order="F"), Geometry(
         affine, note
     )

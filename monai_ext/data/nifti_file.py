@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -27,10 +27,33 @@ _NOT_NUMBERS = {1: "single bits", 32: "complex numbers", 128: "colours (RGB)", 1
 }
 
 
-def stored_nifti(path: Path) -> tuple[Any, np.ndarray]:
-    """Header and voxels (X, Y, Z) as they are stored; read-only, in the file's own type and byte order.
+class NiftiPlace(NamedTuple):
+    """Place and type of a NIfTI volume's voxels, as far as its header tells.
 
-    Whatever the header claims, no more is allocated than the file can hold.
+    Args:
+        header: nibabel's.
+        file: the one that holds the voxels.
+        compressed: whether that is a gzip stream.
+        offset: first byte of the voxels, inflated.
+        shape: (X, Y, Z), X the fastest.
+        dtype: with byte order.
+    """
+
+    header: Any
+    file: Path
+    compressed: bool
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def end(self) -> int:
+        """First byte behind the voxels, inflated."""
+        return self.offset + math.prod(self.shape) * self.dtype.itemsize
+
+
+def nifti_place(path: Path) -> NiftiPlace:
+    """Read a header; the voxels that it claims can be in the file.
 
     Args:
         path: ``.nii``, ``.nii.gz``, or ``.hdr`` beside its ``.img``; any case.
@@ -42,21 +65,39 @@ def stored_nifti(path: Path) -> tuple[Any, np.ndarray]:
     """
     header, compressed = _header_of(path)
     shape, dtype = _shape(header, path), header.get_data_dtype()
-    claimed = claimed_bytes(shape, dtype.itemsize, path)
-    data = path if header.is_single else image_beside(path)
-    size, offset = data.stat().st_size, int(header.get_data_offset())
+    claimed_bytes(shape, dtype.itemsize, path)
+    file = path if header.is_single else image_beside(path)
+    size, offset = file.stat().st_size, int(header.get_data_offset())
     if not 0 <= offset <= size * DEFLATE_RATIO:
         raise DataError(f"has voxels from byte {offset} on by its header, which is wrong", path, code="unreadable")
-    end = offset + claimed
-    check_claim(end, size, path, DEFLATE_RATIO if compressed else 1)
-    if not compressed and size > end + SLACK:
-        raise DataError(f"holds {size} bytes, more than the {end} its header says", path, code="too-large")
-    content = data.read_bytes()
-    if compressed:
-        content = inflate(content, end + SLACK, path)
-    if len(content) < end:
+    place = NiftiPlace(header, file, compressed, offset, shape, dtype)
+    check_claim(place.end, size, path, DEFLATE_RATIO if compressed else 1)
+    if not compressed and size > place.end + SLACK:
+        raise DataError(f"holds {size} bytes, more than the {place.end} its header says", path, code="too-large")
+    return place
+
+
+def stored_nifti(path: Path) -> tuple[Any, np.ndarray]:
+    """Header and voxels (X, Y, Z) as they are stored; read-only, in the file's own type and byte order.
+
+    Whatever the header claims, no more is allocated than the file can hold.
+
+    Args:
+        path: see `nifti_place`.
+
+    Raises:
+        DataError: see `nifti_place`.
+        OSError: see `nifti_place`.
+        EOFError: see `nifti_place`.
+    """
+    place = nifti_place(path)
+    content = place.file.read_bytes()
+    if place.compressed:
+        content = inflate(content, place.end + SLACK, path)
+    if len(content) < place.end:
         raise EOFError
-    return header, np.frombuffer(content, dtype, claimed // dtype.itemsize, offset).reshape(shape, order="F")
+    voxels = np.frombuffer(content, place.dtype, math.prod(place.shape), place.offset)
+    return place.header, voxels.reshape(place.shape, order="F")
 
 
 def image_beside(header: Path) -> Path:
@@ -106,9 +147,13 @@ def _header(content: bytes, path: Path) -> Any:
     if len(content) < length:
         raise EOFError
     try:
-        return kind.from_fileobj(io.BytesIO(content[:length] + bytes(4)))
+        header = kind(content[:length])
     except Exception as error:  # of nibabel's many
         raise DataError(f"is not a NIfTI image ({' '.join(str(error).split())})", path, code="unreadable") from error
+    # nibabel makes an edge of 0 one of 1 mm
+    edges = kind(content[:length], check=False)["pixdim"][1:4]
+    header["pixdim"][1:4][edges == 0] = 0
+    return header
 
 
 def _shape(header: Any, path: Path) -> tuple[int, ...]:

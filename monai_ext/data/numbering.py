@@ -35,7 +35,7 @@ def numbering_problems(folder: str | Path, names: Sequence[str]) -> list[Problem
         first, missing = gaps[0]
         edges = [group[0] for group in list(groups.values())[first : first + 2]]
         more = f", and {len(gaps) - 1} more gaps" if len(gaps) > 1 else ""
-        message = f"{missing} slices are missing between {edges[0]} and {edges[1]} by their numbers{more}"
+        message = f"has a gap of {missing} in its numbers between {edges[0]} and {edges[1]}{more}"
         problems.append(Problem(str(folder), message, "warning", "gap", tuple(edges)))
     return problems
 

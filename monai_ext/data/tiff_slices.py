@@ -154,7 +154,8 @@ def _header(tiff: Any, size: int, path: Path) -> SliceHeader:
         raise DataError(f"holds no pixels (shape {page.shape})", path)
     if page.is_contiguous:
         ends.append(page.dataoffsets[0] + page.nbytes)
-    check_claim(page.nbytes, sum(page.databytecounts), path, _RATIOS.get(page.compression.name, _MOST_RATIO))
+    claimed = page.size * page.bitspersample // 8
+    check_claim(claimed, sum(page.databytecounts), path, _RATIOS.get(page.compression.name, _MOST_RATIO))
     if max(ends) > size:
         raise DataError(f"is truncated ({size} of {max(ends)} bytes); {DAMAGED}", path)
     if _is_inverted(page) and page.dtype.kind not in "bu":

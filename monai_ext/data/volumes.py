@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import stat
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from monai_ext.data.mgh_file import stored_mgh
 from monai_ext.data.nifti_file import image_beside, stored_nifti
 from monai_ext.data.nrrd_file import nrrd_data, stored_nrrd
 from monai_ext.data.problems import warn_once
+from monai_ext.data.reading import reading
 from monai_ext.data.sizes import check_claim, claimed_bytes
 from monai_ext.errors import DataError
 
@@ -50,7 +48,7 @@ def files_of(path: str | Path) -> list[Path]:
     beside = {".hdr": image_beside, ".nhdr": nrrd_data, ".mhd": meta_image_data}.get(volume_suffix(path) or "")
     if beside is None:
         return [path]
-    with _reading(path):
+    with reading(path):
         return [path, beside(path)]
 
 
@@ -72,7 +70,7 @@ def read_volume(path: str | Path) -> MetaTensor:
     if suffix is None:
         raise DataError(f"is not a volume this program reads; expected one of {', '.join(SUFFIXES)}", path)
     fields: dict[str, Any] = {}
-    with _reading(path):
+    with reading(path):
         if suffix in (".nii", ".nii.gz", ".hdr"):
             header, stored = stored_nifti(path)
             geometry = nifti_geometry(header, path)
@@ -108,7 +106,7 @@ def read_nifti(path: str | Path) -> tuple[Any, np.ndarray]:
         DataError: with the path and the reason, see `read_volume`.
     """
     path = Path(path)
-    with _reading(path):
+    with reading(path):
         return stored_nifti(path)
 
 
@@ -140,9 +138,11 @@ def geometry_difference(first: MetaTensor, second: MetaTensor) -> str:
 def stored_npy(path: Path) -> tuple[np.ndarray, Geometry]:
     """Values of a numpy file as they are stored, mapped; raises as `read_volume`."""
     with open(path, "rb") as file:
-        first = np.lib.format.read_magic(file) == (1, 0)
-        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
+        version = np.lib.format.read_magic(file)
+        # the others' headers may be as long as they claim
+        if version != (1, 0):
+            raise DataError(f"is numpy's format {version[0]}.{version[1]}; save it again with numpy", path)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         offset = file.tell()
     if dtype.hasobject:
         raise DataError("is not a plain numpy array (it holds pickled objects, which are never loaded)", path)
@@ -160,31 +160,3 @@ _STORED = {
     **dict.fromkeys((".mha", ".mhd"), stored_meta_image),
     **dict.fromkeys((".mgz", ".mgh"), stored_mgh),
 }
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Whatever goes wrong becomes one sentence that names the file."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise DataError("is not a file", path, code="unreadable")
-        if status.st_size == 0:
-            raise DataError("is empty (0 bytes); copy or download it again", path, code="unreadable")
-        yield
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:
-        raise DataError(_reason(error), path, code="unreadable") from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "file not found"
-    if isinstance(error, PermissionError):
-        return "may not be read (permission denied)"
-    if isinstance(error, EOFError):
-        return "is truncated (its voxels end early); copy or download it again"
-    if isinstance(error, zlib.error) or type(error).__module__.startswith("isal"):
-        return f"is damaged ({error}); copy or download it again"
-    return f"can't be read ({type(error).__name__}: {' '.join(str(error).split())})"

@@ -80,7 +80,7 @@ def test_a_missing_number_among_the_slices_of_a_series_is_a_warning(dataset) -> 
         write(dataset / f"series/p4/t2/{number}.png")
     (problem,) = check(dataset)
     assert (problem.severity, problem.code) == ("warning", "gap")
-    assert problem.message == "1 slices are missing between 2.png and 4.png by their numbers"
+    assert problem.message == "has a gap of 1 in its numbers between 2.png and 4.png"
 
 
 def test_nothing_to_check_says_how_to_get_data(tmp_path) -> None:
