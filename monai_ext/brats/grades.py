@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monai_ext.brats.names import CLASS_NAMES
-from monai_ext.data.patients import patient_of_case, patient_column
+from monai_ext.data.patients import patient_column, patient_of_case
 from monai_ext.errors import DataError
 from monai_ext.io import read_csv
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monai_ext.data.problems import Problem
-from monai_ext.data.volumes import volume_stem
+from monai_ext.data.volumes import volume_stem, volume_suffix
 from monai_ext.data.walk import natural_key
 from monai_ext.errors import DataError
 from monai_ext.spine.dicom import DicomSlice, read_dicom_header, read_dicom_series, sort_slices
 from monai_ext.spine.folders import visible_files
 from monai_ext.spine.image import SeriesImage
-from monai_ext.spine.nifti import NIFTI_SUFFIXES, read_nifti_series
+from monai_ext.spine.nifti import read_volume_series
 from monai_ext.spine.slices import SLICE_SUFFIXES, read_slice_series
 
 
@@ -27,8 +27,8 @@ class Series:
         patient: name of the folder; for DICOM files without one, or with several patients in one, a number
             ("patient_001"), never the name or id of the header.
         series: name of the folder or the file; unique within the patient.
-        kind: ``"dicom"``, ``"nifti"`` or ``"slices"``.
-        files: absolute paths in the order of the slices; a single one for NIfTI.
+        kind: ``"dicom"``, ``"nifti"`` (or another volume file) or ``"slices"``.
+        files: absolute paths in the order of the slices; a single one for a volume file.
     """
 
     patient: str
@@ -50,15 +50,15 @@ class Series:
         """
         if self.kind == "dicom":
             return read_dicom_series(self.files)
-        return read_nifti_series(self.files[0]) if self.kind == "nifti" else read_slice_series(self.files)
+        return read_volume_series(self.files[0]) if self.kind == "nifti" else read_slice_series(self.files)
 
 
 def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     """All series below ``folder`` in natural order of their names, and the problems of the others.
 
-    DICOM files are grouped by SeriesInstanceUID, whatever their names and sub-folders; each NIfTI file is a series; the
-    PNG, JPEG and TIFF files of one folder are a series (in a flat layout those whose names differ in the last number
-    only). Of DICOM files only the headers are read, once.
+    DICOM files are grouped by SeriesInstanceUID, whatever their names and sub-folders; each volume file (NIfTI, NRRD,
+    MetaImage, FreeSurfer) is a series; the PNG, JPEG and TIFF files of one folder are a series (in a flat layout those
+    whose names differ in the last number only). Of DICOM files only the headers are read, once.
 
     Args:
         folder: with ``<patient>/<series>/...``, ``<patient>/...`` or all files flat.
@@ -73,7 +73,7 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     slices: list[Path] = []
     problems: list[Problem] = []
     for path in visible_files(root):
-        if path.name.endswith(NIFTI_SUFFIXES):
+        if volume_suffix(path) not in (None, ".npy"):
             volumes.append(path)
         elif path.suffix.lower() in SLICE_SUFFIXES:
             slices.append(path)

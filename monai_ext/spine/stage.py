@@ -16,7 +16,7 @@ from monai_ext.spine.class_folders import class_items, class_names
 from monai_ext.spine.folders import split_by_patient
 from monai_ext.spine.heads import shared_items
 from monai_ext.spine.image_mask import image_mask_items, mask_files
-from monai_ext.spine.slices import read_slice
+from monai_ext.spine.slices import read_mask
 
 logger = logging.getLogger("monai_ext")
 
@@ -140,6 +140,6 @@ def _visible(folder: Path, classes: Sequence[str], min_area: float) -> list[dict
         raise ConfigError(f"--visible_area {min_area}: must be a fraction of a slice, above 0 and below 1")
     items = []
     for item in image_mask_items(folder):
-        mask = read_slice(item.pop("mask")) > 0
+        mask = read_mask(item.pop("mask")) > 0
         items.append({**item, "label": int(np.mean(mask) >= min_area)})
     return items

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monai_ext.data.patients import patient_of_case, patient_problems, patients_of_cases, patient_column
+from monai_ext.data.patients import patient_column, patient_of_case, patient_problems, patients_of_cases
 from monai_ext.errors import DataError
 
 TIME_POINTS = {
