@@ -22,7 +22,9 @@ def check(
     sample: Annotated[
         int | None, typer.Option("--sample", min=0, help="Inputs to prepare and look at; default all, 0 for none.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Write the findings to a .json or .html, too.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write the findings to a .json or .html, too.")
+    ] = None,
     preview: Annotated[
         Path | None, typer.Option("--preview", help="Draw a dozen prepared inputs into a .png or .html.")
     ] = None,

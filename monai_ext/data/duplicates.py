@@ -74,10 +74,11 @@ def _similar(inputs: Sequence[PreparedInput]) -> list[Problem]:
     problems = {}
     for row in np.flatnonzero((difference < limit) & (sections != sections[nearest])):
         one, other = same_size[row], same_size[nearest[row]]
+        usual = f"{1 - float(np.median(known)):.5f}"
         message = (
             f"cases {one.case} ({one.section}) and {other.case} ({other.section}) are nearly the same (correlation "
-            f"{1 - difference[row]:.5f}, of the other cases at most about {1 - float(np.median(known)):.5f}): is it one "
-            "patient twice?"
+            f"{1 - difference[row]:.5f}, where a case and the one most like it usually have {usual}): is it one patient "
+            "twice?"
         )
         files = (*one.files, *other.files)
         path = next(iter(files), one.case)

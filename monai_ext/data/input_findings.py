@@ -25,8 +25,7 @@ SCALING = {
 def input_findings(inputs: Sequence[PreparedInput], settings: Iterable[str] = ()) -> list[Problem]:
     """Findings about single inputs, one for each kind, with the cases that it is about.
 
-    Where a case has several inputs (crops, slices), it counts when all that were looked at do: one crop of background is
-    none.
+    A case with several inputs (crops, slices) counts when all that were looked at do: one crop of background is none.
 
     Args:
         inputs: of one or more sections.

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-
 def write_check_page(
     path: str | Path, title: str, problems: Sequence[Problem], looked_at: str = "", sheet: Figure | None = None
 ) -> Path:
