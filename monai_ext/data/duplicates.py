@@ -77,7 +77,7 @@ def _similar(inputs: Sequence[PreparedInput]) -> list[Problem]:
         usual = f"{1 - float(np.median(known)):.5f}"
         message = (
             f"cases {one.case} ({one.section}) and {other.case} ({other.section}) are nearly the same (correlation "
-            f"{1 - difference[row]:.5f}, where a case and the one most like it usually have {usual}): is it one patient "
+            f"{1 - difference[row]:.5f}, where two cases most alike usually have {usual}): is it one patient "
             "twice?"
         )
         files = (*one.files, *other.files)

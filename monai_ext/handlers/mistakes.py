@@ -33,11 +33,13 @@ class Mistake(NamedTuple):
     Args:
         case: name of the case.
         answer: number of the class that a heat map is for: the predicted one, or a missed label.
-        text: what was predicted and what it is.
+        truth: what it is.
+        text: what was predicted, with the probability.
     """
 
     case: str
     answer: int
+    truth: str
     text: str
 
 
@@ -73,7 +75,8 @@ def draw_mistakes(path: Path, network: torch.nn.Module, predictions: Predictions
             continue
         image = data[index]["image"]
         heat = heat_map(network, image[None].to(device, torch.float32), mistake.answer)
-        drawn.append(DrawnMistake(mistake.case, mistake.text, to_numpy(image, np.float32), heat))
+        head = f"{mistake.case}: {mistake.truth}"
+        drawn.append(DrawnMistake(head, mistake.text, to_numpy(image, np.float32), heat))
         if time.monotonic() > end:
             break
     if drawn:
@@ -92,9 +95,8 @@ def wrong_answers(result: Any) -> Iterator[Mistake]:
         for row in wrong[np.argsort(-result.probabilities[wrong].max(axis=1), kind="stable")]:
             said, true = int(result.predictions[row]), int(result.labels[row])
             p, names = result.probabilities[row], result.class_names
-            yield Mistake(
-                _case(result, row), said, f"predicted {names[said]} {p[said]:.2f}; is {names[true]} {p[true]:.2f}"
-            )
+            truth, text = f"is {names[true]} ({p[true]:.2f})", f"predicted {names[said]} ({p[said]:.2f})"
+            yield Mistake(_case(result, row), said, truth, text)
     elif isinstance(result, MultiLabelResult):
         cut = np.asarray(0.5 if result.thresholds is None else result.thresholds)
         away = np.where(result.predictions != result.labels, np.abs(result.probabilities - cut), 0)
@@ -102,8 +104,8 @@ def wrong_answers(result: Any) -> Iterator[Mistake]:
             label = int(away[row].argmax())
             if away[row, label] > 0:
                 kind = "missed" if result.labels[row, label] else "false alarm"
-                text = f"{kind}: {result.class_names[label]} {result.probabilities[row, label]:.2f}"
-                yield Mistake(_case(result, row), label, text)
+                text = f"{result.class_names[label]} ({result.probabilities[row, label]:.2f})"
+                yield Mistake(_case(result, row), label, kind, text)
 
 
 def heat_map(network: torch.nn.Module, image: torch.Tensor, answer: int) -> np.ndarray:

@@ -23,14 +23,14 @@ class DrawnMistake:
     """A wrong case.
 
     Args:
-        case: its name.
-        text: what was predicted and what it is, with probabilities.
+        head: its name, and what it is.
+        text: what was predicted, with the probability.
         image: (C, spatial axes) as the network got it.
         heat: how much each voxel spoke for the answer, 0 to 1, of the same shape with one channel, or of the same
             number of slices.
     """
 
-    case: str
+    head: str
     text: str
     image: np.ndarray
     heat: np.ndarray
@@ -64,7 +64,7 @@ def mistakes_figure(mistakes: Sequence[DrawnMistake]) -> Figure:
     title = "Wrong cases; below, where the network looked for its answer"
     figure, axes, corners = mosaic(blocks, title, 3 if blocks[0].shape[1] > 2 * TILE else 6)
     for corner, one in zip(corners, mistakes, strict=True):
-        describe(axes, corner, shorten(one.case, 40), shorten(one.text, 70))
+        describe(axes, corner, shorten(one.head, 44), shorten(one.text, 50))
     return figure
 
 
