@@ -74,7 +74,7 @@ def input_findings(inputs: Sequence[PreparedInput], settings: Iterable[str] = ()
             usable,
             "mostly-padding",
             "warning",
-            "mostly padding: along one axis only {filled:.0%} of the planes hold anything",
+            "padding for the most part: along one axis only {filled:.0%} of the planes hold anything",
         ),
         *_shapes(usable),
         *_masks(usable),
