@@ -28,13 +28,16 @@ def save_volume() -> Callable[..., Path]:
 
 @pytest.fixture
 def brats_dir(tmp_path: Path) -> Path:
-    """Raw layout in a folder with a blank and a non-ASCII letter: 6 LGG and 7 HGG subjects."""
+    """Raw layout in a folder with a blank and a non-ASCII letter: 6 LGG and 7 HGG subjects, no two alike."""
     root = tmp_path / "données BraTS"
     for label, count in (("LGG", 6), ("HGG", 7)):
         for number in range(count):
             case = f"Brats18_{label}_{number}_1"
             for modality in MODALITIES:
-                save(root / "MICCAI_BraTS_2018_Data_Training" / label / case / f"{case}_{modality}.nii.gz")
+                rng = np.random.default_rng([*case.encode(), *modality.encode()])
+                array = np.zeros((18, 20, 22), np.int16)
+                array[1:-1, 1:-1, 1:-1] = rng.integers(100, 200, (16, 18, 20))
+                save(root / "MICCAI_BraTS_2018_Data_Training" / label / case / f"{case}_{modality}.nii.gz", array)
     return root
 
 

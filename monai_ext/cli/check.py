@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from monai_ext.chosen_workers import DASK, chosen_workers
-from monai_ext.errors import ConfigError
+from monai_ext.errors import ConfigError, DataError
 from monai_ext.task import find_task
 
 
@@ -18,40 +19,112 @@ def check(
     dataset_dir: Annotated[Path, typer.Option("--dataset_dir", help="The data, as in training.")],
     workers: Annotated[int | None, typer.Option("--workers", help="Threads; default one per CPU, at most 8.")] = None,
     dask: Annotated[str | None, DASK] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Write the list as JSON, too.")] = None,
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=0, help="Inputs to prepare and look at; default all, 0 for none.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write the findings to a .json or .html, too.")
+    ] = None,
+    preview: Annotated[
+        Path | None, typer.Option("--preview", help="Draw a dozen prepared inputs into a .png or .html.")
+    ] = None,
     bundle_root: Annotated[
-        Path | None, typer.Option("--bundle_root", help="List the code in this bundle's configs, too.")
+        Path | None, typer.Option("--bundle_root", help="List the code in this bundle's configs, too; none of it runs.")
     ] = None,
 ) -> None:
-    """Open every file and list all problems at once; exit code 1 when a run would fail.
+    """Open every file, prepare every input, and list all problems at once; exit code 1 when a run would fail.
 
-    Any setting of training can follow: --modality t1ce, --class_csv FILE. Those that have to do with the data count.
+    Any setting of training can follow: --modality t1ce, --class_csv FILE, --percentiles "[0.5, 99.5]".
     """
-    from dataclasses import asdict
-
     from monai_ext.data.problems import count
-    from monai_ext.io import write_json
     from monai_ext.settings import parse_overrides
     from monai_ext.settings.config_code import code_in_configs
 
+    _check_suffix("--output", output, (".json", ".html"))
+    _check_suffix("--preview", preview, (".png", ".html"))
     task = find_task(bundle, "check")
-    options = _options(task.check, bundle, bundle_root, parse_overrides(context.args))
+    given = parse_overrides(context.args)
+    options = _options(task.check, bundle, bundle_root, given)
     with chosen_workers(workers, dask) as chosen:
         problems = task.check(dataset_dir, workers=chosen, **options)
+    found = _prepared(bundle, bundle_root, dataset_dir, given, sample, workers, preview or output)
+    problems += _further(found.problems, problems)
     for problem in problems:
         typer.echo(f"{problem.severity:<8} {problem.path}\n         {problem.message} [{problem.code}]")
         typer.echo(f"         → {problem.step}")
     code = list(code_in_configs(bundle_root)) if bundle_root is not None else []
     for entry in code:
         typer.echo(f"{entry['kind']:<8} {entry['file']}: {entry['id']}\n         {entry['text']}")
+    if found.sentence:
+        typer.echo(found.sentence)
     typer.echo(f"{count(problems)} in {dataset_dir}")
-    if output is not None:
-        content: dict[str, Any] = {"problems": [asdict(problem) for problem in problems]}
-        if bundle_root is not None:
-            content["code"] = code
-        typer.echo(str(write_json(output, content)))
+    for path in _write(f"Check of {dataset_dir}", problems, found, code if bundle_root else None, output, preview):
+        typer.echo(str(path))
     if any(problem.severity == "error" for problem in problems):
         raise typer.Exit(1)
+
+
+def _check_suffix(option: str, path: Path | None, allowed: tuple[str, ...]) -> None:
+    if path is not None and path.suffix.lower() not in allowed:
+        raise ConfigError(f"{option} {path}: must end with {' or '.join(allowed)}")
+
+
+def _prepared(
+    bundle: str,
+    bundle_root: Path | None,
+    dataset_dir: Path,
+    given: dict[str, Any],
+    sample: int | None,
+    workers: int | None,
+    picture: Path | None,
+) -> Any:
+    """The inputs of the bundle, as its configs prepare them. Code of a --bundle_root is only listed, never run."""
+    from monai_ext.cli.prepared_check import PreparedCheck, check_prepared
+    from monai_ext.settings import find_bundle
+
+    if sample == 0:
+        return PreparedCheck(sentence="no input was prepared (--sample 0)")
+    if bundle_root is not None:
+        return PreparedCheck(sentence="no input was prepared: the code of a --bundle_root is listed, but not run")
+    try:
+        root = find_bundle(bundle)
+    except ConfigError:  # a package elsewhere may bring the task alone
+        return PreparedCheck(sentence=f"no input was prepared: the configs of {bundle} are not below this folder")
+    show = picture is not None and picture.suffix.lower() != ".json"
+    return check_prepared(root, dataset_dir, given, sample, workers, show)
+
+
+def _further(found: list[Any], known: list[Any]) -> list[Any]:
+    """What the files themselves didn't show: a damaged one can't be prepared either."""
+    bad = {problem.path for problem in known if problem.severity == "error"}
+    repeated = ("not-prepared", "not-looked-at")
+    return [problem for problem in found if not (bad and problem.code in repeated and problem.path in bad)]
+
+
+def _write(
+    title: str, problems: list[Any], found: Any, code: list[Any] | None, output: Path | None, preview: Path | None
+) -> Iterator[Path]:
+    from dataclasses import asdict
+
+    from monai_ext.io import write_json
+    from monai_ext.reports.check_page import write_check_page
+    from monai_ext.reports.contact_sheet import contact_sheet
+    from monai_ext.reports.plots import save
+
+    sheet = contact_sheet(found.shown) if found.shown else None
+    if output is not None and output.suffix.lower() == ".json":
+        content: dict[str, Any] = {"problems": [asdict(problem) for problem in problems]}
+        content["inputs"] = {"looked_at": found.looked_at, "of": found.available, "sentence": found.sentence}
+        if code is not None:
+            content["code"] = code
+        yield write_json(output, content)
+    pages = [path for path in (output, preview) if path is not None and path.suffix.lower() == ".html"]
+    for path in dict.fromkeys(pages):
+        yield write_check_page(path, title, problems, found.sentence, sheet)
+    if preview is not None and preview.suffix.lower() == ".png":
+        if sheet is None:
+            raise DataError(f"--preview {preview}: there is nothing to draw; {found.sentence or 'see the findings'}")
+        yield save(sheet, preview)
 
 
 def _options(check: Any, bundle: str, bundle_root: Path | None, given: dict[str, Any]) -> dict[str, Any]:

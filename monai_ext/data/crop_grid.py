@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
-from monai_ext.errors import ConfigError
+from monai_ext.errors import ConfigError, DataError
 
 Position = tuple[int, int, int]
 
@@ -45,6 +45,30 @@ def margins(crop_size: int | Sequence[int], margin: int | Sequence[int]) -> Posi
     """Voxels cut off each side of a crop along Z, Y, X: ``margin``, but at most a quarter of the axis."""
     size, wanted = triple("crop_size", crop_size), triple("margin", margin, least=0)
     return min(wanted[0], size[0] // 4), min(wanted[1], size[1] // 4), min(wanted[2], size[2] // 4)
+
+
+def first_voxels(
+    crop: Sequence[int], shape: Sequence[int], crop_size: int | Sequence[int], margin: int | Sequence[int]
+) -> list[int]:
+    """First voxels of a crop behind its margin, which takes at most a quarter of what the volume has of the crop.
+
+    A margin as wide as a thin volume would leave nothing but padding.
+
+    Args:
+        crop: first voxel (z, y, x), see `crop_grid`.
+        shape: voxels of the volume along Z, Y, X.
+        crop_size: voxels of a crop, one number for all axes or (Z, Y, X).
+        margin: voxels to cut off each side, one number for all axes or (Z, Y, X), from 0.
+
+    Raises:
+        ConfigError: for a size or margin that isn't one or three integers in range.
+        DataError: for a crop that begins beyond the volume: all of it would be padding.
+    """
+    size, cut = triple("crop_size", crop_size), margins(crop_size, margin)
+    extents = [min(length, end - first) for first, end, length in zip(crop, shape, size, strict=True)]
+    if min(extents) < 1:
+        raise DataError(f"the crop at {tuple(crop)} is nothing but padding: the volume has {tuple(shape)} voxels")
+    return [first + min(edge, extent // 4) for first, edge, extent in zip(crop, cut, extents, strict=True)]
 
 
 def trimmed_size(crop_size: int | Sequence[int], margin: int | Sequence[int]) -> list[int]:

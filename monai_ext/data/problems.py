@@ -31,6 +31,18 @@ KINDS = {
     "mask-values": "write the mask with 0 outside and one other value inside",
     "mask-format": "write the mask again as greyscale PNG or TIFF without loss",
     "blank": "remove the case, or export its image again",
+    "not-prepared": "repair what the message says, or remove the case",
+    "not-looked-at": "repair what the message says, then check again",
+    "constant-input": "look at the file and the settings of the preparation, or remove the case",
+    "narrow-input": "scale by what the images hold instead of by what their type can hold",
+    "saturated-input": "widen the range of intensities that the preparation keeps",
+    "mostly-padding": "take smaller crops or a smaller input, or remove the case",
+    "uneven-inputs": "give all inputs one size, by the preparation or the files",
+    "same-input": "remove all but one of them",
+    "copies-across-sets": "remove all but one of them, or name them as one patient",
+    "near-copies-across-sets": "compare them; remove one, or name them as one patient",
+    "empty-mask": "check that the masks belong to the images and hold the label as any value but 0",
+    "shortcut": "balance the classes over this property, or make it the same for all cases",
 }
 
 
@@ -63,17 +75,18 @@ class Problem:
         object.__setattr__(self, "step", self.step or KINDS[self.code])
 
     @classmethod
-    def of(cls, error: UserError, path: str | Path = "", severity: str = "error") -> Problem:
+    def of(cls, error: UserError, path: str | Path = "", severity: str = "error", code: str | None = None) -> Problem:
         """Make a problem from an error.
 
         Args:
             error: its message becomes the problem's, without the path in front; its code too (see `DataError`).
             path: path of the case, for an error that has no path of its own.
             severity: see the class.
+            code: in place of the error's.
         """
         where = str(getattr(error, "path", None) or path)
-        code = getattr(error, "code", None) or "unusable"
-        return cls(where, str(error).removeprefix(f"{where}: "), severity, code)
+        found = code or getattr(error, "code", None) or "unusable"
+        return cls(where, str(error).removeprefix(f"{where}: "), severity, found)
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"

@@ -76,6 +76,11 @@ class RunRecords:
         # Epochs and best epoch that they show.
         self._shown: tuple[int, int] | None = None
 
+    @property
+    def settings(self) -> list[str]:
+        """Names of the config's settings; none outside a bundle's workflow."""
+        return list(self.parser.get()) if self.parser is not None else []
+
     def open_log(self) -> None:
         """Begin the log file."""
         stamp = (self.run / "").name.removeprefix("run_")

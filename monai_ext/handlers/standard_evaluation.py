@@ -12,6 +12,10 @@ from ignite.engine import Engine, Events
 from monai_ext import runs
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import Data
+from monai_ext.handlers.input_sheet import FILE as INPUTS
+from monai_ext.handlers.input_sheet import draw_inputs
+from monai_ext.handlers.mistakes import FILE as MISTAKES
+from monai_ext.handlers.mistakes import draw_mistakes
 from monai_ext.handlers.optional import optional
 from monai_ext.handlers.run_records import RunRecords
 from monai_ext.handlers.slice_previews import SlicePreviews
@@ -94,10 +98,14 @@ class StandardEvaluation:
             raise DataError(f"{found}; evaluate others (--section, --fold), or add --allow_training_cases true", None)
         logger.warning("%s: the metrics say nothing about new cases", found)
 
-    def _started(self) -> None:
+    def _started(self, engine: Engine) -> None:
         self.run.open()
         self.records.open_log()
         self.records.open(seed=None, first_epoch=None)
+        with optional("the picture of the inputs"):
+            loader: Any = engine.data_loader  # type: ignore[attr-defined]
+            names, settings = self.records.class_names, self.records.settings
+            self.run.update(warnings=draw_inputs(self.run / INPUTS, None, loader, names, settings))
 
     def _completed(self, engine: Engine) -> None:
         self.predictions.take(engine)
@@ -113,6 +121,9 @@ class StandardEvaluation:
         if self.previews is not None:
             with optional("the preview of predictions"):
                 self.records.preview(self.previews.figure(), 0)
+        with optional("the picture of the mistakes"):
+            part: Any = engine
+            draw_mistakes(self.run / MISTAKES, part.network, self.predictions, part.data_loader)
         for name, value in scalars.items():
             logger.info("%s %.6f", name, value)
         if self.selection is not None:

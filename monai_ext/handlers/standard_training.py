@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,8 +21,12 @@ from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.engine_parts import part_of
 from monai_ext.handlers.handing_on import inference_command, run_metadata
 from monai_ext.handlers.history import NOT_METRICS, History
+from monai_ext.handlers.input_sheet import FILE as INPUTS
+from monai_ext.handlers.input_sheet import draw_inputs
 from monai_ext.handlers.lost_rank import lost_rank
 from monai_ext.handlers.memory_monitor import MemoryMonitor
+from monai_ext.handlers.mistakes import FILE as MISTAKES
+from monai_ext.handlers.mistakes import draw_mistakes
 from monai_ext.handlers.optional import optional
 from monai_ext.handlers.replicas import check_replicas
 from monai_ext.handlers.run_records import Data, RunRecords
@@ -31,6 +36,7 @@ from monai_ext.handlers.signals import GracefulSignals, Interrupted
 from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.handlers.top_epochs import TopEpochs
 from monai_ext.io import read_json, write_json
+from monai_ext.networks.checkpoints import read_checkpoint
 from monai_ext.pages.tables import key_metric, with_interval
 from monai_ext.predictions.doubts import doubts
 from monai_ext.predictions.kind import Predictions, validation_name
@@ -138,6 +144,7 @@ class StandardTraining:
         }
         self.records = RunRecords(run, "train", data, class_names, predictions, tracking, run_name, split_columns)
         self.checkpoints: Checkpoints | None = None
+        self.input_warnings: list[str] = []
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer.
@@ -200,7 +207,16 @@ class StandardTraining:
         if _is_main():
             self.records.open(self.seed, engine.state.epoch + 1, self.main_monitor.metrics[0])
             self.run.update(best_checkpoint=self.best_checkpoint)
+            with optional("the picture of the inputs"):
+                self._draw_inputs(engine)
         self.signals.raise_if_received(engine)
+
+    def _draw_inputs(self, engine: Engine) -> None:
+        if self.evaluator is not None:
+            loaders: Any = (engine.data_loader, self.evaluator.data_loader)  # type: ignore[attr-defined]
+            names, settings = self.records.class_names, self.records.settings
+            self.input_warnings = draw_inputs(self.run / INPUTS, *loaders, names, settings)
+            self.run.update(warnings=self.input_warnings)
 
     def _take_parts(self, engine: Engine) -> None:
         """Take network, optimizer and step, which MONAI's trainer doesn't have yet when it attaches its handlers."""
@@ -384,6 +400,8 @@ class StandardTraining:
         with optional("the sentence on the selection"):
             self._say_selection()
         self.records.plot(self.history, self.main_monitor.epoch)
+        with optional("the picture of the mistakes"):
+            self._draw_mistakes()
         interruptible()
         self._record_end()
         self._warn()
@@ -401,6 +419,13 @@ class StandardTraining:
         self.best_metrics = {validation_name(name): value for name, value in found if isinstance(value, (int, float))}
         if _is_main() and self.predictions is not None:
             self.predictions.write(self.run / "predictions")
+
+    def _draw_mistakes(self) -> None:
+        if self.best_checkpoint and self.predictions is not None and self.evaluator is not None:
+            network = copy.deepcopy(self.network)
+            network.load_state_dict(read_checkpoint(self.run / self.best_checkpoint)["model"])
+            loader: Any = self.evaluator.data_loader  # type: ignore[attr-defined]
+            draw_mistakes(self.run / MISTAKES, network, self.predictions, loader)
 
     def _say_selection(self) -> None:
         content = read_json(self.run / "metrics" / "metrics.json")
@@ -446,7 +471,7 @@ class StandardTraining:
             found = [f"there is no best checkpoint: {name} could not be computed in any epoch; the last is {LAST}"]
         for sentence in found:
             logger.warning(sentence)
-        self.run.update(warnings=found)
+        self.run.update(warnings=[*self.input_warnings, *found])
 
     def _write_metadata(self, engine: Engine) -> None:
         if self.records.bundle is not None:

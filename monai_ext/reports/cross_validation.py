@@ -11,8 +11,9 @@ from monai_ext.io import write_text
 from monai_ext.pages.document import Block, Folded, Section, Table, Text, cell, pairs, render
 from monai_ext.pages.tables import as_dict, as_lines, as_list, interval_text, key_metric, with_interval
 from monai_ext.predictions.classification import Classification
+from monai_ext.reports import mistakes_figure
 from monai_ext.reports.checklist import calibration, checklist_blocks, thresholds, uncertainty
-from monai_ext.reports.html import NO_CURVES, drawn_blocks
+from monai_ext.reports.html import MISTAKES, NO_CURVES, drawn_blocks, picture_sections
 from monai_ext.reports.run_folder import read_object, read_predictions
 from monai_ext.reports.subgroup_tables import FILE, subgroup_section
 
@@ -60,6 +61,7 @@ def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None 
         Section("Folds", _folds(folds, content)),
         Section("Out-of-fold metrics", Classification.metric_blocks(together, cases)),
         *Classification.sections(result, cases),
+        *_mistakes_of_folds(folder, folds),
         Section("Curves", drawn_blocks(drawn, Classification) or [NO_CURVES]),
         Section("Calibration and threshold", _calibration(content)),
         subgroup_section(read_object(folder / FILE, problems) if (folder / FILE).is_file() else {}),
@@ -68,6 +70,17 @@ def write_cross_validation_report(cv_dir: str | Path, output: str | Path | None 
     ]
     title = f"{content.get('bundle', '')} cross-validation".strip()
     return write_text(output or folder / "report.html", render(title, folder.name, "", sections))
+
+
+def _mistakes_of_folds(folder: Path, folds: Sequence[Mapping[str, Any]]) -> list[Section]:
+    found = [(fold.get("fold"), folder / str(fold.get("run_dir"))) for fold in folds if fold.get("run_dir")]
+    return [
+        section
+        for number, run in found
+        for section in picture_sections(
+            run, MISTAKES, f"Mistakes of fold {number} in pictures", mistakes_figure.ALTERNATIVE
+        )
+    ]
 
 
 def _checklist(content: Mapping[str, Any], together: Mapping[str, Any], result: Any) -> list[Block]:

@@ -12,7 +12,7 @@ from monai_ext.io import write_text
 from monai_ext.pages.document import Block, Folded, Section, Text, pairs, picture, render
 from monai_ext.pages.tables import as_dict, as_lines, as_list, count_table, key_metric, with_interval
 from monai_ext.predictions.kind import Predictions
-from monai_ext.reports import plots
+from monai_ext.reports import contact_sheet, mistakes_figure, plots
 from monai_ext.reports.checklist import checklist_section
 from monai_ext.reports.run_folder import RunContents, read_object, read_run
 from monai_ext.reports.subgroup_tables import FILE, subgroup_section
@@ -20,6 +20,9 @@ from monai_ext.reports.subgroup_tables import FILE, subgroup_section
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Pictures in "plots" that the run drew while it had images, for sections of their own.
+INPUTS, MISTAKES = "inputs", "mistakes"
+OWN_SECTION = (INPUTS, MISTAKES)
 _STATUS = {
     "finished": "The run finished.",
     "running": "The run had not finished when this report was written, or was killed without a record.",
@@ -64,9 +67,11 @@ def write_report(
         *_instance_sections(run),
         *([_previews(run)] if run.kind.previews else []),
         *run.kind.sections(run.result, cases),
+        *picture_sections(run.path, MISTAKES, "Mistakes in pictures", mistakes_figure.ALTERNATIVE),
         Section("Curves", _pictures(run, current_plots)),
         subgroup_section(read_object(run.path / FILE, run.problems) if (run.path / FILE).is_file() else {}),
         checklist_section(run.info, run.metrics, run.result, cases),
+        *picture_sections(run.path, INPUTS, "Inputs", contact_sheet.ALTERNATIVE),
         Section("Hyper-parameters", _parameters(run)),
         Section("Data", _data(run)),
         Section("Environment", _environment(run.info)),
@@ -121,6 +126,19 @@ def _previews(run: RunContents) -> Section:
     return Section("Previews", shown or [Text(["There are none."])])
 
 
+def picture_sections(run: Path, name: str, title: str, alternative: str) -> list[Section]:
+    """A section with a picture that the run drew while it had images; none where it didn't.
+
+    Args:
+        run: run folder.
+        name: of the file in ``plots``, without suffix.
+        title: of the section.
+        alternative: text for readers who don't see the picture.
+    """
+    path = run / "plots" / f"{name}.png"
+    return [Section(title, [picture(path, alternative)])] if path.is_file() else []
+
+
 def _pictures(run: RunContents, current: Sequence[Path]) -> list[Block]:
     """Files of the figures, which are else drawn from the metrics, then all other images in ``plots/``."""
     best = run.metrics.get("best_epoch")
@@ -134,7 +152,7 @@ def _pictures(run: RunContents, current: Sequence[Path]) -> list[Block]:
     )
     blocks = drawn_blocks(drawn, run.kind)
     others = sorted((run.path / "plots").glob("[!.]*.png"))
-    blocks += [picture(path) for path in others if path.stem not in drawn and path.is_file()]
+    blocks += [picture(path) for path in others if path.stem not in (*drawn, *OWN_SECTION) and path.is_file()]
     return blocks or [NO_CURVES]
 
 

@@ -11,7 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from monai_ext.data.crop_grid import margins, trimmed_size
+from monai_ext.data.crop_grid import first_voxels, trimmed_size, triple
 from monai_ext.data.masks import mask_fault, mask_values
 from monai_ext.data.problems import warn_once
 from monai_ext.data.slice_cache import SliceCache
@@ -33,7 +33,7 @@ class LoadCropd(MapTransform):
         keys: keys of the stacks to read.
         mask_key: key of a stack that is the mask, such as a segmentation; items may lack it.
         crop_size: voxels before trimming, one number for all axes or (Z, Y, X).
-        margin: voxels trimmed from each side, at most a quarter of the axis.
+        margin: voxels trimmed from each side, at most a quarter of what the stack has of the crop along that axis.
         percentiles: (low, high) in percent of the whole stack, which become 0 and 1; estimated on at most 16
             evenly spaced slices, the same for all crops of a stack.
         value_range: (low, high) in the file's intensities, which become 0 and 1; needed for signed integers and floats
@@ -45,7 +45,7 @@ class LoadCropd(MapTransform):
     Raises:
         ConfigError: for settings that contradict each other.
         DataError: naming the file that is damaged or has voxels that are NaN or infinite, or the stack that no
-            setting gives a range for.
+            setting gives a range for, or of which a crop would be nothing but padding.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class LoadCropd(MapTransform):
         if percentiles is not None and value_range is not None:
             raise ConfigError("LoadCropd: give percentiles or value_range, not both")
         self.mask_key = mask_key
-        self.margins = margins(crop_size, margin)
+        self.crop_size, self.margin = triple("crop_size", crop_size), triple("margin", margin, least=0)
         self.size = trimmed_size(crop_size, margin)
         self.percentiles = _ascending("percentiles", percentiles)
         self.value_range = _ascending("value_range", value_range)
@@ -74,9 +74,10 @@ class LoadCropd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
-        start = [int(result[f"crop_{axis}"]) + edge for axis, edge in zip("zyx", self.margins, strict=True)]
+        crop_at = [int(result[f"crop_{axis}"]) for axis in "zyx"]
         for key in self.key_iterator(result):
             stack: TiffStack = result[key]
+            start = self._start(crop_at, stack)
             crop = stack.read(start, self.size, self.cache)
             if crop.dtype.kind == "f" and not np.isfinite(crop).all():
                 raise DataError("has voxels that are NaN or infinite", stack.path(start[0] + _first_bad(crop)))
@@ -88,11 +89,17 @@ class LoadCropd(MapTransform):
             result[key] = torch.from_numpy(image[None])
         if self.mask_key in result:
             stack = result[self.mask_key]
-            mask = stack.read(start, self.size, self.cache)
+            mask = stack.read(self._start(crop_at, stack), self.size, self.cache)
             if fault := mask_fault(mask_values(mask)):
                 warn_once(stack.folder, fault)
             result[self.mask_key] = torch.from_numpy((mask != 0).astype(np.float32)[None])
         return result
+
+    def _start(self, crop_at: Sequence[int], stack: TiffStack) -> list[int]:
+        try:
+            return first_voxels(crop_at, stack.shape, self.crop_size, self.margin)
+        except DataError as error:
+            raise DataError(str(error), stack.folder) from None
 
     def _range(self, stack: TiffStack) -> tuple[float, float]:
         if self.value_range is not None:

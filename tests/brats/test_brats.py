@@ -229,22 +229,22 @@ def test_check_lists_every_problem_at_once(brats_dir: Path, save_volume) -> None
         case = f"Brats18_{label}_{number}_1"
         return root / label / case / f"{case}_{kind}.nii.gz"
 
-    nan = np.ones((6, 7, 8), np.float32)
+    nan = np.ones((18, 20, 22), np.float32)
     nan[0, 0, 0] = np.nan
     file("HGG", 0, "t1").unlink()
     file("HGG", 1, "t1").write_bytes(file("HGG", 1, "t1").read_bytes()[:60])
     save_volume(file("HGG", 2, "t2"), nan)
-    save_volume(file("HGG", 3, "t2"), np.zeros((6, 7, 8), np.int16))
+    save_volume(file("HGG", 3, "t2"), np.zeros((18, 20, 22), np.int16))
     save_volume(file("HGG", 4, "t2"), np.ones((6, 7, 9), np.int16))
-    save_volume(file("HGG", 5, "t2"), spacing=2.0)
-    save_volume(file("LGG", 0, "seg"), np.full((6, 7, 8), 3, np.int16))
+    save_volume(file("HGG", 5, "t2"), np.ones((18, 20, 22), np.int16), spacing=2.0)
+    save_volume(file("LGG", 0, "seg"), np.full((18, 20, 22), 3, np.int16))
     write_split(brats_dir, 1, [("Brats18_HGG_5_1", "HGG")], [("Brats18_LGG_1_1", "LGG")])
 
     problems = {problem.message: problem for problem in brats.check(brats_dir, workers=2)}
     for expected in (
         "the t1 volume of Brats18_HGG_0_1 is missing",
         "truncated",
-        "1 of 336 voxels are NaN or infinite",
+        "1 of 7920 voxels are NaN or infinite",
         "nothing but zeros",
         "does not have the same shape",
         "does not have the same affine",

@@ -71,6 +71,25 @@ def test_the_margin_is_trimmed_from_each_side(tmp_path: Path, crop_size, margin:
     np.testing.assert_allclose(image[0], volume[box] / 255, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("depth", "edge"), [(1, 0), (3, 0), (5, 1), (8, 2), (12, 3), (20, 3)])
+def test_the_margin_takes_a_quarter_of_a_thin_stack_at_most(tmp_path: Path, depth: int, edge: int) -> None:
+    volume = noise("u1", 255)[:depth].clip(min=1)
+    stack = stack_of(tmp_path / "raw", volume)
+    mask = stack_of(tmp_path / "mask", np.where(volume > 100, 255, 0).astype(np.uint8))
+    loaded = LoadCropd(crop_size=16, margin=3)(item(stack, mask=mask))
+    box = volume[edge : edge + 10, 3:13, 3:13]
+    np.testing.assert_allclose(loaded["image"][0, : len(box)], box / 255, rtol=1e-6)
+    np.testing.assert_array_equal(loaded["mask"][0, : len(box)], box > 100)
+    assert loaded["image"].shape == (1, 10, 10, 10)
+    assert not loaded["image"][0, len(box) :].any()
+
+
+def test_a_crop_that_is_nothing_but_padding_is_refused(tmp_path: Path) -> None:
+    stack = stack_of(tmp_path / "raw", noise("u1", 255))
+    with pytest.raises(DataError, match=r"raw: the crop at \(20, 0, 0\) is nothing but padding"):
+        LoadCropd(crop_size=8)(item(stack, (20, 0, 0)))
+
+
 @pytest.mark.parametrize("settings", [{}, {"value_range": [100, 255]}, {"percentiles": [10, 90]}], ids=str)
 def test_what_lies_beyond_a_short_axis_is_black(tmp_path: Path, settings) -> None:
     image = LoadCropd(crop_size=32, margin=4, **settings)(item(stack_of(tmp_path / "raw", noise("u1", 255))))["image"]

@@ -1,0 +1,90 @@
+"""The part of ``check`` that runs a bundle's own preparation and looks at what the network would get."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai_ext.data.problems import Problem
+from monai_ext.errors import UserError
+
+
+@dataclass
+class PreparedCheck:
+    """Result of the check.
+
+    Args:
+        problems: the findings.
+        sentence: how many of how many inputs were looked at.
+        looked_at: number of inputs that were looked at.
+        available: number of all inputs.
+        shown: inputs for a contact sheet, where one was asked for.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    sentence: str = ""
+    looked_at: int = 0
+    available: int = 0
+    shown: list[Any] = field(default_factory=list)
+
+
+def check_prepared(
+    root: Path,
+    dataset_dir: Path,
+    settings: Mapping[str, Any],
+    sample: int | None = None,
+    workers: int | None = None,
+    show: bool = False,
+) -> PreparedCheck:
+    """Prepare the data of a bundle as a validation does, and compare the inputs.
+
+    Args:
+        root: folder of the bundle, whose ``train.json`` is run as far as the data.
+        dataset_dir: the data.
+        settings: of the training, by key.
+        sample: number of inputs to prepare; ``None`` for all.
+        workers: threads; default one per CPU, at most 8.
+        show: whether to keep inputs for a contact sheet.
+    """
+    from monai_ext.data.duplicates import duplicates
+    from monai_ext.data.input_findings import input_findings
+    from monai_ext.data.prepared_inputs import chosen_items, prepare_inputs
+    from monai_ext.data.shortcuts import shortcuts
+    from monai_ext.data.shown_inputs import shown_inputs
+    from monai_ext.settings import read_bundle_config
+
+    with tempfile.TemporaryDirectory() as scratch:  # for an index that a training would keep beside its runs
+        given = {"output_dir": scratch, **settings, "dataset_dir": str(dataset_dir)}
+        parser = read_bundle_config(str(root / "configs" / "train.json"), given)
+        try:
+            plain, train = (parser.get_parsed_content(f"{name}#dataset") for name in ("validate", "train"))
+            items = parser.get_parsed_content("items") if "items" in parser else {}
+            names = list(parser.get_parsed_content("class_names") or ()) if "class_names" in parser else []
+        except Exception as error:
+            return PreparedCheck([_not_listed(error, dataset_dir)])
+        data = {"train": train.data, "val": plain.data, **dict(items)}
+        data = {section: members for section, members in data.items() if members}
+        places = chosen_items(data, sample)
+        inputs, problems = prepare_inputs(plain, data, places, workers)
+        problems += input_findings(inputs, parser.get())
+        problems += duplicates(inputs) + shortcuts(data, names)
+        available = sum(map(len, data.values()))
+        sizes = ", ".join(f"{section} {len(members)}" for section, members in data.items())
+        sentence = f"prepared {len(places)} of {available} inputs as the network gets them ({sizes})"
+        good = {(one.section, one.index) for one in inputs}
+        usable = [item for number, item in enumerate(data["train"]) if sample is not None or ("train", number) in good]
+        shown = shown_inputs(plain, train, usable, names) if show and usable else []
+        return PreparedCheck(problems, sentence, len(places), available, shown)
+
+
+def _not_listed(error: BaseException, dataset_dir: Path) -> Problem:
+    """Why a training couldn't even list its cases; MONAI wraps the reason in layers of its own."""
+    root = error
+    while not isinstance(root, UserError) and root.__cause__ is not None:
+        root = root.__cause__
+    reason = str(root) if isinstance(root, UserError) else f"{type(root).__name__}: {root}"
+    message = f"no prepared input could be looked at, and a training with these settings would end as well: {reason}"
+    return Problem(str(getattr(root, "path", None) or dataset_dir), message, "warning", "not-looked-at")

@@ -1,0 +1,87 @@
+"""Cases that are copies of each other, above all on both sides of a split."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from monai_ext.data.prepared_inputs import PreparedInput
+from monai_ext.data.problems import Problem
+
+# Copies differ by noise, compression or a voxel's shift: far less than a case differs from the one most like it.
+_MOST_DIFFERENCE = 0.01
+_OF_THE_USUAL = 0.1
+# Small copies that are compared with each other: 8000 take half a gigabyte and some seconds.
+MOST_COMPARED = 8000
+
+
+def duplicates(inputs: Sequence[PreparedInput]) -> list[Problem]:
+    """Different cases with the same prepared input, and cases in different sections that are nearly the same.
+
+    Inputs without any contrast don't count: they are a finding of their own, and all the same.
+
+    Args:
+        inputs: of all sections.
+    """
+    varied = [one for one in inputs if one.finite and not one.constant]
+    return [*_identical(varied), *_similar(varied)]
+
+
+def _identical(inputs: Sequence[PreparedInput]) -> list[Problem]:
+    groups: dict[str, list[PreparedInput]] = defaultdict(list)
+    for one in inputs:
+        groups[one.digest].append(one)
+    problems = {}
+    for members in groups.values():
+        cases = list({one.case: one for one in members}.values())
+        if len(cases) < 2:
+            continue
+        sections = sorted({one.section for one in cases})
+        across = len(sections) > 1
+        labels = len({one.label for one in cases}) > 1
+        names = ", ".join(f"{one.case} ({one.section})" for one in cases[:4]) + (", ..." if len(cases) > 4 else "")
+        message = f"{len(cases)} cases have the same input: {names}"
+        message += ", with different labels" if labels else ""
+        message += f"; they are in {' and '.join(sections)}, so results would be too good" if across else ""
+        severity, code = "error" if across or labels else "warning", "copies-across-sets" if across else "same-input"
+        files = tuple(dict.fromkeys(file for one in cases for file in one.files))
+        key = tuple(sorted(one.case for one in cases))
+        # cases of many crops are one finding
+        problems.setdefault(key, Problem(next(iter(files), cases[0].case), message, severity, code, files))
+    return list(problems.values())
+
+
+def _similar(inputs: Sequence[PreparedInput]) -> list[Problem]:
+    same_size = [one for one in inputs if one.small.size == inputs[0].small.size][:MOST_COMPARED]
+    if len({one.section for one in same_size}) < 2:
+        return []
+    small = np.stack([one.small for one in same_size])
+    small -= small.mean(axis=1, keepdims=True)
+    small /= np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-12)
+    sections, cases = (np.array([getattr(one, name) for one in same_size]) for name in ("section", "case"))
+    patients, digests = (np.array([getattr(one, name) for one in same_size]) for name in ("patient", "digest"))
+    nearest, difference = np.zeros(len(small), np.int64), np.ones(len(small))
+    for row, of_row in enumerate(small):
+        away = 1 - small @ of_row
+        away[(patients == patients[row]) | (cases == cases[row]) | (digests == digests[row])] = np.inf
+        nearest[row], difference[row] = away.argmin(), away.min()
+    known = difference[np.isfinite(difference)]
+    if not known.size:
+        return []
+    limit = min(_MOST_DIFFERENCE, _OF_THE_USUAL * float(np.median(known)))
+    problems = {}
+    for row in np.flatnonzero((difference < limit) & (sections != sections[nearest])):
+        one, other = same_size[row], same_size[nearest[row]]
+        usual = f"{1 - float(np.median(known)):.5f}"
+        message = (
+            f"cases {one.case} ({one.section}) and {other.case} ({other.section}) are nearly the same (correlation "
+            f"{1 - difference[row]:.5f}, where two cases most alike usually have {usual}): is it one patient "
+            "twice?"
+        )
+        files = (*one.files, *other.files)
+        path = next(iter(files), one.case)
+        pair = frozenset((one.case, other.case))
+        problems.setdefault(pair, Problem(path, message, "warning", "near-copies-across-sets", files))
+    return list(problems.values())
