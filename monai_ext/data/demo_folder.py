@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_json, write_json
 from monai_ext.owners import is_abandoned, owner
+from monai_ext.system_errors import writing
 
 Size = TypeVar("Size")
 
@@ -35,6 +36,7 @@ def write_folder(folder: str | Path, settings: Mapping[str, Any], write: Callabl
 
     Raises:
         DataError: when the folder holds other data.
+        WriteError: when it can't be written.
     """
     final = Path(os.path.abspath(folder))
     if _is_there(final, settings):
@@ -43,12 +45,13 @@ def write_folder(folder: str | Path, settings: Mapping[str, Any], write: Callabl
         if is_abandoned(left):
             shutil.rmtree(left, ignore_errors=True)
     partial = final.with_name(f".{final.name}.{owner()}.{secrets.token_hex(4)}.partial")
-    partial.mkdir(parents=True)
     try:
-        write(partial)
-        write_json(partial / "demo.json", settings)
-        if not _is_there(final, settings):  # another process may have been faster
-            os.replace(partial, final)
+        with writing(final):
+            partial.mkdir(parents=True)
+            write(partial)
+            write_json(partial / "demo.json", settings)
+            if not _is_there(final, settings):  # another process may have been faster
+                os.replace(partial, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

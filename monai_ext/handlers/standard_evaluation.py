@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from monai_ext import runs
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import Data
-from monai_ext.handlers.optional import optional
+from monai_ext.handlers.optional import failed_already, optional
 from monai_ext.handlers.run_records import RunRecords
 from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.networks.checkpoints import first_names
@@ -123,5 +123,6 @@ class StandardEvaluation:
 
     def _failed(self, engine: Engine, error: BaseException) -> None:
         if self.run.path is not None:
-            self.records.close(runs.FAILED)
+            with failed_already():
+                self.records.close(runs.FAILED)
         raise error
