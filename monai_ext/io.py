@@ -36,6 +36,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     final = Path(path)
     with writing(final.parent):
         final.parent.mkdir(parents=True, exist_ok=True)
+    with writing(final):
         # The suffix of the final name stays in front: writers such as numpy and matplotlib choose the format by it.
         handle, name = tempfile.mkstemp(
             prefix=f".{final.stem}.{owner()}.", suffix=f"{TEMPORARY_SUFFIX}{final.suffix}", dir=final.parent
