@@ -163,3 +163,21 @@ def test_data_error_keeps_its_path_across_processes():
     assert str(error) == "scan.nii.gz: is empty"
     assert str(error.path) == "scan.nii.gz"
     assert json.dumps(str(error))
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    calls = []
+    flush, place = os.fsync, os.replace
+
+    def flushed(handle):
+        calls.append(("on the disk", os.pread(handle, 100, 0)))
+        flush(handle)
+
+    def named(source, target):
+        calls.append(("named", target.name))
+        place(source, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", named)
+    write_json(tmp_path / "a.json", 1)
+    assert calls == [("on the disk", b"1\n"), ("named", "a.json")]

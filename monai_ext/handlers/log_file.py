@@ -34,7 +34,8 @@ class LogFile:
         """Detach and close the file."""
         for logger in (logging.getLogger(), TRACEBACKS):
             logger.removeHandler(self.handler)
-        self.handler.close()
+        with writing(self.handler.baseFilename):
+            self.handler.close()
 
 
 class _Handler(logging.FileHandler):

@@ -180,10 +180,10 @@ def failed(trainer, folder):
     return describe(caught.value)
 
 
-def test_a_log_that_can_not_be_written_ends_the_training_as_failed(tmp_path, monkeypatch):
+def test_a_log_that_can_not_be_written_ends_the_training_as_failed(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "monai_ext")
     log = LogFile("/dev/full")  # whoever writes to it finds the disk full
     monkeypatch.setattr("monai_ext.handlers.run_records.LogFile", lambda path: log)
-    monkeypatch.setattr(logging.getLogger("monai_ext"), "level", logging.INFO)
     try:
         said = failed(trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False)), tmp_path)
     finally:
