@@ -93,8 +93,9 @@ def _rebuilt(told: tuple[str, str]) -> BaseException | None:
     """An error of a loader process, if it is ours or the system's."""
     name, message = told
     kind = getattr(errors, name.removeprefix("monai_ext.errors."), None)
-    ours = isinstance(kind, type) and issubclass(kind, (UserError, IncompleteError))
-    return kind(message) if ours else read_back(message)
+    if isinstance(kind, type) and issubclass(kind, (UserError, IncompleteError)):
+        return kind(message)
+    return read_back(message)
 
 
 def _one_line(text: str) -> str:

@@ -13,8 +13,8 @@ from monai_ext.errors import WriteError
 _ROOM = "make room there, or name another folder"
 _RIGHTS = "it is another user's or protected; ask for the right to use it, or name another folder"
 _FILE_SYSTEM = (
-    "its file system has no file locks or no hard links; name a folder on another one, such as a local disk, or have it "
-    "mounted with them"
+    "its file system has no file locks or no hard links; name a folder on another one, such as a local disk, or have "
+    "it mounted with them"
 )
 _HANDLES = "the limit on open files is reached; raise it (ulimit -n), or take fewer workers"
 _DEVICE = "its disk or server fails; look at it, or name another folder"
@@ -62,7 +62,8 @@ def writing(path: str | Path) -> Iterator[None]:
         path: file or folder that is written in the block.
 
     Raises:
-        WriteError: for any error of the system with a number; others, such as a ``WriteError`` of the block, pass.
+        WriteError: for any error of the system with a number.
+        OSError: of the block, when it has none, as a ``WriteError``.
     """
     try:
         yield

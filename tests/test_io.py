@@ -56,7 +56,7 @@ def test_a_limit_hit_by_torch_names_the_final_file_and_keeps_the_old(tmp_path):
 
 def test_a_folder_that_cannot_be_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(WriteError, match="could not write .*/file: File exists; name another"):
+    with pytest.raises(WriteError, match=r"could not write .*/file: File exists; name another"):
         write_json(tmp_path / "file" / "a.json", 1)
 
 

@@ -321,7 +321,9 @@ def test_a_prepared_dataset_caches_volumes_and_notices_new_metadata(ct_dir: Path
 
 
 @pytest.mark.parametrize("source", ["slices", "slices together", "volumes"])
-def test_a_changed_file_is_another_item_of_the_cache(ct_dir: Path, extracted: Path, tmp_path: Path, source: str) -> None:
+def test_a_changed_file_is_another_item_of_the_cache(
+    ct_dir: Path, extracted: Path, tmp_path: Path, source: str
+) -> None:
     def dataset() -> tuple[PreparedDataset, str]:
         if source == "volumes":
             items = volume_items({"all": volumes(ct_dir).volumes})["all"]

@@ -204,7 +204,9 @@ def test_a_block_is_on_the_disk_before_it_is_recorded(tmp_path, monkeypatch):
         flush(handle)
 
     def checked(self, block, content):
-        chunks = [str(tmp_path / "out" / f"{name}.zarr" / key) for name, keys in content["chunks"].items() for key in keys]
+        chunks = [
+            str(tmp_path / "out" / f"{name}.zarr" / key) for name, keys in content["chunks"].items() for key in keys
+        ]
         recorded.append(set(chunks) <= set(flushed))
         record(self, block, content)
 
