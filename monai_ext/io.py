@@ -14,6 +14,7 @@ from typing import Any
 from monai_ext.csv_text import as_cell, table_of
 from monai_ext.errors import DataError, WriteError
 from monai_ext.owners import is_abandoned, owner
+from monai_ext.system_errors import writing
 
 TEMPORARY_SUFFIX = ".partial"
 
@@ -34,31 +35,29 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         RuntimeError: of the block, other than torch's for a file that can't be written.
     """
     final = Path(path)
-    try:
+    with writing(final.parent):
         final.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"could not make the folder {final.parent}: {error.strerror}") from error
-    # The suffix of the final name stays in front: writers such as numpy and matplotlib choose the format by it.
-    handle, name = tempfile.mkstemp(
-        prefix=f".{final.stem}.{owner()}.", suffix=f"{TEMPORARY_SUFFIX}{final.suffix}", dir=final.parent
-    )
-    os.close(handle)
+    with writing(final):
+        # The suffix of the final name stays in front: writers such as numpy and matplotlib choose the format by it.
+        handle, name = tempfile.mkstemp(
+            prefix=f".{final.stem}.{owner()}.", suffix=f"{TEMPORARY_SUFFIX}{final.suffix}", dir=final.parent
+        )
+        os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        # mkstemp makes files private (0600); results are meant to be shared as any other file is.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, final)
-    except (OSError, RuntimeError) as error:
+        with writing(final):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            # mkstemp makes files private (0600); results are meant to be shared as any other file is.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            os.replace(temporary, final)
+    except RuntimeError as error:
         # torch reports a full disk as RuntimeError, with a line of its C++ code for a text.
-        if isinstance(error, RuntimeError) and "inline_container" in str(error):
+        if "inline_container" in str(error):
             raise WriteError(f"could not write {final}: is the disk full, or a limit reached?") from error
-        if isinstance(error, OSError) and error.errno is not None:
-            raise WriteError(f"could not write {final}: {error.strerror}") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import fcntl
 import functools
 import logging
 import os
 import platform
+import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from monai_ext.errors import ConfigError, DataError, RunLockedError
+from monai_ext.errors import ConfigError, DataError, RunLockedError, WriteError
 from monai_ext.io import finite, read_json, sweep_partial, write_json
 from monai_ext.owners import hidden_folder
+from monai_ext.system_errors import writing
 
 logger = logging.getLogger(__name__)
 
 RUNNING, FINISHED, FAILED, KILLED = "running", "finished", "failed", "killed"
 RECORD = "run.json"
+# Room on the disk for the last words of a run that fills it: given back before they are written.
+_RESERVE, _RESERVED_BYTES = ".reserve", 1 << 18
 
 # POSIX locks don't exclude within one process, so that is kept here.
 _held: set[Path] = set()
@@ -69,8 +74,10 @@ class RunFolder:
         Raises:
             RunLockedError: when another living process writes to it.
             ConfigError: when no new run folder can be made.
+            WriteError: when the folder can't be written or locked: a full disk, rights, a file system without locks.
         """
-        self.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.parent):
+            self.parent.mkdir(parents=True, exist_ok=True)
         existing = self.to_resume()
         if existing is None and self.resume is not None:
             logger.info("--resume auto: no unfinished run in %s, starting a new one", self.parent)
@@ -82,6 +89,7 @@ class RunFolder:
             if swept:
                 logger.info("removed %d unfinished files of the killed run", len(swept))
             self.update(status=RUNNING, ended=None)
+            self._reserve()
         else:
             self._begin()
         return self / ""
@@ -103,18 +111,24 @@ class RunFolder:
         self.record.update(entries)
         write_json(self / RECORD, finite(self.record))
 
-    def close(self, status: str) -> None:
-        """Write the end state and release the lock.
+    def close(self, status: str, **entries: Any) -> None:
+        """Write the end state, on a full disk too, and release the lock.
 
         Args:
             status: end state in ``run.json``: ``"finished"``, ``"failed"`` or ``"killed"``.
+            entries: further ones, as in `update`.
+
+        Raises:
+            WriteError: when it can't be written; the next start finds that nobody holds the lock.
         """
         if self._lock is None:
             return
-        self.update(status=status, ended=now())
-        _held.discard(self / "")
-        self._lock.close()
-        self._lock = None
+        try:
+            with writing(self / _RESERVE):
+                (self / _RESERVE).unlink(missing_ok=True)
+            self.update(**entries, status=status, ended=now())
+        finally:
+            self._release()
 
     def end_for_main(self, event: str) -> None:
         """Write "failed" into the record of a run whose main process, which would write it, was killed.
@@ -139,7 +153,7 @@ class RunFolder:
     def crashed(self) -> list[Path]:
         """Other runs of this fold recorded as running although no process holds their lock: they were killed."""
         others = (run for run in self.unfinished() if run != self.path and run not in _held)
-        return [run for run in others if _status(run) == RUNNING and not _locked(run)]
+        return [run for run in others if _status(run) == RUNNING and _is_left(run)]
 
     def to_resume(self) -> Path | None:
         """The run that `open` would go on in; ``None`` for a new one."""
@@ -151,9 +165,20 @@ class RunFolder:
 
     def _begin(self) -> None:
         """Make a new folder, which others see when it is locked and has its record, never before."""
-        hidden = hidden_folder(self.parent / "run")
-        self._take_lock(hidden)
-        self.update(status=RUNNING, started=now(), ended=None)
+        with writing(self.parent):
+            hidden = hidden_folder(self.parent / "run")
+        try:
+            self._take_lock(hidden)
+            self.update(status=RUNNING, started=now(), ended=None)
+            self._reserve()
+            self._show(hidden)
+        except BaseException:
+            self._release()
+            self.path, self.record = None, {}
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+
+    def _show(self, hidden: Path) -> None:
         stamp = datetime.datetime.now().strftime("run_%Y%m%d_%H%M%S")
         for suffix in ["", *(f"_{number}" for number in range(2, 1000))]:
             folder = self.parent / f"{stamp}{suffix}"
@@ -174,21 +199,34 @@ class RunFolder:
             raise RunLockedError(f"{folder}: this process already writes to it")
         # A record lock ends with its process, however that dies, and isn't inherited by data workers. The file stays
         # open, and is never opened twice here: closing any handle of it would release the lock.
-        lock = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            lock.close()
-            raise RunLockedError(
-                f"{folder}: {holder} is writing to it; wait for its end, or start a new run without --resume"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {platform.node()}")
-        lock.flush()
-        _held.add(folder)
-        self._lock, self.path = lock, folder
+        with writing(folder / ".lock"):
+            lock = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                holder = lock.read().strip() or "another process"
+                lock.close()
+                raise RunLockedError(
+                    f"{folder}: {holder} is writing to it; wait for its end, or start a new run without --resume"
+                ) from None
+            _held.add(folder)
+            self._lock, self.path = lock, folder
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {platform.node()}")
+            lock.flush()
+
+    def _reserve(self) -> None:
+        with writing(self / _RESERVE):
+            # Not zeros, which some file systems keep as nothing.
+            (self / _RESERVE).write_bytes(os.urandom(_RESERVED_BYTES))
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            _held.discard(self / "")
+            with contextlib.suppress(OSError):  # what was to be written to it may not fit the disk
+                self._lock.close()
+            self._lock = None
 
 
 def _runs(parent: Path) -> list[Path]:
@@ -230,18 +268,28 @@ def _status(run: Path) -> str | None:
     return str(record.get("status", RUNNING)) if record else None
 
 
-def _locked(run: Path) -> bool:
-    try:
-        with open(run / ".lock", "a", encoding="utf-8") as lock:
+def being_written(run: Path) -> bool:
+    """Whether a living process holds the lock of a run folder.
+
+    Raises:
+        WriteError: when that can't be known: the lock is another user's, or the file system has none.
+    """
+    if not (run / ".lock").exists():
+        return False
+    with writing(run / ".lock"), open(run / ".lock", "a", encoding="utf-8") as lock:
+        try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        except BlockingIOError:
+            return True
     return False
 
 
-def being_written(run: Path) -> bool:
-    """Whether a living process holds the lock of a run folder."""
-    return (run / ".lock").exists() and _locked(run)
+def _is_left(run: Path) -> bool:
+    """Whether nobody writes to a run, as far as that can be known."""
+    try:
+        return not being_written(run)
+    except WriteError:
+        return False
 
 
 def finished_runs(output_dir: str | Path, fold: int) -> list[Path]:

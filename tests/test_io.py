@@ -56,7 +56,7 @@ def test_a_limit_hit_by_torch_names_the_final_file_and_keeps_the_old(tmp_path):
 
 def test_a_folder_that_cannot_be_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(WriteError, match="could not make the folder"):
+    with pytest.raises(WriteError, match=r"could not write .*/file: File exists; name another"):
         write_json(tmp_path / "file" / "a.json", 1)
 
 
@@ -163,3 +163,21 @@ def test_data_error_keeps_its_path_across_processes():
     assert str(error) == "scan.nii.gz: is empty"
     assert str(error.path) == "scan.nii.gz"
     assert json.dumps(str(error))
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    calls = []
+    flush, place = os.fsync, os.replace
+
+    def flushed(handle):
+        calls.append(("on the disk", os.pread(handle, 100, 0)))
+        flush(handle)
+
+    def named(source, target):
+        calls.append(("named", target.name))
+        place(source, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", named)
+    write_json(tmp_path / "a.json", 1)
+    assert calls == [("on the disk", b"1\n"), ("named", "a.json")]

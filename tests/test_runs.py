@@ -1,12 +1,15 @@
+import errno
 import json
+import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
+from failing_system import failing, files_up_to, full_while
 
 from monai_ext import runs
-from monai_ext.errors import ConfigError, RunLockedError
+from monai_ext.errors import ConfigError, RunLockedError, WriteError
 
 
 @pytest.fixture
@@ -165,3 +168,57 @@ def test_a_new_folder_is_seen_with_its_record_and_its_lock_or_not_at_all(tmp_pat
     assert runs.record_of(path)["status"] == runs.RUNNING
     assert sorted(tmp_path.glob("fold_1/*")) == [path]
     run.close(runs.FINISHED)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+def test_a_file_system_without_locks_is_named_and_nothing_is_left(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(runs.fcntl, "lockf", failing(number))
+    with pytest.raises(WriteError, match=r"fold_1/.*\.lock: .*; its file system has no file locks .* name a folder on"):
+        runs.RunFolder(tmp_path).open()
+    assert os.listdir(tmp_path / "fold_1") == []
+
+
+@pytest.mark.parametrize(("room", "file"), [(5, ".lock"), (40, "run.json"), (1000, ".reserve")])
+def test_a_disk_that_is_full_at_any_file_of_the_beginning_is_named_and_leaves_nothing(tmp_path, room, file):
+    run = runs.RunFolder(tmp_path)
+    with files_up_to(room), pytest.raises(WriteError, match=f"could not write .*/{file}: File too large; "):
+        run.open()
+    run.close(runs.FAILED)  # as the handlers do
+    assert os.listdir(tmp_path / "fold_1") == []
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS], ids=errno.errorcode.get)
+def test_a_folder_that_can_not_be_made_is_named(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(os, "mkdir", failing(number))
+    with pytest.raises(WriteError, match=f"could not write {tmp_path}/runs/fold_1: {os.strerror(number)}; "):
+        runs.RunFolder(tmp_path / "runs").open()
+
+
+def test_another_user_s_run_is_named_and_left_alone(tmp_path, monkeypatch):
+    theirs = runs.RunFolder(tmp_path)
+    path = theirs.open()
+    theirs._release()  # it was killed
+    record = (path / "run.json").read_bytes()
+    monkeypatch.setattr(runs, "open", failing(errno.EACCES), raising=False)
+    with pytest.raises(WriteError, match=f"{path}/.lock: Permission denied; it is another user's or protected"):
+        runs.RunFolder(tmp_path, resume="auto").open()
+    assert runs.RunFolder(tmp_path).crashed() == []
+    with pytest.raises(WriteError, match=f"{path}/.lock: Permission denied"):
+        runs.being_written(path)
+    assert (path / "run.json").read_bytes() == record
+
+
+def test_on_a_full_disk_the_record_still_says_failed(tmp_path, monkeypatch):
+    run = runs.RunFolder(tmp_path)
+    path = run.open()
+    with full_while(path, ".reserve", monkeypatch):
+        with pytest.raises(WriteError, match=r"run\.json: No space left on device; make room"):
+            run.update(best_checkpoint="checkpoints/best.pt")
+        run.close(runs.FAILED, events=["the disk was full"])
+    record = json.loads((path / "run.json").read_text())
+    assert (record["status"], record["events"]) == ("failed", ["the disk was full"])
+    assert sorted(os.listdir(path)) == [".lock", "run.json"]
+    resumed = runs.RunFolder(tmp_path, resume="auto")
+    resumed.open()
+    assert (path / ".reserve").stat().st_size > 1e5
+    resumed.close(runs.FINISHED)

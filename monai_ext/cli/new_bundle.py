@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from monai_ext.errors import ConfigError
+from monai_ext.io import write_text
 from monai_ext.task import find_tasks
 
 TEMPLATE = Path(__file__).parent / "template"
@@ -32,6 +33,5 @@ def new_bundle(
     for file in sorted(TEMPLATE.rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
             target = output / file.relative_to(TEMPLATE).as_posix().replace(PLACEHOLDER, name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(file.read_text(encoding="utf-8").replace(PLACEHOLDER, name), encoding="utf-8")
+            write_text(target, file.read_text(encoding="utf-8").replace(PLACEHOLDER, name))
     typer.echo(f"{output}: see README.md there; to begin, `cd {output}` and `pip install --no-deps --editable .`")

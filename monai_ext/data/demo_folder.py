@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_json, write_json
 from monai_ext.owners import hidden_folder
+from monai_ext.system_errors import writing
 
 Size = TypeVar("Size")
 
@@ -33,16 +34,19 @@ def write_folder(folder: str | Path, settings: Mapping[str, Any], write: Callabl
 
     Raises:
         DataError: when the folder holds other data.
+        WriteError: when it can't be written.
     """
     final = Path(os.path.abspath(folder))
     if _is_there(final, settings):
         return
-    partial = hidden_folder(final)
+    with writing(final):
+        partial = hidden_folder(final)
     try:
-        write(partial)
-        write_json(partial / "demo.json", settings)
-        if not _is_there(final, settings):  # another process may have been faster
-            os.replace(partial, final)
+        with writing(final):
+            write(partial)
+            write_json(partial / "demo.json", settings)
+            if not _is_there(final, settings):  # another process may have been faster
+                os.replace(partial, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

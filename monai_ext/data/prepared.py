@@ -24,6 +24,7 @@ from monai_ext.blocks import WorkerLost, run_blocks
 from monai_ext.errors import DataError
 from monai_ext.io import atomic_path
 from monai_ext.places import Place, Processes, place_of
+from monai_ext.system_errors import explained
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ class PreparedDataset(PersistentDataset):
         try:
             super().__init__(data, Compose(transform).flatten(), cache_dir)
         except OSError as error:
-            raise DataError(f"can't be used as the cache of prepared volumes ({error})", cache_dir) from error
+            reason = explained(error) or error
+            raise DataError(f"can't be used as the cache of prepared volumes: {reason}", cache_dir) from error
         self.cached = self._first_random() if cached is None else min(cached, self._first_random())
         self.transform_hash = _digest(
             [monai.__version__, *map(plain_settings, self.transform.transforms[: self.cached])]

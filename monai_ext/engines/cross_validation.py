@@ -21,7 +21,7 @@ from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.handlers.signals import interrupted_by_sigterm
-from monai_ext.io import finite, read_csv, read_json, write_csv, write_json
+from monai_ext.io import finite, read_csv, read_json, write_json
 from monai_ext.metrics import (
     ClassificationResult,
     CrossFitted,
@@ -34,6 +34,7 @@ from monai_ext.metrics import (
 )
 from monai_ext.networks import network_settings
 from monai_ext.pages.tables import with_interval
+from monai_ext.predictions.writing import Files
 from monai_ext.settings import read_bundle_config, recipe_key, recipe_of, resolved_settings
 from monai_ext.settings.recipe import FREE, PATHS
 
@@ -207,8 +208,9 @@ class CrossValidation:
             "label",
         ]
         columns += [name for name in rows[0] if name in ("calibrated", "cross_fitted_prediction")]
-        write_csv(self.folder / "out_of_fold.csv", rows, columns)
-        record = write_json(self.folder / "cross_validation.json", finite(content))
+        table = [{column: row[column] for column in columns} for row in rows]
+        Files({"out_of_fold.csv": table}, documents={"cross_validation.json": finite(content)}).write(self.folder)
+        record = self.folder / "cross_validation.json"
         report = write_cross_validation_report(self.folder)
         for name, value in result.metrics.items():
             text = f"{name} not computable" if value is None else with_interval(content["out_of_fold"], name)

@@ -16,6 +16,7 @@ from monai_ext.errors import ConfigError
 from monai_ext.handlers.mlflow_store import artifacts_of, database_of, follow_move, forget_misread, make_sound
 from monai_ext.mlflow_entries import begin_run
 from monai_ext.mlflow_outbox import CATCHING_UP, Outbox, mlflow_reason, no_answer, short_waits
+from monai_ext.system_errors import explained, writing
 
 logger = logging.getLogger(__name__)
 
@@ -221,7 +222,9 @@ def _one_at_a_time(tracking_uri: str) -> Iterator[None]:
         database.parent.mkdir(parents=True, exist_ok=True)
         lock = open(database.with_name(f".{database.name}.lock"), "w")  # noqa: SIM115
     except OSError as error:
-        raise ConfigError(f"--tracking_uri {tracking_uri}: can't be written ({error.strerror})") from error
+        reason = explained(error) or error.strerror
+        raise ConfigError(f"--tracking_uri {tracking_uri}: can't be written ({reason})") from error
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with writing(lock.name):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""Parts of a run's output that a training doesn't depend on."""
+"""Errors that don't end a run, or not this way."""
 
 from __future__ import annotations
 
@@ -21,3 +21,12 @@ def optional(what: str) -> Iterator[None]:
     except Exception as error:  # whatever it is, a training of days is worth more
         logger.warning("%s could not be made (%s: %s); the run goes on without", what, type(error).__name__, error)
         logger.debug("%s", what, exc_info=True)
+
+
+@contextlib.contextmanager
+def failed_already() -> Iterator[None]:
+    """Leave it at a warning where the end of a failed run can't be written, so that its own error is reported."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -265,19 +266,24 @@ class RunRecords:
         self.close(runs.FINISHED)
         return report
 
-    def close(self, status: str) -> None:
-        """Write the end state to ``run.json`` and MLflow.
+    def close(self, status: str, **entries: Any) -> None:
+        """Write the end state to ``run.json`` and MLflow: to each, though another can't be written.
 
         Args:
             status: ``"finished"``, ``"failed"`` or ``"killed"``.
+            entries: further ones of ``run.json``.
+
+        Raises:
+            WriteError: when one can't be written.
         """
-        if self.tensorboard is not None:
-            self.tensorboard.close()
-        if self.tracker is not None:
-            self.tracker.finish(_TRACKER_STATUS[status])
-            self._note_run_id(self.tracker)
-            self.tracker = None
-        self.run.close(status)
+        with contextlib.ExitStack() as each:  # from the last to the first
+            each.callback(self.run.close, status, **entries)
+            if self.tracker is not None:
+                tracker, self.tracker = self.tracker, None
+                each.callback(self._note_run_id, tracker)
+                each.callback(tracker.finish, _TRACKER_STATUS[status])
+            if self.tensorboard is not None:
+                each.callback(self.tensorboard.close)
         if self.log_file is not None and status == runs.FINISHED:
             self.log_file.close()  # after a failure it still gets the traceback
 

@@ -16,7 +16,7 @@ from monai_ext.handlers.input_sheet import FILE as INPUTS
 from monai_ext.handlers.input_sheet import draw_inputs
 from monai_ext.handlers.mistakes import FILE as MISTAKES
 from monai_ext.handlers.mistakes import draw_mistakes
-from monai_ext.handlers.optional import optional
+from monai_ext.handlers.optional import failed_already, optional
 from monai_ext.handlers.run_records import RunRecords
 from monai_ext.handlers.slice_previews import SlicePreviews
 from monai_ext.networks.checkpoints import first_names
@@ -134,5 +134,6 @@ class StandardEvaluation:
 
     def _failed(self, engine: Engine, error: BaseException) -> None:
         if self.run.path is not None:
-            self.records.close(runs.FAILED)
+            with failed_already():
+                self.records.close(runs.FAILED)
         raise error

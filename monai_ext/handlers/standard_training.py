@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from monai_ext import runs
+from monai_ext.error_report import describe
 from monai_ext.errors import ConfigError
 from monai_ext.handlers import schedule
 from monai_ext.handlers.best import BestEpoch
@@ -27,7 +28,7 @@ from monai_ext.handlers.lost_rank import lost_rank
 from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.mistakes import FILE as MISTAKES
 from monai_ext.handlers.mistakes import draw_mistakes
-from monai_ext.handlers.optional import optional
+from monai_ext.handlers.optional import failed_already, optional
 from monai_ext.handlers.replicas import check_replicas
 from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
@@ -403,7 +404,7 @@ class StandardTraining:
         with optional("the picture of the mistakes"):
             self._draw_mistakes()
         interruptible()
-        self._record_end()
+        self.run.update(**self._end())
         self._warn()
         report = self.records.finish(self.best_metrics, self.main_monitor.epoch, interruptible)
         if report is not None:
@@ -448,11 +449,13 @@ class StandardTraining:
         asked = isinstance(error, (Interrupted, KeyboardInterrupt))
         self.memory.stop()
         if _is_main() and self.run.record.get("status") == runs.RUNNING:
+            end: dict[str, Any] = {}
             if asked:
                 logger.warning("interrupted; continue with --resume auto")
             else:
-                self._record_end(str(lost) if lost is not None else f"{type(error).__name__}: {error}")
-            self.records.close(runs.KILLED if asked else runs.FAILED)
+                end = self._end(str(lost) if lost is not None else describe(error)[0])
+            with failed_already():
+                self.records.close(runs.KILLED if asked else runs.FAILED, **end)
         self.signals.remove()
         if lost is not None:
             raise lost from error
@@ -482,10 +485,11 @@ class StandardTraining:
             write_json(self.run / "config" / "metadata.json", content)
             self.records.write_inference(self.settings, self.best_checkpoint or f"checkpoints/{LAST}")
 
-    def _record_end(self, *events: str) -> None:
+    def _end(self, *events: str) -> dict[str, Any]:
+        """The last entries of ``run.json``."""
         logger.info("memory at its peak in MiB: %s", self.memory.peaks)
         peaks = {f"{name}_peak_mib": value for name, value in self.memory.peaks.items()}
-        self.run.update(memory=peaks, events=[*self.step.events, *events])
+        return {"memory": peaks, "events": [*self.step.events, *events]}
 
     def _say_what_next(self) -> None:
         config = self.run / "config" / "inference.json"

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from monai_ext.system_errors import writing
+
 
 class TensorBoard:
     """Writes the entries of the history as scalars.
@@ -17,12 +19,17 @@ class TensorBoard:
     Args:
         folder: log directory.
         first_epoch: entries from this epoch on replace those of an earlier, killed process.
+
+    Raises:
+        WriteError: when its files can't be written; by each method, as a thread of its own writes.
     """
 
     def __init__(self, folder: str | Path, first_epoch: int = 1) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
+        self.folder = Path(folder)
+        with writing(self.folder):
+            self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
 
     def epoch(self, entry: Mapping[str, Any]) -> None:
         """Log one entry.
@@ -30,10 +37,11 @@ class TensorBoard:
         Args:
             entry: the history's entry of an epoch, see `History`.
         """
-        for name, value in entry.items():
-            if name != "epoch" and isinstance(value, (int, float)) and math.isfinite(value):
-                self.writer.add_scalar(name, value, entry["epoch"])
-        self.writer.flush()  # its thread might come too late for a run that is killed after its checkpoint
+        with writing(self.folder):
+            for name, value in entry.items():
+                if name != "epoch" and isinstance(value, (int, float)) and math.isfinite(value):
+                    self.writer.add_scalar(name, value, entry["epoch"])
+            self.writer.flush()  # its thread might come too late for a run that is killed after its checkpoint
 
     def picture(self, name: str, path: Path, epoch: int) -> None:
         """Log a PNG file.
@@ -45,8 +53,10 @@ class TensorBoard:
         """
         from matplotlib.image import imread
 
-        self.writer.add_image(name, imread(path)[..., :3], epoch, dataformats="HWC")
+        with writing(self.folder):
+            self.writer.add_image(name, imread(path)[..., :3], epoch, dataformats="HWC")
 
     def close(self) -> None:
         """Flush and close."""
-        self.writer.close()
+        with writing(self.folder):
+            self.writer.close()

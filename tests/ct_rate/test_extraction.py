@@ -321,6 +321,27 @@ def test_a_prepared_dataset_caches_volumes_and_notices_new_metadata(ct_dir: Path
 
 
 @pytest.mark.parametrize("source", ["slices", "slices together", "volumes"])
+def test_a_changed_file_is_another_item_of_the_cache(
+    ct_dir: Path, extracted: Path, tmp_path: Path, source: str
+) -> None:
+    def dataset() -> tuple[PreparedDataset, str]:
+        if source == "volumes":
+            items = volume_items({"all": volumes(ct_dir).volumes})["all"]
+            return PreparedDataset(items, [LoadChestCTd("image", 4, SIZE)], tmp_path / "cache"), items[0]["image"]
+        together = 6 if source == "slices together" else None
+        items = slice_items({"all": extracted_slices(extracted).volumes}, num_slices=together)["all"]
+        first = items[0]["image"][0]
+        path = first if isinstance(first, str) else first[0]
+        return PreparedDataset(items, [LoadChestCTd("image")], tmp_path / "cache"), path
+
+    before, path = dataset()
+    assert before.cache_file(0) == dataset()[0].cache_file(0)
+    status = os.stat(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))  # other content of the same size
+    assert before.cache_file(0) != dataset()[0].cache_file(0)
+
+
+@pytest.mark.parametrize("source", ["slices", "slices together", "volumes"])
 def test_batches_hold_what_training_needs(ct_dir: Path, extracted: Path, source: str) -> None:
     together = None if source == "slices" else 6
     if source == "volumes":

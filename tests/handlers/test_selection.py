@@ -154,7 +154,7 @@ def test_noise_is_reported_as_chance_unless_the_epoch_was_chosen_on_the_reported
     # all that only writes or draws
     for name in ("open_log", "open", "epoch", "plot", "metrics"):
         monkeypatch.setattr(f"monai_ext.handlers.run_records.RunRecords.{name}", lambda *_, **__: None)
-    for name in ("_save", "_say_selection", "_say_what_next", "_record_end"):
+    for name in ("_save", "_say_selection", "_say_what_next"):
         monkeypatch.setattr(StandardTraining, name, lambda *_, **__: None)
     monkeypatch.setattr("monai_ext.handlers.run_records.RunRecords.finish", lambda *_: "")
     means = {}

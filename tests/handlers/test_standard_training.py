@@ -1,3 +1,6 @@
+import contextlib
+import errno
+import logging
 import os
 import shutil
 import signal
@@ -5,14 +8,17 @@ import signal
 import mlflow
 import pytest
 import torch
+from failing_system import failing, full_while
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from monai_ext.engines import TrainingStep
-from monai_ext.errors import ConfigError
+from monai_ext.error_report import describe
+from monai_ext.errors import ConfigError, WriteError
 from monai_ext.handlers import MLflowTracker, RunRecords, StandardTraining
+from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.io import read_json, write_json
 from monai_ext.networks import read_checkpoint
@@ -161,3 +167,52 @@ def test_a_resumed_run_keeps_its_memory_peaks(tmp_path, monkeypatch):
     (run,) = (tmp_path / "fold_1").glob("run_*")
     trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False), resume=str(run)).run()
     assert read_json(run / "run.json")["memory"]["process_peak_mib"] == 1e6
+
+
+def failed(trainer, folder):
+    """The sentence and the exit code of a training that fails, and what its record says."""
+    with pytest.raises(WriteError) as caught:
+        trainer.run()
+    (record,) = folder.glob("fold_1/run_*/run.json")
+    content = read_json(record)
+    assert content["status"] == "failed"
+    assert content["events"] == [describe(caught.value)[0]]
+    return describe(caught.value)
+
+
+def test_a_log_that_can_not_be_written_ends_the_training_as_failed(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "monai_ext")
+    log = LogFile("/dev/full")  # whoever writes to it finds the disk full
+    monkeypatch.setattr("monai_ext.handlers.run_records.LogFile", lambda path: log)
+    try:
+        said = failed(trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False)), tmp_path)
+    finally:
+        log.handler._has_failed = True
+        with contextlib.suppress(OSError):
+            log.close()
+    assert said == ("could not write /dev/full: No space left on device; make room there, or name another folder", 2)
+
+
+def test_a_disk_that_fills_up_in_the_training_leaves_a_record_that_says_failed(tmp_path, monkeypatch):
+    trainer = trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False))
+    with contextlib.ExitStack() as until_the_end:
+        full = full_while(tmp_path, "fold_1/run_*/.reserve", monkeypatch)
+        trainer.add_event_handler(Events.EPOCH_STARTED(once=2), lambda: until_the_end.enter_context(full))
+        sentence, code = failed(trainer, tmp_path)
+    assert (code, "No space left on device; make room there" in sentence) == (2, True)
+
+
+def test_curves_that_can_not_be_written_end_the_training_and_the_record_still_says_failed(tmp_path, monkeypatch):
+    trainer = trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False))
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.flush", failing(errno.ENOSPC))
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.close", failing(errno.ENOSPC))
+    sentence, code = failed(trainer, tmp_path)
+    assert (code, "/tensorboard: No space left on device" in sentence) == (2, True)
+
+
+def test_a_store_without_locks_ends_the_training_as_failed(tmp_path, monkeypatch):
+    uri = sqlite_uri(tmp_path / "mlflow.db")
+    trainer = trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False), tracking_uri=uri)
+    monkeypatch.setattr("monai_ext.handlers.mlflow_tracker.fcntl.flock", failing(errno.ENOLCK))
+    sentence, code = failed(trainer, tmp_path)
+    assert (code, "/.mlflow.db.lock: No locks available; its file system has no file locks" in sentence) == (2, True)

@@ -1,16 +1,19 @@
 """What is written: OME-Zarr metadata, pyramids, checksums; and that nothing else is taken for finished."""
 
+import errno
 import json
+import os
 import random
 import shutil
 
 import numpy as np
 import pytest
 import zarr
+from failing_system import failing
 from zarr_helpers import TARGETS, TwoHeads, predictor, stored, tree, volume
 
 from monai_ext.data import decode_normals
-from monai_ext.errors import ConfigError, DataError
+from monai_ext.errors import ConfigError, DataError, WriteError
 from monai_ext.inferers import ZarrPrediction
 from monai_ext.inferers.streaming.manifest import ProgressManifest
 from monai_ext.inferers.streaming.shard import shard_of_launcher
@@ -176,6 +179,57 @@ def test_damage_is_found_and_repaired(finished, tmp_path, shards, damage):
     assert len(ZarrPrediction(output).missing_blocks()) == 1
     predictor(pyramid_levels=1, shard_size=shards, block_size=16)(finished / "in.zarr", output)
     assert tree(output) == tree(finished / f"out {shards}")
+
+
+def test_a_changed_byte_in_zarr_v2_is_found_though_it_can_be_decoded(tmp_path):
+    volume(tmp_path / "in.zarr", (16, 16, 16))
+    predictor(zarr_format=2, block_size=16)(tmp_path / "in.zarr", tmp_path / "out")
+    assert ZarrPrediction(tmp_path / "out").verify() == []
+    for name in TARGETS:
+        chunk = max(path for path in (tmp_path / "out" / f"{name}.zarr" / "0").rglob("*") if path.is_file())
+        whole = chunk.read_bytes()
+        for at in range(20, len(whole) - 4, len(whole) // 20):  # behind the header, in front of the checksum
+            chunk.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            assert len(ZarrPrediction(tmp_path / "out").verify()) == 1
+        chunk.write_bytes(whole)
+
+
+def test_a_block_is_on_the_disk_before_it_is_recorded(tmp_path, monkeypatch):
+    volume(tmp_path / "in.zarr", (16, 16, 16))
+    flushed, recorded = [], []
+    flush, record = os.fsync, ProgressManifest.record
+
+    def fsync(handle):
+        flushed.append(os.readlink(f"/proc/self/fd/{handle}"))
+        flush(handle)
+
+    def checked(self, block, content):
+        chunks = [
+            str(tmp_path / "out" / f"{name}.zarr" / key) for name, keys in content["chunks"].items() for key in keys
+        ]
+        recorded.append(set(chunks) <= set(flushed))
+        record(self, block, content)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(ProgressManifest, "record", checked)
+    predictor(block_size=16)(tmp_path / "in.zarr", tmp_path / "out")
+    assert recorded == [True]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+def test_a_file_system_without_hard_links_is_named(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(os, "link", failing(number))
+    with pytest.raises(WriteError, match=f"could not write .*/ledger/settings.json: {os.strerror(number)}; .* folder"):
+        ProgressManifest(tmp_path).begin({"a": 1})
+    assert os.listdir(tmp_path / "ledger") == []
+
+
+def test_an_output_without_locks_is_named(tmp_path, monkeypatch):
+    manifest = ProgressManifest(tmp_path)
+    manifest.begin({"a": 1})
+    monkeypatch.setattr("monai_ext.inferers.streaming.manifest.fcntl.flock", failing(errno.ENOLCK))
+    with pytest.raises(WriteError, match=r"ledger/\.lock: No locks available; its file system"), manifest.alone():
+        pass
 
 
 def test_a_folder_without_a_prediction_is_named(tmp_path):

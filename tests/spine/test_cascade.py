@@ -91,7 +91,7 @@ def test_outputs_that_are_no_numbers_are_an_error_and_no_empty_mask():
             return x * float("nan")
 
     stage = SliceStage(Broken(), preparation(SIZE), name="lesion")
-    with pytest.raises(WeightsError, match="stage 'lesion': its network gives values that are no numbers"):
+    with pytest.raises(DataError, match="stage 'lesion': its network gives values that are no numbers"):
         stage.mask_probabilities(stage.prepare(spine()[0].slices()), (40, 48))
 
 

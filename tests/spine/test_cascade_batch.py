@@ -255,7 +255,7 @@ def test_a_series_whose_results_can_not_be_written_keeps_the_old_ones(tmp_path, 
     with pytest.raises(WriteError, match="no space left"):
         predict(tmp_path / "data", tmp_path / "out")
     assert files(tmp_path / "out") == before
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["status"] == "running"
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["status"] == "failed"
 
 
 def test_results_that_can_not_be_put_in_their_place_leave_the_old_ones_there(tmp_path, monkeypatch):
@@ -341,3 +341,27 @@ def test_a_series_that_does_not_fit_the_memory_is_broken_and_the_others_go_on(da
     assert len(broken) == 1
     assert broken[0]["status"] == "broken"
     assert len(report["series"]) == len(before["series"])
+
+
+def test_a_series_whose_outputs_are_not_finite_is_broken_and_has_no_masks_and_the_others_go_on(tmp_path):
+    for name in ("a", "b"):
+        write_series(tmp_path / "data" / "ann" / f"{name}.nii.gz", "nifti")
+    rules = cascade("cord_visible")
+    network, calls = rules.stages["lesion"].network, iter(range(100))
+    rules.stages["lesion"].network = lambda batch: network(batch) * (float("nan") if next(calls) == 0 else 1)
+    report = predict(tmp_path / "data", tmp_path / "out", rules)
+    assert [one["status"] for one in report["series"]] == ["broken", "admitted"]
+    assert report["series"][0]["reason"].startswith("ann: stage 'lesion': its network gives values that are no numbers")
+    assert files(tmp_path / "out" / "ann" / "a") == ["decisions.json"]
+
+
+def test_ctrl_c_leaves_a_report_that_says_killed(tmp_path, monkeypatch):
+    write_series(tmp_path / "data" / "ann" / "t2.nii.gz", "nifti")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CascadeBatch, "_predict", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict(tmp_path / "data", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["status"] == "killed"

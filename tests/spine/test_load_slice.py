@@ -38,3 +38,11 @@ def test_a_mask_of_another_shape_is_an_error(tmp_path) -> None:
 def test_a_missing_file_is_an_error_that_names_it(tmp_path) -> None:
     with pytest.raises(DataError, match=r"nothing\.png: file not found"):
         LoadSliced("image")({"image": tmp_path / "nothing.png"})
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_a_file_of_several_images_is_refused_and_not_read_as_its_first(tmp_path, name) -> None:
+    images = [Image.fromarray(np.full((4, 6), value, np.uint8)) for value in (10, 200)]
+    images[0].save(tmp_path / name, save_all=True, append_images=images[1:])
+    with pytest.raises(DataError, match=rf"{name}: holds 2 images|{name}: .*2 (pages|images|slices)"):
+        LoadSliced("image")({"image": tmp_path / name})

@@ -17,6 +17,7 @@ from typing import Any
 
 from monai_ext.errors import ConfigError
 from monai_ext.io import TEMPORARY_SUFFIX, read_json, sweep_partial, write_json
+from monai_ext.system_errors import writing
 
 Record = dict[str, Any]
 
@@ -115,14 +116,20 @@ class ProgressManifest:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
-        """Whether this process holds the lock; it ends with its process, however that dies."""
-        with open(self.folder / ".lock", "a", encoding="utf-8") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+        """Whether this process holds the lock; it ends with its process, however that dies.
+
+        Raises:
+            WriteError: when the lock can't be written, or the file system has none.
+        """
+        alone = True
+        with contextlib.ExitStack() as held:
+            with writing(self.folder / ".lock"):
+                lock = held.enter_context(open(self.folder / ".lock", "a", encoding="utf-8"))
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    alone = False
+            yield alone
 
     def _file(self, block: int) -> Path:
         return self.folder / "blocks" / f"{block:08d}.json"
@@ -132,7 +139,7 @@ def _write_once(file: Path, content: Record) -> None:
     """Of several processes the first one's content stays."""
     own = write_json(file.with_name(f".{file.stem}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}{file.suffix}"), content)
     try:
-        with contextlib.suppress(FileExistsError):
+        with writing(file), contextlib.suppress(FileExistsError):
             os.link(own, file)
     finally:
         own.unlink()

@@ -17,6 +17,7 @@ from zarr.errors import ContainsArrayError, ContainsGroupError
 from monai_ext.errors import ConfigError, DataError, WriteError
 from monai_ext.inferers.streaming.geometry import Region, Size, VoxelSpace, chunks_of
 from monai_ext.inferers.streaming.targets import StoredTarget
+from monai_ext.system_errors import writing
 
 _ZSTD_LEVEL = 3
 # Zarr format -> version of OME-Zarr
@@ -212,14 +213,12 @@ def _transformations(space: VoxelSpace, channels: int) -> list[dict[str, Any]]:
 @contextlib.contextmanager
 def _writing(image: Path) -> Iterator[None]:
     try:
-        yield
-    except WriteError:
-        raise
+        with writing(image):
+            yield
+    except WriteError as error:
+        raise WriteError(f"{error}; then start again: finished blocks are kept") from error
     except OSError as error:
-        raise WriteError(
-            f"could not write {image}: {error.strerror or error}; make room or give rights, and start again: finished "
-            "blocks are kept"
-        ) from error
+        raise WriteError(f"could not write {image}: {error}; start again: finished blocks are kept") from error
 
 
 def _flush(file: Path) -> None:

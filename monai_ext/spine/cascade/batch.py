@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import monai_ext
+from monai_ext import runs
 from monai_ext.data.problems import Problem
-from monai_ext.errors import ConfigError, DataError, IncompleteError, UserError
+from monai_ext.errors import ConfigError, DataError, IncompleteError, UserError, WriteError
 from monai_ext.io import read_json, write_json
 from monai_ext.memory import FullMemoryError
 from monai_ext.spine import Series
@@ -82,11 +84,24 @@ class CascadeBatch:
             "note": "Not for clinical use.",
             "dataset_dir": str(self.dataset_dir),
             "started": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
-            "status": "running",
+            "status": runs.RUNNING,
             "settings": self.cascade.settings(),
             "stages": {name: stage.source for name, stage in stages.items()},
         }
         write_json(self.output_dir / REPORT, report)
+        try:
+            report |= self._predict_all()
+        except BaseException as error:
+            status = runs.FAILED if isinstance(error, Exception) else runs.KILLED
+            with contextlib.suppress(WriteError):  # the error itself says what is wrong
+                write_json(self.output_dir / REPORT, {**report, "status": status})
+            raise
+        write_json(self.output_dir / REPORT, report)
+        self._write_html(report)
+        self._raise_if_incomplete(report)
+        return report
+
+    def _predict_all(self) -> dict[str, Any]:
         # MONAI's Dataset has a length and items, but isn't declared iterable.
         records = [self._predict(self.series[number]) for number in range(len(self.series))]
         for patient in dict.fromkeys(record.patient for record in records):
@@ -94,11 +109,7 @@ class CascadeBatch:
             write_json(self.output_dir / patient / "summary.json", patient_summary(patient, own))
         for folder in prune(self.output_dir, {self.output_dir / record.name for record in records}):
             logger.info("%s: of an earlier run, removed", folder.relative_to(self.output_dir))
-        report |= self._outcome(records)
-        write_json(self.output_dir / REPORT, report)
-        self._write_html(report)
-        self._raise_if_incomplete(report)
-        return report
+        return self._outcome(records)
 
     def _predict(self, series: Series) -> SeriesRecord:
         start = time.perf_counter()
@@ -121,7 +132,7 @@ class CascadeBatch:
 
     def _outcome(self, records: Sequence[SeriesRecord]) -> dict[str, Any]:
         return {
-            "status": "finished",
+            "status": runs.FINISHED,
             "finished": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
             "counts": {
                 "series": len(records),

@@ -125,8 +125,8 @@ class SpineCascade:
 
         Raises:
             ConfigError: see `stages`.
-            DataError: for values that are NaN or infinite, or a series with one value everywhere.
-            WeightsError: when a stage can't be loaded, or its outputs are wrong or NaN.
+            DataError: for values or outputs of a stage that are NaN or infinite, or a series with one value everywhere.
+            WeightsError: when a stage can't be loaded, or its outputs are wrong.
         """
         _check(image)
         progress = _Progress(image)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_ext.errors import DataError, WriteError
+from monai_ext.errors import DataError
 from monai_ext.io import TEMPORARY_SUFFIX, atomic_path, write_csv, write_json
 from monai_ext.spine import Series, SeriesImage, write_dicom_seg, write_like
 from monai_ext.spine.cascade.record import SeriesRecord
 from monai_ext.spine.cascade.result import CascadeResult, Findings, file_slices
+from monai_ext.system_errors import writing
 
 DECISIONS = "decisions.json"
 # Largest number of previews per series: those with most lesion and cord.
@@ -105,17 +106,14 @@ def prune(folder: Path, written: set[Path]) -> list[Path]:
 def _replaced(final: Path) -> Iterator[Path]:
     partial, old = (final.with_name(f".{final.name}.{kind}{TEMPORARY_SUFFIX}") for kind in ("new", "old"))
     try:
-        for path in (partial, old):
-            shutil.rmtree(path, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        if final.exists():
-            os.replace(final, old)
-        os.replace(partial, final)
-    except OSError as error:
-        if isinstance(error, WriteError) or error.errno is None:
-            raise
-        raise WriteError(f"could not write {final}: {error.strerror}") from error
+        with writing(final):
+            for path in (partial, old):
+                shutil.rmtree(path, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
+            if final.exists():
+                os.replace(final, old)
+            os.replace(partial, final)
     finally:
         if old.exists() and not final.exists():
             os.replace(old, final)

@@ -11,7 +11,7 @@ from monai.transforms import Compose
 from monai.transforms.utils import convert_applied_interp_mode
 from torch import nn
 
-from monai_ext.errors import WeightsError
+from monai_ext.errors import DataError, WeightsError
 from monai_ext.memory import in_halves
 
 _KEY = "image"
@@ -72,7 +72,8 @@ class SliceStage:
 
         Raises:
             FullMemoryError: when a single slice doesn't fit the device's memory.
-            WeightsError: when the network has another number of outputs than class names, or outputs NaN.
+            DataError: when the network's output isn't finite.
+            WeightsError: when the network has another number of outputs than class names.
         """
         logits = self._outputs(prepared)[_LOGITS]
         if logits.shape[1:] != (len(self.classes),):
@@ -97,7 +98,8 @@ class SliceStage:
 
         Raises:
             FullMemoryError: when a single slice doesn't fit the device's memory.
-            WeightsError: when the network's output is no mask, or NaN.
+            DataError: when the network's output isn't finite.
+            WeightsError: when the network's output is no mask.
         """
         outputs = self._outputs(prepared)
         logits, visible = outputs[_LOGITS], outputs.get("visible")
@@ -120,9 +122,9 @@ class SliceStage:
             parts = in_halves(compute, len(prepared), self.batch_size, "take another --device")
         outputs = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         if not all(values.isfinite().all() for values in outputs.values()):
-            raise WeightsError(
-                f"stage {self.name!r}: its network gives values that are no numbers; train it again, or run it with "
-                "--precision fp32"
+            raise DataError(
+                f"stage {self.name!r}: its network gives values that are no numbers; look at the series, run it with "
+                "--precision fp32, or train the stage again"
             )
         return outputs
 
