@@ -15,6 +15,7 @@ KINDS = {
     "copies": "keep one of the files, the one you trust",
     "damaged": "copy or download the file again, or leave the case out",
     "patients": "nothing, if that is right; else name the patient of each case in a column 'patient'",
+    "same-file": "nothing, if they are meant to be one; else remove the link, and copy the file that belongs there",
     "labels": "correct the table, or the folder the case lies in",
     "few-cases": "add cases of that class, or choose fewer folds",
     "not-finite": "export the image again; NaN or infinity often come from a division in an earlier step",

@@ -200,7 +200,7 @@ class _Walker:
         first = known.setdefault((status.st_dev, status.st_ino), path)
         if first != path:
             message = f"is another name of {first}, which is read once"
-            self.problems.append(Problem(path, message, "note", "not-used", (first,)))
+            self.problems.append(Problem(path, message, "note", "same-file", (first,)))
         return first == path
 
 

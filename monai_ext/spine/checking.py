@@ -62,8 +62,8 @@ def check(dataset_dir: str | Path, workers: int | Place | None = None) -> list[P
 
 def _check_series(folder: Path, workers: int | Place | None) -> list[Problem]:
     series, problems = find_series(folder)
-    if not series and not problems:
-        return [Problem(str(folder), f"holds no series; {HOW_TO_GET}")]
+    if not series and all(problem.severity == "note" for problem in problems):
+        return [*problems, Problem(str(folder), f"holds no series; {HOW_TO_GET}")]
     return problems + run_checks(_check_one_series, [{"series": one} for one in series], workers)
 
 
@@ -89,7 +89,8 @@ def _check_classes(folder: Path, workers: int | Place | None) -> list[Problem]:
         for name, found in patients.items()
         if len(found) < ENOUGH
     ]
-    return few + run_checks(_check_image, [{"path": item["image"]} for item in items], workers)
+    checked = run_checks(_check_image, [{"path": item["image"]} for item in items], workers)
+    return [*few, *items.unused, *checked]
 
 
 def _check_image(path: str) -> list[Problem]:
@@ -107,7 +108,7 @@ def _check_masks(folder: Path, workers: int | Place | None) -> list[Problem]:
     problems = run_checks(_check_pair, [{"item": item} for item in items], workers)
     if not problems and not any(read_slice(item["mask"]).any() for item in items):
         problems.append(Problem(str(folder / "masks"), "has nothing but zeros; there is nothing to learn"))
-    return problems
+    return [*items.unused, *problems]
 
 
 def _check_pair(item: dict[str, Any]) -> list[Problem]:

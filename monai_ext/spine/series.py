@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from monai_ext.data.left_out import not_used
 from monai_ext.data.problems import Problem
 from monai_ext.data.volumes import volume_stem
-from monai_ext.data.walk import natural_key
+from monai_ext.data.walk import natural_key, suffix_of, walk, without_copies
 from monai_ext.errors import DataError
 from monai_ext.spine.dicom import DicomSlice, read_dicom_header, read_dicom_series, sort_slices
-from monai_ext.spine.folders import visible_files
 from monai_ext.spine.image import SeriesImage
 from monai_ext.spine.nifti import NIFTI_SUFFIXES, read_nifti_series
 from monai_ext.spine.slices import SLICE_SUFFIXES, read_slice_series
@@ -54,7 +54,8 @@ class Series:
 
 
 def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
-    """All series below ``folder`` in natural order of their names, and the problems of the others.
+    """All series below ``folder`` in natural order of their names, the problems of the others, and notes on files that
+    aren't used.
 
     DICOM files are grouped by SeriesInstanceUID, whatever their names and sub-folders; each NIfTI file is a series; the
     PNG, JPEG and TIFF files of one folder are a series (in a flat layout those whose names differ in the last number
@@ -69,23 +70,27 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     """
     root = Path(os.path.abspath(folder))
     dicom: list[DicomSlice] = []
-    volumes: list[Path] = []
-    slices: list[Path] = []
-    problems: list[Problem] = []
-    for path in visible_files(root):
-        if path.name.endswith(NIFTI_SUFFIXES):
-            volumes.append(path)
-        elif path.suffix.lower() in SLICE_SUFFIXES:
-            slices.append(path)
+    below = walk(root, (*NIFTI_SUFFIXES, *SLICE_SUFFIXES), repeatable=SLICE_SUFFIXES)
+    problems, no_image = list(below.problems), []
+    for path in (Path(file.path) for file in below.others):
+        try:
+            header = read_dicom_header(path)
+        except DataError as error:
+            problems.append(Problem.of(error, path))
+            continue
+        if header is None:
+            no_image.append(path)
         else:
-            try:
-                header = read_dicom_header(path)
-            except DataError as error:
-                problems.append(Problem.of(error, path))
-                continue
-            if header is not None:
-                dicom.append(header)
-    found = [*_nifti_series(root, volumes), *_slice_series(root, slices), *_dicom_series(root, dicom, problems)]
+            dicom.append(header)
+    files = [file.path for file in below.files]
+    volumes, copies = without_copies((one for one in files if suffix_of(one, NIFTI_SUFFIXES)), NIFTI_SUFFIXES)
+    slices = [Path(one) for one in files if suffix_of(one, SLICE_SUFFIXES)]
+    problems += [*copies, *not_used(no_image, lambda _: "no image: not DICOM, NIfTI, PNG, JPEG or TIFF", root)]
+    found = [
+        *_nifti_series(root, list(map(Path, volumes))),
+        *_slice_series(root, slices, problems),
+        *_dicom_series(root, dicom, problems),
+    ]
     return sorted(_numbered(found), key=lambda one: natural_key(one.name)), problems
 
 
@@ -101,14 +106,18 @@ def _nifti_series(root: Path, volumes: Sequence[Path]) -> list[Series]:
     return found
 
 
-def _slice_series(root: Path, files: Sequence[Path]) -> list[Series]:
+def _slice_series(root: Path, files: Sequence[Path], problems: list[Problem]) -> list[Series]:
     groups: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for path in files:
         prefix = path.stem.rstrip("0123456789").rstrip("_- .") or "slices"
         groups[path.relative_to(root).parts[:-1] or (prefix,)].append(path)
-    return [
-        Series(parts[0], _joined(parts[1:] or parts), "slices", tuple(members)) for parts, members in groups.items()
-    ]
+    found = []
+    for parts, members in groups.items():
+        copies = without_copies(members, SLICE_SUFFIXES)[1]
+        problems += copies
+        if not copies:  # without the slice that is there twice, the others would move together
+            found.append(Series(parts[0], _joined(parts[1:] or parts), "slices", tuple(members)))
+    return found
 
 
 def _dicom_series(root: Path, slices: Sequence[DicomSlice], problems: list[Problem]) -> list[Series]:
