@@ -13,7 +13,8 @@ from typing import Any
 
 # A module, or all below a package.
 MODULES = {
-    "monai_ext.data.brats": "monai_ext.brats.data",
+    "monai_ext.data.brats": "monai_ext.brats",
+    "monai_ext.brats.data": "monai_ext.brats",
     "monai_ext.data.nuclei": "monai_ext.nuclei",
     "monai_ext.data.ct_rate": "monai_ext.ct_rate",
     "monai_ext.data.surface": "monai_ext.surface",

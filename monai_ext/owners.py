@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import platform
 import re
 import secrets
+import shutil
 import time
 from pathlib import Path
 
@@ -50,3 +52,17 @@ def is_abandoned(path: Path) -> bool:
         return True
     except psutil.AccessDenied:  # another user's
         return False
+
+
+def hidden_folder(final: Path) -> Path:
+    """Make a folder in which this process can prepare ``final``, beside it; remove those that killed processes left.
+
+    Args:
+        final: name that the folder will get when it is complete.
+    """
+    for left in final.parent.glob(f".{glob.escape(final.name)}.*partial"):
+        if is_abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = final.with_name(f".{final.name}.{owner()}.{secrets.token_hex(4)}.partial")
+    folder.mkdir(parents=True)
+    return folder

@@ -8,7 +8,6 @@ import functools
 import logging
 import os
 import platform
-import secrets
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import IO, Any
 
 from monai_ext.errors import ConfigError, DataError, RunLockedError
 from monai_ext.io import finite, read_json, sweep_partial, write_json
+from monai_ext.owners import hidden_folder
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +116,19 @@ class RunFolder:
         self._lock.close()
         self._lock = None
 
+    def end_for_main(self, event: str) -> None:
+        """Write "failed" into the record of a run whose main process, which would write it, was killed.
+
+        Called by another process of the same training; where the main one lives, nothing is written.
+
+        Args:
+            event: what happened, for the record.
+        """
+        record = record_of(self / "")
+        if record.get("status") == RUNNING and not being_written(self / ""):
+            events = [*record.get("events", []), event]
+            write_json(self / RECORD, {**record, "status": FAILED, "ended": now(), "events": events})
+
     def unfinished(self) -> list[Path]:
         """Runs of this fold that have not finished, newest first, whoever may be writing to them.
 
@@ -138,8 +151,7 @@ class RunFolder:
 
     def _begin(self) -> None:
         """Make a new folder, which others see when it is locked and has its record, never before."""
-        hidden = self.parent / f".{secrets.token_hex(8)}"
-        hidden.mkdir()
+        hidden = hidden_folder(self.parent / "run")
         self._take_lock(hidden)
         self.update(status=RUNNING, started=now(), ended=None)
         stamp = datetime.datetime.now().strftime("run_%Y%m%d_%H%M%S")

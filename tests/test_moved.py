@@ -10,6 +10,7 @@ from monai_ext import moved
 
 # What interfaces and old run folders name.
 OLD = [
+    "monai_ext.brats.data.fold_items",
     "monai_ext.data.brats.fold_items",
     "monai_ext.data.nuclei.crop_grid",
     "monai_ext.data.nuclei.samples",

@@ -23,3 +23,16 @@ def test_a_file_is_abandoned_as_soon_as_its_process_is_dead_even_if_nobody_has_n
     finally:
         os.waitpid(number, 0)
     assert owners.is_abandoned(path)
+
+
+def test_a_hidden_folder_of_a_killed_process_goes_and_that_of_a_living_one_stays(tmp_path):
+    number = os.fork()
+    if number == 0:
+        owners.hidden_folder(tmp_path / "run")
+        os._exit(9)
+    os.waitpid(number, 0)
+    (left,) = tmp_path.iterdir()
+    first = owners.hidden_folder(tmp_path / "run")
+    second = owners.hidden_folder(tmp_path / "run")
+    assert left not in (first, second)
+    assert {*tmp_path.iterdir()} == {first, second}

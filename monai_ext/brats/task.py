@@ -18,7 +18,7 @@ def demo_data(output: Path, seed: int = 0, size: str = "small") -> Path:
 
 
 def check(dataset_dir: Path, workers: int | Place | None = None, modality: str = "all") -> list[Any]:
-    """See `monai_ext.brats.data.check`."""
-    from monai_ext.brats.data import check
+    """See `monai_ext.brats.check`."""
+    from monai_ext.brats import check
 
     return check(dataset_dir, workers=workers, modality=modality)

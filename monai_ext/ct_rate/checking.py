@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from monai_ext.ct_rate.chest_ct import read_chest_ct
+from monai_ext.ct_rate.chest_range import chest_range
 from monai_ext.ct_rate.finding import find_split_paths
 from monai_ext.ct_rate.indexing import scan
 from monai_ext.ct_rate.labels import LABELS
@@ -25,33 +28,40 @@ def check(
     dataset_dir: str | Path,
     workers: int | Place | None = None,
     metadata: str = "required",
+    on_bad_volume: str = "error",
     slices_dir: str | Path | None = None,
+    **places: str | Path | None,
 ) -> list[Problem]:
     """Read the tables, decode every volume or extracted slice, and list all problems; an empty list means that none was
     found.
 
     A label that fewer than five patients of the training set have, or lack, is a warning: some fold can't measure it.
+    So is a volume without lungs. A note lists the volumes that aren't read as header or metadata table say.
 
     Args:
         dataset_dir: see `monai_ext.ct_rate.volumes`.
         workers: threads, or a place such as `monai_ext.places.Dask`; default one per CPU, at most 8.
         metadata: "required", or "optional" where the headers are enough; see `monai_ext.ct_rate.volumes`.
+        on_bad_volume: "error", or "skip" where training leaves out bad volumes, so that they are warnings.
         slices_dir: extracted slices, as in training, in place of the volumes.
+        places: ``train_dir`` and the other paths of `monai_ext.ct_rate.volumes`.
 
     Returns:
-        The problems: "error" where a run would fail or learn nonsense, else "warning".
+        The problems: "error" where a run would fail or learn nonsense, else "warning" or "note".
     """
     try:
         if slices_dir is not None:
             index = extracted_slices(slices_dir, on_bad_volume="skip")
         else:
-            index = scan(find_split_paths(dataset_dir), metadata == "required")
+            index = scan(find_split_paths(dataset_dir, **places), metadata == "required")
     except DataError as error:
         return [Problem.of(error, dataset_dir)]
-    problems = list(index.problems)
+    found = run_checks(_check_volume, [{"volume": volume} for volume in index.volumes], workers)
+    problems = [*index.problems, *_joined(found)]
+    if on_bad_volume == "skip":
+        problems = [replace(one, severity="warning") if one.severity == "error" else one for one in problems]
     if not index.volumes:
         problems.append(Problem(str(dataset_dir), "has no usable volume"))
-    problems += run_checks(_check_volume, [{"volume": volume} for volume in index.volumes], workers)
     return problems + _check_labels(dataset_dir, [volume for volume in index.volumes if volume.split == "train"])
 
 
@@ -62,10 +72,31 @@ def _check_volume(volume: Volume) -> list[Problem]:
         ct = read_chest_ct(volume.path, volume.rescale)
     except DataError as error:
         return [Problem.of(error, volume.path)]
+    problems = []
     if not ct.oriented:
         message = "doesn't say which way its axes run (no sform, no qform); slices may be flipped or in wrong order"
-        return [Problem(volume.path, message, "warning")]
-    return []
+        problems.append(Problem(volume.path, message, "warning"))
+    if doubt := chest_range(ct).doubt:
+        problems.append(Problem(volume.path, doubt, "warning", "no-lungs"))
+    if ct.contradiction:
+        message = f"is read by its {ct.reading}, by which air and tissue are right, though its {ct.contradiction}"
+        problems.append(Problem(volume.path, message, "note", "hounsfield", step="nothing"))
+    return problems
+
+
+def _joined(problems: Sequence[Problem]) -> list[Problem]:
+    """One note for all volumes of which the same is noted: of CT-RATE's version 2 it is noted of each."""
+    groups: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        groups[problem.message if problem.severity == "note" else str(problem)].append(problem)
+    return [
+        replace(
+            first,
+            message=first.message + (f" (the same for {len(others)} others)" if others else ""),
+            files=tuple(other.path for other in others),
+        )
+        for first, *others in groups.values()
+    ]
 
 
 def _check_slices(volume: Volume) -> list[Problem]:

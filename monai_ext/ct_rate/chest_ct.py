@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
-from monai_ext.ct_rate.hounsfield import Rescale, check_range, choose_rescale, window
+from monai_ext.ct_rate.hounsfield import Reading, Rescale, choose_reading, contradiction, window
 from monai_ext.data.volumes import read_nifti
 from monai_ext.errors import DataError
 
@@ -21,16 +21,20 @@ class ChestCT:
     """A volume whose axes Z, Y, X run to the patient's head, back and left, whatever the file's own order.
 
     Args:
-        stored: (Z, Y, X) view of the file's values, which ``rescale`` converts to Hounsfield units.
-        rescale: slope and intercept.
+        stored: (Z, Y, X) view of the file's values, which ``reading`` converts to Hounsfield units.
+        reading: how, and by whose word.
         affine: (4, 4), from indices (z, y, x) to mm in NIfTI's frame (x to the right, y to the front, z to the head).
         oriented: False when the header has no orientation (no sform, no qform), so that the frame is a guess.
+        contradiction: what header or metadata table say otherwise of slope and intercept; empty where they don't.
+        path: of the file.
     """
 
     stored: np.ndarray
-    rescale: Rescale
+    reading: Reading
     affine: np.ndarray
     oriented: bool = True
+    contradiction: str = ""
+    path: str = ""
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -40,7 +44,7 @@ class ChestCT:
 
     def hounsfield(self, part: slice | int = slice(None), step: int = 1) -> np.ndarray:
         """Slices (or one) as float32 Hounsfield units, every ``step``-th voxel in plane."""
-        slope, intercept = self.rescale
+        slope, intercept = self.reading.rescale
         return self.stored[part, ..., ::step, ::step].astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
     def windowed(self, part: slice | int = slice(None)) -> np.ndarray:
@@ -55,21 +59,21 @@ def read_chest_ct(
 
     Args:
         path: one ``.nii.gz`` or ``.nii``.
-        rescale: slope and intercept of the metadata table, where there is one; see `choose_rescale`.
+        rescale: slope and intercept of the metadata table, where there is one; see `choose_reading`.
         spacing: voxel edges in mm along the file's Z, Y, X, from the metadata table, in place of the header's.
 
     Raises:
-        DataError: with the path: damaged, not 3-D, without a usable affine, not finite, no Hounsfield units, or with
-            another slope and intercept than ``rescale``.
+        DataError: with the path: damaged, not 3-D, without a usable affine, not finite, or no Hounsfield units by any
+            reading, or by several that differ.
     """
     header, voxels = read_nifti(path)
     stated = float(header["scl_slope"]), float(header["scl_inter"])
-    slope, intercept = choose_rescale(stated, rescale, path)
-    lowest, highest = (float(value) * slope + intercept for value in (voxels.min(), voxels.max()))
-    if not np.isfinite([lowest, highest]).all():
+    if not np.isfinite([voxels.min(), voxels.max()]).all():
         count = int(voxels.size - np.isfinite(voxels).sum())
-        raise DataError(f"has {count} of {voxels.size} voxels that are NaN or infinite; repair or remove it", path)
-    check_range(min(lowest, highest), max(lowest, highest), path)
+        raise DataError(
+            f"has {count} of {voxels.size} voxels that are NaN or infinite; repair or remove it", path, "not-finite"
+        )
+    reading = choose_reading(voxels, stated, rescale, path)
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise DataError("has an affine that is no geometry (zeros or NaN); repair its header", path)
@@ -78,7 +82,7 @@ def read_chest_ct(
         affine[:3, :3] = columns / np.linalg.norm(columns, axis=0) * np.asarray(spacing[::-1])
     oriented = int(header["sform_code"]) != 0 or int(header["qform_code"]) != 0
     reoriented, affine = _reoriented(voxels, affine)
-    return ChestCT(reoriented, (slope, intercept), affine, oriented)
+    return ChestCT(reoriented, reading, affine, oriented, contradiction(reading, stated, rescale), str(path))
 
 
 def _reoriented(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

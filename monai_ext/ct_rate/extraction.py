@@ -4,7 +4,8 @@
 
     <output>/slices/<split>/train_1_a_1_slice_042.npy    float32 (size, size), -1000…400 HU as 0…1
     <output>/splits/{train,valid}_slices.csv             one row per slice, with its labels
-    <output>/records/<split>/train_1_a_1.json            file, metadata and settings that a volume's slices are from
+    <output>/records/<split>/train_1_a_1.json            file, metadata and settings that a volume's slices are from,
+                                                         and how its Hounsfield units were found
     <output>/extraction.json                             the settings
 """
 
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 Outcome = dict[str, Any] | Problem
 PRELOAD = ("monai_ext.ct_rate.extraction",)
-FORMAT = 1  # a new one makes old records be ignored
+FORMAT = 2  # a new one makes old records be ignored
 
 
 def extract_slices(
@@ -121,7 +122,7 @@ def _extract_one(volume: Volume, output: Path, settings: dict[str, Any]) -> Outc
         file.unlink(missing_ok=True)
         _remove(folder, known, ())
         return Problem.of(error, volume.path)
-    positions, images = slice_images(ct, settings["num_slices"], settings["size"], settings["clahe"])
+    positions, images, doubt = slice_images(ct, settings["num_slices"], settings["size"], settings["clahe"])
     depth = ct.stored.shape[0]
     slices = []
     for z, image in zip(positions, images, strict=True):
@@ -130,7 +131,13 @@ def _extract_one(volume: Volume, output: Path, settings: dict[str, Any]) -> Outc
             np.save(temporary, image)
         slices.append({"index": z, "file": name, "relative_position": round(z / max(depth - 1, 1), 6)})
     _remove(folder, known, [entry["file"] for entry in slices])
-    record = {"made_from": made_from, "shape": list(ct.stored.shape), "slices": slices}
+    record = {
+        "made_from": made_from,
+        "reading": str(ct.reading),
+        "doubt": doubt,
+        "shape": list(ct.stored.shape),
+        "slices": slices,
+    }
     # Last, so that a record exists only when all its slices do.
     write_json(file, record)
     return record
@@ -141,7 +148,7 @@ def _read_record(file: Path) -> dict[str, Any] | None:
         record = read_json(file)
     except DataError:
         return None
-    return record if isinstance(record, dict) and {"made_from", "slices", "shape"} <= set(record) else None
+    return record if isinstance(record, dict) and {"made_from", "reading", "slices", "shape"} <= set(record) else None
 
 
 def _complete(folder: Path, record: dict[str, Any]) -> bool:

@@ -54,6 +54,9 @@ def find_split_paths(
 ) -> list[SplitPaths]:
     """Paths of the splits that exist.
 
+    CT-RATE's version 1 is in ``train`` and ``valid``, its version 2 in ``train_fixed`` and ``valid_fixed``; their
+    tables have the same names. Where a split lies there in both versions, it must be said which one counts.
+
     Args:
         dataset_dir: CT-RATE's folder, or ``dataset`` in it; paths that aren't given are those of CT-RATE below it.
         train_dir: see `monai_ext.ct_rate.volumes`.
@@ -64,7 +67,7 @@ def find_split_paths(
         valid_metadata: see `monai_ext.ct_rate.volumes`.
 
     Raises:
-        DataError: when there is no folder of volumes, or a given one doesn't exist.
+        DataError: when there is no folder of volumes, a given one doesn't exist, or a split lies there twice.
     """
     root = Path(dataset_dir)
     root = root / "dataset" if (root / "dataset").is_dir() else root
@@ -72,13 +75,13 @@ def find_split_paths(
     candidates = [
         SplitPaths(
             "train",
-            Path(train_dir or root / "train"),
+            Path(train_dir or _volumes_below(root, "train")),
             Path(train_labels or tables / "train_predicted_labels.csv"),
             Path(train_metadata or metadata / "train_metadata.csv"),
         ),
         SplitPaths(
             "valid",
-            Path(valid_dir or root / "valid"),
+            Path(valid_dir or _volumes_below(root, "valid")),
             Path(valid_labels or tables / "valid_predicted_labels.csv"),
             Path(valid_metadata or metadata / "validation_metadata.csv"),
         ),
@@ -88,8 +91,23 @@ def find_split_paths(
             raise DataError(f"is not a folder; give the volumes by --{split}_dir", given)
     found = [paths for paths in candidates if paths.volumes.is_dir()]
     if not found:
-        raise DataError(f"has no folder dataset/train or dataset/valid; {HOW_TO_GET}", dataset_dir)
+        raise DataError(
+            f"has no folder dataset/train or dataset/valid (or train_fixed, ...); {HOW_TO_GET}", dataset_dir
+        )
     return found
+
+
+def _volumes_below(root: Path, split: str) -> Path:
+    versions = [root / split, root / f"{split}_fixed"]
+    there = [folder for folder in versions if folder.is_dir()]
+    filled = [folder for folder in there if any(folder.iterdir())]
+    if len(filled) > 1:
+        raise DataError(
+            f"holds {split} and {split}_fixed, CT-RATE's versions 1 and 2 of the same volumes; say which one counts by "
+            f"`--{split}_dir {filled[1]}`, or remove the other (for predictions give the folder itself as `--inputs`)",
+            root,
+        )
+    return [*filled, *there, *versions][0]
 
 
 def volume_name(path: str | Path) -> str | None:

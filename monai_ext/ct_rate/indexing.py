@@ -53,8 +53,8 @@ def volumes(
 
     Args:
         dataset_dir: CT-RATE's folder, or ``dataset`` in it.
-        train_dir: folder of the training volumes; default ``train``.
-        valid_dir: folder of the validation volumes; default ``valid``.
+        train_dir: folder of the training volumes; default ``train`` or ``train_fixed``, whichever is there.
+        valid_dir: folder of the validation volumes; default ``valid`` or ``valid_fixed``.
         train_labels: default ``multi_abnormality_labels/train_predicted_labels.csv``.
         valid_labels: default ``multi_abnormality_labels/valid_predicted_labels.csv``.
         train_metadata: default ``metadata/train_metadata.csv``.
@@ -109,7 +109,7 @@ def scan(places: Sequence[SplitPaths], metadata_required: bool) -> VolumeIndex:
                 problems.append(Problem(files[name].path, wrong, code="labels"))
             else:
                 usable.append(_volume(name, files[name], place.split, labels[name], listed.get(name)))
-        logger.info("%s: %d volumes of the %d in %s", place.split, len(files), len(labels), place.labels)
+        logger.info("%s: %d volumes in %s, %d in %s", place.split, len(files), place.volumes, len(labels), place.labels)
     return VolumeIndex(usable, problems)
 
 

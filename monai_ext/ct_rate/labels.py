@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from monai_ext.ct_rate.finding import volume_name
 from monai_ext.data.problems import Problem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_csv
@@ -74,7 +75,7 @@ def read_labels(path: str | Path) -> tuple[dict[str, tuple[int, ...]], list[Prob
     problems: list[Problem] = []
     repeated: set[str] = set()
     for row in rows:
-        name = row[NAME]
+        name = volume_name(row[NAME]) or row[NAME]
         wrong = next((label for label in LABELS if row[label] not in _VALUES), None)
         if name in found:
             repeated.add(name)

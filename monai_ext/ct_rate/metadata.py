@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from monai_ext.ct_rate.finding import volume_name
 from monai_ext.ct_rate.labels import NAME
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
@@ -48,7 +49,7 @@ def read_metadata(path: str | Path) -> tuple[dict[str, Metadata], list[Problem]]
     problems: list[Problem] = []
     repeated: set[str] = set()
     for row in rows:
-        name = row[NAME]
+        name = volume_name(row[NAME]) or row[NAME]
         try:
             entry = Metadata((_number(row, "RescaleSlope"), _number(row, "RescaleIntercept")), _spacing(row))
         except ValueError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,11 +15,25 @@ from monai_ext.ct_rate.chest_range import chest_range
 from monai_ext.ct_rate.positions import slice_positions
 from monai_ext.errors import ConfigError
 
+logger = logging.getLogger(__name__)
 
-def slice_images(
-    ct: ChestCT, num_slices: int = 12, size: int = 224, clahe: bool = False
-) -> tuple[list[int], np.ndarray]:
-    """Choose slices within the chest and resize them to a common size.
+
+class SliceImages(NamedTuple):
+    """Slices as input of a network.
+
+    Args:
+        positions: indices along Z, ascending.
+        images: float32 (slice, Y, X) from 0 to 1.
+        doubt: why the volume may show no chest; empty where it does, see `chest_range`.
+    """
+
+    positions: list[int]
+    images: np.ndarray
+    doubt: str
+
+
+def slice_images(ct: ChestCT, num_slices: int = 12, size: int = 224, clahe: bool = False) -> SliceImages:
+    """Choose slices within the chest and resize them to a common size; a doubtful chest is logged with its file.
 
     Args:
         ct: the volume.
@@ -25,17 +41,17 @@ def slice_images(
         size: edge length in pixels; a slice that isn't square is padded with air first to keep its proportions.
         clahe: raise local contrast (contrast-limited adaptive histogram equalisation) afterwards.
 
-    Returns:
-        Indices along Z, ascending; and float32 (slice, Y, X) from 0 to 1.
-
     Raises:
         ConfigError: for a size or number of slices below 1.
     """
     if size < 1:
         raise ConfigError(f"slice_images: size must be at least 1, got {size}")
-    positions = slice_positions(*chest_range(ct), num_slices)
+    first, last, doubt = chest_range(ct)
+    if doubt:
+        logger.warning("%s: %s", ct.path, doubt)
+    positions = slice_positions(first, last, num_slices)
     images = np.stack([_resized(ct.windowed(z), size) for z in positions])
-    return positions, np.stack([_equalised(image) for image in images]) if clahe else images
+    return SliceImages(positions, np.stack([_equalised(image) for image in images]) if clahe else images, doubt)
 
 
 def _resized(image: np.ndarray, size: int) -> np.ndarray:

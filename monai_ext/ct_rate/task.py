@@ -20,8 +20,32 @@ def demo_data(output: Path, seed: int = 0, size: str = "small") -> Path:
     return make_demo(output, seed=seed, size=size)
 
 
-def check(dataset_dir: Path, workers: int | Place | None = None, metadata: str = "required") -> list[Any]:
+def check(
+    dataset_dir: Path,
+    workers: int | Place | None = None,
+    train_dir: Path | None = None,
+    valid_dir: Path | None = None,
+    train_labels: Path | None = None,
+    valid_labels: Path | None = None,
+    train_metadata: Path | None = None,
+    valid_metadata: Path | None = None,
+    metadata: str = "required",
+    on_bad_volume: str = "error",
+    slices_dir: Path | None = None,
+) -> list[Any]:
     """See `monai_ext.ct_rate.checking.check`."""
     from monai_ext.ct_rate.checking import check
 
-    return check(dataset_dir, workers=workers, metadata=metadata)
+    return check(
+        dataset_dir,
+        workers,
+        metadata,
+        on_bad_volume,
+        slices_dir,
+        train_dir=train_dir,
+        valid_dir=valid_dir,
+        train_labels=train_labels,
+        valid_labels=valid_labels,
+        train_metadata=train_metadata,
+        valid_metadata=valid_metadata,
+    )

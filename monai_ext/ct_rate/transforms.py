@@ -18,13 +18,16 @@ from monai_ext.ct_rate.slice_files import read_extracted_slices
 from monai_ext.ct_rate.slice_images import check_clahe, slice_images
 from monai_ext.errors import ConfigError
 
+PREPARATION = 2  # a new one makes cached volumes be prepared anew
+
 
 class LoadChestCTd(MapTransform):
     """Read a chest CT: the volume for a 3-D network, slices of it for a 2-D network, or extracted slices.
 
-    From a volume (a path ending in ``.nii.gz``): Hounsfield units follow from header and metadata table (``rescale`` of
-    the item; an error where these contradict each other), the axes from the affine: Z to the patient's head, Y to the
-    back, X to the left. -1000…400 HU become 0…1, the same for all slices. The result is float32:
+    From a volume (any path but ``.npy``): its Hounsfield units are found by voxels, header and metadata table
+    (``rescale`` of the item), see `monai_ext.ct_rate.hounsfield.choose_reading`, and the item's ``reading`` says how;
+    the axes follow from the affine: Z to the patient's head, Y to the back, X to the left. -1000…400 HU become 0…1, the
+    same for all slices. The result is float32:
 
     - (1, Z, Y, X) without ``num_slices``, a ``MetaTensor`` with the affine of its own spacing, for ``Spacingd``,
     - (num_slices, C, size, size) with it, a plain tensor: exactly the pixels that
@@ -65,24 +68,26 @@ class LoadChestCTd(MapTransform):
         self.size = size
         self.clahe = clahe
         self.neighbours = neighbours
+        self.preparation = PREPARATION
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.key_iterator(result):
             named = result[key]
             if isinstance(named, str | Path) and not str(named).endswith(".npy"):
-                result[key] = self._read_volume(named, result)
+                result[key], result["reading"] = self._read_volume(named, result)
             else:
                 result[key] = torch.from_numpy(
                     read_extracted_slices([named] if isinstance(named, str | Path) else named)
                 )
         return result
 
-    def _read_volume(self, path: str | Path, item: Mapping[Hashable, Any]) -> torch.Tensor:
+    def _read_volume(self, path: str | Path, item: Mapping[Hashable, Any]) -> tuple[torch.Tensor, str]:
         ct = read_chest_ct(path, item.get("rescale"), item.get("spacing"))
         if self.num_slices is None:
             image = torch.from_numpy(ct.windowed())[None]
-            return MetaTensor(image, affine=torch.from_numpy(ct.affine), meta={"filename_or_obj": str(path)})
-        _, images = slice_images(ct, self.num_slices, self.size, self.clahe)
+            meta = {"filename_or_obj": str(path)}
+            return MetaTensor(image, affine=torch.from_numpy(ct.affine), meta=meta), str(ct.reading)
+        _, images, doubt = slice_images(ct, self.num_slices, self.size, self.clahe)
         chosen = bag_of(range(len(images)), self.num_slices, self.neighbours)
-        return torch.from_numpy(images[np.array(chosen)])
+        return torch.from_numpy(images[np.array(chosen)]), f"{ct.reading}; {doubt}" if doubt else str(ct.reading)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any, TypeVar
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_json, write_json
-from monai_ext.owners import is_abandoned, owner
+from monai_ext.owners import hidden_folder
 
 Size = TypeVar("Size")
 
@@ -39,11 +37,7 @@ def write_folder(folder: str | Path, settings: Mapping[str, Any], write: Callabl
     final = Path(os.path.abspath(folder))
     if _is_there(final, settings):
         return
-    for left in final.parent.glob(f".{glob.escape(final.name)}.*partial"):
-        if is_abandoned(left):
-            shutil.rmtree(left, ignore_errors=True)
-    partial = final.with_name(f".{final.name}.{owner()}.{secrets.token_hex(4)}.partial")
-    partial.mkdir(parents=True)
+    partial = hidden_folder(final)
     try:
         write(partial)
         write_json(partial / "demo.json", settings)

@@ -11,6 +11,7 @@ from monai_ext.errors import UserError
 KINDS = {
     "unreadable": "copy or download the file again, or repair it as the message says",
     "unusable": "repair what the message says, or remove the case",
+    "patients": "nothing, if that is right; else name the patient of each case in a column 'patient'",
     "not-used": "nothing, if it is not meant for this job; else rename it as the message says",
     "copies": "keep one of the files, the one you trust",
     "damaged": "copy or download the file again, or leave the case out",
@@ -19,6 +20,8 @@ KINDS = {
     "labels": "correct the table, or the folder the case lies in",
     "few-cases": "add cases of that class, or choose fewer folds",
     "not-finite": "export the image again; NaN or infinity often come from a division in an earlier step",
+    "hounsfield": "correct slope and intercept in the metadata table or the file's header, or export the volume again",
+    "no-lungs": "look at the volume; if it shows no chest, remove it or list it in CT-RATE's no_chest_train.txt",
     "blank": "remove the case, or export its image again",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from functools import cache
 from pathlib import Path
@@ -17,9 +18,16 @@ logger = logging.getLogger(__name__)
 
 _PIPELINE = "zarrs.ZarrsCodecPipeline"
 _lock = threading.Lock()
-# Process in which zarrs has started its threads. A fork copies what they wait for, but not the threads: a read in the
-# child would never end.
-_started_in: int | None = None
+# A fork copies what the threads of zarrs wait for, but not the threads: a read in the child would never end.
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = "zarrs" in sys.modules
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 def open_fast(source: str | Path) -> zarr.Array:
@@ -41,15 +49,9 @@ def open_fast(source: str | Path) -> zarr.Array:
 
 
 def _usable() -> bool:
-    global _started_in
-    if not _installed():
-        return False
-    if _started_in is None:
-        _started_in = os.getpid()
-    if _started_in != os.getpid():
+    if _forked:
         logger.info("zarrs was in use when this process was forked; reading without it")
-        return False
-    return True
+    return not _forked and _installed()
 
 
 @cache

@@ -416,8 +416,11 @@ class StandardTraining:
         lost = lost_rank(error)
         if lost is not None:
             logger.warning("%s", lost)  # at once: the launcher is about to end this process
+            if not _is_main():
+                self.run.end_for_main(str(lost))
+        else:
+            self.signals.remove()  # the launcher's must not end a process that writes what happened
         asked = isinstance(error, (Interrupted, KeyboardInterrupt))
-        self.signals.remove()
         self.memory.stop()
         if _is_main() and self.run.record.get("status") == runs.RUNNING:
             if asked:
@@ -425,6 +428,7 @@ class StandardTraining:
             else:
                 self._record_end(str(lost) if lost is not None else f"{type(error).__name__}: {error}")
             self.records.close(runs.KILLED if asked else runs.FAILED)
+        self.signals.remove()
         if lost is not None:
             raise lost from error
         raise error

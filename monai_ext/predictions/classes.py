@@ -17,6 +17,9 @@ from monai_ext.metrics.parts import label_by_case, max_by_case, mean_by_case, pa
 from monai_ext.predictions.kind import Predictions
 from monai_ext.predictions.writing import Files, table_name
 
+# Where patients are known, intervals and comparisons are over them; "reading" is how the file's values were understood.
+_OF_CASE = (PATIENT, "reading")
+
 
 class ClassRecord(NamedTuple):
     """Record of one item.
@@ -26,7 +29,8 @@ class ClassRecord(NamedTuple):
         name: of the case.
         label: ``None`` where unknown.
         values: logits or probabilities (C,), float64.
-        columns: further columns of the prediction file: the patient, and what distinguishes the instances of a case.
+        columns: further columns of the prediction file: the patient, how the file was read, and what distinguishes the
+            instances of a case.
     """
 
     number: int
@@ -101,9 +105,8 @@ class ClassPredictions(Predictions):
         name = str(item["case"])
         values = self.one_each(item["pred"], "logits" if self.logits else "probabilities", name)
         label = None if item.get("label") is None else self.label(item["label"], name)
-        # where patients are known, intervals and comparisons are over them
-        patient = {PATIENT: str(item[PATIENT])} if PATIENT in item else {}
-        columns = {**patient, **part_values(item, self.instance_columns)}
+        of_case = {key: str(item[key]) for key in _OF_CASE if key in item}
+        columns = {**of_case, **part_values(item, self.instance_columns)}
         return ClassRecord(int(item["index"]), name, label, values, columns)
 
     @abstractmethod
@@ -146,12 +149,12 @@ class ClassPredictions(Predictions):
         return np.array([record.label for record in records])
 
     def columns(self, records: Sequence[ClassRecord]) -> dict[str, list[Any]]:
-        """The patients where all are known, and the columns that distinguish instances: name → one value per record.
+        """What is known of all cases, and the columns that distinguish instances: name → one value per record.
 
         Args:
             records: of all items.
         """
-        known = [PATIENT] if all(PATIENT in record.columns for record in records) else []
+        known = [name for name in _OF_CASE if all(name in record.columns for record in records)]
         return {name: [record.columns[name] for record in records] for name in [*known, *self.instance_columns]}
 
     def items(self, records: Sequence[ClassRecord]) -> list[ClassRecord]:

@@ -120,8 +120,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Differen
 def refused(found: Iterable[Difference]) -> list[Difference]:
     """Those that a resumed run can't take, the settings rather than what refers to them."""
     wrong = [one for one in found if _kind(one.key) is None]
-    by_settings = {(repr(one.old), repr(one.new)) for one in wrong if "#" not in one.key}
-    return [one for one in wrong if "#" not in one.key or (repr(one.old), repr(one.new)) not in by_settings]
+    return [one for one in wrong if not any(_repeats(one, other) for other in wrong)]
+
+
+def _repeats(one: Difference, other: Difference) -> bool:
+    """Whether a difference is that of a setting, or of what is below one, where something refers to it."""
+    if (repr(one.old), repr(one.new)) != (repr(other.old), repr(other.new)):
+        return False
+    return ("#" in one.key and "#" not in other.key) or one.key.endswith(f"#{other.key}")
 
 
 def applied(found: Iterable[Difference]) -> list[Difference]:

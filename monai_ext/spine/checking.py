@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from monai_ext.data.checks import run_checks
+from monai_ext.data.patients import patient_problems
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 from monai_ext.places import Place
@@ -89,6 +90,7 @@ def _check_classes(folder: Path, workers: int | Place | None) -> list[Problem]:
         for name, found in patients.items()
         if len(found) < ENOUGH
     ]
+    few += _check_patients(folder, items)
     checked = run_checks(_check_image, [{"path": item["image"]} for item in items], workers)
     return [*few, *items.unused, *checked]
 
@@ -108,7 +110,12 @@ def _check_masks(folder: Path, workers: int | Place | None) -> list[Problem]:
     problems = run_checks(_check_pair, [{"item": item} for item in items], workers)
     if not problems and not any(read_slice(item["mask"]).any() for item in items):
         problems.append(Problem(str(folder / "masks"), "has nothing but zeros; there is nothing to learn"))
-    return [*items.unused, *problems]
+    return [*items.unused, *_check_patients(folder, items), *problems]
+
+
+def _check_patients(folder: Path, items: list[dict[str, Any]]) -> list[Problem]:
+    step = "give all slices of a patient one folder, or names with the same beginning up to the first _"
+    return patient_problems(folder, {item["patient"]: item["patient"] for item in items}, step)
 
 
 def _check_pair(item: dict[str, Any]) -> list[Problem]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.data.left_out import not_used, refuse
+from monai_ext.data.patients import patient_of_case
 from monai_ext.data.splits import grouped_stratified_folds
 from monai_ext.data.walk import Walk, walk
 from monai_ext.errors import ConfigError
@@ -32,8 +33,11 @@ def slice_walk(folder: str | Path, repeatable: Sequence[str] = ()) -> Walk:
 
 
 def patient_of(relative: Path) -> str:
-    """The first folder of a path below its class (or ``images``); of a file there, its name up to the first "_"."""
-    return relative.parts[0] if len(relative.parts) > 1 else relative.stem.partition("_")[0]
+    """The first folder of a path below its class (or ``images``); of a file there, its name up to the first "_".
+
+    A time point at its end is no part of the patient, see `monai_ext.data.patients.patient_of_case`.
+    """
+    return patient_of_case(relative.parts[0] if len(relative.parts) > 1 else relative.stem.partition("_")[0])
 
 
 def stamp_of(*files: Path) -> list[list[int]]:

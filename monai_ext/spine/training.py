@@ -44,6 +44,8 @@ _BEGINS_WITH = {
     "lesion": "lesion_synthetic",
 }
 _ONLY_FOR_TRAINING = ("foundation", "lesion_synthetic")
+# Settings that each stage has from here.
+_OWN = {"dataset_dir", "output_dir", "resume", "stage"}
 
 
 class CascadeTraining:
@@ -64,7 +66,8 @@ class CascadeTraining:
         overrides: other settings, by key; ``<stage>.<key>`` for one stage alone.
 
     Raises:
-        ConfigError: for an unknown stage, one that is trained twice, or an override that matches no key.
+        ConfigError: for an unknown stage, none at all, one that is trained twice, or an override that matches no key,
+            is for a stage that isn't trained, or names what each stage has from here.
     """
 
     def __init__(
@@ -75,6 +78,8 @@ class CascadeTraining:
         stages: Sequence[str] = STAGES,
         overrides: Mapping[str, Any] | None = None,
     ) -> None:
+        if not stages:
+            raise ConfigError(f"--stages: names no stage (choices: {', '.join(_CHOICES)})")
         for stage in stages:
             if stage not in _CHOICES:
                 raise ConfigError(f"--stages {stage}: unknown (choices: {', '.join(_CHOICES)})")
@@ -85,6 +90,7 @@ class CascadeTraining:
         self.configs = Path(self.files[0]).parent
         self.stages = [stage for stage in _CHOICES if stage in stages]
         self.output_dir = Path(output_dir).absolute()
+        _check_stages(overrides or {}, self.stages)
         self.settings = {stage: _of_stage(overrides or {}, stage) for stage in self.stages}
         for stage, settings in self.settings.items():
             settings |= {"dataset_dir": str(dataset_dir), "output_dir": str(self.output_dir / stage)}
@@ -168,6 +174,16 @@ class CascadeTraining:
             if source.exists():
                 with atomic_path(self.output_dir / "models" / stage / name) as temporary:
                     shutil.copyfile(source, temporary)
+
+
+def _check_stages(overrides: Mapping[str, Any], stages: Sequence[str]) -> None:
+    """Refuse overrides that would change nothing, or make a stage another one."""
+    for key in overrides:
+        stage, _, setting = key.rpartition(".")
+        if stage in _CHOICES and stage not in stages:
+            raise ConfigError(f"--{key}: changes nothing, as --stages has no {stage} (it has {', '.join(stages)})")
+        if setting in _OWN and stage in ("", *_CHOICES):
+            raise ConfigError(f"--{key}: train-cascade gives each stage its own; leave it out")
 
 
 def _of_stage(overrides: Mapping[str, Any], stage: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from monai_ext.transforms.bias_field import CorrectBiasField, CorrectBiasFieldd
 from monai_ext.transforms.crops import ClearBackgroundd, LoadCropd, ScaleUnitd
 from monai_ext.transforms.cube import CubePad, CubePadd, is_nonzero
 from monai_ext.transforms.finite import CheckFinited
+from monai_ext.transforms.gamma import RandGammad
 from monai_ext.transforms.load import LoadVolumed
 from monai_ext.transforms.mixing import MixedBatches
 from monai_ext.transforms.multiplicative_noise import RandMultiplicativeNoised
@@ -33,6 +34,7 @@ __all__ = [
     "PrepareTargetsd",
     "RandAugmentSlicesd",
     "RandFlipVectorFieldd",
+    "RandGammad",
     "RandMultiplicativeNoised",
     "RandRotate90VectorFieldd",
     "RandRotateVectorFieldd",

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monai_ext.brats import data as brats
+from monai_ext import brats
+from monai_ext.brats.names import MODALITIES
 from monai_ext.errors import ConfigError, DataError
 
 TRAINING = "MICCAI_BraTS_2018_Data_Training"
@@ -36,7 +37,7 @@ def test_raw_layout_gives_every_subject_once_with_its_grade(brats_dir: Path, inn
 
 def test_all_modalities_are_four_channels_in_fixed_order(brats_dir: Path) -> None:
     item = brats.find_subjects(brats_dir, "all")[0]
-    assert [Path(p).name.split("_")[-1] for p in item["image"]] == [f"{m}.nii.gz" for m in brats.MODALITIES]
+    assert [Path(p).name.split("_")[-1] for p in item["image"]] == [f"{m}.nii.gz" for m in MODALITIES]
     assert len(item["stamp"]) == 4
 
 
@@ -65,14 +66,14 @@ def test_missing_modality_file_is_named(brats_dir: Path) -> None:
     case = "Brats18_HGG_3_1"
     (brats_dir / TRAINING / "HGG" / case / f"{case}_t2.nii.gz").unlink()
     assert len(brats.find_subjects(brats_dir, "flair")) == 13
-    with pytest.raises(DataError, match=rf"{case}: {case}_t2.nii.gz is missing"):
+    with pytest.raises(DataError, match=rf"{case}: the t2 volume of {case} is missing \(there are .*_t1ce.nii.gz\)"):
         brats.find_subjects(brats_dir, "all")
 
 
 def test_compressed_and_plain_copy_of_one_file_is_ambiguous(brats_dir: Path, save_volume) -> None:
     case = "Brats18_HGG_3_1"
     save_volume(brats_dir / TRAINING / "HGG" / case / f"{case}_flair.nii")
-    with pytest.raises(DataError, match=r"flair.nii.gz and .*flair.nii both exist"):
+    with pytest.raises(DataError, match=r"flair.nii and .*flair.nii.gz both exist"):
         brats.find_subjects(brats_dir)
 
 
@@ -186,7 +187,7 @@ def test_inference_keeps_known_labels(brats_dir: Path, table_dir: Path) -> None:
 
 def test_inference_without_labels_from_folder_file_and_list(tmp_path: Path, save_volume) -> None:
     for case in ("s1", "s2"):
-        for modality in (*brats.MODALITIES, "seg"):
+        for modality in (*MODALITIES, "seg"):
             save_volume(tmp_path / "unlabelled" / case / f"{case}_{modality}.nii.gz")
     loose = save_volume(tmp_path / "unlabelled" / "scan 7.nii")
 
@@ -241,7 +242,7 @@ def test_check_lists_every_problem_at_once(brats_dir: Path, save_volume) -> None
 
     problems = {problem.message: problem for problem in brats.check(brats_dir, workers=2)}
     for expected in (
-        "t1.nii.gz is missing",
+        "the t1 volume of Brats18_HGG_0_1 is missing",
         "truncated",
         "1 of 336 voxels are NaN or infinite",
         "nothing but zeros",

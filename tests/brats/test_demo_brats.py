@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from monai_ext.brats import data as brats
+from monai_ext import brats
 from monai_ext.brats import demo
 from monai_ext.errors import ConfigError, DataError
 

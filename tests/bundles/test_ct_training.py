@@ -96,8 +96,10 @@ class TestCt(BundleContract):
 
     def test_inference_lists_all_volumes_and_says_the_labels_order(self, checkpoint, data, tmp_path):
         self.infer(data, checkpoint, tmp_path)
-        found = {row["case"] for row in rows_of(tmp_path / "predictions.csv")}
-        assert found == {volume.name for volume in ct_rate.volumes(data).volumes}
+        rows = rows_of(tmp_path / "predictions.csv")
+        assert {row["case"] for row in rows} == {volume.name for volume in ct_rate.volumes(data).volumes}
+        ways = {"header (slope 1, intercept -1024)", "metadata table (slope 1, intercept -8192)", "stored values"}
+        assert {row["reading"] for row in rows} == ways
         assert json.loads((tmp_path / "predictions.json").read_text())["class_names"] == list(LABELS)
 
     def test_extracted_slices_and_volumes_get_the_same_predictions(self, checkpoint, data, slices_dir, tmp_path):

@@ -273,3 +273,45 @@ def test_unknown_settings_are_refused(ct_dir: Path) -> None:
         class_names(["Emphysema", "Emphysema"])
     assert class_names() == list(LABELS)
     assert class_names(["Lung nodule", "Emphysema"]) == ["Lung nodule", "Emphysema"]
+
+
+def named(root: Path) -> list[str]:
+    return [volume.name for volume in volumes(root).volumes]
+
+
+@pytest.mark.parametrize("inner", [False, True], ids=["parent", "dataset folder"])
+def test_version_2_is_found_in_its_own_folders(ct_dir: Path, inner: bool) -> None:
+    for split in ("train", "valid"):
+        (ct_dir / "dataset" / split).rename(ct_dir / "dataset" / f"{split}_fixed")
+    index = volumes(ct_dir / "dataset" if inner else ct_dir)
+    assert [volume.name for volume in index.volumes] == list(NAMES)
+    assert {Path(volume.path).relative_to(ct_dir).parts[1] for volume in index.volumes} == {
+        "train_fixed",
+        "valid_fixed",
+    }
+    assert {volume.split for volume in index.volumes} == {"train", "valid"}
+
+
+def test_both_versions_side_by_side_are_refused_until_one_is_chosen(ct_dir: Path, caplog) -> None:
+    dataset = ct_dir / "dataset"
+    (dataset / "train_fixed").mkdir()
+    assert named(ct_dir) == list(NAMES)  # an empty one is no version
+    save_ct(dataset / "train_fixed" / "train_2_a_1.nii.gz")
+    with pytest.raises(DataError, match=r"dataset: holds train and train_fixed, .* by `--train_dir .*train_fixed`"):
+        volumes(ct_dir)
+    caplog.set_level("INFO")
+    index = volumes(ct_dir, train_dir=dataset / "train_fixed")
+    assert [volume.name for volume in index.volumes] == ["train_2_a_1.nii.gz", "valid_1_a_1.nii.gz"]
+    assert f"train: 1 volumes in {dataset / 'train_fixed'}" in caplog.text
+    (dataset / "train_fixed" / "train_2_a_1.nii.gz").rename(dataset / "moved")
+    for path in sorted((dataset / "train").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (dataset / "moved").rename(dataset / "train_fixed" / "train_2_a_1.nii.gz")
+    assert named(ct_dir) == ["train_2_a_1.nii.gz", "valid_1_a_1.nii.gz"]
+
+
+def test_names_in_tables_may_lack_gz_too(ct_dir: Path) -> None:
+    rows = [metadata_row(name.removesuffix(".gz")) for name in TRAIN_NAMES]
+    write_table(ct_dir / METADATA_TABLE, rows)
+    rewrite_labels(ct_dir)
+    assert named(ct_dir) == list(NAMES)

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ct_helpers import NAMES, save_ct
+from ct_helpers import NAMES, chest, save_ct
 
-from monai_ext.ct_rate import LoadChestCTd, View, extract_slices, inference_items, volumes
+from monai_ext.ct_rate import LoadChestCTd, View, extract_slices, inference_items, transforms, volumes
+from monai_ext.data import PreparedDataset
 from monai_ext.errors import ConfigError, DataError
 
 SIZE = 16
@@ -104,3 +105,41 @@ def test_clahe_without_scikit_image_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'monai-ext\[clahe\]'"):
         LoadChestCTd("image", 12, clahe=True)
+
+
+def test_files_without_gz_and_with_suffixes_in_any_case_are_predicted(ct_dir: Path, tmp_path: Path) -> None:
+    for name in ("train_2_a_1.nii", "valid_1_a_1.NII", "patient 7.Nii"):
+        save_ct(tmp_path / "those" / "x.nii", stored_as=(1.0, -1024.0)).rename(tmp_path / "those" / name)
+    items = View("volume", num_slices=4, slice_size=16).inference_items(
+        tmp_path / "those", metadata=ct_dir / "dataset/metadata/train_metadata.csv"
+    )
+    assert [item["case"] for item in items] == ["patient 7.nii.gz", "train_2_a_1.nii.gz", "valid_1_a_1.nii.gz"]
+    assert [item.get("rescale") for item in items] == [None, (1, -1024), None]
+    loaded = LoadChestCTd("image", 4, SIZE)(items[1])
+    assert loaded["image"].shape == (4, 1, SIZE, SIZE)
+    assert loaded["reading"] == "metadata table (slope 1, intercept -1024)"
+    assert inference_items(tmp_path / "those" / "valid_1_a_1.NII")[0]["case"] == "valid_1_a_1.nii.gz"
+    assert View("densenet3d").inference_items(tmp_path / "those")  # volumes, not slices
+    save_ct(tmp_path / "those" / "valid_1_a_1.nii.gz")
+    with pytest.raises(DataError, match=r"valid_1_a_1\..*: has the name of .*valid_1_a_1\."):
+        inference_items(tmp_path / "those")
+
+
+def test_what_is_loaded_says_how_it_was_read_and_what_is_doubtful(tmp_path: Path) -> None:
+    item = {"image": str(save_ct(tmp_path / "a.nii")), "rescale": (1.0, -1024.0)}
+    assert LoadChestCTd("image")(item)["reading"] == "stored values"
+    assert LoadChestCTd("image", 6, SIZE)(item)["reading"] == "stored values"
+    item["image"] = str(save_ct(tmp_path / "b.nii", chest(lungs=(30, 31))))
+    assert LoadChestCTd("image", 6, SIZE)(item)["reading"].startswith("stored values; shows no lungs")
+
+
+def test_volumes_prepared_by_an_earlier_version_are_prepared_again(tmp_path: Path, monkeypatch) -> None:
+    items = [{"case": "a", "image": str(save_ct(tmp_path / "a.nii"))}]
+
+    def file() -> Path | None:
+        return PreparedDataset(items, [LoadChestCTd("image")], tmp_path / "cache").cache_file(0)
+
+    now = file()
+    assert now == file()
+    monkeypatch.setattr(transforms, "PREPARATION", 1)
+    assert file() != now

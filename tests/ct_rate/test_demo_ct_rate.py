@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -54,12 +55,39 @@ def test_volumes_store_their_numbers_and_axes_in_the_ways_of_real_ones(dataset: 
         lung = inside[(inside > -900) & (inside < -500)]  # without bubbles and nodules
         assert lung.size > 10
         assert abs(np.median(lung) - demo.LUNG) < 60
-        first, last = chest_range(ct)
+        first, last, doubt = chest_range(ct)
+        assert not doubt
         assert 2 <= first <= 8
         assert 33 <= last <= 39
     assert ways == {(1, -1024, 1, -1024), (1, 0, 1, -8192), (1, 0, 1, 0)}
     assert axes == {"LPS", "RAS", "LPI"}
     assert types == {np.dtype(np.int16), np.dtype(np.float32)}
+
+
+def test_the_same_volumes_as_version_2_give_the_network_the_same(dataset: Path, tmp_path: Path) -> None:
+    """As CT-RATE publishes them now: Hounsfield units in ``train_fixed``, and the tables of version 1."""
+    shutil.copytree(dataset, tmp_path / "data")
+    before = ct_rate.volumes(tmp_path / "data").volumes
+    means, table_is_ignored = [], []
+    for volume in before:
+        ct = read_chest_ct(volume.path, volume.rescale)
+        means.append(ct.windowed().mean())
+        image = nib.load(volume.path)
+        hounsfield = np.rint(np.asarray(image.dataobj) + (0 if image.dataobj.inter else volume.rescale[1]))
+        nib.save(nib.Nifti1Image(hounsfield.astype(np.int16), image.affine), volume.path)
+        table_is_ignored += [volume.name] if volume.rescale != (1.0, 0.0) else []
+    for split in ("train", "valid"):
+        (tmp_path / "data" / "dataset" / split).rename(tmp_path / "data" / "dataset" / f"{split}_fixed")
+    after = ct_rate.volumes(tmp_path / "data").volumes
+    assert [volume.name for volume in after] == [volume.name for volume in before]
+    cts = [read_chest_ct(volume.path, volume.rescale) for volume in after]
+    assert {str(ct.reading) for ct in cts} == {"stored values"}
+    np.testing.assert_allclose([ct.windowed().mean() for ct in cts], means, atol=1e-5)
+    assert min(means) > 0.2  # rescaled twice it would be 0.01
+    notes = [problem for problem in ct_rate.check(tmp_path / "data") if problem.severity == "note"]
+    noted = {Path(path).name for note in notes for path in (note.path, *note.files)}
+    assert noted == set(table_is_ignored)
+    assert len(notes) == 2  # -1024 and -8192
 
 
 def test_scans_of_a_patient_share_labels_and_reconstructions_their_anatomy(dataset: Path) -> None:

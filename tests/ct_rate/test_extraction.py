@@ -215,7 +215,7 @@ def test_what_another_extraction_is_writing_there_stays(ct_dir: Path, tmp_path: 
 def test_bad_volumes_are_listed_at_once_and_the_others_done(ct_dir: Path, tmp_path: Path) -> None:
     train = ct_dir / "dataset" / "train"
     (train / "train_2" / "train_2_a" / "train_2_a_1.nii.gz").write_bytes(b"")
-    save_ct(ct_dir / VOLUME, header=(1.0, -8192.0), stored_as=(1.0, -8192.0))
+    save_ct(ct_dir / VOLUME, stored_as=(1.0, -8192.0))
     save_ct(train / "strange.nii.gz")
     output = tmp_path / "out"
     words = ["extract-slices", "--dataset_dir", str(ct_dir), "--output", str(output), "--num_slices", "6"]
@@ -223,7 +223,7 @@ def test_bad_volumes_are_listed_at_once_and_the_others_done(ct_dir: Path, tmp_pa
     assert result.exit_code == 1
     for name, reason in (
         ("train_2_a_1.nii.gz", "is empty"),
-        ("train_1_b_1.nii.gz", "intercept -8192, but the metadata table 1 and -1024"),
+        ("train_1_b_1.nii.gz", "slope and intercept are missing or wrong"),
         ("strange.nii.gz", "not named as CT-RATE's"),
     ):
         assert name in result.output
@@ -341,3 +341,38 @@ def test_a_chest_with_few_slices_shows_some_twice(tmp_path: Path) -> None:
     image = LoadChestCTd("image", 12, 16)({"image": str(path)})["image"]
     assert image.shape == (12, 1, 16, 16)
     assert len({one.numpy().tobytes() for one in image}) == 3
+
+
+def test_each_record_says_how_its_volume_was_read_and_what_is_doubtful(ct_dir: Path, tmp_path: Path) -> None:
+    save_ct(ct_dir / VOLUME)  # Hounsfield units already, as in CT-RATE's version 2
+    save_ct(ct_dir / "dataset/train/train_2/train_2_a/train_2_a_1.nii.gz", chest(lungs=(30, 31)))
+    extract(ct_dir, tmp_path / "out")
+    records = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out/records/train").iterdir()}
+    assert records["train_1_b_1"]["reading"] == "stored values"
+    assert records["train_1_a_1"]["reading"] == "metadata table (slope 1, intercept -1024)"
+    assert records["train_1_a_1"]["doubt"] == ""
+    assert records["train_2_a_1"]["doubt"].startswith("shows no lungs")
+    slices = [np.load(path) for path in sorted((tmp_path / "out/slices/train").glob("train_1_[ab]_1_*"))]
+    first, second = slices[: len(slices) // 2], slices[len(slices) // 2 :]
+    np.testing.assert_array_equal(first, second)
+
+
+def test_slices_of_an_earlier_version_are_extracted_again(ct_dir: Path, extracted: Path) -> None:
+    """They may be of volumes whose table was believed though they held Hounsfield units already."""
+    everything, before = content(extracted), times(extracted)
+    for file in (extracted / "records").rglob("*.json"):
+        record = json.loads(file.read_text())
+        record["made_from"]["format"] = 1
+        file.write_text(json.dumps(record))
+    extract(ct_dir, extracted)
+    assert all(time != before[name] for name, time in times(extracted).items())
+    assert content(extracted) == everything
+
+
+def test_a_volume_without_gz_becomes_the_same_slices(ct_dir: Path, extracted: Path) -> None:
+    everything = content(extracted)
+    (ct_dir / VOLUME).unlink()
+    save_ct((ct_dir / VOLUME).with_suffix(""), stored_as=(1.0, -1024.0))
+    extract(ct_dir, extracted)
+    changed = {name for name, value in content(extracted).items() if everything.get(name) != value}
+    assert changed == {"records/train/train_1_b_1.json"}  # the stamp

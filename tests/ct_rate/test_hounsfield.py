@@ -15,37 +15,8 @@ from monai.transforms import Spacing
 
 from monai_ext.ct_rate import LoadChestCTd
 from monai_ext.ct_rate.chest_ct import read_chest_ct
-from monai_ext.ct_rate.hounsfield import choose_rescale, window
+from monai_ext.ct_rate.hounsfield import window
 from monai_ext.errors import DataError
-
-NAN = float("nan")
-
-
-@pytest.mark.parametrize(
-    ("header", "listed", "expected"),
-    [
-        ((2, -1000), None, (2, -1000)),
-        ((2, -1000), (NAN, NAN), (2, -1000)),
-        ((2, -1000), (2, -1000), (2, -1000)),
-        ((2, -1000), (1, 0), (2, -1000)),
-        ((1, -1024), None, (1, -1024)),
-        ((NAN, NAN), (1, -1024), (1, -1024)),
-        ((1, NAN), (1, -1024), (1, -1024)),
-        ((0, -5), (1, -1024), (1, -1024)),
-        ((1, 0), (1, -8192), (1, -8192)),
-        ((1, 0), (1, 0), (1, 0)),
-        ((NAN, NAN), (NAN, 0), (1, 0)),
-        ((1, 0), None, (1, 0)),
-    ],
-    ids=lambda pair: "none" if pair is None else f"{pair[0]:g},{pair[1]:g}",
-)
-def test_the_header_counts_unless_it_says_nothing_then_the_table(header, listed, expected) -> None:
-    assert choose_rescale(header, listed, "x.nii.gz") == expected
-
-
-def test_header_and_table_that_differ_are_an_error() -> None:
-    with pytest.raises(DataError, match=r"x\.nii\.gz: its header has slope 1 and intercept -1024.* 1 and -8192"):
-        choose_rescale((1, -1024), (1, -8192), "x.nii.gz")
 
 
 @pytest.mark.parametrize(
@@ -62,14 +33,6 @@ def test_header_and_table_that_differ_are_an_error() -> None:
 def test_slope_and_intercept_are_applied_once(tmp_path: Path, header, stored_as, listed) -> None:
     path = save_ct(tmp_path / "a.nii.gz", header=header, stored_as=stored_as)
     np.testing.assert_array_equal(read_chest_ct(path, listed).hounsfield(), chest())
-
-
-def test_numbers_that_cannot_be_hounsfield_units_are_refused(tmp_path: Path) -> None:
-    path = save_ct(tmp_path / "a.nii.gz", stored_as=(1.0, -1024.0))
-    with pytest.raises(DataError, match=r"a\.nii\.gz: goes from .*slope and intercept are missing or wrong"):
-        read_chest_ct(path)
-    with pytest.raises(DataError, match="can't be Hounsfield"):
-        read_chest_ct(path, (1.0, -3000.0))
 
 
 def test_the_window_is_fixed() -> None:

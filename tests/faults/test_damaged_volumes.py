@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from monai_ext.brats import data as brats
+from monai_ext import brats
 from monai_ext.data.volumes import read_channels, read_volume
 from monai_ext.errors import DataError
 from monai_ext.transforms import CheckFinited, LoadVolumed

@@ -140,9 +140,12 @@ def test_a_killed_process_ends_the_others_with_the_way_to_resume(training, kille
     sentence = "another of the 2 processes has ended"
     assert sentence in output
     record = json.loads((training.only_run(name) / "run.json").read_text())
-    if killed:  # the main process writes the record; the next start marks one that was killed itself
-        assert record["status"] == "failed"
-        assert sentence in record["events"][-1]
+    assert record["status"] == "failed"
+    assert sentence in record["events"][-1]
+
+    done = training.run(name, "--batch_size", "2", "--max_epochs", "8", "--resume", "auto", **options)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((training.only_run(name) / "run.json").read_text())["status"] == "finished"
 
 
 def test_several_processes_without_the_multi_process_config_are_refused(training):

@@ -65,6 +65,16 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+def test_how_a_file_was_read_stands_beside_its_prediction(tmp_path):
+    data = [{**item, "reading": f"header {i}", "patient": "p"} for i, item in enumerate(items())]
+    predict(writer(tmp_path, cases=None, instances=None), data)
+    found = rows(tmp_path / "predictions.csv")
+    assert list(found[0])[:3] == ["case", "patient", "reading"]
+    assert [row["reading"] for row in found] == [f"header {i}" for i in range(5)]
+    entries = json.loads((tmp_path / "predictions.json").read_text())["predictions"]
+    assert [entry["reading"] for entry in entries] == [f"header {i}" for i in range(5)]
+
+
 def test_volumes_are_at_the_thresholds_and_slices_at_one_half(tmp_path):
     predict(writer(tmp_path, [0.6, 0.2, 0.4]))
     volumes, slices = rows(tmp_path / "predictions_volumes.csv"), rows(tmp_path / "predictions_slices.csv")

@@ -101,6 +101,14 @@ def test_what_differs_is_named_once_by_its_key(values, text):
     assert [str(one) for one in refused(differences(changed(), changed(**values)))] == [text]
 
 
+def test_what_is_below_a_table_is_named_once_whatever_refers_to_the_table():
+    old, new = (
+        recipe_of({"targets": {"sheet": {"weight": weight}}, "loss": {"_target_": "Loss", "targets": "@targets"}})
+        for weight in (1.0, 3.0)
+    )
+    assert [str(one) for one in refused(differences(old, new))] == ["targets#sheet#weight: 1.0 → 3.0"]
+
+
 def test_true_is_not_one():
     assert differences({"a": True}, {"a": 1})
     assert not differences({"a": 1.0}, {"a": 1})

@@ -154,10 +154,15 @@ def test_three_classifiers_with_one_backbone_are_delivered_as_three_networks(dat
     [
         (["lesions"], {}, "--stages lesions: unknown"),
         (["classifiers", "anatomy"], {}, "--stages anatomy: is trained within the stage classifiers"),
+        ([], {}, "--stages: names no stage .choices: foundation"),
+        (["lesion"], {"cord.lr": 0.1}, "--cord.lr: changes nothing, as --stages has no cord .it has lesion"),
+        (["lesion"], {"lesion.output_dir": "there"}, "--lesion.output_dir: train-cascade gives each stage its own"),
+        (["lesion"], {"resume": "auto"}, "--resume: train-cascade gives each stage its own; leave it out"),
+        (["lesion"], {"stage": "cord"}, "--stage: train-cascade gives each stage its own; leave it out"),
         (["lesion"], {"max_epoch": 3}, "--max_epoch: .*did you mean --max_epochs"),
         (["lesion"], {"lesion.max_epoch": 3}, "--max_epoch: .*did you mean --max_epochs"),
     ],
-    ids=["stage", "twice", "override", "override-of-a-stage"],
+    ids=["stage", "twice", "none", "stage-left-out", "folder", "resume", "name", "override", "override-of-a-stage"],
 )
 def test_what_can_t_be_understood_is_told_before_anything_runs(tmp_path, stages, overrides, text):
     from monai_ext.settings import find_bundle

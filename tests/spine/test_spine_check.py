@@ -34,6 +34,16 @@ def test_a_good_folder_has_a_clean_bill(dataset) -> None:
     assert "spinal_cord_cascade" in find_tasks()
 
 
+def test_folders_that_look_like_time_points_are_a_warning(dataset) -> None:
+    for patient in range(5):
+        for time in (1, 2):
+            write(dataset / f"anatomy/brain/v{patient}_{time}/0.png")
+            for part in ("images", "masks"):
+                write(dataset / f"lesion/{part}/v{patient}_{time}/0.png")
+    found = [(Path(problem.path).name, problem.severity, problem.code) for problem in check(dataset)]
+    assert found == [("anatomy", "warning", "patients"), ("lesion", "warning", "patients")]
+
+
 def test_all_that_is_wrong_is_listed_at_once(dataset) -> None:
     (dataset / "anatomy/brain/p0_0.png").write_bytes(b"text")
     write(dataset / "anatomy/spine/p1_0.png", value=7)

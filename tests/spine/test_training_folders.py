@@ -48,6 +48,11 @@ class TestClassFolders:
             "b/lone": "lone",
         }
 
+    def test_time_points_of_a_patient_are_one_patient(self, tmp_path) -> None:
+        for file in ("a/sub-01_ses-1/1.png", "a/sub-01_ses-2/1.png", "b/P07-visit1_1.png", "b/P07-visit2_1.png"):
+            write(tmp_path / file)
+        assert {item["patient"] for item in spine.class_items(tmp_path)} == {"sub-01", "P07"}
+
     def test_a_folder_that_the_map_lacks_is_an_error_with_the_nearest_name(self, classes) -> None:
         with pytest.raises(DataError, match=r"brain: the class 'brain' isn't in the class map; did you mean 'brains'"):
             spine.class_items(classes, ["brains", "knee", "spine"])
