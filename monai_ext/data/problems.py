@@ -11,7 +11,6 @@ from monai_ext.errors import UserError
 KINDS = {
     "unreadable": "copy or download the file again, or repair it as the message says",
     "unusable": "repair what the message says, or remove the case",
-    "patients": "nothing, if that is right; else name the patient of each case in a column 'patient'",
     "not-used": "nothing, if it is not meant for this job; else rename it as the message says",
     "copies": "keep one of the files, the one you trust",
     "damaged": "copy or download the file again, or leave the case out",
