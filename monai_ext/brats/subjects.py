@@ -11,6 +11,7 @@ from monai_ext.brats.layouts import Layout, find_layout
 from monai_ext.brats.names import channels_of
 from monai_ext.data.patients import patient_of_case
 from monai_ext.data.problems import Problem
+from monai_ext.data.volumes import files_of as volume_files
 from monai_ext.errors import DataError
 
 
@@ -67,7 +68,7 @@ def scan_subjects(dataset_dir: str | Path, modality: str) -> tuple[Layout, list[
 def item_of(case: str, files: Sequence[Path]) -> dict[str, Any]:
     """The item of a case without a label."""
     absolute = [os.path.abspath(path) for path in files]
-    stats = [os.stat(path) for path in absolute]
+    stats = [os.stat(file) for path in absolute for file in volume_files(path)]
     return {
         "case": case,
         "patient": patient_of_case(case),

@@ -73,9 +73,8 @@ def _check_volume(volume: Volume) -> list[Problem]:
     except DataError as error:
         return [Problem.of(error, volume.path)]
     problems = []
-    if not ct.oriented:
-        message = "doesn't say which way its axes run (no sform, no qform); slices may be flipped or in wrong order"
-        problems.append(Problem(volume.path, message, "warning"))
+    if ct.geometry_note:
+        problems.append(Problem(volume.path, ct.geometry_note, "warning", "geometry"))
     if doubt := chest_range(ct).doubt:
         problems.append(Problem(volume.path, doubt, "warning", "no-lungs"))
     if ct.contradiction:

@@ -9,6 +9,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from monai_ext.ct_rate.hounsfield import Reading, Rescale, choose_reading, contradiction, window
+from monai_ext.data.geometry import nifti_geometry
 from monai_ext.data.volumes import read_nifti
 from monai_ext.errors import DataError
 
@@ -24,7 +25,7 @@ class ChestCT:
         stored: (Z, Y, X) view of the file's values, which ``reading`` converts to Hounsfield units.
         reading: how, and by whose word.
         affine: (4, 4), from indices (z, y, x) to mm in NIfTI's frame (x to the right, y to the front, z to the head).
-        oriented: False when the header has no orientation (no sform, no qform), so that the frame is a guess.
+        geometry_note: what was passed over in the header's geometry, such as that there is none; else empty.
         contradiction: what header or metadata table say otherwise of slope and intercept; empty where they don't.
         path: of the file.
     """
@@ -32,7 +33,7 @@ class ChestCT:
     stored: np.ndarray
     reading: Reading
     affine: np.ndarray
-    oriented: bool = True
+    geometry_note: str = ""
     contradiction: str = ""
     path: str = ""
 
@@ -74,15 +75,12 @@ def read_chest_ct(
             f"has {count} of {voxels.size} voxels that are NaN or infinite; repair or remove it", path, "not-finite"
         )
     reading = choose_reading(voxels, stated, rescale, path)
-    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise DataError("has an affine that is no geometry (zeros or NaN); repair its header", path)
+    affine, note = nifti_geometry(header, path)
     if spacing is not None:
         columns = affine[:3, :3]
         affine[:3, :3] = columns / np.linalg.norm(columns, axis=0) * np.asarray(spacing[::-1])
-    oriented = int(header["sform_code"]) != 0 or int(header["qform_code"]) != 0
     reoriented, affine = _reoriented(voxels, affine)
-    return ChestCT(reoriented, reading, affine, oriented, contradiction(reading, stated, rescale), str(path))
+    return ChestCT(reoriented, reading, affine, note, contradiction(reading, stated, rescale), str(path))
 
 
 def _reoriented(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

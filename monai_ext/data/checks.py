@@ -20,7 +20,7 @@ def check_volumes(
     """Problems of one case: files unreadable, not 3-D, not finite, blank or on different grids; labels in ``seg``.
 
     Args:
-        images: paths of the case's images, NIfTI or ``.npy``.
+        images: paths of the case's images, see `monai_ext.data.volumes.read_volume`.
         seg: path of its segmentation, if any.
         seg_values: labels that the segmentation may hold.
     """
@@ -32,6 +32,8 @@ def check_volumes(
         except DataError as error:
             problems.append(Problem.of(error, path))
             continue
+        if note := volume.meta["geometry_note"]:
+            problems.append(Problem(path, note, "warning", "geometry"))
         array = volume.numpy()
         bad = array.size - int(np.isfinite(array).sum())
         if bad:

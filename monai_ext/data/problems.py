@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from monai_ext.errors import UserError
+
+logger = logging.getLogger("monai_ext")
 
 # Code → the step that mends it, where a finding doesn't say a better one. `docs/checking.md` explains each.
 KINDS = {
@@ -21,6 +25,12 @@ KINDS = {
     "not-finite": "export the image again; NaN or infinity often come from a division in an earlier step",
     "hounsfield": "correct slope and intercept in the metadata table or the file's header, or export the volume again",
     "no-lungs": "look at the volume; if it shows no chest, remove it or list it in CT-RATE's no_chest_train.txt",
+    "geometry": "repair the file's header, or convert it from the original again",
+    "format": "convert the file to a format that the message names",
+    "too-large": "copy or download the file again; if it is whole, correct the shape in its header",
+    "gap": "copy the missing slices, or nothing, if the stack was made without them",
+    "mask-values": "write the mask with 0 outside and one other value inside",
+    "mask-format": "write the mask again as greyscale PNG or TIFF without loss",
     "blank": "remove the case, or export its image again",
 }
 
@@ -68,6 +78,17 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
+
+
+@functools.cache
+def warn_once(path: str, message: str) -> None:
+    """Log what a run goes on with, once per process.
+
+    Args:
+        path: file or folder it is about.
+        message: one sentence.
+    """
+    logger.warning("%s: %s", path, message)
 
 
 def count(problems: list[Problem]) -> str:

@@ -9,11 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from monai_ext.data.sizes import DEFLATE_RATIO, check_claim
 from monai_ext.data.walk import natural_key
 from monai_ext.errors import DataError
 
 SUFFIXES = (".tif", ".tiff")
 DAMAGED = "copy or download it again"
+# Compressions that may change values, by tifffile's names.
+_LOSSY = ("OJPEG", "JPEG", "JPEG_LOSSY", "JPEG_2000_LOSSY", "JPEGXR_NDPI", "JPEGXR", "WEBP", "APERIO_JP2000_YCBC")
+# Greatest growth of a compression; a blank page of a fax grows most.
+_RATIOS = {"NONE": 1, "ADOBE_DEFLATE": DEFLATE_RATIO, "DEFLATE": DEFLATE_RATIO, "LZW": 4096, "PACKBITS": 128}
+_MOST_RATIO = 1 << 17
+_PHOTOMETRIC = 262
 
 
 class SliceFile(NamedTuple):
@@ -25,12 +32,13 @@ class SliceFile(NamedTuple):
 
 
 class SliceHeader(NamedTuple):
-    """Content of a slice's header: shape (Y, X), type with byte order, and the first byte of the pixels when they are
-    in the file as in an array."""
+    """Content of a slice's header: shape (Y, X), type with byte order, the first byte of the pixels when they are in
+    the file as in an array (and 0 is black), and whether its compression may have changed values."""
 
     shape: tuple[int, int]
     dtype: str
     offset: int | None
+    lossy: bool = False
 
 
 def list_slices(folder: str | Path) -> list[SliceFile]:
@@ -73,8 +81,23 @@ def read_slice_header(path: Path) -> SliceHeader:
 
 
 def decode_slice(path: Path) -> tuple[SliceHeader, np.ndarray]:
-    """Header and pixels (Y, X) in native byte order; raises as `read_slice_header`, and for damaged pixels."""
+    """Header and pixels (Y, X) in native byte order, greater is brighter; raises as `read_slice_header`, and for
+    damaged pixels."""
     return _open(path, decode=True)
+
+
+def check_mask_header(header: SliceHeader, path: Path) -> None:
+    """Refuse a mask whose compression may have changed values.
+
+    Raises:
+        DataError: naming the file.
+    """
+    if header.lossy:
+        raise DataError(
+            "is a mask in a lossy format, which changes values along its edges; write it without loss",
+            path,
+            code="mask-format",
+        )
 
 
 def _open(path: Path, decode: bool) -> tuple[SliceHeader, np.ndarray]:
@@ -86,12 +109,24 @@ def _open(path: Path, decode: bool) -> tuple[SliceHeader, np.ndarray]:
             raise DataError(f"is empty (0 bytes); {DAMAGED}", path)
         with tifffile.TiffFile(path) as tiff:
             header = _header(tiff, size, path)
-            pixels = tiff.pages.first.asarray(maxworkers=1) if decode else np.empty(0)
+            pixels = _pixels(tiff.pages.first) if decode else np.empty(0)
     except DataError:
         raise
     except Exception as error:  # damaged files make the parser and the codecs raise almost anything
         raise DataError(reason(error), path) from error
     return header, pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _pixels(page: Any) -> np.ndarray:
+    pixels = page.asarray(maxworkers=1)
+    if not _is_inverted(page):
+        return pixels
+    return ~pixels if pixels.dtype.kind == "b" else (1 << page.bitspersample) - 1 - pixels
+
+
+def _is_inverted(page: Any) -> bool:
+    """Whether 0 is white; a page that doesn't say so is taken as all programs take it, with 0 black."""
+    return _PHOTOMETRIC in page.tags and page.photometric.name == "MINISWHITE"
 
 
 def _header(tiff: Any, size: int, path: Path) -> SliceHeader:
@@ -113,10 +148,15 @@ def _header(tiff: Any, size: int, path: Path) -> SliceHeader:
         raise DataError(f"holds no pixels (shape {page.shape})", path)
     if page.is_contiguous:
         ends.append(page.dataoffsets[0] + page.nbytes)
+    claimed = page.size * page.bitspersample // 8
+    check_claim(claimed, sum(page.databytecounts), path, _RATIOS.get(page.compression.name, _MOST_RATIO))
     if max(ends) > size:
         raise DataError(f"is truncated ({size} of {max(ends)} bytes); {DAMAGED}", path)
+    if _is_inverted(page) and page.dtype.kind not in "bu":
+        raise DataError(f"has 0 as white and pixels of type {page.dtype}, whose black isn't known; invert it", path)
     dtype = page.dtype.newbyteorder(tiff.byteorder).str
-    return SliceHeader(page.shape, dtype, page.dataoffsets[0] if page.is_contiguous else None)
+    in_place = page.is_contiguous and not _is_inverted(page)
+    return SliceHeader(page.shape, dtype, page.dataoffsets[0] if in_place else None, page.compression.name in _LOSSY)
 
 
 def disagreement(first: SliceHeader, header: SliceHeader, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from monai_ext.data.tiff_slices import (
     DAMAGED,
     SliceFile,
     SliceHeader,
+    check_mask_header,
     decode_slice,
     disagreement,
     list_slices,
@@ -24,6 +26,14 @@ from monai_ext.data.tiff_slices import (
     reason,
 )
 from monai_ext.errors import DataError
+
+# Packed, they are compared and pickled as fast as one number.
+_STAMP = struct.Struct("<qq")
+
+
+def pack_stamps(files: Sequence[SliceFile]) -> bytes:
+    """Sizes and modification times of slices, as `TiffStack` keeps them."""
+    return b"".join(_STAMP.pack(file.size, file.mtime) for file in files)
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class TiffStack:
         shape: voxels along Z (files), Y (rows), X (columns).
         dtype: type of the voxels in the files, with byte order, for example ">u2".
         offsets: first byte of each slice's pixels, when all slices are uncompressed and in one piece; else None.
-        newest: modification time in ns of the slice changed last; a later one means that the data changed.
+        stamps: size and modification time in ns of each slice, 8 bytes each; others mean that the data changed.
     """
 
     folder: str
@@ -44,25 +54,28 @@ class TiffStack:
     shape: tuple[int, int, int]
     dtype: str
     offsets: tuple[int, ...] | None = field(repr=False)
-    newest: int
+    stamps: bytes = field(repr=False)
 
     @classmethod
-    def scan(cls, folder: str | Path, files: Sequence[SliceFile] | None = None) -> TiffStack:
+    def scan(cls, folder: str | Path, files: Sequence[SliceFile] | None = None, mask: bool = False) -> TiffStack:
         """Read the headers of all slices (and no voxel).
 
         Args:
             folder: folder of the slices.
             files: result of `list_slices` for ``folder``, when it is known already.
+            mask: refuse lossy compressions.
 
         Raises:
             DataError: naming the file (or the empty folder): not a TIFF, empty, truncated, several pages, colour, of
-                another shape or data type than the first slice, of a type that isn't a real number.
+                another shape or data type than the first slice, of a type that isn't a real number, a lossy mask.
         """
         files = list_slices(folder) if files is None else files
         root = Path(os.path.abspath(folder))
         headers: list[SliceHeader] = []
         for file in files:
             headers.append(read_slice_header(root / file.name))
+            if mask:
+                check_mask_header(headers[-1], root / file.name)
             if difference := disagreement(headers[0], headers[-1], files[0].name):
                 raise DataError(difference, root / file.name)
         in_place = all(header.offset is not None and header.dtype == headers[0].dtype for header in headers)
@@ -72,7 +85,7 @@ class TiffStack:
             shape=(len(files), *headers[0].shape),
             dtype=headers[0].dtype if in_place else native(headers[0].dtype).str,
             offsets=tuple(header.offset or 0 for header in headers) if in_place else None,
-            newest=max(file.mtime for file in files),
+            stamps=pack_stamps(files),
         )
 
     def __fspath__(self) -> str:
@@ -175,5 +188,5 @@ class TiffStack:
         return pixels
 
     def _check_unchanged(self, index: int, status: os.stat_result) -> None:
-        if status.st_mtime_ns > self.newest:
+        if _STAMP.unpack_from(self.stamps, index * _STAMP.size) != (status.st_size, status.st_mtime_ns):
             raise DataError("has changed since the data were scanned; start again", self.path(index))

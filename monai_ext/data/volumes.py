@@ -2,125 +2,111 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import logging
-import os
-import warnings
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
-from monai.data import MetaTensor, NibabelReader, NumpyReader
-from monai.transforms import LoadImage
-from monai.utils import optional_import
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
+from monai.data import MetaTensor
+from monai.utils import MetaKeys, SpaceKeys
+from nibabel.volumeutils import apply_read_scaling
 
-from monai_ext.data.walk import stem_of
+from monai_ext.data.geometry import Geometry, nifti_geometry
+from monai_ext.data.meta_image_file import meta_image_data, stored_meta_image
+from monai_ext.data.mgh_file import stored_mgh
+from monai_ext.data.nifti_file import image_beside, stored_nifti
+from monai_ext.data.nrrd_file import nrrd_data, stored_nrrd
+from monai_ext.data.problems import warn_once
+from monai_ext.data.reading import reading
+from monai_ext.data.sizes import check_claim, claimed_bytes
+from monai_ext.data.walk import stem_of, suffix_of
 from monai_ext.errors import DataError
 
-SUFFIXES = (".nii.gz", ".nii", ".npy")
+# In any case. An ``.img``, ``.raw`` or ``.zraw`` belongs to the header beside it.
+SUFFIXES = (".nii.gz", ".nii", ".npy", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".hdr")
 
-# Where pydicom is installed, MONAI warns at every file it reads, of whatever kind, that a decoder for GPUs isn't.
-logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+
+def volume_suffix(path: str | Path) -> str | None:
+    """The one of `SUFFIXES` that a file's name ends in, in lower case; None for other files."""
+    return suffix_of(path, SUFFIXES)
 
 
 def volume_stem(path: str | Path) -> str | None:
-    """File name without ``.nii.gz``, ``.nii`` or ``.npy``, in any case; None when it ends in none of them."""
+    """File name without its suffix, see `volume_suffix`; None for other files."""
     return stem_of(path, SUFFIXES)
 
 
-class GzipNibabelReader(NibabelReader):
-    """MONAI's reader, inflating ``.nii.gz`` in one call instead of in small steps, with the checksum verified."""
+def files_of(path: str | Path) -> list[Path]:
+    """A volume's file, and the one beside it that holds its voxels where it is a header only.
 
-    def read(self, data: Any, **kwargs: Any) -> Any:
-        name = os.fspath(data[0] if isinstance(data, tuple | list) else data)
-        self.filenames = (name,)
-        if not name.lower().endswith(".gz"):
-            return super().read(name, **kwargs)
-        content = _inflate(Path(name).read_bytes())
-        return _kind(content).from_stream(io.BytesIO(content))
-
-
-def _kind(content: bytes) -> Any:
-    # the first field of the header is its own size: 348 in NIfTI-1, 540 in NIfTI-2, in either byte order
-    second = content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
-    return nib.Nifti2Image if second else nib.Nifti1Image
-
-
-def _inflate(content: bytes) -> bytes:
-    igzip, faster = optional_import("isal.igzip")
-    return igzip.decompress(content) if faster else gzip.decompress(content)
+    Raises:
+        DataError: for a header that can't be read, or without its voxels.
+    """
+    path = Path(path)
+    beside = {".hdr": image_beside, ".nhdr": nrrd_data, ".mhd": meta_image_data}.get(volume_suffix(path) or "")
+    if beside is None:
+        return [path]
+    with reading(path):
+        return [path, beside(path)]
 
 
 def read_volume(path: str | Path) -> MetaTensor:
-    """Read one 3-D volume from NIfTI (``.nii``, ``.nii.gz``) or numpy (``.npy``, nothing pickled; unit affine).
+    """Read one 3-D volume: NIfTI, NRRD, MetaImage, FreeSurfer, or numpy (nothing pickled; unit affine).
+
+    Whatever a header claims, no more memory is taken than the file can fill.
 
     Returns:
-        float32, channel first (1, X, Y, Z) in the file's own axis order, with the affine in mm.
+        float32, channel first (1, X, Y, Z) in the file's own axis order, with the affine in mm, RAS+. In its ``meta``
+        are the fields of a NIfTI header, and ``geometry_note``: what was passed over in the geometry, or "".
 
     Raises:
-        DataError: with the path and the reason: missing, empty, truncated, not an image, not 3-D.
+        DataError: with the path and the reason: missing, empty, truncated, not an image, not 3-D, complex, colour,
+            without a geometry, larger than the file can be.
     """
     path = Path(path)
-    if volume_stem(path) is None:
+    suffix = volume_suffix(path)
+    if suffix is None:
         raise DataError(f"is not a volume this program reads; expected one of {', '.join(SUFFIXES)}", path)
-    reader = NumpyReader(allow_pickle=False) if path.suffix.lower() == ".npy" else GzipNibabelReader()
-    try:
-        if path.stat().st_size == 0:
-            raise DataError("is empty (0 bytes); copy or download it again", path)
-        volume = LoadImage(image_only=True, ensure_channel_first=True)(str(path), reader=reader)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(_reason(error), path) from error
-    if volume.ndim != 4 or volume.shape[0] != 1:
-        shape = tuple(volume.shape[1:]) + (tuple(volume.shape[:1]) if volume.shape[0] != 1 else ())
-        raise DataError(f"expected one 3-D volume, got {len(shape)} dimensions of shape {shape}", path)
-    if 0 in volume.shape:
-        raise DataError(f"holds no voxels (shape {tuple(volume.shape[1:])})", path)
-    return volume
+    fields: dict[str, Any] = {}
+    with reading(path):
+        if suffix in (".nii", ".nii.gz", ".hdr"):
+            header, stored = stored_nifti(path)
+            geometry = nifti_geometry(header, path)
+            voxels, fields = apply_read_scaling(stored, *header.get_slope_inter()), dict(header)
+        else:
+            voxels, geometry = _STORED[suffix](path)
+        with np.errstate(over="ignore"):  # infinite voxels are looked for later, by an explicit policy
+            voxels = np.require(voxels, np.float32, ["C", "W"])
+    if geometry.note:
+        warn_once(str(path), geometry.note)
+    meta = {
+        **fields,
+        MetaKeys.ORIGINAL_AFFINE: geometry.affine.copy(),
+        MetaKeys.SPATIAL_SHAPE: np.array(voxels.shape),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
+        "filename_or_obj": str(path),
+        "geometry_note": geometry.note,
+    }
+    return MetaTensor(torch.from_numpy(voxels[None]), affine=torch.from_numpy(geometry.affine), meta=meta)
 
 
 def read_nifti(path: str | Path) -> tuple[Any, np.ndarray]:
     """Read the header and the voxels of one 3-D NIfTI file as they are stored: not scaled, not reordered.
 
     nibabel's images forget the header's own slope and intercept; here they are ``header["scl_slope"]`` and
-    ``header["scl_inter"]``.
+    ``header["scl_inter"]``. Its affine: `monai_ext.data.geometry.nifti_geometry`.
 
     Returns:
-        nibabel's header, and the voxels (X, Y, Z) in the file's own type and axis order.
+        nibabel's header, and the voxels (X, Y, Z), read-only, in the file's own type and axis order.
 
     Raises:
-        DataError: with the path and the reason: missing, empty, truncated, not an image, not 3-D, not numbers.
+        DataError: with the path and the reason, see `read_volume`.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-        if not content:
-            raise DataError("is empty (0 bytes); copy or download it again", path)
-        if path.name.lower().endswith(".gz"):
-            content = _inflate(content)
-        stream = io.BytesIO(content)
-        header = _kind(content).header_class.from_fileobj(stream)
-        voxels = header.raw_data_from_fileobj(stream)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(_reason(error), path) from error
-    while voxels.ndim > 3 and voxels.shape[-1] == 1:
-        voxels = voxels[..., 0]
-    if voxels.ndim != 3 or 0 in voxels.shape:
-        raise DataError(f"expected one 3-D volume, got {voxels.ndim} dimensions of shape {voxels.shape}", path)
-    if voxels.dtype.kind not in "iuf":
-        raise DataError(f"holds {voxels.dtype}, expected integers or floats", path)
-    return header, voxels
+    with reading(path):
+        return stored_nifti(path)
 
 
 def read_channels(paths: str | Path | Sequence[str | Path]) -> MetaTensor:
@@ -148,22 +134,28 @@ def geometry_difference(first: MetaTensor, second: MetaTensor) -> str:
     return ""
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "file not found"
-    if isinstance(error, PermissionError):
-        return "may not be read (permission denied)"
-    if isinstance(error, EOFError):
-        return "is truncated (the compressed stream ends early); copy or download it again"
-    if isinstance(error, gzip.BadGzipFile) and "Not a gzipped file" in str(error):
-        return "is not gzip-compressed although its name says so"
-    if isinstance(error, gzip.BadGzipFile | zlib.error) or type(error).__module__.startswith("isal"):
-        return f"is damaged ({error}); copy or download it again"
-    if isinstance(error, ImageFileError | HeaderDataError):
-        return f"is not a NIfTI image ({error})"
-    if isinstance(error, ValueError) and "allow_pickle" in str(error):
-        return "is not a plain numpy array (it holds pickled objects, which are never loaded)"
-    # nibabel: "Expected N bytes, got M bytes from object"
-    if isinstance(error, OSError) and "Expected" in str(error):
-        return "is truncated (fewer voxels than its header says); copy or download it again"
-    return f"can't be read ({type(error).__name__}: {' '.join(str(error).split())})"
+def stored_npy(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Values of a numpy file as they are stored, mapped; raises as `read_volume`."""
+    with open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        # the others' headers may be as long as they claim
+        if version != (1, 0):
+            raise DataError(f"is numpy's format {version[0]}.{version[1]}; save it again with numpy", path)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        offset = file.tell()
+    if dtype.hasobject:
+        raise DataError("is not a plain numpy array (it holds pickled objects, which are never loaded)", path)
+    if dtype.kind not in "biuf":
+        raise DataError(f"holds values of type {dtype}; expected integers or floats", path, code="format")
+    if len(shape) != 3:
+        raise DataError(f"expected one 3-D volume, got {len(shape)} dimensions of shape {shape}", path, code="format")
+    check_claim(claimed_bytes(shape, dtype.itemsize, path), path.stat().st_size - offset, path)
+    return np.load(path, mmap_mode="r", allow_pickle=False), Geometry(np.eye(4))
+
+
+_STORED = {
+    ".npy": stored_npy,
+    **dict.fromkeys((".nrrd", ".nhdr"), stored_nrrd),
+    **dict.fromkeys((".mha", ".mhd"), stored_meta_image),
+    **dict.fromkeys((".mgz", ".mgh"), stored_mgh),
+}

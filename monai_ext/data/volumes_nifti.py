@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
+import numpy as np
 import zarr
+from nibabel.affines import voxel_sizes
 
+from monai_ext.data.geometry import MM_PER_UNIT, nifti_geometry, unit_of
+from monai_ext.data.nifti_file import NiftiPlace, nifti_place
+from monai_ext.data.reading import reading
 from monai_ext.errors import DataError
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -25,49 +28,40 @@ def open_nifti(path: str | Path) -> zarr.Array:
     attributes, as in OME-Zarr.
 
     Raises:
-        DataError: naming the file, when it is missing, compressed, truncated, no NIfTI or not 3-D.
+        DataError: naming the file, when it is missing, compressed, truncated, no NIfTI, not 3-D, or has no geometry.
     """
     path = Path(path).absolute()
-    if path.name.endswith(".gz"):
+    if path.name.lower().endswith(".gz"):
         raise DataError("is compressed, so that no part of it can be read by itself; run `gunzip -k` on it", path)
-    try:
-        image: Any = nib.load(path)
-        proxy, zooms = image.dataobj, image.header.get_zooms()
-        unit = image.header.get_xyzt_units()[0]
-    except FileNotFoundError:
-        raise DataError("file not found", path) from None
-    except Exception as error:  # nibabel has many
-        raise DataError(f"is not a NIfTI image ({type(error).__name__}: {error})", path) from error
-    shape = [length for length in proxy.shape if length > 1] if len(proxy.shape) > 3 else list(proxy.shape)
-    if len(shape) != 3:
-        raise DataError(f"must be a volume of three axes, got the shape {proxy.shape}", path)
-    if proxy.dtype.kind not in "iuf":
-        raise DataError(f"holds values of type {proxy.dtype}; integers or floats are needed", path)
-    x, y, z = shape
-    plane = x * y * proxy.dtype.itemsize
-    if os.path.getsize(path) < proxy.offset + z * plane:
-        raise DataError("is truncated (fewer voxels than its header says); copy or download it again", path)
+    with reading(path):
+        place = nifti_place(path)
+        unit = unit_of(place.header)
+        edges = voxel_sizes(nifti_geometry(place.header, path).affine) / MM_PER_UNIT[unit]
+    x, y, z = place.shape
+    plane = x * y * place.dtype.itemsize
     axes = [{"name": name, "type": "space", **({"unit": _UNITS[unit]} if unit in _UNITS else {})} for name in "zyx"]
-    scale = {"type": "scale", "scale": [float(size) for size in zooms[2::-1]]}
+    scale = {"type": "scale", "scale": [float(np.float32(edge)) for edge in edges[::-1]]}
     datasets = [{"path": ".", "coordinateTransformations": [scale]}]
     references: dict[str, Any] = {
-        ".zarray": json.dumps(_array_metadata((z, y, x), proxy)),
+        ".zarray": json.dumps(_array_metadata((z, y, x), place)),
         ".zattrs": json.dumps({"multiscales": [{"version": "0.4", "axes": axes, "datasets": datasets}]}),
-        **{f"{number}.0.0": [str(path), proxy.offset + number * plane, plane] for number in range(z)},
+        **{f"{number}.0.0": [str(path), place.offset + number * plane, plane] for number in range(z)},
     }
     return zarr.open_array(_store(references), mode="r", zarr_format=2)
 
 
-def _array_metadata(shape: tuple[int, int, int], proxy: Any) -> dict[str, Any]:
-    scaled = (proxy.slope, proxy.inter) != (1, 0)
+def _array_metadata(shape: tuple[int, int, int], place: NiftiPlace) -> dict[str, Any]:
+    given = place.header.get_slope_inter()
+    slope, inter = 1.0 if given[0] is None else given[0], given[1] or 0.0
+    scaled = (slope, inter) != (1, 0)
     # numcodecs divides by its scale
-    scaling = {"id": "fixedscaleoffset", "scale": 1 / proxy.slope, "offset": proxy.inter, "dtype": "<f4"}
+    scaling = {"id": "fixedscaleoffset", "scale": 1 / slope, "offset": inter, "dtype": "<f4"}
     return {
         "zarr_format": 2,
         "shape": shape,
         "chunks": (1, *shape[1:]),
-        "dtype": "<f4" if scaled else proxy.dtype.str,
-        "filters": [{**scaling, "astype": proxy.dtype.str}] if scaled else None,
+        "dtype": "<f4" if scaled else place.dtype.str,
+        "filters": [{**scaling, "astype": place.dtype.str}] if scaled else None,
         "compressor": None,
         "order": "C",
         "fill_value": None,

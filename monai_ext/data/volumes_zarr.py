@@ -84,7 +84,7 @@ def open_node(source: str | Path) -> zarr.Array | zarr.Group:
     Raises:
         DataError: naming ``source``, when there is none.
     """
-    if str(source).endswith(NIFTI) and "://" not in str(source):
+    if str(source).lower().endswith(NIFTI) and "://" not in str(source):
         return open_nifti(source)
     try:
         return zarr.open(str(source), mode="r")

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from monai_ext.data.checks import run_checks
 from monai_ext.data.left_out import not_used
+from monai_ext.data.masks import mask_fault, mask_values
+from monai_ext.data.numbering import numbering_problems
 from monai_ext.data.problems import Problem
-from monai_ext.data.tiff_slices import SliceHeader, decode_slice, disagreement, list_slices
+from monai_ext.data.tiff_slices import SliceHeader, check_mask_header, decode_slice, disagreement, list_slices
 from monai_ext.errors import DataError
 from monai_ext.nuclei.classes import UNCLASSIFIED, is_excluded
 from monai_ext.nuclei.samples import SampleFolder, find_samples, find_table, is_table
@@ -63,7 +65,7 @@ def _check_sample(sample: SampleFolder, masks: bool) -> list[Problem]:
     if not mask.is_dir():
         missing = Problem(str(mask), "is missing, but other samples have a mask", "warning")
         return [*problems, missing] if masks else problems
-    more, mask_shape = _check_stack(mask)
+    more, mask_shape = _check_stack(mask, is_mask=True)
     problems += more
     try:
         compare_names(sample.folder, list_slices(raw), list_slices(mask))
@@ -76,13 +78,14 @@ def _check_sample(sample: SampleFolder, masks: bool) -> list[Problem]:
     return problems
 
 
-def _check_stack(folder: Path) -> tuple[list[Problem], tuple[int, int] | None]:
+def _check_stack(folder: Path, is_mask: bool = False) -> tuple[list[Problem], tuple[int, int] | None]:
     """Problems of all slices, and the shape of the first good one."""
     try:
         files = list_slices(folder)
     except DataError as error:
         return [Problem.of(error, folder)], None
-    problems: list[Problem] = []
+    problems = [] if is_mask else numbering_problems(folder, [file.name for file in files])
+    values: set[float] = set()
     first: SliceHeader | None = None
     name = ""
     for file in files:
@@ -90,12 +93,17 @@ def _check_stack(folder: Path) -> tuple[list[Problem], tuple[int, int] | None]:
         try:
             header, pixels = decode_slice(path)
             check_finite(pixels, path)
+            if is_mask:
+                check_mask_header(header, path)
+                values |= mask_values(pixels)
             if first is None:
                 first, name = header, file.name
             if difference := disagreement(first, header, name):
                 raise DataError(difference, path)
         except DataError as error:
             problems.append(Problem.of(error, path))
+    if fault := mask_fault(values):
+        problems.append(Problem(str(folder), fault, "warning", "mask-values"))
     return problems, first.shape if first is not None else None
 
 

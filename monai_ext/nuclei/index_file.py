@@ -13,7 +13,7 @@ import numpy as np
 from monai_ext.data.crop_grid import Position, crop_grid
 from monai_ext.data.problems import Problem
 from monai_ext.data.tiff_slices import SliceFile
-from monai_ext.data.tiff_stack import TiffStack
+from monai_ext.data.tiff_stack import TiffStack, pack_stamps
 from monai_ext.errors import DataError
 from monai_ext.io import read_csv, write_csv
 from monai_ext.nuclei.scan import ListedSample, Nucleus
@@ -85,7 +85,7 @@ def _stack(folder: Path, files: Sequence[SliceFile], shape: Position, dtype: str
     if offsets is not None and len(offsets) != len(files):
         raise ValueError(f"{len(offsets)} offsets for {len(files)} slices of {folder}")
     names = tuple(file.name for file in files)
-    return TiffStack(str(folder), names, shape, np.dtype(dtype).str, offsets, max(file.mtime for file in files))
+    return TiffStack(str(folder), names, shape, np.dtype(dtype).str, offsets, pack_stamps(files))
 
 
 def _pack(offsets: tuple[int, ...] | None) -> str:

@@ -12,7 +12,8 @@ from monai_ext.blocks import run_in_order
 from monai_ext.data.crop_grid import triple
 from monai_ext.data.decoding import undecodable
 from monai_ext.data.left_out import not_used, refuse_or_leave_out
-from monai_ext.data.problems import Problem
+from monai_ext.data.numbering import numbering_problems
+from monai_ext.data.problems import Problem, warn_once
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.nuclei.index_file import read_index, write_index
 from monai_ext.nuclei.samples import find_samples, find_table, is_table
@@ -22,7 +23,7 @@ from monai_ext.workflow import default_workers
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # of the index file; a new one makes old files be ignored
+FORMAT = 2  # of the index file; a new one makes old files be ignored
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,9 @@ def index(
         run_in_order(lambda sample: list_sample(sample, with_masks), found, threads, "listing files")
     )
     problems += bad
+    for one in listed:
+        for problem in numbering_problems(one.sample.folder / "raw", [file.name for file in one.raw]):
+            warn_once(problem.path, problem.message)
 
     cache = None
     if index_dir is not None:

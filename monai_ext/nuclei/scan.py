@@ -112,7 +112,7 @@ def scan_sample(listed: ListedSample, crop_size: Position, measure: bool) -> Nuc
     folder, sample = listed.sample.folder, listed.sample
     try:
         image = TiffStack.scan(folder / "raw", listed.raw)
-        mask = TiffStack.scan(folder / "mask", listed.mask) if listed.mask is not None else None
+        mask = TiffStack.scan(folder / "mask", listed.mask, mask=True) if listed.mask is not None else None
         if mask is not None and mask.shape != image.shape:
             raise DataError(f"has shape {mask.shape}, but raw has {image.shape}", mask.folder)
         crops = tuple(crop_grid(image.shape, crop_size))

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from monai_ext.data.checks import run_checks
+from monai_ext.data.masks import mask_fault, mask_values
+from monai_ext.data.numbering import numbering_problems
 from monai_ext.data.patients import patient_problems
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
@@ -16,7 +18,7 @@ from monai_ext.places import Place
 from monai_ext.spine.class_folders import class_items
 from monai_ext.spine.image_mask import image_mask_items
 from monai_ext.spine.series import Series, find_series
-from monai_ext.spine.slices import read_slice
+from monai_ext.spine.slices import read_mask, read_slice
 
 CLASS_STAGES = ("foundation", "anatomy", "location_view", "sequence")
 MASK_STAGES = ("cord", "lesion")
@@ -71,10 +73,14 @@ def _check_series(folder: Path, workers: int | Place | None) -> list[Problem]:
 def _check_one_series(series: Series) -> list[Problem]:
     where = series.files[0]
     try:
-        voxels = series.read().voxels
+        image = series.read()
     except DataError as error:
         return [Problem.of(error, where)]
-    return _check_values(voxels, where if series.kind == "nifti" else where.parent)
+    if series.kind == "slices":
+        names = [path.name for path in series.files]
+        return numbering_problems(where.parent, names) + _check_values(image.voxels, where.parent)
+    note = [Problem(str(where), image.geometry_note, "warning", "geometry")] if image.geometry_note else []
+    return note + _check_values(image.voxels, where if series.kind == "nifti" else where.parent)
 
 
 def _check_classes(folder: Path, workers: int | Place | None) -> list[Problem]:
@@ -108,7 +114,8 @@ def _check_masks(folder: Path, workers: int | Place | None) -> list[Problem]:
     except DataError as error:
         return [Problem.of(error, folder)]
     problems = run_checks(_check_pair, [{"item": item} for item in items], workers)
-    if not problems and not any(read_slice(item["mask"]).any() for item in items):
+    failed = any(problem.severity == "error" for problem in problems)
+    if not failed and not any(read_mask(item["mask"]).any() for item in items):
         problems.append(Problem(str(folder / "masks"), "has nothing but zeros; there is nothing to learn"))
     return [*items.unused, *_check_patients(folder, items), *problems]
 
@@ -120,12 +127,14 @@ def _check_patients(folder: Path, items: list[dict[str, Any]]) -> list[Problem]:
 
 def _check_pair(item: dict[str, Any]) -> list[Problem]:
     try:
-        image, mask = read_slice(item["image"]), read_slice(item["mask"])
+        image, mask = read_slice(item["image"]), read_mask(item["mask"])
     except DataError as error:
         return [Problem.of(error)]
     if image.shape != mask.shape:
         return [Problem(item["mask"], f"has {mask.shape} pixels, but its image has {image.shape}")]
-    return _check_values(image, Path(item["image"]))
+    fault = mask_fault(mask_values(mask))
+    several = [Problem(item["mask"], fault, "warning", "mask-values")] if fault else []
+    return several + _check_values(image, Path(item["image"]))
 
 
 def _check_values(values: np.ndarray, where: Path) -> list[Problem]:

@@ -27,6 +27,7 @@ class SeriesImage:
         slice_axis: axis of ``voxels`` along which the slices were taken, 0 to 2.
         has_geometry: False for plain image files: mm and directions are then unknown, and a pixel counts as 1 mm.
         header: geometry fields of a NIfTI header; empty for other kinds.
+        geometry_note: what was passed over in the header's geometry; else empty.
         sources: datasets of a DICOM series without pixels, one per slice; may name the patient.
     """
 
@@ -35,6 +36,7 @@ class SeriesImage:
     slice_axis: int
     has_geometry: bool = True
     header: Mapping[str, Any] = field(default_factory=dict)
+    geometry_note: str = ""
     sources: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
     @property

@@ -10,8 +10,10 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ensure_tuple
 
+from monai_ext.data.masks import mask_fault, mask_values
+from monai_ext.data.problems import warn_once
 from monai_ext.errors import DataError
-from monai_ext.spine.slices import read_slice
+from monai_ext.spine.slices import read_mask, read_slice
 
 
 class LoadSliced(MapTransform):
@@ -25,7 +27,8 @@ class LoadSliced(MapTransform):
         allow_missing_keys: leave out keys that an item lacks, instead of an error.
 
     Raises:
-        DataError: naming the file that can't be read, or a mask of another shape than the first image of its item.
+        DataError: naming the file that can't be read, a mask in a lossy format, with a palette or transparency, or of
+            another shape than the first image of its item.
     """
 
     def __init__(self, keys: KeysCollection, mask_keys: KeysCollection = (), allow_missing_keys: bool = False) -> None:
@@ -37,10 +40,13 @@ class LoadSliced(MapTransform):
         first: tuple[int, ...] | None = None
         for key in self.key_iterator(result):
             path = result[key]
-            image = read_slice(path)
+            image = read_mask(path) if key in self.mask_keys else read_slice(path)
             if first is not None and image.shape != first:
                 raise DataError(f"has {image.shape} pixels, but the image of its item has {first}", path)
             first = image.shape
-            image = (image > 0).astype(image.dtype) if key in self.mask_keys else image
+            if key in self.mask_keys:
+                if fault := mask_fault(mask_values(image)):
+                    warn_once(str(path), fault)
+                image = (image > 0).astype(image.dtype)
             result[key] = MetaTensor(image[None], meta={"filename_or_obj": str(path)})
         return result

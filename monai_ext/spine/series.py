@@ -10,13 +10,17 @@ from pathlib import Path
 
 from monai_ext.data.left_out import not_used
 from monai_ext.data.problems import Problem
-from monai_ext.data.volumes import volume_stem
-from monai_ext.data.walk import natural_key, suffix_of, walk, without_copies
+from monai_ext.data.volumes import SUFFIXES, volume_stem
+from monai_ext.data.walk import natural_key, stem_of, suffix_of, walk, without_copies
 from monai_ext.errors import DataError
 from monai_ext.spine.dicom import DicomSlice, read_dicom_header, read_dicom_series, sort_slices
 from monai_ext.spine.image import SeriesImage
-from monai_ext.spine.nifti import NIFTI_SUFFIXES, read_nifti_series
+from monai_ext.spine.nifti import read_volume_series
 from monai_ext.spine.slices import SLICE_SUFFIXES, read_slice_series
+
+VOLUME_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix != ".npy")
+# Voxels of the header beside them, which names them.
+_DATA_SUFFIXES = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Series:
         patient: name of the folder; for DICOM files without one, or with several patients in one, a number
             ("patient_001"), never the name or id of the header.
         series: name of the folder or the file; unique within the patient.
-        kind: ``"dicom"``, ``"nifti"`` or ``"slices"``.
-        files: absolute paths in the order of the slices; a single one for NIfTI.
+        kind: ``"dicom"``, ``"nifti"`` (or another volume file) or ``"slices"``.
+        files: absolute paths in the order of the slices; a single one for a volume file.
     """
 
     patient: str
@@ -50,16 +54,16 @@ class Series:
         """
         if self.kind == "dicom":
             return read_dicom_series(self.files)
-        return read_nifti_series(self.files[0]) if self.kind == "nifti" else read_slice_series(self.files)
+        return read_volume_series(self.files[0]) if self.kind == "nifti" else read_slice_series(self.files)
 
 
 def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     """All series below ``folder`` in natural order of their names, the problems of the others, and notes on files that
     aren't used.
 
-    DICOM files are grouped by SeriesInstanceUID, whatever their names and sub-folders; each NIfTI file is a series; the
-    PNG, JPEG and TIFF files of one folder are a series (in a flat layout those whose names differ in the last number
-    only). Of DICOM files only the headers are read, once.
+    DICOM files are grouped by SeriesInstanceUID, whatever their names and sub-folders; each volume file (NIfTI, NRRD,
+    MetaImage, FreeSurfer) is a series; the PNG, JPEG and TIFF files of one folder are a series (in a flat layout those
+    whose names differ in the last number only). Of DICOM files only the headers are read, once.
 
     Args:
         folder: with ``<patient>/<series>/...``, ``<patient>/...`` or all files flat.
@@ -70,7 +74,9 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     """
     root = Path(os.path.abspath(folder))
     dicom: list[DicomSlice] = []
-    below = walk(root, (*NIFTI_SUFFIXES, *SLICE_SUFFIXES), repeatable=SLICE_SUFFIXES)
+    below = walk(root, (*VOLUME_SUFFIXES, *SLICE_SUFFIXES), repeatable=SLICE_SUFFIXES)
+    files = [file.path for file in below.files]
+    headers = {(Path(one).parent, stem_of(one, VOLUME_SUFFIXES)) for one in files}
     problems, no_image = list(below.problems), []
     for path in (Path(file.path) for file in below.others):
         try:
@@ -78,14 +84,13 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
         except DataError as error:
             problems.append(Problem.of(error, path))
             continue
-        if header is None:
-            no_image.append(path)
-        else:
+        if header is not None:
             dicom.append(header)
-    files = [file.path for file in below.files]
-    volumes, copies = without_copies((one for one in files if suffix_of(one, NIFTI_SUFFIXES)), NIFTI_SUFFIXES)
+        elif (path.parent, stem_of(path, _DATA_SUFFIXES)) not in headers:
+            no_image.append(path)
+    volumes, copies = without_copies((one for one in files if suffix_of(one, VOLUME_SUFFIXES)), VOLUME_SUFFIXES)
     slices = [Path(one) for one in files if suffix_of(one, SLICE_SUFFIXES)]
-    problems += [*copies, *not_used(no_image, lambda _: "no image: not DICOM, NIfTI, PNG, JPEG or TIFF", root)]
+    problems += [*copies, *not_used(no_image, lambda _: "no image that is read", root)]
     found = [
         *_nifti_series(root, list(map(Path, volumes))),
         *_slice_series(root, slices, problems),

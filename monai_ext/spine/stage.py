@@ -16,7 +16,7 @@ from monai_ext.spine.class_folders import class_items, class_names
 from monai_ext.spine.folders import split_by_patient
 from monai_ext.spine.heads import shared_items
 from monai_ext.spine.image_mask import image_mask_items, mask_files
-from monai_ext.spine.slices import read_slice
+from monai_ext.spine.slices import read_mask
 
 logger = logging.getLogger("monai_ext")
 
@@ -143,7 +143,7 @@ def _visible(found: Sequence[dict[str, Any]], classes: Sequence[str], min_area: 
         raise ConfigError(f"--visible_area {min_area}: must be a fraction of a slice, above 0 and below 1")
     items = []
     for item in found:
-        mask = read_slice(item["mask"]) > 0
+        mask = read_mask(item["mask"]) > 0
         rest = {key: value for key, value in item.items() if key != "mask"}
         items.append({**rest, "label": int(np.mean(mask) >= min_area)})
     return items

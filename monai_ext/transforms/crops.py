@@ -12,6 +12,8 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from monai_ext.data.crop_grid import margins, trimmed_size
+from monai_ext.data.masks import mask_fault, mask_values
+from monai_ext.data.problems import warn_once
 from monai_ext.data.slice_cache import SliceCache
 from monai_ext.data.tiff_stack import TiffStack
 from monai_ext.errors import ConfigError, DataError
@@ -85,7 +87,10 @@ class LoadCropd(MapTransform):
             image[inside] = np.clip((crop[inside].astype(np.float32) - low) / (high - low), 0, 1)
             result[key] = torch.from_numpy(image[None])
         if self.mask_key in result:
-            mask = result[self.mask_key].read(start, self.size, self.cache)
+            stack = result[self.mask_key]
+            mask = stack.read(start, self.size, self.cache)
+            if fault := mask_fault(mask_values(mask)):
+                warn_once(stack.folder, fault)
             result[self.mask_key] = torch.from_numpy((mask != 0).astype(np.float32)[None])
         return result
 

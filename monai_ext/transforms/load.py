@@ -12,7 +12,7 @@ from monai_ext.data.volumes import read_channels
 
 
 class LoadVolumed(MapTransform):
-    """MONAI's ``LoadImaged`` and ``EnsureChannelFirstd`` for 3-D NIfTI and ``.npy`` volumes, made strict.
+    """MONAI's ``LoadImaged`` and ``EnsureChannelFirstd`` for 3-D volume files (see `read_volume`), made strict.
 
     The path under each key (or a list of paths: one channel each, on one grid) becomes a float32 ``MetaTensor``
     (C, X, Y, Z) in the file's own axis order.

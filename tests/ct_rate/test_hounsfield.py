@@ -141,7 +141,7 @@ def empty(path: Path) -> Path:
         (damaged, "truncated"),
         (not_finite, "has 1 of 20480 voxels that are NaN or infinite"),
         (four_d, "expected one 3-D volume, got 4 dimensions"),
-        (without_geometry, "affine that is no geometry"),
+        (without_geometry, "no usable geometry"),
         (text, "not gzip-compressed"),
         (empty, "is empty"),
         (lambda path: path, "file not found"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import pickle
 import random
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monai_ext.data.slice_cache import SliceCache
-from monai_ext.data.tiff_stack import TiffStack
+from monai_ext.data.tiff_slices import list_slices
+from monai_ext.data.tiff_stack import TiffStack, pack_stamps
 from monai_ext.errors import ConfigError, DataError
 
 SHAPE = (5, 23, 31)
@@ -197,28 +199,32 @@ def test_bounds_of_the_cache_are_checked(bounds: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("flavour", ["uint8", "lzw"])
-@pytest.mark.parametrize("event", ["removed", "rewritten"])
+@pytest.mark.parametrize("event", ["removed", "newer", "older", "cut off"])
 def test_data_that_change_after_the_scan_are_named(tmp_path: Path, flavour: str, event: str) -> None:
     dtype, options = FLAVOURS[flavour]
     stack = TiffStack.scan(write(tmp_path / "raw", voxels(dtype), **options))
     victim = stack.path(2)
+    time = victim.stat().st_mtime_ns
     if event == "removed":
         victim.unlink()
+    elif event == "cut off":
+        victim.write_bytes(victim.read_bytes()[:-1])
     else:
         tifffile.imwrite(victim, voxels()[0], **options)
-        os.utime(victim, ns=(stack.newest + 1, stack.newest + 1))
-    message = {"removed": "file not found", "rewritten": "has changed since the data were scanned"}[event]
+        time += {"newer": 1, "older": -1}[event]
+    if event != "removed":
+        os.utime(victim, ns=(time, time))
+    message = "file not found" if event == "removed" else "has changed since the data were scanned"
     with pytest.raises(DataError, match=rf"slice_0003\.tif: {message}"):
         stack.read((0, 0, 0), SHAPE)
 
 
 @pytest.mark.parametrize("flavour", ["uint8", "lzw"])
-def test_a_file_cut_off_after_the_scan_is_an_error_not_a_crash(tmp_path: Path, flavour: str) -> None:
-    """Old time stamps, as after a copy that went wrong: only the size tells."""
+def test_a_file_shorter_than_its_index_says_is_an_error_not_a_crash(tmp_path: Path, flavour: str) -> None:
     dtype, options = FLAVOURS[flavour]
     stack = TiffStack.scan(write(tmp_path / "raw", voxels(dtype, (3, 200, 200)), **options))
     content = stack.path(1).read_bytes()
     stack.path(1).write_bytes(content[: len(content) // 2])
-    os.utime(stack.path(1), ns=(stack.newest, stack.newest))
+    stack = dataclasses.replace(stack, stamps=pack_stamps(list_slices(stack.folder)))
     with pytest.raises(DataError, match=r"slice_0002\.tif: .*(truncated|damaged)"):
         stack.read((0, 190, 0), (3, 10, 10))

@@ -80,7 +80,7 @@ def four(path):
         (compressed, r"a\.nii\.gz: is compressed.*gunzip -k"),
         (truncated, "is truncated"),
         (nonsense, "is not a NIfTI image"),
-        (four, "three axes, got the shape"),
+        (four, "one 3-D volume, got 4 dim"),
         (lambda path: path.with_name("absent.nii"), r"absent\.nii: file not found"),
     ],
     ids=["compressed", "truncated", "nonsense", "4-d", "absent"],

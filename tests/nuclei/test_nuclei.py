@@ -50,7 +50,7 @@ def root(tmp_path: Path) -> Path:
 
 def virtual(labels: Sequence[int], crops: int = 2) -> nuclei.NucleiIndex:
     """An index without files."""
-    stack = TiffStack("nowhere", ("1.tif",), (1, 1, 1), "|u1", (8,), 0)
+    stack = TiffStack("nowhere", ("1.tif",), (1, 1, 1), "|u1", (8,), bytes(16))
     positions = tuple((0, 0, 80 * x) for x in range(crops))
     samples = [
         Nucleus(f"{number:04d}", label, f"class {label}", stack, None, "s", positions)
@@ -402,9 +402,9 @@ def scanned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     folders: list[str] = []
     original = TiffStack.scan.__func__
 
-    def scan(cls, folder, files=None):
+    def scan(cls, folder, files=None, mask=False):
         folders.append(Path(folder).parent.name)
-        return original(cls, folder, files)
+        return original(cls, folder, files, mask)
 
     monkeypatch.setattr(TiffStack, "scan", classmethod(scan))
     return folders

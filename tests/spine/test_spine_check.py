@@ -17,13 +17,19 @@ def write(path: Path, value: float = 0) -> Path:
     return path
 
 
+def write_mask(path: Path, values: tuple[int, ...] = (0, 255)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.resize(values, (4, 6)).astype(np.uint8)).save(path)
+    return path
+
+
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     for patient in range(5):
         for name in ("brain", "spine"):
             write(tmp_path / f"anatomy/{name}/p{patient}_0.png")
-        for part in ("images", "masks"):
-            write(tmp_path / f"lesion/{part}/p{patient}_0.png")
+        write(tmp_path / f"lesion/images/p{patient}_0.png")
+        write_mask(tmp_path / f"lesion/masks/p{patient}_0.png")
         write(tmp_path / f"series/p{patient}/t2/0.png")
     return tmp_path
 
@@ -70,6 +76,21 @@ def test_empty_masks_teach_nothing(dataset) -> None:
         Image.fromarray(np.zeros((4, 6), np.uint8)).save(path)
     (problem,) = check(dataset)
     assert (problem.path, problem.severity) == (str(dataset / "lesion/masks"), "error")
+
+
+def test_a_mask_of_several_values_is_a_warning_that_names_them(dataset) -> None:
+    path = write_mask(dataset / "lesion/masks/p3_0.png", (0, 1, 2))
+    (problem,) = check(dataset)
+    assert (problem.path, problem.severity, problem.code) == (str(path), "warning", "mask-values")
+    assert problem.message.startswith("has 3 values (0, 1, 2)")
+
+
+def test_a_missing_number_among_the_slices_of_a_series_is_a_warning(dataset) -> None:
+    for number in (1, 2, 4):
+        write(dataset / f"series/p4/t2/{number}.png")
+    (problem,) = check(dataset)
+    assert (problem.severity, problem.code) == ("warning", "gap")
+    assert problem.message == "has a gap of 1 in its numbers between 2.png and 4.png"
 
 
 def test_nothing_to_check_says_how_to_get_data(tmp_path) -> None:
