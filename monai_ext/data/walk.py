@@ -12,6 +12,9 @@ from pathlib import Path
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 
+# Of files that hold the voxels of a header beside them.
+_DATA_SUFFIXES = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")
+
 
 @dataclass(frozen=True)
 class RealFile:
@@ -139,6 +142,21 @@ def without_copies(files: Iterable[str | Path], suffixes: Sequence[str]) -> tupl
         if others
     ]
     return single, problems
+
+
+def without_data_files(others: Iterable[str | Path], headers: Iterable[str | Path]) -> list[Path]:
+    """Those files that aren't the voxels of a header beside them, as ``scan.raw`` is of ``scan.mhd``.
+
+    Args:
+        others: files that may be such.
+        headers: volumes that may be headers.
+    """
+    known = {(os.path.dirname(path), os.path.basename(path).partition(".")[0]) for path in headers}
+    return [
+        path
+        for path in map(Path, others)
+        if not (suffix_of(path, _DATA_SUFFIXES) and (str(path.parent), path.name.partition(".")[0]) in known)
+    ]
 
 
 def natural_key(name: str) -> tuple[list[int | str], str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from monai_ext.data.left_out import not_used
 from monai_ext.data.problems import Problem
 from monai_ext.data.volumes import SUFFIXES, volume_stem
-from monai_ext.data.walk import natural_key, stem_of, suffix_of, walk, without_copies
+from monai_ext.data.walk import natural_key, suffix_of, walk, without_copies, without_data_files
 from monai_ext.errors import DataError
 from monai_ext.spine.dicom import DicomSlice, read_dicom_header, read_dicom_series, sort_slices
 from monai_ext.spine.image import SeriesImage
@@ -19,8 +19,6 @@ from monai_ext.spine.nifti import read_volume_series
 from monai_ext.spine.slices import SLICE_SUFFIXES, read_slice_series
 
 VOLUME_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix != ".npy")
-# Voxels of the header beside them, which names them.
-_DATA_SUFFIXES = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")
 
 
 @dataclass(frozen=True)
@@ -76,18 +74,17 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     dicom: list[DicomSlice] = []
     below = walk(root, (*VOLUME_SUFFIXES, *SLICE_SUFFIXES), repeatable=SLICE_SUFFIXES)
     files = [file.path for file in below.files]
-    headers = {(Path(one).parent, stem_of(one, VOLUME_SUFFIXES)) for one in files}
     problems, no_image = list(below.problems), []
-    for path in (Path(file.path) for file in below.others):
+    for path in without_data_files((file.path for file in below.others), files):
         try:
             header = read_dicom_header(path)
         except DataError as error:
             problems.append(Problem.of(error, path))
             continue
-        if header is not None:
-            dicom.append(header)
-        elif (path.parent, stem_of(path, _DATA_SUFFIXES)) not in headers:
+        if header is None:
             no_image.append(path)
+        else:
+            dicom.append(header)
     volumes, copies = without_copies((one for one in files if suffix_of(one, VOLUME_SUFFIXES)), VOLUME_SUFFIXES)
     slices = [Path(one) for one in files if suffix_of(one, SLICE_SUFFIXES)]
     problems += [*copies, *not_used(no_image, lambda _: "no image that is read", root)]
