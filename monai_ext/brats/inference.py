@@ -10,20 +10,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ext.brats.layouts import Layout, NoClasses, data_root, find_layout, listed_in, volumes_in
-from monai_ext.brats.names import MODALITIES, OTHER, PLAIN, SEG, Volumes, channels_of
+from monai_ext.brats.layouts import Layout, NoClasses, data_root, find_layout, volumes_in
+from monai_ext.brats.names import MODALITIES, OTHER, PLAIN, SEG, Volumes, channels_of, name_of
 from monai_ext.brats.subjects import files_of, find_subjects, item_of
+from monai_ext.data.left_out import Found, not_used
+from monai_ext.data.problems import Problem
 from monai_ext.data.volumes import SUFFIXES, volume_stem
+from monai_ext.data.walk import entries, walk, without_data_files
 from monai_ext.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 
-def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "flair") -> list[dict[str, Any]]:
+def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "flair") -> Found[dict[str, Any]]:
     """Cases to predict, each file once; several volumes of one case in a folder are one case.
 
     A volume whose name says another modality or a segmentation is never taken for ``modality``. A case without a volume
-    of ``modality`` is left out with a warning, as long as others remain.
+    of ``modality`` is left out, as long as others remain; it stands in ``left_out`` with all files that aren't used.
 
     Args:
         inputs: a dataset as for `find_subjects` (labels kept), a folder of volumes or of subject folders, one volume,
@@ -55,9 +58,32 @@ def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "
         raise left_out[0]
     if not items:
         raise DataError(f"no volume ({', '.join(SUFFIXES)}) of modality {modality!r} found in {inputs}")
-    for error in left_out:
-        logger.warning("left out: %s", error)
-    return [items[case] for case in sorted(items)]
+    unused = [Problem.of(error, severity="warning") for error in left_out]
+    for folder in dict.fromkeys(entry for entry in entered if entry.is_dir()):
+        unused += _unused_below(folder, [path for item in items.values() for path in files_of(item)], channels)
+    for problem in unused:
+        logger.log(logging.INFO if problem.severity == "note" else logging.WARNING, "left out: %s", problem)
+    return Found((items[case] for case in sorted(items)), unused)
+
+
+def _unused_below(folder: Path, used: Sequence[str], channels: Sequence[str]) -> list[Problem]:
+    """Notes on the files of a folder that no case uses."""
+
+    def reason(path: Path) -> str:
+        stem = volume_stem(path)
+        kind = name_of(stem).kind if stem is not None else None
+        if kind is None:
+            return "no volume that is read"
+        return f"shows {kind}, not {', '.join(channels)}" if kind not in (*channels, PLAIN) else "of no case found"
+
+    real = {os.path.realpath(path) for path in used}
+    below = walk(folder, SUFFIXES)
+    files = [file.path for file in below.files]
+    files += map(str, without_data_files((file.path for file in below.others), files))
+    return [
+        *below.problems,
+        *not_used((path for path in files if os.path.realpath(path) not in real), reason, folder),
+    ]
 
 
 def _found(inputs: Sequence[Path], modality: str, left_out: list[DataError]) -> Iterator[Volumes | dict[str, Any]]:
@@ -76,7 +102,7 @@ def _found(inputs: Sequence[Path], modality: str, left_out: list[DataError]) -> 
             yield from find_subjects(path, modality)
         else:
             root = data_root(path)
-            for folder in (root, *(entry for entry in listed_in(root) if entry.is_dir())):
+            for folder in (root, *(entry for entry in entries(root) if entry.is_dir())):
                 volumes = volumes_in(folder)
                 _refuse_unknown(volumes, folder.name)
                 yield volumes

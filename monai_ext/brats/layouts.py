@@ -11,6 +11,7 @@ from monai_ext.brats.grades import COLUMNS, GRADE, Grades, columns_of, read_grad
 from monai_ext.brats.names import CLASS_NAMES, Volumes
 from monai_ext.data.patients import PATIENT_COLUMNS, patients_of_cases
 from monai_ext.data.volumes import volume_stem
+from monai_ext.data.walk import entries
 from monai_ext.errors import DataError
 from monai_ext.io import read_csv
 
@@ -50,21 +51,9 @@ class Layout:
     unlisted: list[Path]
 
 
-def listed_in(folder: Path) -> list[Path]:
-    """Direct entries of a folder without hidden ones; nothing here descends, so links can't lead in circles.
-
-    Raises:
-        DataError: for a folder that may not be read.
-    """
-    try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"can't be read ({error.strerror})", folder) from error
-
-
 def volumes_in(folder: Path) -> Volumes:
     """The volumes of a subject's folder: those in it, and in BIDS' ``anat`` and ``ses-*/anat`` below it."""
-    return Volumes(folder, [path for place in _places(folder) for path in listed_in(place) if path.is_file()])
+    return Volumes(folder, [path for place in _places(folder) for path in entries(place) if path.is_file()])
 
 
 def data_root(dataset_dir: str | Path) -> Path:
@@ -77,7 +66,7 @@ def data_root(dataset_dir: str | Path) -> Path:
     if not root.is_dir():
         raise DataError(f"is not a folder; {HOW_TO_GET}", root)
     for _ in range(3):  # unpacked archives nest the name twice
-        found = [entry for entry in listed_in(root) if entry.is_dir() and _PUBLISHED.fullmatch(entry.name)]
+        found = [entry for entry in entries(root) if entry.is_dir() and _PUBLISHED.fullmatch(entry.name)]
         if len(found) > 1:
             names = " and ".join(entry.name for entry in found)
             raise DataError(f"holds {names}; pass the one to use as --dataset_dir", root)
@@ -96,7 +85,7 @@ def find_layout(dataset_dir: str | Path) -> Layout:
     """
     root = data_root(dataset_dir)
     tables = [path for folder in dict.fromkeys((root, Path(dataset_dir))) for path in _tables(folder)]
-    folders = [entry for entry in listed_in(root) if entry.is_dir() and entry.name.upper() in CLASS_NAMES]
+    folders = [entry for entry in entries(root) if entry.is_dir() and entry.name.upper() in CLASS_NAMES]
     found = list(_in_class_folders(folders))
     if found:
         told: dict[str, str] = {}
@@ -113,7 +102,7 @@ def find_layout(dataset_dir: str | Path) -> Layout:
 
 
 def _places(folder: Path) -> list[Path]:
-    below = [entry for entry in listed_in(folder) if entry.is_dir()]
+    below = [entry for entry in entries(folder) if entry.is_dir()]
     sessions = [entry for entry in below if entry.name.lower().startswith("ses-")]
     return [folder, *(place for place in below if place.name == "anat"), *map(_anatomy, sessions)]
 
@@ -125,7 +114,7 @@ def _anatomy(session: Path) -> Path:
 def _in_class_folders(folders: list[Path]) -> Iterator[tuple[str, int, Volumes]]:
     for folder in folders:
         label = CLASS_NAMES.index(folder.name.upper())
-        for entry in listed_in(folder):
+        for entry in entries(folder):
             if entry.is_dir():
                 volumes = volumes_in(entry)
                 sessions = [case for case in sorted(volumes.named) if case.startswith(f"{entry.name}_ses-")]
@@ -142,7 +131,7 @@ def _in_table(root: Path, table: Grades) -> tuple[list[tuple[str, int, Volumes]]
         names = (case, case.partition("_ses-")[0])  # BIDS: the sessions of a subject are below its folder
         folder = next((root / name for name in names if (root / name).is_dir()), None)
         if folder is None:
-            beside = beside or Volumes(root, [path for path in listed_in(root) if path.is_file()])
+            beside = beside or Volumes(root, [path for path in entries(root) if path.is_file()])
         elif folder not in folders:
             folders[folder] = volumes_in(folder)
         listed.append((case, label, folders[folder] if folder else beside or Volumes(root, [])))
@@ -150,7 +139,7 @@ def _in_table(root: Path, table: Grades) -> tuple[list[tuple[str, int, Volumes]]
 
 
 def _with_volumes(root: Path, known: Container[Path]) -> list[Path]:
-    others = [entry for entry in listed_in(root) if entry.is_dir() and entry not in known]
+    others = [entry for entry in entries(root) if entry.is_dir() and entry not in known]
     return [folder for folder in others if volumes_in(folder).named]
 
 
@@ -160,7 +149,7 @@ def _with_patients(found: list[tuple[str, int, Volumes]], told: dict[str, str]) 
 
 
 def _tables(folder: Path) -> list[Path]:
-    return [path for path in listed_in(folder) if path.suffix.lower() == ".csv" and path.is_file()]
+    return [path for path in entries(folder) if path.suffix.lower() == ".csv" and path.is_file()]
 
 
 def _class_table(root: Path, tables: list[Path]) -> Grades:
@@ -194,7 +183,7 @@ def _tells_classes(header: set[str]) -> bool:
 
 def _example(root: Path) -> str | None:
     """Id of a case in the folder or directly below; None when there is no volume."""
-    for folder in (root, *(entry for entry in listed_in(root) if entry.is_dir())):
+    for folder in (root, *(entry for entry in entries(root) if entry.is_dir())):
         if any(volume_stem(path) for path in volumes_in(folder).files):
             return next(iter(sorted(volumes_in(folder).named)))
     return None

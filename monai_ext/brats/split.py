@@ -10,7 +10,7 @@ from monai_ext.brats.grades import COLUMNS, read_grades
 from monai_ext.brats.layouts import data_root
 from monai_ext.brats.names import CLASS_NAMES
 from monai_ext.brats.subjects import find_subjects
-from monai_ext.data.splits import grouped_stratified_folds, with_inner
+from monai_ext.data.splits import Splits, grouped_stratified_folds, with_inner
 from monai_ext.errors import ConfigError, DataError
 
 
@@ -21,8 +21,8 @@ def splits(
     seed: int = 42,
     num_folds: int = 5,
     inner_fraction: float = 0.0,
-) -> dict[str, list[dict[str, Any]]]:
-    """The subjects of a fold, sorted by id: ``{"train": [...], "val": [...]}``.
+) -> Splits[dict[str, Any]]:
+    """The subjects of a fold, sorted by id: ``{"train": [...], "val": [...]}``; ``left_out`` has what isn't used.
 
     The lists ``splits/fold_<k>_{train,val}.csv`` (``patient_id,class``) in the dataset are used where they exist;
     else the folds are stratified by class and grouped by patient, the same for the same subjects and ``seed``.
@@ -43,12 +43,18 @@ def splits(
         raise ConfigError(f"splits: fold must be an integer from 1 to {num_folds}, got {fold!r}")
     items = find_subjects(dataset_dir, modality)
     listed = listed_fold(dataset_dir, fold, items)
+    left_out = items.left_out
     if listed is not None:
         parts = {side: [item for item in items if item["case"] in listed[side]] for side in ("train", "val")}
-        return with_inner(parts, inner_fraction, seed)
-    groups, labels = [item["patient"] for item in items], [item["label"] for item in items]
-    train, val = grouped_stratified_folds(groups, labels, num_folds, seed)[fold - 1]
-    return with_inner({"train": [items[i] for i in train], "val": [items[i] for i in val]}, inner_fraction, seed)
+        without = [item["case"] for item in items if not any(item["case"] in cases for cases in listed.values())]
+        left_out += [f"{case}: in no list of fold {fold}" for case in without]
+    else:
+        groups, labels = [item["patient"] for item in items], [item["label"] for item in items]
+        train, val = grouped_stratified_folds(groups, labels, num_folds, seed)[fold - 1]
+        parts = {"train": [items[i] for i in train], "val": [items[i] for i in val]}
+    found = Splits(with_inner(parts, inner_fraction, seed))
+    found.left_out = left_out
+    return found
 
 
 def fold_items(

@@ -9,14 +9,16 @@ from typing import Any
 
 from monai_ext.brats.layouts import Layout, find_layout
 from monai_ext.brats.names import channels_of
+from monai_ext.brats.unused import unused_in
+from monai_ext.data.left_out import Found
 from monai_ext.data.patients import patient_of_case
 from monai_ext.data.problems import Problem
 from monai_ext.data.volumes import files_of as volume_files
 from monai_ext.errors import DataError
 
 
-def find_subjects(dataset_dir: str | Path, modality: str = "flair") -> list[dict[str, Any]]:
-    """All labelled subjects, sorted by id; items as the package's docstring lists them.
+def find_subjects(dataset_dir: str | Path, modality: str = "flair") -> Found[dict[str, Any]]:
+    """All labelled subjects, sorted by id; items as the package's docstring lists them, ``left_out`` what isn't used.
 
     Layouts, in ``dataset_dir`` or in the folder of a publication in it: ``{HGG,LGG}/<id>/`` (BraTS 2018 and 2019); or
     one CSV, ``patient_id,class`` or BraTS' ``name_mapping.csv``, beside ``<id>/`` or the volumes themselves (BraTS 2020
@@ -32,11 +34,11 @@ def find_subjects(dataset_dir: str | Path, modality: str = "flair") -> list[dict
         DataError: for a missing folder (saying how to get the data), a missing or ambiguous file, a subject in both
             classes, an unknown class.
     """
-    _, items, problems = scan_subjects(dataset_dir, modality)
+    layout, items, problems = scan_subjects(dataset_dir, modality)
     if problems:
         more = f" (and {len(problems) - 1} more: run `python -m monai_ext check brats_resnet50`)"
         raise DataError(problems[0].message + (more if len(problems) > 1 else ""), problems[0].path)
-    return items
+    return Found(items, unused_in(layout))
 
 
 def scan_subjects(dataset_dir: str | Path, modality: str) -> tuple[Layout, list[dict[str, Any]], list[Problem]]:

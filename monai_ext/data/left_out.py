@@ -24,13 +24,19 @@ OURS = ("demo.json",)
 class Found(list[Entry], Generic[Entry]):
     """A list of cases that remembers what was left out, as `monai_ext.data.Splits` does for sections.
 
-    Attributes:
-        left_out: a sentence for each file or case that isn't used, for the records of a run or a prediction.
+    Args:
+        entries: the cases.
+        unused: problems and notes about what isn't among them.
     """
 
-    def __init__(self, entries: Iterable[Entry] = (), left_out: Iterable[Problem | str] = ()) -> None:
+    def __init__(self, entries: Iterable[Entry] = (), unused: Iterable[Problem] = ()) -> None:
         super().__init__(entries)
-        self.left_out = [str(one) for one in left_out]
+        self.unused = list(unused)
+
+    @property
+    def left_out(self) -> list[str]:
+        """A sentence for each file or case that isn't used, for the records of a run or a prediction."""
+        return [str(one) for one in self.unused]
 
 
 def not_used(files: Iterable[str | Path], reason: Callable[[Path], str], root: str | Path) -> list[Problem]:

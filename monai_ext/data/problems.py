@@ -15,10 +15,11 @@ logger = logging.getLogger("monai_ext")
 KINDS = {
     "unreadable": "copy or download the file again, or repair it as the message says",
     "unusable": "repair what the message says, or remove the case",
-    "patients": "nothing, if that is right; else name the patient of each case in a column 'patient'",
     "not-used": "nothing, if it is not meant for this job; else rename it as the message says",
     "copies": "keep one of the files, the one you trust",
     "damaged": "copy or download the file again, or leave the case out",
+    "patients": "nothing, if that is right; else name the patient of each case in a column 'patient'",
+    "same-file": "nothing, if they are meant to be one; else remove the link, and copy the file that belongs there",
     "labels": "correct the table, or the folder the case lies in",
     "few-cases": "add cases of that class, or choose fewer folds",
     "not-finite": "export the image again; NaN or infinity often come from a division in an earlier step",

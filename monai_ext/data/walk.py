@@ -12,6 +12,9 @@ from pathlib import Path
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 
+# Of files that hold the voxels of a header beside them.
+_DATA_SUFFIXES = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")
+
 
 @dataclass(frozen=True)
 class RealFile:
@@ -141,6 +144,21 @@ def without_copies(files: Iterable[str | Path], suffixes: Sequence[str]) -> tupl
     return single, problems
 
 
+def without_data_files(others: Iterable[str | Path], headers: Iterable[str | Path]) -> list[Path]:
+    """Those files that aren't the voxels of a header beside them, as ``scan.raw`` is of ``scan.mhd``.
+
+    Args:
+        others: files that may be such.
+        headers: volumes that may be headers.
+    """
+    known = {(os.path.dirname(path), os.path.basename(path).partition(".")[0]) for path in headers}
+    return [
+        path
+        for path in map(Path, others)
+        if not (suffix_of(path, _DATA_SUFFIXES) and (str(path.parent), path.name.partition(".")[0]) in known)
+    ]
+
+
 def natural_key(name: str) -> tuple[list[int | str], str]:
     """Sorts numbers within names by value: ``a_2`` before ``a_10``; equal numbers by their text."""
     parts = re.split(r"([0-9]+)", name)
@@ -200,7 +218,7 @@ class _Walker:
         first = known.setdefault((status.st_dev, status.st_ino), path)
         if first != path:
             message = f"is another name of {first}, which is read once"
-            self.problems.append(Problem(path, message, "note", "not-used", (first,)))
+            self.problems.append(Problem(path, message, "note", "same-file", (first,)))
         return first == path
 
 

@@ -21,6 +21,7 @@ from monai_ext.handlers.standard_evaluation import StandardEvaluation
 from monai_ext.handlers.standard_training import StandardTraining
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.handlers.validation_device import ValidationDevice
+from monai_ext.handlers.write_left_out import WriteLeftOut
 from monai_ext.handlers.write_predictions import WritePredictions
 from monai_ext.moved import moved_name
 
@@ -45,6 +46,7 @@ __all__ = [
     "StandardTraining",
     "TensorBoard",
     "ValidationDevice",
+    "WriteLeftOut",
     "WritePredictions",
     "evaluated_checkpoint",
     "fold_checkpoints",

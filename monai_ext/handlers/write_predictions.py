@@ -8,6 +8,7 @@ from pathlib import Path
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
+from monai_ext.handlers.write_left_out import left_out_of
 from monai_ext.predictions.kind import Predictions
 from monai_ext.predictions.writing import refuse_nonfinite
 from monai_ext.provenance import mark, seen_by_name
@@ -51,10 +52,7 @@ class WritePredictions:
         if idist.get_rank() == 0:
             items = getattr(getattr(engine.state.dataloader, "dataset", None), "data", [])
             mark(files.tables.values(), seen_by_name(items, getattr(engine.state, "provenances", [])))
-            left_out = list(getattr(items, "left_out", ()))
-            for remark in left_out:
-                logger.warning("left out: %s", remark)
-            files.documents.setdefault("predictions.json", {})["left_out"] = left_out
+            files.documents.setdefault("predictions.json", {})["left_out"] = left_out_of(engine)
             files.write(self.output_dir)
             for name, rows in files.tables.items():
                 logger.info("%d predictions: %s", len(rows), self.output_dir / name)

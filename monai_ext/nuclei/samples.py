@@ -10,7 +10,7 @@ from pathlib import Path
 
 from monai_ext.csv_text import table_of
 from monai_ext.data.left_out import not_used
-from monai_ext.data.patients import who_column
+from monai_ext.data.patients import column_of_patients
 from monai_ext.data.problems import Problem
 from monai_ext.data.walk import entries
 from monai_ext.errors import DataError
@@ -173,7 +173,7 @@ def read_table(path: str | Path) -> ClassTable:
         classes[sample] = (class_id, name)
     if not classes:
         raise DataError("lists no sample", path)
-    column = who_column(rows, path)
+    column = column_of_patients(rows, path)
     patients = {row["sample_id"]: row[column] for row in rows} if column else {}
     return ClassTable(path, classes, numbers, patients)
 

@@ -65,8 +65,8 @@ def check(dataset_dir: str | Path, workers: int | Place | None = None) -> list[P
 
 def _check_series(folder: Path, workers: int | Place | None) -> list[Problem]:
     series, problems = find_series(folder)
-    if not series and not problems:
-        return [Problem(str(folder), f"holds no series; {HOW_TO_GET}")]
+    if not series and all(problem.severity == "note" for problem in problems):
+        return [*problems, Problem(str(folder), f"holds no series; {HOW_TO_GET}")]
     return problems + run_checks(_check_one_series, [{"series": one} for one in series], workers)
 
 
@@ -97,7 +97,8 @@ def _check_classes(folder: Path, workers: int | Place | None) -> list[Problem]:
         if len(found) < ENOUGH
     ]
     few += _check_patients(folder, items)
-    return few + run_checks(_check_image, [{"path": item["image"]} for item in items], workers)
+    checked = run_checks(_check_image, [{"path": item["image"]} for item in items], workers)
+    return [*few, *items.unused, *checked]
 
 
 def _check_image(path: str) -> list[Problem]:
@@ -112,11 +113,11 @@ def _check_masks(folder: Path, workers: int | Place | None) -> list[Problem]:
         items = image_mask_items(folder)
     except DataError as error:
         return [Problem.of(error, folder)]
-    problems = _check_patients(folder, items) + run_checks(_check_pair, [{"item": item} for item in items], workers)
+    problems = run_checks(_check_pair, [{"item": item} for item in items], workers)
     failed = any(problem.severity == "error" for problem in problems)
     if not failed and not any(read_mask(item["mask"]).any() for item in items):
         problems.append(Problem(str(folder / "masks"), "has nothing but zeros; there is nothing to learn"))
-    return problems
+    return [*items.unused, *_check_patients(folder, items), *problems]
 
 
 def _check_patients(folder: Path, items: list[dict[str, Any]]) -> list[Problem]:

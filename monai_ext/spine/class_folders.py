@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.walk import natural_key
+from monai_ext.data.left_out import Found, not_used, refuse
+from monai_ext.data.problems import Problem
+from monai_ext.data.walk import natural_key, without_copies
 from monai_ext.errors import DataError
 from monai_ext.io import read_json, write_json
-from monai_ext.spine.folders import patient_of, slice_files, stamp_of
+from monai_ext.spine.folders import patient_of, slice_walk, stamp_of
+from monai_ext.spine.slices import SLICE_SUFFIXES
 
 
 def class_names(folder: str | Path) -> list[str]:
@@ -25,13 +30,13 @@ def class_names(folder: str | Path) -> list[str]:
     root = Path(folder)
     if not root.is_dir():
         raise DataError("is not a folder; give one with a sub-folder of slices for each class", folder)
-    found = [entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "." and slice_files(entry)]
+    found = _by_class(root)[0]
     if len(found) < 2:
         raise DataError(f"holds {len(found)} classes; needs a sub-folder of slices for each of two or more", folder)
     return sorted(found, key=natural_key)
 
 
-def class_items(folder: str | Path, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def class_items(folder: str | Path, names: Sequence[str] | None = None) -> Found[dict[str, Any]]:
     """The slices of all classes.
 
     Args:
@@ -40,22 +45,24 @@ def class_items(folder: str | Path, names: Sequence[str] | None = None) -> list[
             folder has no items.
 
     Returns:
-        Items as the package's docstring lists them.
+        Items as the package's docstring lists them; files that aren't used are in their ``left_out``.
 
     Raises:
-        DataError: see `class_names`; for a folder whose name isn't in the class map.
+        DataError: see `class_names`; for a folder whose name isn't in the class map, one slice in two files, or one
+            file in two classes.
     """
     found = class_names(folder)
+    slices, unused = _by_class(Path(folder))
     names = list(found if names is None else names)
     unknown = [name for name in found if name not in names]
     if unknown:
         near = difflib.get_close_matches(unknown[0], names, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}"
         raise DataError(f"the class {unknown[0]!r} isn't in the class map; {hint}", Path(folder) / unknown[0])
-    items = []
+    items: Found[dict[str, Any]] = Found(unused=unused)
     for name in found:
-        root = Path(folder).absolute() / name
-        for path in slice_files(root):
+        root = Path(os.path.abspath(folder)) / name
+        for path in slices[name]:
             relative = path.relative_to(root)
             items.append(
                 {
@@ -67,6 +74,27 @@ def class_items(folder: str | Path, names: Sequence[str] | None = None) -> list[
                 }
             )
     return items
+
+
+def _by_class(folder: Path) -> tuple[dict[str, list[Path]], list[Problem]]:
+    """Class → its slices, and notes on all other files."""
+    root = Path(os.path.abspath(folder))
+    found = slice_walk(root)
+    single, copies = without_copies((file.path for file in found.files), SLICE_SUFFIXES)
+    refuse(copies)
+    for problem in found.problems:
+        for other in problem.files if problem.code == "same-file" else ():
+            mine, its = (Path(path).relative_to(root).parts[0] for path in (problem.path, other))
+            if mine != its:
+                raise DataError(f"{problem.message}, in the class {its!r}; remove one", problem.path, "copies")
+    slices: dict[str, list[Path]] = defaultdict(list)
+    loose = []
+    for path in map(Path, single):
+        if path.parent == root:
+            loose.append(path)
+        else:
+            slices[path.relative_to(root).parts[0]].append(path)
+    return slices, [*found.problems, *not_used(loose, lambda _: "in no folder of a class", root)]
 
 
 def save_class_map(path: str | Path, names: Sequence[str]) -> Path:

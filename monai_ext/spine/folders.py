@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from monai_ext.data.left_out import not_used, refuse
 from monai_ext.data.patients import patient_of_case
 from monai_ext.data.splits import grouped_stratified_folds
-from monai_ext.data.walk import natural_key
-from monai_ext.errors import ConfigError, DataError
+from monai_ext.data.walk import Walk, walk
+from monai_ext.errors import ConfigError
 from monai_ext.spine.slices import SLICE_SUFFIXES
 
 
-def visible_files(folder: str | Path) -> list[Path]:
-    """Absolute paths of all files below a folder, without hidden ones, in natural order.
+def slice_walk(folder: str | Path, repeatable: Sequence[str] = ()) -> Walk:
+    """The PNG, JPEG and TIFF files below a folder, each once; and notes on all others.
 
     Args:
-        folder: where to search; links are followed.
+        folder: where to search.
+        repeatable: see `monai_ext.data.walk.walk`.
 
     Raises:
-        DataError: when there is no such folder.
+        DataError: for a folder that doesn't exist or can't be listed, or a broken link to a slice.
     """
-    root = Path(os.path.abspath(folder))
-    if not root.is_dir():
-        raise DataError("is not a folder", folder)
-    found = []
-    for place, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(found, key=lambda path: [natural_key(part) for part in path.relative_to(root).parts])
-
-
-def slice_files(folder: str | Path) -> list[Path]:
-    """The PNG, JPEG and TIFF files among `visible_files`."""
-    return [path for path in visible_files(folder) if path.suffix.lower() in SLICE_SUFFIXES]
+    found = walk(folder, SLICE_SUFFIXES, repeatable)
+    refuse(found.problems)
+    others = (file.path for file in found.others)
+    return replace(found, problems=[*found.problems, *not_used(others, lambda _: "no PNG, JPEG or TIFF", folder)])
 
 
 def patient_of(relative: Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_ext.data.left_out import Found
 from monai_ext.heads import head_class_names, heads_of
 from monai_ext.spine.class_folders import class_items, class_names
 
@@ -25,7 +26,7 @@ def shared_classes(folder: str | Path, stages: Sequence[str] = SHARING) -> list[
     return [f"{stage}/{name}" for stage in stages for name in class_names(Path(folder) / stage)]
 
 
-def shared_items(folder: str | Path, classes: Sequence[str]) -> list[dict[str, Any]]:
+def shared_items(folder: str | Path, classes: Sequence[str]) -> Found[dict[str, Any]]:
     """The slices of all stages in ``classes``; ``case`` begins with the stage, ``label`` is a position in ``classes``.
 
     Args:
@@ -40,8 +41,9 @@ def shared_items(folder: str | Path, classes: Sequence[str]) -> list[dict[str, A
         DataError: see `class_items`.
     """
     names = head_class_names(classes)
-    return [
-        {**item, "case": f"{stage}/{item['case']}", "label": positions.start + item["label"]}
-        for stage, positions in heads_of(classes).items()
-        for item in class_items(Path(folder) / stage, names[stage])
-    ]
+    items: Found[dict[str, Any]] = Found()
+    for stage, positions in heads_of(classes).items():
+        own = class_items(Path(folder) / stage, names[stage])
+        items += [{**item, "case": f"{stage}/{item['case']}", "label": positions.start + item["label"]} for item in own]
+        items.unused += own.unused
+    return items

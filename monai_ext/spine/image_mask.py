@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_ext.data.left_out import Found
+from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
-from monai_ext.spine.folders import patient_of, slice_files, stamp_of
+from monai_ext.spine.folders import patient_of, slice_walk, stamp_of
+from monai_ext.spine.slices import SLICE_SUFFIXES
 
 
-def image_mask_items(folder: str | Path) -> list[dict[str, Any]]:
+def image_mask_items(folder: str | Path) -> Found[dict[str, Any]]:
     """Slices with their masks, which have the same path below ``masks`` as the image below ``images``.
 
     Args:
         folder: ``images/<patient>/...`` or ``images/<patient>_...``, and ``masks``; suffixes may differ.
 
     Returns:
-        Items as the package's docstring lists them.
+        Items as the package's docstring lists them; files that aren't used are in their ``left_out``.
 
     Raises:
         DataError: when there is no image; for an image without a mask, a mask without an image, or two files with the
             same name.
     """
-    images, masks = (_by_case(Path(folder) / name) for name in ("images", "masks"))
+    images, unused = _by_case(Path(folder) / "images")
+    masks, others = _by_case(Path(folder) / "masks", SLICE_SUFFIXES)
+    # An image that is another name of one that is read has its mask there.
+    linked = [_case(Path(one.path), Path(folder) / "images") for one in unused if one.code == "same-file"]
+    masks = {case: path for case, path in masks.items() if case in images or case not in linked}
     if not images:
         raise DataError("holds no PNG, JPEG or TIFF files", Path(folder) / "images")
     for case in images:
@@ -33,7 +42,7 @@ def image_mask_items(folder: str | Path) -> list[dict[str, Any]]:
     for case in masks:
         if case not in images:
             raise DataError(f"has no image of that name in {Path(folder) / 'images'}; remove it", masks[case])
-    return [
+    items = (
         {
             "case": case,
             "patient": patient_of(Path(case)),
@@ -42,7 +51,8 @@ def image_mask_items(folder: str | Path) -> list[dict[str, Any]]:
             "stamp": stamp_of(image, masks[case]),
         }
         for case, image in images.items()
-    ]
+    )
+    return Found(items, [*unused, *others])
 
 
 def mask_files(folder: str | Path) -> dict[str, str]:
@@ -54,15 +64,19 @@ def mask_files(folder: str | Path) -> dict[str, str]:
     Raises:
         DataError: without such a folder, or for two files with the same name.
     """
-    return {case: str(path) for case, path in _by_case(Path(folder) / "masks").items()}
+    return {case: str(path) for case, path in _by_case(Path(folder) / "masks", SLICE_SUFFIXES)[0].items()}
 
 
-def _by_case(folder: Path) -> dict[str, Path]:
-    root = folder.absolute()
+def _by_case(folder: Path, repeatable: Sequence[str] = ()) -> tuple[dict[str, Path], list[Problem]]:
     found: dict[str, Path] = {}
-    for path in slice_files(folder):
-        case = path.relative_to(root).with_suffix("").as_posix()
+    below = slice_walk(folder, repeatable)
+    for path in (Path(file.path) for file in below.files):
+        case = _case(path, folder)
         if case in found:
-            raise DataError(f"has the name of {found[case].name}; keep one of them", path)
+            raise DataError(f"has the name of {found[case].name}; keep one of them", path, "copies")
         found[case] = path
-    return found
+    return found, below.problems
+
+
+def _case(path: Path, folder: Path) -> str:
+    return path.relative_to(os.path.abspath(folder)).with_suffix("").as_posix()

@@ -24,6 +24,6 @@ def inference_series(dataset_dir: str | Path) -> tuple[list[Series], list[Proble
     if not root.is_dir():
         raise DataError(f"is not a folder; {HOW_TO_GET}", dataset_dir)
     series, problems = find_series(root / SERIES if (root / SERIES).is_dir() else root)
-    if not series and not problems:
+    if not series and all(problem.severity == "note" for problem in problems):
         raise DataError(f"holds no series; {HOW_TO_GET}", dataset_dir)
     return series, problems

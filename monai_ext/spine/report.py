@@ -28,7 +28,7 @@ def write_batch_report(output_dir: str | Path, report: Mapping[str, Any]) -> Pat
         Section("Summary", [Text(_summary(report["counts"]))]),
         Section("Series", [_series_table(report)]),
         Section(
-            "Other files that could not be used",
+            "Other files that were not used",
             [Table(("file", "problem"), problems) if problems else Text(["There are none."])],
         ),
         Section("Previews", _previews(folder, report)),

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from monai_ext.data.left_out import not_used
 from monai_ext.data.problems import Problem
-from monai_ext.data.volumes import volume_stem, volume_suffix
-from monai_ext.data.walk import natural_key
+from monai_ext.data.volumes import SUFFIXES, volume_stem
+from monai_ext.data.walk import natural_key, suffix_of, walk, without_copies, without_data_files
 from monai_ext.errors import DataError
 from monai_ext.spine.dicom import DicomSlice, read_dicom_header, read_dicom_series, sort_slices
-from monai_ext.spine.folders import visible_files
 from monai_ext.spine.image import SeriesImage
 from monai_ext.spine.nifti import read_volume_series
 from monai_ext.spine.slices import SLICE_SUFFIXES, read_slice_series
+
+VOLUME_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix != ".npy")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Series:
 
 
 def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
-    """All series below ``folder`` in natural order of their names, and the problems of the others.
+    """All series below ``folder`` in natural order of their names, the problems of the others, and notes on files that
+    aren't used.
 
     DICOM files are grouped by SeriesInstanceUID, whatever their names and sub-folders; each volume file (NIfTI, NRRD,
     MetaImage, FreeSurfer) is a series; the PNG, JPEG and TIFF files of one folder are a series (in a flat layout those
@@ -69,23 +72,27 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     """
     root = Path(os.path.abspath(folder))
     dicom: list[DicomSlice] = []
-    volumes: list[Path] = []
-    slices: list[Path] = []
-    problems: list[Problem] = []
-    for path in visible_files(root):
-        if volume_suffix(path) not in (None, ".npy"):
-            volumes.append(path)
-        elif path.suffix.lower() in SLICE_SUFFIXES:
-            slices.append(path)
+    below = walk(root, (*VOLUME_SUFFIXES, *SLICE_SUFFIXES), repeatable=SLICE_SUFFIXES)
+    files = [file.path for file in below.files]
+    problems, no_image = list(below.problems), []
+    for path in without_data_files((file.path for file in below.others), files):
+        try:
+            header = read_dicom_header(path)
+        except DataError as error:
+            problems.append(Problem.of(error, path))
+            continue
+        if header is None:
+            no_image.append(path)
         else:
-            try:
-                header = read_dicom_header(path)
-            except DataError as error:
-                problems.append(Problem.of(error, path))
-                continue
-            if header is not None:
-                dicom.append(header)
-    found = [*_nifti_series(root, volumes), *_slice_series(root, slices), *_dicom_series(root, dicom, problems)]
+            dicom.append(header)
+    volumes, copies = without_copies((one for one in files if suffix_of(one, VOLUME_SUFFIXES)), VOLUME_SUFFIXES)
+    slices = [Path(one) for one in files if suffix_of(one, SLICE_SUFFIXES)]
+    problems += [*copies, *not_used(no_image, lambda _: "no image that is read", root)]
+    found = [
+        *_nifti_series(root, list(map(Path, volumes))),
+        *_slice_series(root, slices, problems),
+        *_dicom_series(root, dicom, problems),
+    ]
     return sorted(_numbered(found), key=lambda one: natural_key(one.name)), problems
 
 
@@ -101,14 +108,18 @@ def _nifti_series(root: Path, volumes: Sequence[Path]) -> list[Series]:
     return found
 
 
-def _slice_series(root: Path, files: Sequence[Path]) -> list[Series]:
+def _slice_series(root: Path, files: Sequence[Path], problems: list[Problem]) -> list[Series]:
     groups: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for path in files:
         prefix = path.stem.rstrip("0123456789").rstrip("_- .") or "slices"
         groups[path.relative_to(root).parts[:-1] or (prefix,)].append(path)
-    return [
-        Series(parts[0], _joined(parts[1:] or parts), "slices", tuple(members)) for parts, members in groups.items()
-    ]
+    found = []
+    for parts, members in groups.items():
+        copies = without_copies(members, SLICE_SUFFIXES)[1]
+        problems += copies
+        if not copies:  # without the slice that is there twice, the others would move together
+            found.append(Series(parts[0], _joined(parts[1:] or parts), "slices", tuple(members)))
+    return found
 
 
 def _dicom_series(root: Path, slices: Sequence[DicomSlice], problems: list[Problem]) -> list[Series]:

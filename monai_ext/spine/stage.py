@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_ext.data.splits import with_inner
+from monai_ext.data.splits import Splits, with_inner
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.spine.checking import HOW_TO_GET
 from monai_ext.spine.class_folders import class_items, class_names
@@ -87,7 +87,7 @@ def stage_items(
     cord_dir: str | Path | None = None,
     visible_area: float = 0.001,
     inner_fraction: float = 0.0,
-) -> dict[str, list[dict[str, Any]]]:
+) -> Splits[dict[str, Any]]:
     """``{"train": items, "val": items}`` of one fold, split by patient.
 
     Args:
@@ -111,20 +111,23 @@ def stage_items(
     """
     root = _existing(folder)
     if labels == "folders":
-        items = class_items(root, classes)
+        found = class_items(root, classes)
     elif labels == "stages":
-        items = shared_items(root, classes)
-    elif labels == "visible":
-        items = _visible(root, classes, visible_area)
-    elif labels == "synthetic":
-        items = [{"cord" if key == "mask" else key: value for key, value in i.items()} for i in image_mask_items(root)]
+        found = shared_items(root, classes)
     else:
-        items = image_mask_items(root)
-        if cord_dir is not None and (Path(cord_dir) / "masks").is_dir():
-            cords = mask_files(cord_dir)
-            items = [{**item, "cord": cords[item["case"]]} if item["case"] in cords else item for item in items]
-            logger.info("%d of %d slices have a mask of the cord", sum("cord" in item for item in items), len(items))
-    return with_inner(split_by_patient(items, fold, num_folds, seed), inner_fraction, seed)
+        found = image_mask_items(root)
+    items: Sequence[dict[str, Any]] = found
+    if labels == "visible":
+        items = _visible(found, classes, visible_area)
+    elif labels == "synthetic":
+        items = [{"cord" if key == "mask" else key: value for key, value in item.items()} for item in found]
+    elif labels == "masks" and cord_dir is not None and (Path(cord_dir) / "masks").is_dir():
+        cords = mask_files(cord_dir)
+        items = [{**item, "cord": cords[item["case"]]} if item["case"] in cords else item for item in items]
+        logger.info("%d of %d slices have a mask of the cord", sum("cord" in item for item in items), len(items))
+    parts = Splits(with_inner(split_by_patient(items, fold, num_folds, seed), inner_fraction, seed))
+    parts.left_out = found.left_out
+    return parts
 
 
 def _existing(folder: str | Path) -> Path:
@@ -133,13 +136,14 @@ def _existing(folder: str | Path) -> Path:
     return Path(folder)
 
 
-def _visible(folder: Path, classes: Sequence[str], min_area: float) -> list[dict[str, Any]]:
+def _visible(found: Sequence[dict[str, Any]], classes: Sequence[str], min_area: float) -> list[dict[str, Any]]:
     if len(classes) != 2:
         raise ConfigError(f"--classes {list(classes)}: --labels visible needs two, the one without the cord first")
     if not 0 < min_area < 1:
         raise ConfigError(f"--visible_area {min_area}: must be a fraction of a slice, above 0 and below 1")
     items = []
-    for item in image_mask_items(folder):
-        mask = read_mask(item.pop("mask")) > 0
-        items.append({**item, "label": int(np.mean(mask) >= min_area)})
+    for item in found:
+        mask = read_mask(item["mask"]) > 0
+        rest = {key: value for key, value in item.items() if key != "mask"}
+        items.append({**rest, "label": int(np.mean(mask) >= min_area)})
     return items

@@ -17,7 +17,7 @@ from monai_ext.data.problems import Problem
 from monai_ext.data.volumes_zarr import channel_axis, open_volume
 from monai_ext.errors import DataError
 from monai_ext.places import Place, Threads, place_of
-from monai_ext.surface.sets import HOW_TO_GET, SUFFIX, check_type, volume_folders
+from monai_ext.surface.sets import HOW_TO_GET, SUFFIX, check_type, not_in_sets, volume_folders
 
 # A unit vector stored as uint8 is at most 0.014 off.
 _LENGTH_TOLERANCE = 0.1
@@ -25,11 +25,11 @@ _SHOWN = 3
 
 
 def check(dataset_dir: str | Path, workers: int | Place | None = None) -> list[Problem]:
-    """Read every stored chunk of every label, and list all problems; an empty list means that none was found.
+    """Read every stored chunk of every label, and the input there, and list all problems; an empty list means that none
+    was found.
 
     Each ``<name>.zarr`` beside an ``input.zarr`` counts as a target, and holds normals when it has three channels and
-    "normal" in its name. An input is read where it is labelled, and only when it holds floats. Each worker holds one
-    block in memory.
+    "normal" in its name. Each worker holds one block in memory.
 
     Args:
         dataset_dir: folder with ``input.zarr``, or with folders that have one; see `volume_sets`.
@@ -44,7 +44,8 @@ def check(dataset_dir: str | Path, workers: int | Place | None = None) -> list[P
         return [Problem.of(error, dataset_dir)]
     if not folders:
         return [Problem(str(dataset_dir), f"no input{SUFFIX} here or in a folder below; {HOW_TO_GET}")]
-    return [problem for folder in folders for problem in _check_set(folder, workers)]
+    found = [problem for folder in folders for problem in _check_set(folder, workers)]
+    return [*not_in_sets(dataset_dir), *found]
 
 
 def _check_set(folder: Path, workers: int | Place | None) -> list[Problem]:
@@ -121,7 +122,7 @@ class _Target:
             length = np.linalg.norm(decode_normals(values, channel_axis=0), axis=0)
             odd = int((np.abs(length - 1) > _LENGTH_TOLERANCE)[labelled & finite].sum())
         lost, problem = 0, ""
-        if self.volume.dtype.kind == "f" and labelled.any():
+        if labelled.any():
             try:
                 lost = int((~np.isfinite(np.asarray(self.volume[where])))[labelled].sum())
             except Exception as error:  # each codec and store has its own

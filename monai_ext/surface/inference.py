@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from monai_ext.data.left_out import Found
 from monai_ext.errors import DataError
-from monai_ext.surface.sets import SUFFIX, volume_folders
+from monai_ext.surface.sets import SUFFIX, not_in_sets, volume_folders
 
 
-def inference_items(inputs: str | Path | Sequence[str | Path]) -> list[dict[str, str]]:
-    """``{"image": path or URL, "case": name}`` for each volume.
+def inference_items(inputs: str | Path | Sequence[str | Path]) -> Found[dict[str, str]]:
+    """``{"image": path or URL, "case": name}`` for each volume; what isn't used of a folder is in ``left_out``.
 
     Args:
         inputs: a Zarr volume, as a path or an fsspec URL, or an uncompressed NIfTI file; a folder that holds
@@ -27,17 +28,21 @@ def inference_items(inputs: str | Path | Sequence[str | Path]) -> list[dict[str,
     twice = [case for case, count in Counter(item["case"] for item in items).items() if count > 1]
     if twice:
         raise DataError(f"two volumes are called {twice[0]!r}; predict them one after the other, with own output_dir")
-    return items
+    folders = [place for place in places if _is_folder_of_sets(place)]
+    return Found(items, [note for folder in folders for note in not_in_sets(folder, ("input",))])
 
 
 def _volumes(place: str) -> list[str]:
-    path = Path(place)
-    if "://" in place or not path.is_dir() or _is_zarr(path):
+    if not _is_folder_of_sets(place):
         return [place]
-    folders = volume_folders(path)
+    folders = volume_folders(place)
     if not folders:
         raise DataError(f"is no Zarr volume, and holds no input{SUFFIX}; give the volume itself", place)
     return [str(folder.absolute() / f"input{SUFFIX}") for folder in folders]
+
+
+def _is_folder_of_sets(place: str) -> bool:
+    return "://" not in place and Path(place).is_dir() and not _is_zarr(Path(place))
 
 
 def _is_zarr(path: Path) -> bool:

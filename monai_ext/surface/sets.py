@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_ext.data.left_out import Found, not_used
+from monai_ext.data.problems import Problem
 from monai_ext.data.volumes_zarr import array_source, channel_axis, open_volume
-from monai_ext.data.walk import natural_key
+from monai_ext.data.walk import entries, natural_key
 from monai_ext.errors import ConfigError, DataError
-
-logger = logging.getLogger(__name__)
 
 Targets = Mapping[str, Mapping[str, Any]]
 SUFFIX = ".zarr"
@@ -30,10 +30,11 @@ def volume_sets(
     patch_size: Sequence[int],
     volumes: Sequence[Mapping[str, str]] | None = None,
     level: int = 0,
-) -> list[dict[str, str]]:
+) -> Found[dict[str, str]]:
     """The training sets: paths or URLs of plain arrays ``{"input": ..., <target>: ..., "ref_label": ...}``.
 
-    All arrays are opened and compared before a run starts.
+    All arrays are opened and compared before a run starts. What lies in ``dataset_dir`` and isn't used is in the list's
+    ``left_out``.
 
     Args:
         dataset_dir: base of relative paths.
@@ -62,7 +63,8 @@ def volume_sets(
         given = [_listed(entry, number, targets) for number, entry in enumerate(volumes)]
     if not given:
         raise DataError(f"no input{SUFFIX} here or in a folder below; {HOW_TO_GET}", dataset_dir)
-    sets = []
+    unused = [] if volumes is not None else not_in_sets(dataset_dir, ("input", "ref_label", *targets))
+    sets: Found[dict[str, str]] = Found(unused=unused)
     for entry in given:
         places = {key: array_source(located(place, dataset_dir), level) for key, place in entry.items()}
         check_set(places, targets, patch_size)
@@ -71,7 +73,8 @@ def volume_sets(
 
 
 def volume_folders(dataset_dir: str | Path) -> list[Path]:
-    """``dataset_dir`` and its direct sub-folders, as far as they hold ``input.zarr``; in natural order.
+    """``dataset_dir`` and its direct sub-folders, as far as they hold ``input.zarr``, each real one once; in natural
+    order.
 
     Args:
         dataset_dir: folder of one volume or of several.
@@ -82,8 +85,51 @@ def volume_folders(dataset_dir: str | Path) -> list[Path]:
     root = Path(dataset_dir)
     if not root.is_dir():
         raise DataError(f"no such folder; {HOW_TO_GET}", dataset_dir)
-    below = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: natural_key(path.name))
-    return [folder for folder in (root, *below) if (folder / f"input{SUFFIX}").exists()]
+    return list(_real_folders(root).values())
+
+
+def not_in_sets(dataset_dir: str | Path, names: Container[str] | None = None) -> list[Problem]:
+    """Notes on what lies in a folder of sets and isn't used.
+
+    Args:
+        dataset_dir: see `volume_folders`.
+        names: of the arrays that are used; None for all.
+    """
+    root = Path(dataset_dir)
+    folders = _real_folders(root)
+    links = [
+        Problem(
+            str(path),
+            f"is another name of {folders[os.path.realpath(path)]}, which is read once",
+            "note",
+            "same-file",
+            (str(folders[os.path.realpath(path)]),),
+        )
+        for path in entries(root)
+        if os.path.realpath(path) in folders and path not in folders.values()
+    ]
+    others = [] if root in folders.values() else [e for e in entries(root) if os.path.realpath(e) not in folders]
+    for folder in folders.values():
+        below = [entry for entry in entries(folder) if os.path.realpath(entry) not in folders]
+        others += [e for e in below if e.suffix != SUFFIX or not (names is None or e.stem in names)]
+    return [*links, *not_used(others, _why_not, root)]
+
+
+def _real_folders(root: Path) -> dict[str, Path]:
+    """Real path → folder with an input, its own name before that of a link."""
+    own_first = sorted(entries(root), key=lambda path: path.is_symlink())
+    found: dict[str, Path] = {}
+    for folder in (root, *own_first):
+        if folder.is_dir() and (folder / f"input{SUFFIX}").exists():
+            found.setdefault(os.path.realpath(folder), folder)
+    order = {path: (path != root, natural_key(path.name)) for path in found.values()}
+    return dict(sorted(found.items(), key=lambda pair: order[pair[1]]))
+
+
+def _why_not(path: Path) -> str:
+    if path.suffix == SUFFIX:
+        return "a Zarr array that isn't asked for"
+    return f"a folder without input{SUFFIX}" if path.is_dir() else "no Zarr array"
 
 
 def located(place: str | Path, dataset_dir: str | Path) -> str:
@@ -150,9 +196,6 @@ def _found(folder: Path, targets: Targets) -> dict[str, str]:
         if not Path(places[name]).exists():
             raise DataError(f"no {name}{SUFFIX} beside input{SUFFIX}; add it, or drop {name!r} from targets", folder)
     own = folder.absolute() / f"ref_label{SUFFIX}"
-    others = sorted(path.stem for path in folder.glob(f"*{SUFFIX}") if path.stem not in (*places, "ref_label"))
-    if others:
-        logger.info("%s: %s not used: not defined under targets", folder, ", ".join(others))
     return {**places, "ref_label": str(own) if own.exists() else places[next(iter(targets))]}
 
 

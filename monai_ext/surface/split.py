@@ -84,7 +84,10 @@ def splits(
         found |= {"train": halves["train"], "inner": halves["val"]}
     parts: Splits[dict[str, Any]] = Splits(found)
     lost = len(patches) - sum(map(len, parts.values()))
-    parts.left_out = [f"{lost} patches across the border of two sets"] if lost else []
+    parts.left_out = [
+        *getattr(sets, "left_out", ()),
+        *([f"{lost} patches across the border of two sets"] if lost else []),
+    ]
     return parts
 
 

@@ -261,3 +261,24 @@ def test_check_of_a_missing_folder_is_one_problem(tmp_path: Path) -> None:
     (problem,) = brats.check(tmp_path / "none")
     assert "demo-data" in problem.message
     assert problem.path.endswith("none")
+
+
+def test_what_a_run_leaves_out_stands_in_its_record(brats_dir: Path) -> None:
+    root = brats_dir / "MICCAI_BraTS_2018_Data_Training"
+    (root / "HGG" / "Brats18_HGG_0_1" / "report.pdf").touch()
+    cases = [item["case"] for item in brats.find_subjects(brats_dir)]
+    assert any("report.pdf" in told for told in brats.splits(brats_dir, 1).left_out)
+    (root / "splits").mkdir()
+    for section, members in (("train", cases[1:9]), ("val", cases[9:])):
+        rows = "".join(f"{case},{case.split('_')[1]}\n" for case in members)
+        (root / "splits" / f"fold_1_{section}.csv").write_text(f"patient_id,class\n{rows}")
+    assert f"{cases[0]}: in no list of fold 1" in brats.splits(brats_dir, 1).left_out
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"], ids=["semicolon", "tab"])
+def test_the_table_may_come_from_excel_or_pandas(table_dir: Path, delimiter: str) -> None:
+    expected = brats.find_subjects(table_dir)
+    rows = [",patient_id,class", "0,a,HGG", "1,b,lgg", "2,c,LGG"]
+    text = "\n".join(row.replace(",", delimiter) for row in rows)
+    (table_dir / "classes.csv").write_text(text, encoding="utf-8-sig")
+    assert brats.find_subjects(table_dir) == expected

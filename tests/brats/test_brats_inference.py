@@ -112,3 +112,31 @@ def test_subjects_that_the_table_lacks_are_named(tmp_path: Path, caplog) -> None
     with caplog.at_level(logging.WARNING):
         assert set(graded(tmp_path)) == {"a"}
     assert "b: is not in labels.csv" in caplog.text
+
+
+def test_every_file_that_is_not_predicted_is_told(tmp_path, save_volume):
+    for name in ("P1/P1_flair.nii.gz", "P1/P1_t1.nii", "P1/P1_seg.nii", "P2/P2_t1.nii"):
+        save_volume(tmp_path / name)
+    (tmp_path / "P1" / "P1_flair.nii.gz").rename(tmp_path / "P1" / "P1_flair.NII.GZ")
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "P1" / "up").symlink_to(tmp_path)
+    (tmp_path / "P3").symlink_to("P1")
+    items = brats.inference_items(tmp_path)
+    assert [item["case"] for item in items] == ["P1"]
+    told = "\n".join(items.left_out)
+    for text in (
+        "case 'P2' has no flair volume",
+        "(P1/P1_t1.nii, P2/P2_t1.nii): shows t1, not flair",
+        "(P1/P1_seg.nii): shows seg, not flair",
+        "(notes.txt): no volume that is read",
+        "up: is another name of",
+        "P3: is another name of",
+    ):
+        assert text in told
+
+
+def test_one_case_in_two_files_is_refused(tmp_path, save_volume):
+    for suffix in (".nii", ".nii.gz"):
+        save_volume(tmp_path / f"P1_flair{suffix}")
+    with pytest.raises(DataError, match=r"P1_flair\.nii.* both exist as flair of P1; remove one"):
+        brats.inference_items(tmp_path)

@@ -191,6 +191,27 @@ def test_suffixes_count_in_any_case_and_uncompressed(ct_dir: Path) -> None:
         assert read_chest_ct(volume.path, volume.rescale).stored.shape == (20, 32, 32)
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"], ids=["semicolon", "tab"])
+def test_tables_may_come_from_excel_or_pandas(ct_dir: Path, delimiter: str) -> None:
+    table = ct_dir / LABEL_TABLE
+    lines = table.read_text(encoding="utf-8").splitlines()
+    indexed = [
+        delimiter.join(("Unnamed: 0" if n == 0 else str(n - 1), *line.split(","))) for n, line in enumerate(lines)
+    ]
+    table.write_text("\n".join(indexed), encoding="utf-8-sig")
+    expected = volumes(ct_dir).volumes
+    table.write_text("\n".join(lines), encoding="utf-8")
+    assert volumes(ct_dir).volumes == expected
+
+
+def test_a_table_with_a_label_twice_is_refused(ct_dir: Path) -> None:
+    table = ct_dir / LABEL_TABLE
+    lines = table.read_text(encoding="utf-8").splitlines()
+    table.write_text("\n".join([f"{lines[0]},Emphysema", *(f"{line},0" for line in lines[1:])]), encoding="utf-8")
+    with pytest.raises(DataError, match="has the column 'Emphysema' 2 times"):
+        volumes(ct_dir)
+
+
 def test_a_volume_beside_its_compressed_copy_is_a_finding_by_name(ct_dir: Path) -> None:
     save_ct(ct_dir / TRAIN / "train_2/train_2_a/train_2_a_1.nii")
     with pytest.raises(DataError, match=r"train_2_a_1\.nii(\.gz)?: has the name of .*train_2_a_1\.nii"):

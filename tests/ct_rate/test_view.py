@@ -6,7 +6,7 @@ import pytest
 from ct_helpers import write_table
 
 from monai_ext import ct_rate
-from monai_ext.ct_rate import LoadChestCTd, View, levels
+from monai_ext.ct_rate import LoadChestCTd, View, decoding, levels
 from monai_ext.errors import ConfigError, DataError
 
 
@@ -82,3 +82,55 @@ def test_a_label_table_without_a_column_or_a_row_is_an_error(ct_dir: Path) -> No
     write_table(table, [{"VolumeName": "train_1_a_1.nii.gz", "Emphysema": 1}])
     with pytest.raises(DataError, match="lacks"):
         small("volume").index(dataset_dir=ct_dir)
+
+
+def damage(path: Path, kind: str) -> Path:
+    content = bytearray(path.read_bytes())
+    if kind == "checksum":
+        content[-8] ^= 0xFF
+    path.write_bytes(content[: -len(content) // 3] if kind == "truncated" else content)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["truncated", "checksum"])
+def test_skipping_covers_volumes_that_fail_while_decoding(ct_dir: Path, tmp_path: Path, kind: str) -> None:
+    bad = damage(ct_dir / "dataset/train/train_2/train_2_a/train_2_a_1.nii.gz", kind)
+    view = small("volume")
+    assert len(view.index(dataset_dir=ct_dir).volumes) == 6  # "error" decodes nothing at the start
+    for _ in range(2):  # the second time from the memory
+        index = view.index(dataset_dir=ct_dir, index_dir=tmp_path, on_bad_volume="skip")
+        assert "train_2_a_1.nii.gz" not in {volume.name for volume in index.volumes}
+        assert len(index.volumes) == 5
+    (told,) = view.items(ct_rate.splits(index, num_folds=2)).left_out
+    assert told.startswith(f"{bad}: is ")
+
+
+def test_good_volumes_are_decoded_once(ct_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    decode = decoding.decode
+    monkeypatch.setattr(decoding, "decode", lambda volume: read.append(volume.name) or decode(volume))
+    for expected in (6, 6):
+        small("volume").index(dataset_dir=ct_dir, index_dir=tmp_path, on_bad_volume="skip")
+        assert len(read) == expected
+
+
+@pytest.mark.parametrize("kind", ["damaged", "missing", "first missing"])
+def test_skipping_covers_extracted_slices(slices_dir: Path, kind: str) -> None:
+    files = sorted((slices_dir / "slices/train").glob("train_2_a_1_slice_*.npy"))
+    bad = files[0 if kind == "first missing" else 2]
+    if kind == "damaged":
+        bad.write_bytes(bad.read_bytes()[:-100])
+    else:
+        bad.unlink()
+    index = small("slice").index(slices_dir, on_bad_volume="skip")
+    assert "train_2_a_1.nii.gz" not in {volume.name for volume in index.volumes}
+    assert [problem.path for problem in index.problems] == [str(bad)]
+    (problem,) = [one for one in ct_rate.check(slices_dir, slices_dir=slices_dir) if one.severity == "error"]
+    assert problem.path == str(bad)
+
+
+def test_nothing_that_can_be_decoded_is_an_error(ct_dir: Path) -> None:
+    for file in ct_dir.rglob("*.nii.gz"):
+        damage(file, "truncated")
+    with pytest.raises(DataError, match="none of 6 volumes can be decoded"):
+        small("volume").index(dataset_dir=ct_dir, on_bad_volume="skip")

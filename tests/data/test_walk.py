@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from monai_ext.data.left_out import Found, not_used
-from monai_ext.data.walk import entries, stem_of, suffix_of, walk, without_copies
+from monai_ext.data.walk import entries, stem_of, suffix_of, walk, without_copies, without_data_files
 from monai_ext.errors import DataError
 
 
@@ -126,6 +126,12 @@ def test_one_case_in_two_files_is_a_finding_and_no_case(tmp_path):
     assert (problem.path, problem.code, problem.severity) == (str(tmp_path / "a.nii"), "copies", "error")
     assert problem.files == (str(tmp_path / "a.NII.gz"),)
     assert "lies beside a.NII.gz" in problem.message
+
+
+def test_the_voxels_of_a_header_belong_to_it(tmp_path):
+    others = [tmp_path / name for name in ("scan.raw", "scan.zraw", "other.raw", "scan.txt", "b/scan.img")]
+    left = without_data_files(others, [tmp_path / "scan.mhd"])
+    assert [path.name for path in left] == ["other.raw", "scan.txt", "scan.img"]
 
 
 def test_what_is_not_used_is_one_note_for_each_reason_with_all_files(tmp_path):

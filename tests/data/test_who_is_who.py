@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monai_ext.data.patients import patient_of_case, patient_problems, patients_of_cases, who_column
+from monai_ext.data.patients import column_of_patients, patient_of_case, patient_problems, patients_of_cases
 from monai_ext.errors import DataError
 
 TIME_POINTS = {
@@ -53,11 +53,11 @@ def test_spellings_of_one_id_are_one_patient() -> None:
 def test_a_column_names_the_patients_of_all_rows_or_of_none() -> None:
     rows = [{"id": "a", "group": "x", "patient": "y"}, {"id": "b", "group": "x", "patient": ""}]
     with pytest.raises(DataError, match=r"t\.csv: row 3, column 'patient' is empty"):
-        who_column(rows, "t.csv")
-    assert who_column(rows[:1], "t.csv") == "patient"
-    assert who_column([{"id": "a", "subject": "x"}], "t.csv") == "subject"
-    assert who_column([{"id": "a", "group": ""}], "t.csv") is None
-    assert who_column([{"id": "a"}], "t.csv") is None
+        column_of_patients(rows, "t.csv")
+    assert column_of_patients(rows[:1], "t.csv") == "patient"
+    assert column_of_patients([{"id": "a", "subject": "x"}], "t.csv") == "subject"
+    assert column_of_patients([{"id": "a", "group": ""}], "t.csv") is None
+    assert column_of_patients([{"id": "a"}], "t.csv") is None
 
 
 def test_the_check_shows_who_is_one_patient() -> None:

@@ -157,6 +157,119 @@ def test_a_bad_sample_is_an_error_or_left_out_and_reported(root: Path, kind: str
     assert [problem.message in record.getMessage() for record in caplog.records] == [True]
 
 
+def spoil(path: Path) -> Path:
+    """Write a compressed slice whose header is good and whose pixels aren't."""
+    tifffile.imwrite(path, np.random.default_rng(0).integers(0, 9, SHAPE[1:]).astype(np.uint8), compression="zlib")
+    with tifffile.TiffFile(path) as file:
+        start = file.pages.first.dataoffsets[0]
+    content = bytearray(path.read_bytes())
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("part", ["raw", "mask"])
+def test_skipping_covers_what_fails_while_decoding_and_the_record_has_it(root: Path, tmp_path: Path, part: str) -> None:
+    bad = spoil(root / "0007" / part / "slice_003.tif")
+    assert len(nuclei.index(root, use_mask=True).samples) == 8  # "error" decodes nothing at the start
+    for _ in range(2):  # the second time from the memory
+        index = nuclei.index(root, use_mask=True, index_dir=tmp_path / "index", on_bad_sample="skip")
+        assert [sample.case for sample in index.samples] == [f"{n:04d}" for n in (1, 2, 3, 4, 5, 6, 8)]
+    class_map = nuclei.class_map(index)
+    (told,) = nuclei.inference_items(index, class_map).left_out
+    assert told.startswith(f"{bad}: ")
+    (same,) = [
+        text for text in nuclei.splits(index, class_map, num_folds=2, test_fraction=0).left_out if "0007" in text
+    ]
+    assert same == told
+
+
+def test_pixels_that_are_no_numbers_are_skipped_too(root: Path) -> None:
+    for file in (root / "0005" / "raw").iterdir():
+        tifffile.imwrite(file, np.full(SHAPE[1:], np.nan, np.float32))
+    (problem,) = nuclei.index(root, on_bad_sample="skip").problems
+    assert (problem.path, problem.code) == (str(root / "0005" / "raw" / "slice_001.tif"), "not-finite")
+
+
+def test_good_samples_are_decoded_once(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    read_slice = TiffStack.read_slice
+    monkeypatch.setattr(TiffStack, "read_slice", lambda self, z: read.append(self.folder) or read_slice(self, z))
+    nuclei.index(root, index_dir=tmp_path / "index")
+    assert read == []
+    nuclei.index(root, index_dir=tmp_path / "index", on_bad_sample="skip")
+    assert len(read) == 8 * SHAPE[0]
+    nuclei.index(root, index_dir=tmp_path / "index", on_bad_sample="skip")
+    assert len(read) == 8 * SHAPE[0]
+
+
+def test_every_file_that_is_not_used_is_told(root: Path) -> None:
+    (root / "notes.txt").touch()
+    (root / "measurements.csv").write_text("sample_id,volume\n1,17\n", encoding="utf-8")
+    (root / "0003" / "raw" / "Thumbs.db").touch()
+    (root / "0004" / "raw_old").mkdir()
+    (root / ".hidden").touch()
+    index = nuclei.index(root)
+    told = {problem.message for problem in index.problems}
+    assert told == {
+        "1 entry is not used (notes.txt): neither a sample nor a table",
+        "1 entry is not used (measurements.csv): not the table of the classes",
+        "1 entry is not used (0003/raw/Thumbs.db): no TIFF slice (.tif, .tiff)",
+        "1 entry is not used (0004/raw_old): neither raw nor mask",
+    }
+    assert {problem.message for problem in nuclei.check(root) if problem.severity == "note"} == told
+    assert len(nuclei.splits(index, nuclei.class_map(index), num_folds=2, test_fraction=0).left_out) == 5
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"], ids=["semicolon", "tab"])
+def test_the_table_may_come_from_excel_or_pandas(root: Path, delimiter: str) -> None:
+    text = (root / "classes.csv").read_text(encoding="utf-8").splitlines()
+    lines = [delimiter.join(("" if n == 0 else str(n - 1), *line.split(","))) for n, line in enumerate(text)]
+    (root / "classes.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    assert [sample.class_id for sample in nuclei.index(root).samples] == [2, 4, 19, 1, 2, 4, 19, 1]
+
+
+def of_patients(root: Path, column: str = "patient") -> Path:
+    """30 nuclei of 10 patients, two classes."""
+    lines = [f"sample_id,class_id,class_name,{column}"]
+    for number in range(30):
+        write_stack(root / f"{number:04d}" / "raw", (2, 3, 3))
+        lines.append(f"{number},{number % 2},{'ab'[number % 2]},P{number // 3}")
+    (root / "classes.csv").write_text("\n".join(lines), encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize("column", ["patient", "subject", "group"])
+def test_nuclei_of_one_patient_stay_on_one_side(tmp_path: Path, column: str) -> None:
+    index = nuclei.index(of_patients(tmp_path, column))
+    validated: list[str] = []
+    for fold in (1, 2, 3):
+        parts = nuclei.splits(index, nuclei.class_map(index), fold, num_folds=3, test_fraction=0.2, inner_fraction=0.2)
+        sides = {part: {item["patient"] for item in items} for part, items in parts.items()}
+        assert set(sides) == {"train", "val", "test", "inner"}
+        assert sum(map(len, sides.values())) == 10
+        assert len(set().union(*sides.values())) == 10
+        assert 3 <= len({item["case"] for item in parts["test"]}) <= 9
+        assert {item["label"] for item in parts["test"]} == {0, 1}
+        validated += sides["val"]
+    assert len(validated) == len(set(validated))
+    assert any("30 samples of 10 patients" in problem.message for problem in nuclei.check(tmp_path))
+
+
+def test_a_row_without_a_patient_is_refused(tmp_path: Path) -> None:
+    table = of_patients(tmp_path) / "classes.csv"
+    table.write_text(table.read_text().replace("P9", ""), encoding="utf-8")
+    with pytest.raises(DataError, match=r"classes\.csv: row 29, column 'patient' is empty"):
+        nuclei.index(tmp_path)
+
+
+def test_the_patients_survive_the_index_on_disk(tmp_path: Path) -> None:
+    root = of_patients(tmp_path / "data")
+    for _ in range(2):
+        index = nuclei.index(root, index_dir=tmp_path / "index")
+        assert [sample.patient for sample in index.samples[:4]] == ["P0", "P0", "P0", "P1"]
+
+
 def test_the_error_says_how_many_more(root: Path) -> None:
     for case in ("0002", "0005", "0007"):
         (root / case / "raw" / "slice_001.tif").write_bytes(b"")
@@ -598,13 +711,7 @@ def test_check_of_good_data_warns_of_small_classes_only(root: Path) -> None:
 def test_check_lists_every_problem_at_once(root: Path) -> None:
     for case, kind in (("0001", "truncated"), ("0002", "shape"), ("0003", "type"), ("0004", "mask slice")):
         damage(root, kind, case)
-    packed = root / "0006" / "raw" / "slice_004.tif"
-    tifffile.imwrite(packed, np.random.default_rng(0).integers(0, 9, SHAPE[1:]).astype(np.uint8), compression="zlib")
-    with tifffile.TiffFile(packed) as file:
-        start = file.pages.first.dataoffsets[0]
-    content = bytearray(packed.read_bytes())
-    content[start : start + 8] = b"\xff" * 8
-    packed.write_bytes(content)
+    spoil(root / "0006" / "raw" / "slice_004.tif")
     for file in (root / "0007" / "raw").iterdir():
         tifffile.imwrite(file, np.full(SHAPE[1:], np.nan, np.float32))
     (root / "0007" / "mask").rename(root / "0007" / "masks")

@@ -5,6 +5,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
+from monai_ext.data import Problem
 from monai_ext.data.left_out import Found
 from monai_ext.errors import ConfigError
 from monai_ext.handlers import WritePredictions, fold_checkpoints
@@ -12,7 +13,7 @@ from monai_ext.io import read_csv, write_json
 from monai_ext.predictions import Classification
 
 
-def predict(folder, cases, logits=False, left_out=(), **arguments):
+def predict(folder, cases, logits=False, unused=(), **arguments):
     predictions = Classification(["LGG", "HGG"], logits=logits, **arguments)
 
     def step(engine, batch):
@@ -27,7 +28,7 @@ def predict(folder, cases, logits=False, left_out=(), **arguments):
         for number, (case, _, label) in enumerate(cases)
     ]
     # as much of a data loader as the handler looks at
-    loader = type("Loader", (list,), {"dataset": SimpleNamespace(data=Found(batch, left_out))})
+    loader = type("Loader", (list,), {"dataset": SimpleNamespace(data=Found(batch, unused))})
     engine.run(loader([batch]))
 
 
@@ -46,7 +47,7 @@ def test_probabilities_prediction_and_known_labels_are_written(tmp_path):
 def test_what_was_left_out_stands_beside_the_predictions(tmp_path):
     predict(tmp_path, CASES)
     assert json.loads((tmp_path / "predictions.json").read_text())["left_out"] == []
-    predict(tmp_path, CASES, left_out=["notes.txt: no volume"])
+    predict(tmp_path, CASES, unused=[Problem("notes.txt", "no volume", "note", "not-used")])
     assert json.loads((tmp_path / "predictions.json").read_text())["left_out"] == ["notes.txt: no volume"]
 
 

@@ -218,10 +218,31 @@ class TestDicom:
         data.Modality, data.SeriesInstanceUID = "SEG", "1.2.3"
         data.save_as(path.with_name("seg.dcm"))
         (tmp_path / "data/ann/t2/notes.txt").write_text("not an image")
-        assert names(tmp_path / "data") == ["ann/t2"]
+        found, (note,) = find_series(tmp_path / "data")
+        assert [one.name for one in found] == ["ann/t2"]
+        assert {Path(file).name for file in note.files} == {"seg.dcm", "notes.txt"}
+        assert note.severity == "note"
 
 
 class TestNifti:
+    def test_suffixes_in_any_case_and_links(self, tmp_path, voxels) -> None:
+        write_nifti(tmp_path / "ann/t2.nii.gz", voxels, affine_of("PIL")).rename(tmp_path / "ann/t2.NII.GZ")
+        (tmp_path / "ann/loop").symlink_to(tmp_path)
+        (tmp_path / "bob").symlink_to(tmp_path / "ann")
+        (tmp_path / "cat.nii.gz").symlink_to(tmp_path / "ann/t2.NII.GZ")
+        (series,), notes = find_series(tmp_path)
+        assert (series.name, series.read().voxels.shape) == ("ann/t2", voxels.shape)
+        assert {Path(note.path).name for note in notes} == {"loop", "bob", "cat.nii.gz"}
+        assert {note.code for note in notes} == {"same-file"}
+
+    def test_a_volume_beside_its_compressed_copy_is_a_problem_and_no_series(self, tmp_path, voxels) -> None:
+        for name in ("ann/t2.nii", "ann/t2.nii.gz", "ann/t1.nii"):
+            write_nifti(tmp_path / name, voxels, affine_of("PIL"))
+        found, (problem,) = find_series(tmp_path)
+        assert [one.name for one in found] == ["ann/t1"]
+        assert (problem.code, problem.severity) == ("copies", "error")
+        assert "t2.nii" in problem.message
+
     def test_layouts(self, tmp_path, voxels) -> None:
         for file in ("flat.nii.gz", "ann/t1.nii", "ann/t2/image.nii.gz", "bob/t2/a.nii.gz", "bob/t2/b.nii.gz"):
             write_nifti(tmp_path / file, voxels, affine_of("PIL"))

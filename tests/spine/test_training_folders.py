@@ -65,6 +65,27 @@ class TestClassFolders:
         with pytest.raises(DataError, match="is not a folder"):
             spine.class_names(tmp_path / "nothing")
 
+    def test_a_slice_that_is_linked_twice_counts_once_and_is_named(self, classes) -> None:
+        (classes / "knee" / "p9_again.png").symlink_to("p1_knee_0.png")
+        (classes / "knee" / "loop").symlink_to(classes / "knee")
+        (classes / "notes.txt").touch()
+        write(classes / "loose.png", np.ones((4, 6), np.uint8))
+        items = spine.class_items(classes)
+        assert len(items) == 36
+        assert len(items.left_out) == 4
+        for name in ("p9_again.png", "loop", "(notes.txt): no PNG, JPEG or TIFF", "(loose.png): in no folder"):
+            assert any(name in told for told in items.left_out)
+
+    def test_one_slice_in_two_classes_is_an_error(self, classes) -> None:
+        (classes / "brain" / "p9_0.png").symlink_to(classes / "knee" / "p1_knee_0.png")
+        with pytest.raises(DataError, match=r"brain/p9_0\.png: is another name of .*, in the class 'knee'; remove one"):
+            spine.class_items(classes)
+
+    def test_one_slice_in_two_formats_is_an_error(self, classes) -> None:
+        write(classes / "knee" / "p1_knee_0.jpg")
+        with pytest.raises(DataError, match=r"p1_knee_0\.(png|jpg): lies beside p1_knee_0"):
+            spine.class_items(classes)
+
     def test_the_class_map_survives_its_file(self, tmp_path) -> None:
         path = spine.save_class_map(tmp_path / "class_map.json", ["T2w", "T1w", "T2*w"])
         assert spine.load_class_map(path) == ["T2w", "T1w", "T2*w"]
@@ -127,3 +148,23 @@ class TestImageMask:
             write(tmp_path / file)
         with pytest.raises(DataError, match=message):
             spine.image_mask_items(tmp_path)
+
+    def test_what_is_not_used_reaches_the_record_of_the_run(self, tmp_path) -> None:
+        for patient in range(4):
+            write(tmp_path / f"images/p{patient}_0.png")
+            write(tmp_path / f"masks/p{patient}_0.png")
+        (tmp_path / "images/p9_0.png").symlink_to("p1_0.png")
+        (tmp_path / "masks/p9_0.png").symlink_to("p1_0.png")
+        (tmp_path / "masks/Thumbs.db").touch()
+        parts = spine.stage_items(tmp_path, num_folds=2)
+        assert sum(map(len, parts.values())) == 4
+        linked, other = parts.left_out
+        assert "p9_0.png: is another name of" in linked
+        assert "1 entry is not used (Thumbs.db)" in other
+
+    def test_masks_that_storage_keeps_as_one_file_are_masks_each(self, tmp_path) -> None:
+        for patient in range(2):
+            write(tmp_path / f"images/p{patient}_0.png", np.full((4, 6), patient, np.uint8))
+        write(tmp_path / "masks/p0_0.png")
+        (tmp_path / "masks/p1_0.png").hardlink_to(tmp_path / "masks/p0_0.png")
+        assert len(spine.image_mask_items(tmp_path)) == 2

@@ -74,8 +74,9 @@ def test_floats_split_by_channel_are_read_as_vectors(tmp_path, save_set, channel
     assert "5120 of 5120 normals" in problem.message
 
 
-def test_all_damaged_chunks_are_found_at_once(tmp_path, save_set) -> None:
-    save_set(tmp_path, input=np.ones(SHAPE, np.float32))
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+def test_all_damaged_chunks_are_found_at_once(tmp_path, save_set, dtype) -> None:
+    save_set(tmp_path, input=np.ones(SHAPE, dtype))
     for name in ("0/0/0", "1/0/0", "1/1/0", "2/1/0"):
         (tmp_path / "sheet.zarr" / "c" / name).write_bytes(b"nonsense")
     (tmp_path / "input.zarr" / "c" / "0" / "0" / "1").write_bytes(b"nonsense")

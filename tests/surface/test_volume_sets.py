@@ -10,7 +10,7 @@ import zarr
 from monai_ext.data.volumes_zarr import array_source, channel_axis
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
-from monai_ext.surface import patches, volume_sets
+from monai_ext.surface import inference_items, patches, splits, volume_sets
 
 SIZE = (8, 16, 16)
 
@@ -188,3 +188,27 @@ def test_patches_have_a_case_and_a_stamp_that_changes_with_the_label(surface_dir
 def test_thresholds_that_no_patch_meets_are_named(surface_dir, targets, tmp_path) -> None:
     with pytest.raises(DataError, match=r"no patch of \(8, 16, 16\) voxels.*min_labeled_ratio \(0\.9\)"):
         patches(volume_sets(surface_dir, targets, SIZE), SIZE, tmp_path / "patches.json", 0.95, 0.9)
+
+
+def test_a_link_to_a_set_is_no_second_set_and_all_that_is_not_used_is_told(surface_dir, targets) -> None:
+    (surface_dir / "a link").symlink_to("scroll 2")
+    (surface_dir / "loop").symlink_to(surface_dir)
+    (surface_dir / "notes").mkdir()
+    (surface_dir / "scroll 2" / "normals.zarr").rename(surface_dir / "scroll 2" / "other.zarr")
+    chosen = {"sheet": targets["sheet"]}
+    sets = volume_sets(surface_dir, chosen, SIZE)
+    assert [Path(entry["input"]).parent.name for entry in sets] == ["scroll 2", "scroll 10"]
+    told = " | ".join(sets.left_out)
+    assert f"{surface_dir / 'a link'}: is another name of {surface_dir / 'scroll 2'}" in told
+    assert "2 entries are not used (loop, notes): a folder without input.zarr" in told
+    assert "2 entries are not used (scroll 2/other.zarr, scroll 10/normals.zarr): a Zarr array that isn't" in told
+    parts = splits([{"volume_idx": 0, "start_pos": (16 * n, 0, 0)} for n in range(9)], sets, SIZE)
+    assert parts.left_out[: len(sets.left_out)] == sets.left_out
+
+
+def test_what_is_not_predicted_is_told(surface_dir) -> None:
+    (surface_dir / "notes.txt").touch()
+    items = inference_items(surface_dir)
+    assert [item["case"] for item in items] == ["scroll 2", "scroll 10"]
+    assert any("notes.txt" in told for told in items.left_out)
+    assert any("4 entries are not used" in told and "normals.zarr" in told for told in items.left_out)

@@ -38,7 +38,7 @@ class CascadeBatch:
     Args:
         cascade: the stages, which are loaded before any series is read.
         series: the series to predict (see `monai_ext.spine.inference_series`).
-        problems: problems of other files of the folder, for the report.
+        problems: problems of other files of the folder, and notes on those that aren't used, for the report.
         dataset_dir: folder of the series; paths in the report are relative to it.
         output_dir: folder of the results, outside ``dataset_dir``; it is created.
         previews: see `CascadeOutput`.
@@ -137,7 +137,7 @@ class CascadeBatch:
             "counts": {
                 "series": len(records),
                 **{s: sum(r.status == s for r in records) for s in (ADMITTED, REFUSED, BROKEN)},
-                "problems": len(self.problems),
+                "problems": sum(problem.severity != "note" for problem in self.problems),
             },
             "series": [
                 {"patient": record.patient, **record.summary(), "seconds": record.seconds} for record in records
