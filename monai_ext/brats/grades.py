@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monai_ext.brats.names import CLASS_NAMES
-from monai_ext.data.patients import patient_of_case, who_column
+from monai_ext.data.patients import column_of_patients, patient_of_case
 from monai_ext.errors import DataError
 from monai_ext.io import read_csv
 
@@ -44,7 +44,7 @@ def read_grades(path: str | Path) -> Grades:
     key, value = (year or "", GRADE) if mapping else COLUMNS
     rows = read_csv(path, [key, value], unique=key)
     labels = {row[key]: _label(row[key], row[value], path) for row in rows}
-    if column := who_column(rows, path):
+    if column := column_of_patients(rows, path):
         return Grades(path, labels, {row[key]: row[column] for row in rows})
     people = {}
     for row in rows if mapping else []:
@@ -56,7 +56,7 @@ def read_grades(path: str | Path) -> Grades:
 def read_patients(path: Path) -> dict[str, str]:
     """Case → patient of a CSV with ``patient_id`` and a column for the patient, which may lack classes."""
     rows = read_csv(path, COLUMNS[:1], unique=COLUMNS[0])
-    column = who_column(rows, path)
+    column = column_of_patients(rows, path)
     return {row[COLUMNS[0]]: row[column] for row in rows} if column else {}
 
 

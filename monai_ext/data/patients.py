@@ -53,7 +53,7 @@ def patients_of_cases(cases: Iterable[str]) -> dict[str, str]:
     return {case: spelling.setdefault((name := patient_of_case(case)).casefold(), name) for case in sorted(cases)}
 
 
-def who_column(rows: Iterable[Mapping[str, str]], path: str | Path) -> str | None:
+def column_of_patients(rows: Iterable[Mapping[str, str]], path: str | Path) -> str | None:
     """The column of a table that names the patient of each row: "patient", "subject" or "group"; None without one.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monai_ext.data.patients import patient_of_case, patient_problems, patients_of_cases, who_column
+from monai_ext.data.patients import column_of_patients, patient_of_case, patient_problems, patients_of_cases
 from monai_ext.errors import DataError
 
 TIME_POINTS = {
@@ -53,11 +53,11 @@ def test_spellings_of_one_id_are_one_patient() -> None:
 def test_a_column_names_the_patients_of_all_rows_or_of_none() -> None:
     rows = [{"id": "a", "group": "x", "patient": "y"}, {"id": "b", "group": "x", "patient": ""}]
     with pytest.raises(DataError, match=r"t\.csv: row 3, column 'patient' is empty"):
-        who_column(rows, "t.csv")
-    assert who_column(rows[:1], "t.csv") == "patient"
-    assert who_column([{"id": "a", "subject": "x"}], "t.csv") == "subject"
-    assert who_column([{"id": "a", "group": ""}], "t.csv") is None
-    assert who_column([{"id": "a"}], "t.csv") is None
+        column_of_patients(rows, "t.csv")
+    assert column_of_patients(rows[:1], "t.csv") == "patient"
+    assert column_of_patients([{"id": "a", "subject": "x"}], "t.csv") == "subject"
+    assert column_of_patients([{"id": "a", "group": ""}], "t.csv") is None
+    assert column_of_patients([{"id": "a"}], "t.csv") is None
 
 
 def test_the_check_shows_who_is_one_patient() -> None:
@@ -87,8 +87,9 @@ def test_ids_that_look_like_time_points_are_a_warning(cases: list[str]) -> None:
         [f"cell_{n}" for n in range(1, 50)],
         [f"{n:04d}" for n in range(50)],
         ["s1", "s2", "scan 7"],
+        ["scan_1", "scan_2", "scan_3"],
     ],
-    ids=["brats20", "by_class", "cells", "numbers", "few"],
+    ids=["brats20", "by_class", "cells", "numbers", "few", "one_series"],
 )
 def test_running_numbers_are_no_warning(cases: list[str]) -> None:
     assert patient_problems("DATA", patients_of_cases(cases)) == []
