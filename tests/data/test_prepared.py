@@ -21,7 +21,7 @@ from monai.transforms import (
     Transform,
 )
 
-from monai_ext.brats import data as brats
+from monai_ext import brats
 from monai_ext.data.prepared import PreparedDataset, plain_settings, prepare
 from monai_ext.errors import DataError
 from monai_ext.transforms import LoadVolumed, is_nonzero

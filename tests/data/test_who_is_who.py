@@ -87,8 +87,9 @@ def test_ids_that_look_like_time_points_are_a_warning(cases: list[str]) -> None:
         [f"cell_{n}" for n in range(1, 50)],
         [f"{n:04d}" for n in range(50)],
         ["s1", "s2", "scan 7"],
+        ["scan_1", "scan_2", "scan_3"],
     ],
-    ids=["brats20", "by_class", "cells", "numbers", "few"],
+    ids=["brats20", "by_class", "cells", "numbers", "few", "one_series"],
 )
 def test_running_numbers_are_no_warning(cases: list[str]) -> None:
     assert patient_problems("DATA", patients_of_cases(cases)) == []
