@@ -24,8 +24,9 @@ CLEARLY = 0.6
 def shortcuts(data: Mapping[str, Sequence[Mapping[str, Any]]], class_names: Sequence[str] = ()) -> list[Problem]:
     """Properties of the files that alone tell the label, by a decision tree that is cross-validated over patients.
 
-    Only where the lower end of the 95 % interval of the area under the ROC curve is clearly above one half. File sizes count although compressed images of more content are larger: whether that is the
-    disease or the export only a person can say.
+    Only where the lower end of the 95 % interval of the area under the ROC curve is clearly above one half. File sizes
+    count although compressed images of more content are larger: whether that is the disease or the export only a person
+    can say.
 
     Args:
         data: section → items; the first item of each case counts.
