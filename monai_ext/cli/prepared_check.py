@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def check_prepared(
         places = chosen_items(data, sample)
         inputs, problems = prepare_inputs(plain, data, places, workers)
         problems += input_findings(inputs, parser.get())
-        problems += duplicates(inputs) + shortcuts(data, names)
+        problems += duplicates(inputs) + shortcuts(data, names) + _one_class(data["train"], names, dataset_dir)
         available = sum(map(len, data.values()))
         sizes = ", ".join(f"{section} {len(members)}" for section, members in data.items())
         sentence = f"prepared {len(places)} of {available} inputs as the network gets them ({sizes})"
@@ -78,6 +78,18 @@ def check_prepared(
         usable = [item for number, item in enumerate(data["train"]) if sample is not None or ("train", number) in good]
         shown = shown_inputs(plain, train, usable, names) if show and usable else []
         return PreparedCheck(problems, sentence, len(places), available, shown)
+
+
+def _one_class(items: Sequence[Any], names: Sequence[str], dataset_dir: Path) -> list[Problem]:
+    from monai_ext.data.prepared_inputs import label_of
+    from monai_ext.data.shown_inputs import label_text
+
+    labels = {label_of(item.get("label")) for item in items}
+    label = labels.pop()
+    if labels or not isinstance(label, int):
+        return []
+    message = f"all training cases are {label_text(label, names)}; a classifier needs at least two classes"
+    return [Problem(str(dataset_dir), message, "error", "few-cases")]
 
 
 def _not_listed(error: BaseException, dataset_dir: Path) -> Problem:

@@ -33,7 +33,7 @@ def _identical(inputs: Sequence[PreparedInput]) -> list[Problem]:
     groups: dict[str, list[PreparedInput]] = defaultdict(list)
     for one in inputs:
         groups[one.digest].append(one)
-    problems = {}
+    problems: dict[tuple[str, ...], Problem] = {}
     for members in groups.values():
         cases = list({one.case: one for one in members}.values())
         if len(cases) < 2:
@@ -71,13 +71,13 @@ def _similar(inputs: Sequence[PreparedInput]) -> list[Problem]:
     if not known.size:
         return []
     limit = min(_MOST_DIFFERENCE, _OF_THE_USUAL * float(np.median(known)))
-    problems = {}
-    for row in np.flatnonzero((difference < limit) & (sections != sections[nearest])):
-        one, other = same_size[row], same_size[nearest[row]]
+    problems: dict[frozenset[str], Problem] = {}
+    for number in np.flatnonzero((difference < limit) & (sections != sections[nearest])).tolist():
+        one, other = same_size[number], same_size[nearest[number]]
         usual = f"{1 - float(np.median(known)):.5f}"
         message = (
             f"cases {one.case} ({one.section}) and {other.case} ({other.section}) are nearly the same (correlation "
-            f"{1 - difference[row]:.5f}, where two cases most alike usually have {usual}): is it one patient "
+            f"{1 - difference[number]:.5f}, where two cases most alike usually have {usual}): is it one patient "
             "twice?"
         )
         files = (*one.files, *other.files)

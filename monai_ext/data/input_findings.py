@@ -62,7 +62,7 @@ def input_findings(inputs: Sequence[PreparedInput], settings: Iterable[str] = ()
             step=step,
         ),
         *_of_cases(
-            [one for one in varied if one.at_high > SATURATED and one.spread >= NARROW],
+            [one for one in varied if one.at_high > SATURATED],
             usable,
             "saturated-input",
             "warning",

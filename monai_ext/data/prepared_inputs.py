@@ -207,6 +207,7 @@ def _filled(image: np.ndarray) -> float:
 def _small(image: np.ndarray) -> np.ndarray:
     values = torch.from_numpy(image.mean(axis=0) if image.ndim > 2 else image)
     edge = _SMALL.get(values.ndim, 16)
-    pool = {2: torch.nn.functional.adaptive_avg_pool2d, 3: torch.nn.functional.adaptive_avg_pool3d}.get(values.ndim)
-    small = values if pool is None else pool(values[None], [min(edge, length) for length in values.shape])
+    pools: dict[int, Any] = {2: torch.nn.functional.adaptive_avg_pool2d, 3: torch.nn.functional.adaptive_avg_pool3d}
+    size = [min(edge, length) for length in values.shape]
+    small = pools[values.ndim](values[None], size) if values.ndim in pools else values
     return small.numpy().reshape(-1).astype(np.float32)

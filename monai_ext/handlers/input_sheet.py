@@ -36,7 +36,7 @@ def draw_inputs(
     from monai_ext.reports.contact_sheet import contact_sheet
     from monai_ext.reports.plots import save
 
-    datasets = [getattr(loader, "dataset", None) for loader in ([] if train is None else [train]) + [plain]]
+    datasets: list[Any] = [getattr(loader, "dataset", None) for loader in (train, plain) if loader is not None]
     if not all(isinstance(dataset, SeededDataset) and dataset.data for dataset in datasets):
         return []
     plain_data, train_data = datasets[-1].dataset, datasets[0].dataset if train is not None else None

@@ -103,7 +103,7 @@ class StandardEvaluation:
         self.records.open_log()
         self.records.open(seed=None, first_epoch=None)
         with optional("the picture of the inputs"):
-            loader: Any = engine.data_loader  # type: ignore[attr-defined]
+            loader: Any = engine.data_loader
             names, settings = self.records.class_names, self.records.settings
             self.run.update(warnings=draw_inputs(self.run / INPUTS, None, loader, names, settings))
 

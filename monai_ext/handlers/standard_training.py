@@ -214,9 +214,9 @@ class StandardTraining:
 
     def _draw_inputs(self, engine: Engine) -> None:
         if self.evaluator is not None:
-            loaders: Any = (engine.data_loader, self.evaluator.data_loader)  # type: ignore[attr-defined]
+            train, plain = engine.data_loader, self.evaluator.data_loader
             names, settings = self.records.class_names, self.records.settings
-            self.input_warnings = draw_inputs(self.run / INPUTS, *loaders, names, settings)
+            self.input_warnings = draw_inputs(self.run / INPUTS, train, plain, names, settings)
             self.run.update(warnings=self.input_warnings)
 
     def _take_parts(self, engine: Engine) -> None:
@@ -425,8 +425,7 @@ class StandardTraining:
         if self.best_checkpoint and self.predictions is not None and self.evaluator is not None:
             network = copy.deepcopy(self.network)
             network.load_state_dict(read_checkpoint(self.run / self.best_checkpoint)["model"])
-            loader: Any = self.evaluator.data_loader  # type: ignore[attr-defined]
-            draw_mistakes(self.run / MISTAKES, network, self.predictions, loader)
+            draw_mistakes(self.run / MISTAKES, network, self.predictions, self.evaluator.data_loader)
 
     def _say_selection(self) -> None:
         content = read_json(self.run / "metrics" / "metrics.json")

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Lambdad
 
+from monai_ext.data import PreparedDataset
 from monai_ext.data.duplicates import duplicates
 from monai_ext.data.input_findings import input_findings
-from monai_ext.data.prepared_inputs import chosen_items, files_of, sum_up
+from monai_ext.data.prepared_inputs import chosen_items, files_of, over, sum_up
 from monai_ext.data.shortcuts import ENOUGH, shortcuts
 
 
@@ -161,6 +163,13 @@ def test_a_sample_is_spread_over_all_sets():
     assert (len(places), places[0], places[-1]) == (10, ("train", 0), ("val", 19))
     assert sum(section == "val" for section, _ in places) == 2
     assert chosen_items(data, 0) == []
+
+
+def test_a_set_over_other_items_has_transforms_of_its_own():
+    dataset = PreparedDataset([{"case": "a"}], [Lambdad("image", abs, allow_missing_keys=True)])
+    other = over(dataset, [{"case": "b"}])
+    assert other.transform is not dataset.transform
+    assert (dataset.data[0]["case"], other.data[0]["case"]) == ("a", "b")
 
 
 def test_files_are_found_in_nested_lists():
