@@ -102,7 +102,7 @@ def test_skipping_covers_volumes_that_fail_while_decoding(ct_dir: Path, tmp_path
         assert "train_2_a_1.nii.gz" not in {volume.name for volume in index.volumes}
         assert len(index.volumes) == 5
     (told,) = view.items(ct_rate.splits(index, num_folds=2)).left_out
-    assert told.startswith(f"{bad}: is ")
+    assert told.startswith(f"{bad}: ")
 
 
 def test_good_volumes_are_decoded_once(ct_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
