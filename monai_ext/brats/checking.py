@@ -9,7 +9,7 @@ from typing import Any
 from monai_ext.brats.layouts import Subject
 from monai_ext.brats.names import SEG
 from monai_ext.brats.split import listed_fold
-from monai_ext.brats.subjects import files_of, scan_subjects
+from monai_ext.brats.subjects import channel_files, scan_subjects
 from monai_ext.brats.unused import unused_in
 from monai_ext.data.checks import check_volumes, run_checks
 from monai_ext.data.patients import patient_problems
@@ -41,7 +41,7 @@ def check(dataset_dir: str | Path, modality: str = "all", workers: int | Place |
     except DataError as error:
         return [Problem.of(error, dataset_dir)]
     subjects = {subject.case: subject for subject in layout.subjects}
-    cases = [{"images": files_of(item), **_segmentation(subjects[item["case"]])} for item in items]
+    cases = [{"images": channel_files(item), **_segmentation(subjects[item["case"]])} for item in items]
     problems += run_checks(check_volumes, cases, workers)
     problems += _fold_problems(dataset_dir, items)
     problems += patient_problems(dataset_dir, {item["case"]: item["patient"] for item in items}, WHO_IS_WHO)

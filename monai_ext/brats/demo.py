@@ -28,7 +28,7 @@ CONTRASTS = {
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Grid:
     """Grid of a volume.
 
     Args:
@@ -47,16 +47,16 @@ class Geometry:
         return affine
 
 
-SIZES = {"small": Geometry((80, 80, 52), 3.0), "full": Geometry((240, 240, 155), 1.0)}
+SIZES = {"small": Grid((80, 80, 52), 3.0), "full": Grid((240, 240, 155), 1.0)}
 
 
-def _smooth(rng: np.random.Generator, geometry: Geometry, sigma_mm: float) -> np.ndarray:
+def _smooth(rng: np.random.Generator, geometry: Grid, sigma_mm: float) -> np.ndarray:
     """Gaussian random field of unit variance, float32, axes x, y, z."""
     field = gaussian_filter(rng.standard_normal(geometry.shape, dtype=np.float32), sigma_mm / geometry.spacing)
     return field / field.std()
 
 
-def make_subject(rng: np.random.Generator, label: int, geometry: Geometry) -> dict[str, np.ndarray]:
+def make_subject(rng: np.random.Generator, label: int, geometry: Grid) -> dict[str, np.ndarray]:
     """One subject as int16 arrays (x, y, z): the four modalities and ``seg`` (0, 1 core, 2 oedema, 4 enhancing).
 
     The random numbers drawn don't depend on the grade: with the same ``rng`` both grades give the same head, lesion
@@ -147,7 +147,7 @@ def make_demo(output: str | Path, seed: int = 0, size: str = "small", counts: tu
     return Path(output)
 
 
-def _write(root: Path, seed: int, geometry: Geometry, counts: tuple[int, int]) -> None:
+def _write(root: Path, seed: int, geometry: Grid, counts: tuple[int, int]) -> None:
     import nibabel as nib
 
     labels = np.random.default_rng(seed).permutation([0] * counts[0] + [1] * counts[1])

@@ -12,7 +12,7 @@ from typing import Any
 
 from monai_ext.brats.layouts import Layout, NoClasses, data_root, find_layout, volumes_in
 from monai_ext.brats.names import MODALITIES, OTHER, PLAIN, SEG, Volumes, channels_of, name_of
-from monai_ext.brats.subjects import files_of, find_subjects, item_of
+from monai_ext.brats.subjects import channel_files, find_subjects, item_of
 from monai_ext.data.left_out import Found, not_used
 from monai_ext.data.problems import Problem
 from monai_ext.data.volumes import SUFFIXES, volume_stem
@@ -45,13 +45,13 @@ def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "
     entered = [Path(entry) for entry in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     for found in _found(entered, modality, left_out):
         for item in [found] if isinstance(found, dict) else _cases(found, channels, left_out):
-            path = files_of(item)[0]
+            path = channel_files(item)[0]
             real = os.path.realpath(path)
             if real in seen:
                 continue
             seen.add(real)
             if item["case"] in items:
-                other = files_of(items[item["case"]])[0]
+                other = channel_files(items[item["case"]])[0]
                 raise DataError(f"has the case name {item['case']!r} of {other}; rename one, or run them apart", path)
             items[item["case"]] = item
     if not items and left_out:
@@ -60,7 +60,7 @@ def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "
         raise DataError(f"no volume ({', '.join(SUFFIXES)}) of modality {modality!r} found in {inputs}")
     unused = [Problem.of(error, severity="warning") for error in left_out]
     for folder in dict.fromkeys(entry for entry in entered if entry.is_dir()):
-        unused += _unused_below(folder, [path for item in items.values() for path in files_of(item)], channels)
+        unused += _unused_below(folder, [path for item in items.values() for path in channel_files(item)], channels)
     for problem in unused:
         logger.log(logging.INFO if problem.severity == "note" else logging.WARNING, "left out: %s", problem)
     return Found((items[case] for case in sorted(items)), unused)

@@ -13,7 +13,7 @@ from monai_ext.brats.unused import unused_in
 from monai_ext.data.left_out import Found
 from monai_ext.data.patients import patient_of_case
 from monai_ext.data.problems import Problem
-from monai_ext.data.volumes import files_of as volume_files
+from monai_ext.data.volumes import files_of
 from monai_ext.errors import DataError
 
 
@@ -70,7 +70,7 @@ def scan_subjects(dataset_dir: str | Path, modality: str) -> tuple[Layout, list[
 def item_of(case: str, files: Sequence[Path]) -> dict[str, Any]:
     """The item of a case without a label."""
     absolute = [os.path.abspath(path) for path in files]
-    stats = [os.stat(file) for path in absolute for file in volume_files(path)]
+    stats = [os.stat(file) for path in absolute for file in files_of(path)]
     return {
         "case": case,
         "patient": patient_of_case(case),
@@ -79,7 +79,7 @@ def item_of(case: str, files: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def files_of(item: dict[str, Any]) -> list[str]:
+def channel_files(item: dict[str, Any]) -> list[str]:
     """Paths of the channels of an item."""
     image = item["image"]
     return [image] if isinstance(image, str) else image

@@ -13,7 +13,15 @@ import numpy as np
 
 from monai_ext.data.geometry import Geometry, checked_affine
 from monai_ext.data.nrrd_file import NO_DIRECTIONS
-from monai_ext.data.raw_voxels import MOST_HEADER, RawVoxels, affine_of, data_beside, lengths, numbers, unit_in_mm
+from monai_ext.data.raw_voxels import (
+    MOST_HEADER,
+    RawVoxels,
+    affine_to_ras,
+    data_beside,
+    numbers,
+    unit_in_mm,
+    whole_numbers,
+)
 from monai_ext.errors import DataError
 
 _DTYPES = {
@@ -38,7 +46,7 @@ def stored_meta_image(path: Path) -> tuple[np.ndarray, Geometry]:
         EOFError: for a truncated stream, and another error of its library for a damaged one.
     """
     fields, offset = _fields(path)
-    shape = lengths(fields.get("dimsize", ""), path)
+    shape = whole_numbers(fields.get("dimsize", ""), path)
     axes = len(shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
@@ -108,5 +116,5 @@ def _geometry(fields: Mapping[str, str], axes: int, path: Path) -> Geometry:
     # a row of the matrix is the direction of an axis
     rows = np.reshape(numbers(matrix, path, axes * axes), (axes, axes)) if matrix else np.eye(axes)
     columns = rows[:3, :3].T * np.array(numbers(spacing, path, axes)[:3])
-    affine = affine_of(columns * unit, np.array(numbers(offset, path, axes)[:3]) * unit)
+    affine = affine_to_ras(columns * unit, np.array(numbers(offset, path, axes)[:3]) * unit)
     return Geometry(checked_affine(affine, path), "" if matrix else NO_DIRECTIONS)

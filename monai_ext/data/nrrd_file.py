@@ -13,7 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from monai_ext.data.geometry import Geometry, checked_affine
-from monai_ext.data.raw_voxels import MOST_HEADER, RawVoxels, affine_of, data_beside, lengths, numbers, unit_in_mm
+from monai_ext.data.raw_voxels import (
+    MOST_HEADER,
+    RawVoxels,
+    affine_to_ras,
+    data_beside,
+    numbers,
+    unit_in_mm,
+    whole_numbers,
+)
 from monai_ext.errors import DataError
 
 NO_DIRECTIONS = "doesn't say which way its axes run (no directions in its header); left and right may be swapped"
@@ -50,7 +58,7 @@ def stored_nrrd(path: Path) -> tuple[np.ndarray, Geometry]:
         EOFError: for a truncated gzip stream, and another error of its library for a damaged one.
     """
     fields, offset = _fields(path)
-    shape = lengths(fields.get("sizes", ""), path)
+    shape = whole_numbers(fields.get("sizes", ""), path)
     directions = re.findall(r"none|\([^)]*\)", fields.get("space directions", ""))
     if directions and len(directions) != len(shape):
         raise DataError(f"has {len(directions)} directions for {len(shape)} axes", path, code="geometry")
@@ -128,8 +136,8 @@ def _geometry(fields: Mapping[str, str], directions: list[str], spatial: list[in
     if not directions:
         spacings = numbers(fields.get("spacings", "1 " * (max(spatial) + 1)), path)
         columns = np.diag([spacings[axis] for axis in spatial])
-        return Geometry(checked_affine(affine_of(columns, np.zeros(3)), path), NO_DIRECTIONS)
+        return Geometry(checked_affine(affine_to_ras(columns, np.zeros(3)), path), NO_DIRECTIONS)
     columns = np.array([numbers(vector, path, 3) for vector in directions]).T
     origin = numbers(fields.get("space origin", "0 0 0"), path, 3)
     signs = _SPACES.get(fields.get("space", "").lower().removesuffix("-time"), (-1.0, -1.0, 1.0))
-    return Geometry(checked_affine(affine_of(columns * unit, np.array(origin) * unit, np.diag(signs)), path))
+    return Geometry(checked_affine(affine_to_ras(columns * unit, np.array(origin) * unit, np.diag(signs)), path))

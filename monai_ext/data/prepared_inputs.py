@@ -107,8 +107,8 @@ def sum_up(section: str, index: int, item: Mapping[str, Any], prepared: Mapping[
         index,
         case,
         str(item.get("patient", case)),
-        label_of(item.get("label", prepared.get("label"))),
-        tuple(files_of(item.get("image"))),
+        plain_label(item.get("label", prepared.get("label"))),
+        tuple(image_files(item.get("image"))),
         tuple(known.shape),
         low,
         high,
@@ -182,16 +182,16 @@ def over(dataset: Any, items: Sequence[Any]) -> Any:
     return other
 
 
-def files_of(image: Any) -> Iterator[str]:
+def image_files(image: Any) -> Iterator[str]:
     """Files or folders in an item's ``image``: a path, anything with ``__fspath__``, or lists of these."""
     if isinstance(image, str | os.PathLike):
         yield os.fspath(image)
     elif isinstance(image, list | tuple):
         for one in image:
-            yield from files_of(one)
+            yield from image_files(one)
 
 
-def label_of(label: Any) -> Any:
+def plain_label(label: Any) -> Any:
     """A label in a form that can be compared: a class number or a tuple of 0 and 1; ``None`` for masks or nothing."""
     if label is None or np.ndim(label) > 1:
         return None

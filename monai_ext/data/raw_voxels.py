@@ -100,7 +100,7 @@ def numbers(text: str, header: Path, count: int | None = None) -> list[float]:
     return found
 
 
-def lengths(text: str, header: Path) -> list[int]:
+def whole_numbers(text: str, header: Path) -> list[int]:
     """The shape of a header, in whole numbers; raises as `numbers`."""
     found = numbers(text, header)
     if any(value != int(value) if np.isfinite(value) else True for value in found):
@@ -121,7 +121,7 @@ def unit_in_mm(names: Sequence[str], header: Path) -> float:
     return factor
 
 
-def affine_of(columns: np.ndarray, origin: np.ndarray, to_ras: np.ndarray = LPS_TO_RAS) -> np.ndarray:
+def affine_to_ras(columns: np.ndarray, origin: np.ndarray, to_ras: np.ndarray = LPS_TO_RAS) -> np.ndarray:
     """Affine (4, 4) to RAS+ of step vectors (3, 3), one per column, and the position of the first voxel."""
     affine = np.eye(4)
     affine[:3, :3] = to_ras @ columns

@@ -16,7 +16,7 @@ TRAINING = "MICCAI_BraTS_2018_Data_Training"
 def test_files_that_are_not_used_are_named(brats_dir: Path, save_volume) -> None:
     case = "Brats18_HGG_3_1"
     folder = brats_dir / TRAINING / "HGG" / case
-    save_volume(folder / f"{case}_seg.nii.gz", np.ones((6, 7, 8), np.int16))
+    save_volume(folder / f"{case}_seg.nii.gz", np.ones((18, 20, 22), np.int16))
     save_volume(folder / f"{case}_t1Gd.nii.gz")
     for name in (f"{case}_t1.json", "notes.txt", "W39_1998.09.19_Segm.nii"):
         (folder / name).touch()

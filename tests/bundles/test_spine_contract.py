@@ -11,7 +11,7 @@ from cascade_files import RULES, write_series, write_stages
 from contract import BundleContract
 from monai.bundle import ConfigParser, run
 
-from monai_ext.errors import WeightsError
+from monai_ext.errors import IncompleteError
 
 
 class TestSpine(BundleContract):
@@ -27,7 +27,7 @@ class TestSpine(BundleContract):
     )
     scores = ("dice", "iou", "pooled_dice", "val_loss")
     other = ({"image_size": 64}, "image_size: checkpoint 32, configured 64")
-    nan_error = WeightsError
+    nan_error = IncompleteError
 
     def infer(self, data, checkpoint, output, **settings):
         given = {**self.given(Path(output).with_name(f"{Path(output).name} in")), **settings}

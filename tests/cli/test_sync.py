@@ -94,7 +94,7 @@ def test_a_run_that_is_being_trained_is_left_alone(tmp_path, monkeypatch):
     run = RunFolder(tmp_path)
     folder = run.open()
     # A lock doesn't exclude its own process.
-    monkeypatch.setattr("monai_ext.runs._locked", lambda run: run == folder)
+    monkeypatch.setattr("monai_ext.runs.being_written", lambda run: run == folder)
     with pytest.raises(RunLockedError, match="is being trained"):
         invoke(folder)
     run.close("finished")

@@ -24,7 +24,12 @@ def errors(root: Path) -> dict[str, str]:
 def good_dir(tmp_path: Path) -> Path:
     """Ten patients, each label positive in half of them."""
     names = {f"train_{number}_a_1.nii.gz": LABELS if number % 2 else () for number in range(10)}
-    return write_dataset(tmp_path / "good", names)
+
+    def save(path: Path) -> None:
+        number = int(path.name.split("_")[1])
+        save_ct(path, chest(lungs=(3 + number % 3, 12 + number % 4), seed=number), stored_as=(1.0, -1024.0))
+
+    return write_dataset(tmp_path / "good", names, save)
 
 
 def test_good_data_have_a_clean_bill(good_dir: Path) -> None:

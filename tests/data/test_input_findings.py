@@ -10,7 +10,7 @@ from monai.transforms import Lambdad
 from monai_ext.data import PreparedDataset
 from monai_ext.data.duplicates import duplicates
 from monai_ext.data.input_findings import input_findings
-from monai_ext.data.prepared_inputs import chosen_items, files_of, over, sum_up
+from monai_ext.data.prepared_inputs import chosen_items, image_files, over, sum_up
 from monai_ext.data.shortcuts import ENOUGH, shortcuts
 
 
@@ -173,8 +173,8 @@ def test_a_set_over_other_items_has_transforms_of_its_own():
 
 
 def test_files_are_found_in_nested_lists():
-    assert list(files_of([["a", "b"], ["c"]])) == ["a", "b", "c"]
-    assert list(files_of(torch.zeros(2))) == []
+    assert list(image_files([["a", "b"], ["c"]])) == ["a", "b", "c"]
+    assert list(image_files(torch.zeros(2))) == []
 
 
 def labelled(tmp_path, sizes, labels, names="case_{}"):

@@ -44,8 +44,8 @@ def test_folders_that_look_like_time_points_are_a_warning(dataset) -> None:
     for patient in range(5):
         for time in (1, 2):
             write(dataset / f"anatomy/brain/v{patient}_{time}/0.png")
-            for part in ("images", "masks"):
-                write(dataset / f"lesion/{part}/v{patient}_{time}/0.png")
+            write(dataset / f"lesion/images/v{patient}_{time}/0.png")
+            write_mask(dataset / f"lesion/masks/v{patient}_{time}/0.png")
     found = [(Path(problem.path).name, problem.severity, problem.code) for problem in check(dataset)]
     assert found == [("anatomy", "warning", "patients"), ("lesion", "warning", "patients")]
 
