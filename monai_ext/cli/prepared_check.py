@@ -81,10 +81,10 @@ def check_prepared(
 
 
 def _one_class(items: Sequence[Any], names: Sequence[str], dataset_dir: Path) -> list[Problem]:
-    from monai_ext.data.prepared_inputs import label_of
+    from monai_ext.data.prepared_inputs import plain_label
     from monai_ext.data.shown_inputs import label_text
 
-    labels = {label_of(item.get("label")) for item in items}
+    labels = {plain_label(item.get("label")) for item in items}
     label = labels.pop()
     if labels or not isinstance(label, int):
         return []

@@ -107,7 +107,7 @@ def sum_up(section: str, index: int, item: Mapping[str, Any], prepared: Mapping[
         index,
         case,
         str(item.get("patient", case)),
-        label_of(item.get("label", prepared.get("label"))),
+        plain_label(item.get("label", prepared.get("label"))),
         tuple(files_of(item.get("image"))),
         tuple(known.shape),
         low,
@@ -191,7 +191,7 @@ def files_of(image: Any) -> Iterator[str]:
             yield from files_of(one)
 
 
-def label_of(label: Any) -> Any:
+def plain_label(label: Any) -> Any:
     """A label in a form that can be compared: a class number or a tuple of 0 and 1; ``None`` for masks or nothing."""
     if label is None or np.ndim(label) > 1:
         return None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_ext.data.prepared_inputs import files_of, label_of
+from monai_ext.data.prepared_inputs import files_of, plain_label
 from monai_ext.data.problems import Problem
 
 FOLDS = 5
@@ -35,11 +35,11 @@ def shortcuts(data: Mapping[str, Sequence[Mapping[str, Any]]], class_names: Sequ
     cases: dict[str, Mapping[str, Any]] = {}
     for items in data.values():
         for number, item in enumerate(items):
-            if label_of(item.get("label")) is not None:
+            if plain_label(item.get("label")) is not None:
                 cases.setdefault(str(item.get("case", number)), item)
     if len(cases) < 2 * ENOUGH:
         return []
-    targets = _targets([label_of(item["label"]) for item in cases.values()], class_names)
+    targets = _targets([plain_label(item["label"]) for item in cases.values()], class_names)
     patients = np.unique([str(item.get("patient", case)) for case, item in cases.items()], return_inverse=True)[1]
     columns = _columns([properties(case, item) for case, item in cases.items()])
     problems = []

@@ -18,9 +18,13 @@ def errors(root: Path) -> dict[str, str]:
 
 @pytest.fixture
 def good_dir(tmp_path: Path) -> Path:
-    """Ten patients, each label positive in half of them."""
+    """Ten patients, no two alike, each label positive in half of them."""
     names = {f"train_{number}_a_1.nii.gz": LABELS if number % 2 else () for number in range(10)}
-    return write_dataset(tmp_path / "good", names)
+
+    def save(path: Path) -> Path:
+        return save_ct(path, chest(seed=int(path.name.split("_")[1])), stored_as=(1.0, -1024.0))
+
+    return write_dataset(tmp_path / "good", names, save)
 
 
 def test_good_data_have_a_clean_bill(good_dir: Path) -> None:
