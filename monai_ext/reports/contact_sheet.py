@@ -13,13 +13,13 @@ from monai_ext.pages.style import COLOURS, shorten
 from monai_ext.reports.mosaic import (
     GAP,
     TILE,
+    caption_block,
     grey,
     grey_limits,
     middle_slices,
     mosaic,
     rows_of_tiles,
     sampled,
-    write_below,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def contact_sheet(inputs: Sequence[ShownInput]) -> Figure:
         text = one.summary.range
         if one.augmented is not None:
             text += f"; augmented {one.augmented.min():.3g} to {one.augmented.max():.3g}"
-        write_below(axes, (top, left), f"{name}: {shorten(one.label, 26)}" if one.label else name, text)
+        caption_block(axes, (top, left), f"{name}: {shorten(one.label, 26)}" if one.label else name, text)
         _histogram(axes, one, limits, top, left + block.shape[1] + GAP)
     return figure
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from monai_ext.errors import ConfigError
 from monai_ext.pages.style import shorten
-from monai_ext.reports.mosaic import TILE, grey, grey_limits, middle_slices, mosaic, rows_of_tiles, write_below
+from monai_ext.reports.mosaic import TILE, caption_block, grey, grey_limits, middle_slices, mosaic, rows_of_tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,7 +64,7 @@ def mistakes_figure(mistakes: Sequence[DrawnMistake]) -> Figure:
     title = "Wrong cases; below, where the network looked for its answer"
     figure, axes, corners = mosaic(blocks, title, 3 if blocks[0].shape[1] > 2 * TILE else 6)
     for corner, one in zip(corners, mistakes, strict=True):
-        write_below(axes, corner, shorten(one.head, 44), shorten(one.text, 50))
+        caption_block(axes, corner, shorten(one.head, 44), shorten(one.text, 50))
     return figure
 
 

@@ -48,7 +48,7 @@ def mosaic(
     return figure, axes, corners
 
 
-def write_below(axes: Axes, corner: tuple[int, int], head: str, text: str) -> None:
+def caption_block(axes: Axes, corner: tuple[int, int], head: str, text: str) -> None:
     """Two lines above a block.
 
     Args:
