@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -9,7 +11,9 @@ from ct_helpers import LPS, NAMES, chest, label_row, save_ct, write_dataset, wri
 from typer.testing import CliRunner
 
 from monai_ext.cli.app import app
-from monai_ext.ct_rate import LABELS, check
+from monai_ext.ct_rate import LABELS, check, task
+from monai_ext.errors import ConfigError
+from monai_ext.settings import find_bundle
 
 
 def errors(root: Path) -> dict[str, str]:
@@ -18,11 +22,12 @@ def errors(root: Path) -> dict[str, str]:
 
 @pytest.fixture
 def good_dir(tmp_path: Path) -> Path:
-    """Ten patients, no two alike, each label positive in half of them."""
+    """Ten patients, each label positive in half of them."""
     names = {f"train_{number}_a_1.nii.gz": LABELS if number % 2 else () for number in range(10)}
 
-    def save(path: Path) -> Path:
-        return save_ct(path, chest(seed=int(path.name.split("_")[1])), stored_as=(1.0, -1024.0))
+    def save(path: Path) -> None:
+        number = int(path.name.split("_")[1])
+        save_ct(path, chest(lungs=(3 + number % 3, 12 + number % 4), seed=number), stored_as=(1.0, -1024.0))
 
     return write_dataset(tmp_path / "good", names, save)
 
@@ -36,13 +41,13 @@ def test_good_data_have_a_clean_bill(good_dir: Path) -> None:
 def test_all_bad_files_and_rows_are_listed_at_once(ct_dir: Path) -> None:
     train = ct_dir / "dataset" / "train"
     (train / "train_1/train_1_a/train_1_a_1.nii.gz").write_bytes(b"")
-    save_ct(train / "train_1/train_1_a/train_1_a_2.nii.gz", header=(1.0, -8192.0), stored_as=(1.0, -8192.0))
+    save_ct(train / "train_1/train_1_a/train_1_a_2.nii.gz", stored_as=(1.0, -8192.0))
     rows = [label_row(name, NAMES[name]) for name in NAMES if name.startswith("train") and "_2_a" not in name]
     write_table(ct_dir / "dataset/multi_abnormality_labels/train_predicted_labels.csv", rows)
     found = errors(ct_dir)
     assert set(found) == {"train_1_a_1.nii.gz", "train_1_a_2.nii.gz", "train_2_a_1.nii.gz"}
     assert "is empty" in found["train_1_a_1.nii.gz"]
-    assert "correct one of them" in found["train_1_a_2.nii.gz"]
+    assert "slope and intercept are missing or wrong" in found["train_1_a_2.nii.gz"]
     assert "has no row" in found["train_2_a_1.nii.gz"]
     result = CliRunner().invoke(app, ["check", "ct_rate_multilabel", "--dataset_dir", str(ct_dir)])
     assert result.exit_code == 1
@@ -68,3 +73,55 @@ def test_rare_labels_and_unknown_orientation_are_warnings(good_dir: Path) -> Non
     told = [problem.message for problem in problems]
     assert told[0].startswith("doesn't say which way its axes run")
     assert told[1:] == ["0 training patients have 'Medical material', too few to measure it in each of five folds"]
+
+
+def test_volumes_of_version_2_are_one_note_that_lists_them(good_dir: Path) -> None:
+    """Hounsfield units already, whose table still lists -1024: read as they are, and said."""
+    paths = sorted((good_dir / "dataset/train").rglob("*.nii.gz"))
+    for path in paths[:4]:
+        save_ct(path)
+    (note,) = check(good_dir)
+    assert (note.severity, note.code, note.step) == ("note", "hounsfield", "nothing")
+    assert note.message == (
+        "is read by its stored values, by which air and tissue are right, though its metadata table says slope 1, "
+        "intercept -1024 (the same for 3 others)"
+    )
+    assert [note.path, *note.files] == [str(path) for path in paths[:4]]
+
+
+def test_a_volume_without_lungs_is_a_warning_that_names_it(good_dir: Path) -> None:
+    path = good_dir / "dataset/train/train_3/train_3_a/train_3_a_1.nii.gz"
+    save_ct(path, chest(lungs=(30, 31)))
+    problem, _ = check(good_dir)
+    assert (problem.path, problem.severity, problem.code) == (str(path), "warning", "no-lungs")
+    assert problem.message.startswith("shows no lungs")
+
+
+def test_the_options_of_training_are_those_of_the_check(good_dir: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    tables = {"labels": "multi_abnormality_labels/train_predicted_labels", "metadata": "metadata/train_metadata"}
+    (good_dir / "dataset/train").rename(elsewhere)
+    words = ["check", "ct_rate_multilabel", "--dataset_dir", str(good_dir)]
+    assert CliRunner().invoke(app, words).exit_code == 1
+    words += ["--train_dir", str(elsewhere)]
+    for name, table in tables.items():
+        (good_dir / f"dataset/{table}.csv").rename(tmp_path / f"{name}.csv")
+        assert CliRunner().invoke(app, words).exit_code == 1
+        words += [f"--train_{name}", str(tmp_path / f"{name}.csv")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    save_ct(elsewhere / "strange.nii.gz")
+    assert CliRunner().invoke(app, words).exit_code == 1
+    result = CliRunner().invoke(app, [*words, "--on_bad_volume", "skip"])
+    assert result.exit_code == 0, result.output
+    assert "0 errors, 1 warnings" in result.output
+    next(elsewhere.rglob("train_3_a_1.nii.gz")).write_bytes(b"")
+    assert CliRunner().invoke(app, words).exit_code == 1
+    assert CliRunner().invoke(app, [*words, "--on_bad_volume", "skip"]).exit_code == 0
+    assert isinstance(CliRunner().invoke(app, [*words, "--on_bad_volume", "ignore"]).exception, ConfigError)
+
+
+def test_the_check_knows_every_setting_of_the_data_of_training() -> None:
+    config = json.loads((find_bundle("ct_rate_multilabel") / "configs" / "train.json").read_text(encoding="utf-8"))
+    known = set(inspect.signature(task.check).parameters)
+    assert set(config["source"]) - {"index_dir"} | {"slices_dir", "workers"} == known

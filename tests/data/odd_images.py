@@ -106,7 +106,7 @@ IMAGES = [
     Odd("dark blue.png", png(BLUE), "slice mask", BINARY // 255, stored=BINARY * 0),
     Odd("a.jpg", png(Image.fromarray(PIXELS), format="JPEG"), "slice"),
     Odd("jpeg by content.png", png(Image.fromarray(PIXELS), format="JPEG"), "slice"),
-    Odd("claims.png", raw(huge_png(9000, 9000))),
+    Odd("claims.png", raw(huge_png(9000, 9000)), says="81000000 bytes of voxels are claimed"),
     Odd("absurd.png", raw(huge_png(1 << 30, 1 << 30))),
     Odd("cut.png", cut(png(Image.fromarray(PIXELS)), 0.6)),
     Odd("flipped.png", flipped(png(Image.fromarray(PIXELS)), 0.5)),

@@ -33,6 +33,7 @@ class Odd:
     voxels: np.ndarray | None = None
     stored: np.ndarray | None = None
     affine: np.ndarray | None = None
+    says: str = ""
 
 
 NIFTI = "volume nifti series"
@@ -164,7 +165,7 @@ NIFTIS = [
     Odd("absurd.nii", nifti(dim=(3, 32767, 32767, 32767, 1, 1, 1, 1), datatype=64, bitpix=64)),
     Odd("absurd2.nii.gz", nifti(True, kind=nib.Nifti2Image, dim=(3, 1 << 62, 1 << 62, 1 << 62, 1, 1, 1, 1))),
     Odd("more than said.nii", raw(image() + bytes(3 << 20))),
-    Odd("bomb.nii.gz", bomb(image(), 4 * GIB)),
+    Odd("bomb.nii.gz", bomb(image(), 4 * GIB), says="holds more than the"),
     Odd("honest bomb.nii.gz", bomb(image(dim=(3, 1024, 1024, 2048, 1, 1, 1, 1))[:352], 4 * GIB)),
     Odd("cut.nii", cut(nifti(), 0.9)),
     Odd("cut.nii.gz", cut(nifti(True), 0.9)),
@@ -201,7 +202,7 @@ VECTORS = " ".join("({},{},{})".format(*AFFINE[:3, axis]) for axis in range(3))
 
 
 def beside(header: bytes, name: str, data: bytes) -> Callable[[Path], object]:
-    return lambda path: (path.write_bytes(header), path.with_name(name).write_bytes(data))
+    return lambda path: (path.write_bytes(header), (path.parent / name).write_bytes(data))
 
 
 NRRDS = [
@@ -223,7 +224,7 @@ NRRDS = [
     Odd("nan.nrrd", raw(nrrd(DATA, space_directions="(nan,0,0) (0,1,0) (0,0,1)"))),
     Odd("zero.nrrd", raw(nrrd(DATA, space_directions="(0,0,0) (0,1,0) (0,0,1)"))),
     Odd("inches.nrrd", raw(nrrd(DATA, space_units='"inch" "inch" "inch"'))),
-    Odd("outside.nhdr", beside(nrrd(b"", data_file="../../etc/passwd"), "x.raw", DATA)),
+    Odd("outside.nhdr", beside(nrrd(b"", data_file="../o.raw"), "../o.raw", DATA)),
     Odd("pattern.nhdr", beside(nrrd(b"", data_file="x%03d.raw 1 6 1"), "x001.raw", DATA)),
     Odd("claims.nrrd", raw(nrrd(DATA, "1024 1024 1536"))),
     Odd("claims gzip.nrrd", raw(nrrd(gzip.compress(DATA), "1024 1024 1536", "gzip"))),
