@@ -184,18 +184,20 @@ def thin(folder):
                 file.unlink()
 
 
+# Whichever reader is the first to refuse a file, and under which code.
+REFUSED = {"unusable", "unreadable", "damaged", "format", "geometry", "too-large", "gap", "no-lungs", "hounsfield"}
 VOXELS = {
-    "truncated file": (truncated, {"unusable", "unreadable"}),
-    "empty file": (lambda folder: files_of(images(folder)[1])[0].write_bytes(b""), {"unusable", "unreadable"}),
+    "truncated file": (truncated, REFUSED),
+    "empty file": (lambda folder: files_of(images(folder)[1])[0].write_bytes(b""), REFUSED),
     "text instead of an image": (
         lambda folder: files_of(images(folder)[1])[0].write_text("<html>404 not found</html>"),
-        {"unusable", "unreadable"},
+        REFUSED,
     ),
-    "all zero": (each(np.zeros_like), {"constant-input", "blank", "not-prepared", "unusable"}),
-    "constant": (each(lambda v: np.full_like(v, 100)), {"constant-input", "blank", "not-prepared", "unusable"}),
+    "all zero": (each(np.zeros_like), {"constant-input", "blank", "not-prepared", *REFUSED}),
+    "constant": (each(lambda v: np.full_like(v, 100)), {"constant-input", "blank", "not-prepared", *REFUSED}),
     "NaN voxels": (
         each(lambda v: np.where(np.indices(v.shape).sum(axis=0) == 40, np.nan, v.astype(np.float32)), 1, np.float32),
-        {"not-finite", "unusable", "not-prepared"},
+        {"not-finite", "not-prepared", *REFUSED},
     ),
     "a case under several names": (copies, {"copies-across-sets"}),
     "a noisy copy": (lambda folder: copies(folder, noisy), {"near-copies-across-sets", "copies-across-sets"}),
@@ -205,11 +207,11 @@ FAULTS = {
         **VOXELS,
         "missing modality": (
             lambda folder: sorted(folder.rglob("*_t1ce.nii.gz"))[0].unlink(),
-            {"unusable", "unreadable"},
+            REFUSED,
         ),
-        "modality on another grid": (other_grid, {"unusable"}),
+        "modality on another grid": (other_grid, REFUSED),
         "modality of nothing but zeros": (empty_modality, {"blank"}),
-        "4-D volume": (each(lambda v: np.stack([v, v], axis=-1)), {"unusable", "unreadable"}),
+        "4-D volume": (each(lambda v: np.stack([v, v], axis=-1)), REFUSED),
         "unknown label in a segmentation": (wrong_values, {"labels"}),
         "subject in both classes": (in_both_classes, {"unusable", "labels"}),
         "one class only": (
@@ -232,16 +234,16 @@ FAULTS = {
             {"saturated-input"},
         ),
         "six slices": (thin, {"mostly-padding"}),
-        "slice of another type": (mixed_types, {"unusable", "unreadable"}),
-        "slice of another size": (cut_slice, {"unusable", "unreadable"}),
-        "colour slice": (colour_slice, {"unusable", "unreadable"}),
+        "slice of another type": (mixed_types, REFUSED),
+        "slice of another size": (cut_slice, REFUSED),
+        "colour slice": (colour_slice, REFUSED),
         "missing slice of a mask": (
             lambda folder: files_of(images(folder)[0].parent / "mask")[3].unlink(),
-            {"unusable", "unreadable"},
+            REFUSED,
         ),
         "no slices": (
             lambda folder: [file.unlink() for file in files_of(images(folder)[0])],
-            {"unusable", "unreadable"},
+            REFUSED,
         ),
         "sample without a row": (lambda folder: rows(folder, lambda lines: lines[:-1]), {"unusable", "labels"}),
         "row without a sample": (
@@ -264,7 +266,7 @@ FAULTS = {
     },
     "ct_rate_multilabel": {
         **VOXELS,
-        "4-D volume": (each(lambda v: np.stack([v, v], axis=-1)), {"unusable", "unreadable"}),
+        "4-D volume": (each(lambda v: np.stack([v, v], axis=-1)), REFUSED),
         "volume without labels": (
             lambda folder: rows(folder, lambda lines: lines[:-1], "train_predicted_labels.csv"),
             {"unusable", "labels"},
