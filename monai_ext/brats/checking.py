@@ -21,13 +21,16 @@ from monai_ext.places import Place
 WHO_IS_WHO = "add a column 'patient' to the CSV, or a CSV with the columns patient_id,patient beside HGG and LGG"
 
 
-def check(dataset_dir: str | Path, modality: str = "all", workers: int | Place | None = None) -> list[Problem]:
+def check(
+    dataset_dir: str | Path, modality: str = "all", workers: int | Place | None = None, num_folds: int = 5
+) -> list[Problem]:
     """Open every file and list all problems of the dataset; an empty list means that none was found.
 
     Args:
         dataset_dir: see `find_subjects`.
         modality: see `find_subjects`; by default the files of all four are opened.
         workers: threads, or a place such as `monai_ext.places.Dask`; default one per CPU, at most 8.
+        num_folds: folds that the subjects must be enough for.
 
     Returns:
         The problems: "error" where a run would fail or learn nonsense, else "warning"; "note" for files that are not
@@ -43,7 +46,7 @@ def check(dataset_dir: str | Path, modality: str = "all", workers: int | Place |
     subjects = {subject.case: subject for subject in layout.subjects}
     cases = [{"images": channel_files(item), **_segmentation(subjects[item["case"]])} for item in items]
     problems += run_checks(check_volumes, cases, workers)
-    problems += _fold_problems(dataset_dir, items)
+    problems += _fold_problems(dataset_dir, items, num_folds)
     problems += patient_problems(dataset_dir, {item["case"]: item["patient"] for item in items}, WHO_IS_WHO)
     return problems + unused_in(layout)
 
@@ -57,9 +60,9 @@ def _segmentation(subject: Subject) -> dict[str, Any]:
     return {"seg": str(found[0]), "seg_values": (0, 1, 2, 3, 4) if later else (0, 1, 2, 4)}
 
 
-def _fold_problems(dataset_dir: str | Path, items: Sequence[dict[str, Any]]) -> list[Problem]:
+def _fold_problems(dataset_dir: str | Path, items: Sequence[dict[str, Any]], num_folds: int) -> list[Problem]:
     problems = []
-    for fold in range(1, 6):
+    for fold in range(1, num_folds + 1):
         try:
             listed = listed_fold(dataset_dir, fold, items)
         except DataError as error:
@@ -72,7 +75,8 @@ def _fold_problems(dataset_dir: str | Path, items: Sequence[dict[str, Any]]) -> 
                     Problem(str(dataset_dir), f"fold {fold}, {section}: one class only", severity, "few-cases")
                 )
     try:
-        grouped_stratified_folds([item["patient"] for item in items], [item["label"] for item in items])
+        groups, labels = [item["patient"] for item in items], [item["label"] for item in items]
+        grouped_stratified_folds(groups, labels, num_folds)
     except DataError as error:
         problems.append(Problem(str(dataset_dir), str(error), "warning", "few-cases"))
     return problems

@@ -99,4 +99,4 @@ def _not_listed(error: BaseException, dataset_dir: Path) -> Problem:
         root = root.__cause__
     reason = str(root) if isinstance(root, UserError) else f"{type(root).__name__}: {root}"
     message = f"no prepared input could be looked at, and a training with these settings would end as well: {reason}"
-    return Problem(str(getattr(root, "path", None) or dataset_dir), message, "warning", "not-looked-at")
+    return Problem(str(getattr(root, "path", None) or dataset_dir), message, "error", "not-looked-at")

@@ -36,7 +36,8 @@ def check(
     found.
 
     A label that fewer than five patients of the training set have, or lack, is a warning: some fold can't measure it.
-    So is a volume without lungs. A note lists the volumes that aren't read as header or metadata table say.
+    So is a volume without lungs. Notes list the labels that no patient has, or all have, and the volumes that aren't
+    read as header or metadata table say.
 
     Args:
         dataset_dir: see `monai_ext.ct_rate.volumes`.
@@ -110,11 +111,17 @@ def _check_slices(volume: Volume) -> list[Problem]:
 
 def _check_labels(dataset_dir: str | Path, volumes: Sequence[Volume]) -> list[Problem]:
     problems = []
+    constant: dict[str, list[str]] = defaultdict(list)
     patients = {volume.patient for volume in volumes}
     for column, name in enumerate(LABELS):
         positive = {volume.patient for volume in volumes if volume.labels and volume.labels[column]}
-        for found, what in ((positive, "have"), (patients - positive, "lack")):
-            if patients and len(found) < ENOUGH:
+        for found, what, other in ((positive, "have", "no"), (patients - positive, "lack", "every")):
+            if patients and not found:
+                constant[other].append(name)
+            elif len(found) < ENOUGH:
                 message = f"{len(found)} training patients {what} {name!r}, too few to measure it in each of five folds"
-                problems.append(Problem(str(dataset_dir), message, "warning"))
+                problems.append(Problem(str(dataset_dir), message, "warning", "few-cases"))
+    for other, names in constant.items():
+        message = f"{other} training patient has {', '.join(names)}: nothing to learn there, and no scores for it"
+        problems.append(Problem(str(dataset_dir), message, "note", "few-cases", step="nothing, or add such patients"))
     return problems

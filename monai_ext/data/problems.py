@@ -33,7 +33,7 @@ KINDS = {
     "mask-format": "write the mask again as greyscale PNG or TIFF without loss",
     "blank": "remove the case, or export its image again",
     "not-prepared": "repair what the message says, or remove the case",
-    "not-looked-at": "repair what the message says, then check again",
+    "not-looked-at": "repair what the message says, or give the check the settings of your training",
     "constant-input": "look at the file and the settings of the preparation, or remove the case",
     "narrow-input": "scale by what the images hold instead of by what their type can hold",
     "saturated-input": "widen the range of intensities that the preparation keeps",

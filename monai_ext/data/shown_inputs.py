@@ -29,6 +29,7 @@ class ShownInput:
         plain: (C, spatial axes), as in a validation.
         augmented: the same item as a training gets it; ``None`` where nothing is trained.
         mask: (spatial axes) of the plain input, True in any mask or target of it; ``None`` without one.
+        augmented_mask: the same of the augmented input.
     """
 
     summary: PreparedInput
@@ -36,6 +37,7 @@ class ShownInput:
     plain: np.ndarray
     augmented: np.ndarray | None = None
     mask: np.ndarray | None = None
+    augmented_mask: np.ndarray | None = None
 
 
 def shown_inputs(
@@ -57,9 +59,9 @@ def shown_inputs(
     for index in _spread(items):
         item, prepared = dataset.data[index], dataset[index]
         summary = sum_up(section, index, item, prepared)
-        drawn = to_numpy(augmented[0, index]["image"], np.float32) if augmented is not None else None
-        image = to_numpy(prepared["image"], np.float32)
-        found.append(ShownInput(summary, label_text(summary.label, class_names), image, drawn, _mask(prepared)))
+        image, mask = _picture(prepared)
+        drawn, moved = _picture(augmented[0, index]) if augmented is not None else (None, None)
+        found.append(ShownInput(summary, label_text(summary.label, class_names), image, drawn, mask, moved))
         if time.monotonic() > end:
             break
     return found
@@ -88,6 +90,10 @@ def _spread(items: Sequence[Any]) -> Iterator[int]:
     for number in np.unique(np.linspace(0, len(places) - 1, min(DOZEN, len(places))).round().astype(int)):
         end = places[number + 1] if number + 1 < len(places) else len(items)
         yield (places[number] + end) // 2
+
+
+def _picture(prepared: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
+    return to_numpy(prepared["image"], np.float32), _mask(prepared)
 
 
 def _mask(prepared: Mapping[str, Any]) -> np.ndarray | None:

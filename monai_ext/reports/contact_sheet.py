@@ -65,12 +65,18 @@ def contact_sheet(inputs: Sequence[ShownInput]) -> Figure:
 
 
 def _block(one: ShownInput, limits: tuple[float, float]) -> np.ndarray:
-    plain = [grey(image, limits) for image in middle_slices(one.plain)]
-    if one.mask is not None:
-        masks = middle_slices(np.repeat(one.mask[None].astype(np.float32), len(one.plain), axis=0))
-        plain = [_outlined(tile, mask) for tile, mask in zip(plain, masks, strict=True)]
-    augmented = [] if one.augmented is None else [[grey(image, limits) for image in middle_slices(one.augmented)]]
-    return rows_of_tiles([plain, *augmented])
+    rows = [_tiles(one.plain, one.mask, limits)]
+    if one.augmented is not None:
+        rows.append(_tiles(one.augmented, one.augmented_mask, limits))
+    return rows_of_tiles(rows)
+
+
+def _tiles(image: np.ndarray, mask: np.ndarray | None, limits: tuple[float, float]) -> list[np.ndarray]:
+    tiles = [grey(part, limits) for part in middle_slices(image)]
+    if mask is None:
+        return tiles
+    masks = middle_slices(np.repeat(mask[None].astype(np.float32), len(image), axis=0))
+    return [_outlined(tile, part) for tile, part in zip(tiles, masks, strict=True)]
 
 
 def _outlined(tile: np.ndarray, mask: np.ndarray) -> np.ndarray:

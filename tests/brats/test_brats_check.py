@@ -87,3 +87,11 @@ def test_label_3_is_the_enhancing_tumour_from_2023_on(
     save_volume(tmp_path / case / f"{case}{sep}seg.nii.gz", np.full((6, 7, 8), 3, np.int16))
     (tmp_path / "labels.csv").write_text(f"patient_id,class\n{case},HGG\n", encoding="utf-8")
     assert [p.code for p in brats.check(tmp_path, "flair") if p.code != "few-cases"] == ["labels"] * len(wrong)
+
+
+def test_subjects_are_counted_for_the_folds_of_the_training(tmp_path: Path, save_volume) -> None:
+    for label in ("HGG", "LGG"):
+        for number in range(3):
+            save_volume(tmp_path / label / f"{label}{number}" / f"{label}{number}_flair.nii.gz")
+    assert [problem.code for problem in brats.check(tmp_path, "flair")] == ["few-cases"]
+    assert brats.check(tmp_path, "flair", num_folds=3) == []

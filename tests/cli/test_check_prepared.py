@@ -112,8 +112,9 @@ def test_a_file_of_another_kind_is_refused_before_anything_is_read(words, tmp_pa
     assert f"{words[0]} {words[1]}: must end with" in str(error)
 
 
-def test_data_that_no_training_could_split_are_said_to_be_not_looked_at(clean):
+def test_data_that_no_training_could_split_are_an_error(clean):
     done = check(clean, "--num_folds", 9)
+    assert done.exit_code == 1
     assert "[not-looked-at]" in done.output
     assert "too few for 9 folds" in done.output
     assert "prepared" not in done.output.splitlines()[-2]

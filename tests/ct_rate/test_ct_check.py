@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -65,14 +66,31 @@ def test_rare_labels_and_unknown_orientation_are_warnings(good_dir: Path) -> Non
     image = nib.Nifti1Image((chest().transpose(2, 1, 0) + 1024).astype(np.int16), LPS)
     image.header["sform_code"] = image.header["qform_code"] = 0
     nib.Nifti1Image(image.dataobj, None, image.header).to_filename(path)
-    names = {f"train_{number}_a_1.nii.gz": LABELS[1:] if number % 2 else () for number in range(10)}
-    rows = [label_row(name, labels) for name, labels in names.items()]
-    write_table(good_dir / "dataset/multi_abnormality_labels/train_predicted_labels.csv", rows)
-    problems = check(good_dir)
-    assert {problem.severity for problem in problems} == {"warning"}
-    told = [problem.message for problem in problems]
-    assert told[0].startswith("doesn't say which way its axes run")
-    assert told[1:] == ["0 training patients have 'Medical material', too few to measure it in each of five folds"]
+    label_half_of_all_but(good_dir, LABELS[0], positive=(1,))
+    orientation, rare = check(good_dir)
+    assert {orientation.severity, rare.severity} == {"warning"}
+    assert orientation.message.startswith("doesn't say which way its axes run")
+    assert rare.message == "1 training patients have 'Medical material', too few to measure it in each of five folds"
+    assert rare.code == "few-cases"
+
+
+def test_labels_that_nobody_or_everybody_has_are_one_note_each(good_dir: Path) -> None:
+    label_half_of_all_but(good_dir, *LABELS[:2])
+    (note,) = check(good_dir)
+    assert (note.severity, note.code) == ("note", "few-cases")
+    assert note.message.startswith(f"no training patient has {LABELS[0]}, {LABELS[1]}: ")
+    label_half_of_all_but(good_dir, LABELS[2], positive=range(10))
+    (note,) = check(good_dir)
+    assert note.message.startswith(f"every training patient has {LABELS[2]}: ")
+
+
+def label_half_of_all_but(folder: Path, *others: str, positive: Sequence[int] = ()) -> None:
+    """Write the table: each label positive in every second patient, `others` in those of `positive`."""
+    rows = []
+    for number in range(10):
+        usual = [label for label in LABELS if label not in others and number % 2]
+        rows.append(label_row(f"train_{number}_a_1.nii.gz", [*usual, *(others if number in positive else ())]))
+    write_table(folder / "dataset/multi_abnormality_labels/train_predicted_labels.csv", rows)
 
 
 def test_volumes_of_version_2_are_one_note_that_lists_them(good_dir: Path) -> None:

@@ -16,7 +16,7 @@ def test_good_data_have_no_problems(surface_dir) -> None:
 
 
 def test_the_command_exits_with_0_for_good_and_1_for_bad_data(surface_dir) -> None:
-    words = ["check", "surface_unet", "--dataset_dir", str(surface_dir), "--workers", "2"]
+    words = ["check", "surface_unet", "--dataset_dir", str(surface_dir), "--patch_size", "[16, 16, 16]"]
     assert CliRunner().invoke(app, words).exit_code == 0
     zarr.open_array(surface_dir / "scroll 2" / "sheet.zarr", mode="r+")[:] = 0
     result = CliRunner().invoke(app, words)
