@@ -40,16 +40,15 @@ def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "
     """
     channels = channels_of(modality)
     items: dict[str, dict[str, Any]] = {}
-    seen: set[str] = set()
+    seen: set[tuple[int, int]] = set()
     left_out: list[DataError] = []
     entered = [Path(entry) for entry in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     for found in _found(entered, modality, left_out):
         for item in [found] if isinstance(found, dict) else _cases(found, channels, left_out):
             path = channel_files(item)[0]
-            real = os.path.realpath(path)
-            if real in seen:
+            if (file := _file(path)) in seen:
                 continue
-            seen.add(real)
+            seen.add(file)
             if item["case"] in items:
                 other = channel_files(items[item["case"]])[0]
                 raise DataError(f"has the case name {item['case']!r} of {other}; rename one, or run them apart", path)
@@ -76,14 +75,20 @@ def _unused_below(folder: Path, used: Sequence[str], channels: Sequence[str]) ->
             return "no volume that is read"
         return f"shows {kind}, not {', '.join(channels)}" if kind not in (*channels, PLAIN) else "of no case found"
 
-    real = {os.path.realpath(path) for path in used}
+    real = {_file(path) for path in used}
     below = walk(folder, SUFFIXES)
     files = [file.path for file in below.files]
     files += map(str, without_data_files((file.path for file in below.others), files))
     return [
         *below.problems,
-        *not_used((path for path in files if os.path.realpath(path) not in real), reason, folder),
+        *not_used((path for path in files if _file(path) not in real), reason, folder),
     ]
+
+
+def _file(path: str) -> tuple[int, int]:
+    """What all names of one file have in common, hard links included, as in `walk`."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _found(inputs: Sequence[Path], modality: str, left_out: list[DataError]) -> Iterator[Volumes | dict[str, Any]]:

@@ -123,6 +123,7 @@ def test_every_file_that_is_not_predicted_is_told(tmp_path, save_volume):
     (tmp_path / "notes.txt").touch()
     (tmp_path / "P1" / "up").symlink_to(tmp_path)
     (tmp_path / "P3").symlink_to("P1")
+    (tmp_path / "P1" / "P9_flair.nii.gz").hardlink_to(tmp_path / "P1" / "P1_flair.NII.GZ")
     items = brats.inference_items(tmp_path)
     assert [item["case"] for item in items] == ["P1"]
     told = "\n".join(items.left_out)
@@ -133,6 +134,7 @@ def test_every_file_that_is_not_predicted_is_told(tmp_path, save_volume):
         "(notes.txt): no volume that is read",
         "up: is another name of",
         "P3: is another name of",
+        "is another name of " + items[0]["image"],
     ):
         assert text in told
 
