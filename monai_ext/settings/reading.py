@@ -13,6 +13,7 @@ from monai_ext.settings.components import check_components, converted_arguments
 from monai_ext.settings.keys import check_effect, check_overrides, root_of
 from monai_ext.settings.names import nearest
 from monai_ext.settings.schema import Rule, settings_schema, settle
+from monai_ext.settings.tree import strings
 
 
 def read_bundle_config(
@@ -38,12 +39,30 @@ def read_bundle_config(
 
     root = bundle_root or root_of(config_file)
     check_overrides(config_file, settings)
+    refuse_hash(settings)
     parser = ConfigParser()
     parser.read_config(f=config_file)
     parser.update({"bundle_root": str(root), **settings})
     settle_config(parser, root, settings)
     parser.parse()
     return parser
+
+
+def refuse_hash(settings: Mapping[str, Any]) -> None:
+    """Refuse plain text with ``#``, such as a folder's name: MONAI would turn it into ``::`` and go on elsewhere.
+
+    Args:
+        settings: by key, as they were given.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for key, value in settings.items():
+        for text in strings(value):
+            if "#" in text and not text.startswith(("@", "$", "%")):
+                raise ConfigError(
+                    f"--{key} {text}: MONAI's configs can't hold '#' in a value; rename it, or give a link without '#'"
+                )
 
 
 def settle_config(parser: Any, bundle_root: str | Path, by_hand: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from monai_ext.errors import ConfigError
-from monai_ext.settings.reading import put_dataset_settings, read_bundle_config, resolved_settings
+from monai_ext.settings.reading import put_dataset_settings, read_bundle_config, refuse_hash, resolved_settings
 
 SCHEMA = {
     "lr": {"type": "number"},
@@ -87,3 +87,9 @@ def test_settings_and_not_components_are_resolved():
     )
     parser["device"] = torch.device("cpu")
     assert resolved_settings(parser) == {"lr": 1e-4, "names": ["a", "b"], "twice": 2e-4, "device": "cpu"}
+
+
+@pytest.mark.parametrize("value", ["/data/scan #2", ["/data/a", "/data/scan #2"]])
+def test_a_path_that_monai_would_change_is_refused(value):
+    with pytest.raises(ConfigError, match=r"--inputs /data/scan #2: MONAI's configs can't hold '#'"):
+        refuse_hash({"lr": 0.1, "network_def": "@train#network", "inputs": value})
