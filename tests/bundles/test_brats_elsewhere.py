@@ -70,8 +70,9 @@ def test_a_user_s_mistake_is_one_last_sentence_and_exit_code_2(tmp_path):
     [
         ({"max_epoch": 3}, "--max_epoch: is no setting; did you mean --max_epochs?"),
         ({"device": "cuda:7"}, "--device cuda:7: not on this machine"),
+        ({"output_dir": "runs #2"}, "--output_dir runs #2: MONAI's configs can't hold '#'"),
     ],
-    ids=["key", "device"],
+    ids=["key", "device", "hash"],
 )
 def test_other_mistakes_are_told_as_well_and_leave_nothing(tmp_path, monkeypatch, setting, message):
     monkeypatch.chdir(tmp_path)

@@ -93,3 +93,10 @@ def test_settings_and_not_components_are_resolved():
 def test_a_path_that_monai_would_change_is_refused(value):
     with pytest.raises(ConfigError, match=r"--inputs /data/scan #2: MONAI's configs can't hold '#'"):
         refuse_hash({"lr": 0.1, "network_def": "@train#network", "inputs": value})
+
+
+def test_so_it_is_in_the_settings_of_a_config_for_python(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "train.json").write_text('{"dataset_dir": ""}')
+    with pytest.raises(ConfigError, match="can't hold '#'"):
+        read_bundle_config(str(tmp_path / "configs" / "train.json"), {"dataset_dir": "/data/scan #2"})
