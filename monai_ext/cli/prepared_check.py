@@ -99,4 +99,6 @@ def _not_listed(error: BaseException, dataset_dir: Path) -> Problem:
         root = root.__cause__
     reason = str(root) if isinstance(root, UserError) else f"{type(root).__name__}: {root}"
     message = f"no prepared input could be looked at, and a training with these settings would end as well: {reason}"
-    return Problem(str(getattr(root, "path", None) or dataset_dir), message, "error", "not-looked-at")
+    where = str(getattr(root, "path", None) or dataset_dir)
+    # Data may be for another stage, or to be predicted: then what a training needs isn't there at all.
+    return Problem(where, message, "error" if Path(where).exists() else "warning", "not-looked-at")

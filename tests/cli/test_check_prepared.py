@@ -9,7 +9,8 @@ import tifffile
 from typer.testing import CliRunner
 
 from monai_ext.cli.app import app
-from monai_ext.errors import ConfigError
+from monai_ext.cli.prepared_check import _not_listed
+from monai_ext.errors import ConfigError, DataError
 from monai_ext.nuclei.demo import make_demo
 
 SMALL = ("--crop_size", 32, "--margin", 4, "--num_folds", 2, "--test_fraction", 0, "--workers", 1)
@@ -128,3 +129,9 @@ def test_code_of_a_foreign_bundle_is_listed_and_not_run(clean, tmp_path):
     done = CliRunner().invoke(app, [str(word) for word in words])
     assert "listed, but not run" in done.output
     assert not (tmp_path / "ran").exists()
+
+
+def test_data_of_another_stage_are_no_error(tmp_path):
+    missing = DataError("is not a folder", tmp_path / "lesion")
+    assert _not_listed(missing, tmp_path).severity == "warning"
+    assert _not_listed(DataError("holds no image", tmp_path), tmp_path).severity == "error"
