@@ -70,5 +70,5 @@ def columns_of(path: Path) -> set[str]:
 
 def _label(case: str, name: str, path: Path) -> int:
     if name.upper() not in CLASS_NAMES:
-        raise DataError(f"patient {case!r} has class {name!r}, expected {CLASS_NAMES}", path)
+        raise DataError(f"patient {case!r} has class {name!r}, expected {CLASS_NAMES}", path, "labels")
     return CLASS_NAMES.index(name.upper())

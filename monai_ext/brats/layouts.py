@@ -90,7 +90,8 @@ def find_layout(dataset_dir: str | Path) -> Layout:
     if found:
         told: dict[str, str] = {}
         for path in tables:
-            if COLUMNS[0] in (header := columns_of(path)) and header & set(PATIENT_COLUMNS):
+            header = {column for row in read_csv(path, [])[:1] for column in row}  # an unreadable one may tell patients
+            if COLUMNS[0] in header and header & set(PATIENT_COLUMNS):
                 told |= read_patients(path)
         return Layout(root, _with_patients(found, told), None, _with_volumes(root, folders))
     if folders:
@@ -140,7 +141,12 @@ def _in_table(root: Path, table: Grades) -> tuple[list[tuple[str, int, Volumes]]
 
 def _with_volumes(root: Path, known: Container[Path]) -> list[Path]:
     others = [entry for entry in entries(root) if entry.is_dir() and entry not in known]
-    return [folder for folder in others if volumes_in(folder).named]
+    return [folder for folder in others if any(volumes_in(place).named for place in _folder_and_below(folder))]
+
+
+def _folder_and_below(folder: Path) -> list[Path]:
+    """With what lies below, as in the folder of a class whose name is misspelt."""
+    return [folder, *(entry for entry in entries(folder) if entry.is_dir())]
 
 
 def _with_patients(found: list[tuple[str, int, Volumes]], told: dict[str, str]) -> list[Subject]:

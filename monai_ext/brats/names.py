@@ -111,7 +111,7 @@ class Volumes:
             files = found.get(channel) or (found.get(PLAIN, []) if len(channels) == 1 else [])
             if len(files) > 1:
                 names = " and ".join(path.name for path in files)
-                raise DataError(f"{names} both exist as {channel} of {case}; remove one", self.folder)
+                raise DataError(f"{names} both exist as {channel} of {case}; remove one", self.folder, "copies")
             if not files:
                 # a folder of all cases has too many names to tell
                 around = found.values() if found or len(self.named) > 4 else [self.files]

@@ -50,7 +50,7 @@ def scan_subjects(dataset_dir: str | Path, modality: str) -> tuple[Layout, list[
     """
     channels, layout = channels_of(modality), find_layout(dataset_dir)
     items: dict[str, dict[str, Any]] = {}
-    owners: dict[str, str] = {}
+    owners: dict[tuple[int, int], str] = {}
     problems: list[Problem] = []
     for subject in layout.subjects:
         case, folder = subject.case, subject.volumes.folder
@@ -58,9 +58,10 @@ def scan_subjects(dataset_dir: str | Path, modality: str) -> tuple[Layout, list[
             if case in items:
                 raise DataError(f"subject {case!r} lies in both classes; remove it from one", folder)
             files = subject.volumes.choose(case, channels)
-            real = os.path.realpath(files[0])
-            if (other := owners.setdefault(real, case)) != case:
-                raise DataError(f"subject {case!r} is a link to the files of {other!r}; remove one", folder)
+            for file in (os.stat(path) for path in files):
+                if (other := owners.setdefault((file.st_dev, file.st_ino), case)) != case:
+                    message = f"subject {case!r} is a link to the files of {other!r}; remove one"
+                    raise DataError(message, folder, "same-file")
             items[case] = {**item_of(case, files), "label": subject.label, "patient": subject.patient}
         except DataError as error:
             problems.append(Problem.of(error, folder))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from monai_ext.ct_rate.chest_ct import read_chest_ct
 from monai_ext.ct_rate.chest_range import chest_range
 from monai_ext.ct_rate.finding import find_split_paths
@@ -36,8 +38,8 @@ def check(
     found.
 
     A label that fewer than five patients of the training set have, or lack, is a warning: some fold can't measure it.
-    So is a volume without lungs. Notes list the labels that no patient has, or all have, and the volumes that aren't
-    read as header or metadata table say.
+    So is a volume without lungs. Notes list the labels that no patient has, or all have, and the volumes whose header
+    and metadata table contradict each other or the voxels.
 
     Args:
         dataset_dir: see `monai_ext.ct_rate.volumes`.
@@ -78,6 +80,9 @@ def _check_volume(volume: Volume) -> list[Problem]:
         problems.append(Problem(volume.path, ct.geometry_note, "warning", "geometry"))
     if doubt := chest_range(ct).doubt:
         problems.append(Problem(volume.path, doubt, "warning", "no-lungs"))
+    if volume.spacing and not np.allclose(sorted(ct.spacing), sorted(volume.spacing), rtol=0.01):
+        message = "has other voxel sizes in its header than the metadata table, which counts"
+        problems.append(Problem(volume.path, message, "note", "geometry", step="nothing, if the table is right"))
     if ct.contradiction:
         message = f"is read by its {ct.reading}, by which air and tissue are right, though its {ct.contradiction}"
         problems.append(Problem(volume.path, message, "note", "hounsfield", step="nothing"))

@@ -65,12 +65,14 @@ def read_labels(path: str | Path) -> tuple[dict[str, tuple[int, ...]], list[Prob
     """
     rows = read_csv(path, [NAME])
     if not rows:
-        raise DataError("has no rows", path)
+        raise DataError("has no rows", path, "labels")
     missing = [label for label in LABELS if label not in rows[0]]
     unknown = sorted(set(rows[0]) - {NAME, *LABELS})
     if missing or unknown:
         parts = [f"{what} {columns}" for what, columns in (("lacks", missing), ("has the unknown", unknown)) if columns]
-        raise DataError(f"{' and '.join(parts)} among its columns; expected {NAME} and the 18 of CT-RATE", path)
+        raise DataError(
+            f"{' and '.join(parts)} among its columns; expected {NAME} and the 18 of CT-RATE", path, "labels"
+        )
     found: dict[str, tuple[int, ...]] = {}
     problems: list[Problem] = []
     repeated: set[str] = set()
@@ -79,9 +81,11 @@ def read_labels(path: str | Path) -> tuple[dict[str, tuple[int, ...]], list[Prob
         wrong = next((label for label in LABELS if row[label] not in _VALUES), None)
         if name in found:
             repeated.add(name)
-            problems.append(Problem(str(path), f"has more than one row of {name!r}; keep one"))
+            problems.append(Problem(str(path), f"has more than one row of {name!r}; keep one", code="labels"))
         elif wrong is not None:
-            problems.append(Problem(str(path), f"{name!r} has {row[wrong]!r} for {wrong!r}, expected 0 or 1"))
+            problems.append(
+                Problem(str(path), f"{name!r} has {row[wrong]!r} for {wrong!r}, expected 0 or 1", code="labels")
+            )
         else:
             found[name] = tuple(_VALUES[row[label]] for label in LABELS)
     return {name: labels for name, labels in found.items() if name not in repeated}, problems

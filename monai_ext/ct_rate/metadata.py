@@ -44,7 +44,7 @@ def read_metadata(path: str | Path) -> tuple[dict[str, Metadata], list[Problem]]
     rows = read_csv(path, [NAME])
     missing = [column for column in COLUMNS if rows and column not in rows[0]]
     if missing or not rows:
-        raise DataError(f"lacks the columns {missing}" if missing else "has no rows", path)
+        raise DataError(f"lacks the columns {missing}" if missing else "has no rows", path, "labels")
     found: dict[str, Metadata] = {}
     problems: list[Problem] = []
     repeated: set[str] = set()
@@ -53,11 +53,11 @@ def read_metadata(path: str | Path) -> tuple[dict[str, Metadata], list[Problem]]
         try:
             entry = Metadata((_number(row, "RescaleSlope"), _number(row, "RescaleIntercept")), _spacing(row))
         except ValueError as error:
-            problems.append(Problem(str(path), f"{name!r} has {error}"))
+            problems.append(Problem(str(path), f"{name!r} has {error}", code="labels"))
             continue
         if name in found:
             repeated.add(name)
-            problems.append(Problem(str(path), f"has more than one row of {name!r}; keep one"))
+            problems.append(Problem(str(path), f"has more than one row of {name!r}; keep one", code="labels"))
         found[name] = entry
     return {name: entry for name, entry in found.items() if name not in repeated}, problems
 

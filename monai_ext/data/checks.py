@@ -41,7 +41,7 @@ def check_volumes(
         if first is None:
             first, first_path = volume, path
         elif difference := geometry_difference(first, volume):
-            problems.append(Problem(path, f"{difference} as {first_path}"))
+            problems.append(Problem(path, f"{difference} as {first_path}", code="geometry"))
         if path == seg:
             others = sorted({float(value) for value in np.unique(array[np.isfinite(array)])} - set(seg_values))
             if others:

@@ -69,7 +69,8 @@ def column_of_patients(rows: Iterable[Mapping[str, str]], path: str | Path) -> s
     if column is None or len(empty) == len(rows):
         return None
     if empty:
-        raise DataError(f"row {empty[0]}, column {column!r} is empty; name the patient of every row, or of none", path)
+        message = f"row {empty[0]}, column {column!r} is empty; name the patient of every row, or of none"
+        raise DataError(message, path, "labels")
     return column
 
 

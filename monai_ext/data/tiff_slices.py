@@ -57,14 +57,14 @@ def list_slices(folder: str | Path) -> list[SliceFile]:
                 try:
                     status = entry.stat()
                 except OSError as error:
-                    raise DataError(reason(error), entry.path) from error
+                    raise DataError(reason(error), entry.path, "unreadable") from error
                 if not stat.S_ISREG(status.st_mode):
-                    raise DataError("is not a file", entry.path)
+                    raise DataError("is not a file", entry.path, "unreadable")
                 files.append(SliceFile(entry.name, status.st_size, status.st_mtime_ns))
     except (FileNotFoundError, NotADirectoryError):
         raise DataError("is not a folder", folder) from None
     except OSError as error:
-        raise DataError(reason(error), folder) from error
+        raise DataError(reason(error), folder, "unreadable") from error
     if not files:
         found = f"only {others} other files" if others else "nothing at all"
         raise DataError(f"holds no TIFF slices ({', '.join(SUFFIXES)}), {found}", folder)
@@ -106,14 +106,14 @@ def _open(path: Path, decode: bool) -> tuple[SliceHeader, np.ndarray]:
     try:
         size = path.stat().st_size
         if size == 0:
-            raise DataError(f"is empty (0 bytes); {DAMAGED}", path)
+            raise DataError(f"is empty (0 bytes); {DAMAGED}", path, "unreadable")
         with tifffile.TiffFile(path) as tiff:
             header = _header(tiff, size, path)
             pixels = _pixels(tiff.pages.first) if decode else np.empty(0)
     except DataError:
         raise
     except Exception as error:  # damaged files make the parser and the codecs raise almost anything
-        raise DataError(reason(error), path) from error
+        raise DataError(reason(error), path, "unreadable") from error
     return header, pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
@@ -131,18 +131,18 @@ def _is_inverted(page: Any) -> bool:
 
 def _header(tiff: Any, size: int, path: Path) -> SliceHeader:
     if len(tiff.pages) == 0:
-        raise DataError(f"is truncated (no image in it); {DAMAGED}", path)
+        raise DataError(f"is truncated (no image in it); {DAMAGED}", path, "unreadable")
     page = tiff.pages.first
     images = len(tiff.pages)
     if tiff.is_imagej:  # which writes large stacks with the header of their first image only
         images = max(images, (tiff.imagej_metadata or {}).get("images", 1))
     if images != 1:
-        raise DataError(f"holds {images} images; expected a folder with one file per slice", path)
+        raise DataError(f"holds {images} images; expected a folder with one file per slice", path, "format")
     if page.samplesperpixel != 1 or page.photometric.name == "PALETTE" or len(page.shape) != 2:
-        raise DataError(f"is a colour image of shape {page.shape}; expected one intensity per pixel", path)
+        raise DataError(f"is a colour image of shape {page.shape}; expected one intensity per pixel", path, "format")
     if page.dtype is None or page.dtype.kind not in "buif":
         kind = page.dtype or f"of {page.bitspersample} bits"
-        raise DataError(f"has pixels of type {kind}; expected integers or floats", path)
+        raise DataError(f"has pixels of type {kind}; expected integers or floats", path, "format")
     ends = [first + length for first, length in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or 0 in page.shape:
         raise DataError(f"holds no pixels (shape {page.shape})", path)
@@ -151,7 +151,7 @@ def _header(tiff: Any, size: int, path: Path) -> SliceHeader:
     claimed = page.size * page.bitspersample // 8
     check_claim(claimed, sum(page.databytecounts), path, _RATIOS.get(page.compression.name, _MOST_RATIO))
     if max(ends) > size:
-        raise DataError(f"is truncated ({size} of {max(ends)} bytes); {DAMAGED}", path)
+        raise DataError(f"is truncated ({size} of {max(ends)} bytes); {DAMAGED}", path, "unreadable")
     if _is_inverted(page) and page.dtype.kind not in "bu":
         raise DataError(f"has 0 as white and pixels of type {page.dtype}, whose black isn't known; invert it", path)
     dtype = page.dtype.newbyteorder(tiff.byteorder).str

@@ -70,7 +70,8 @@ def _check_sample(sample: SampleFolder, masks: bool) -> list[Problem]:
     try:
         compare_names(sample.folder, list_slices(raw), list_slices(mask))
     except DataError as error:
-        if not {problem.path for problem in problems} & {str(raw), str(mask)}:  # an empty folder has been reported
+        errors = {problem.path for problem in problems if problem.severity == "error"}
+        if not errors & {str(raw), str(mask)}:  # an empty folder has been reported
             problems.append(Problem.of(error))
         return problems
     if shape is not None and mask_shape is not None and shape != mask_shape:
@@ -102,6 +103,8 @@ def _check_stack(folder: Path, is_mask: bool = False) -> tuple[list[Problem], tu
                 raise DataError(difference, path)
         except DataError as error:
             problems.append(Problem.of(error, path))
+    if values == {0.0}:
+        problems.append(Problem(str(folder), "holds nothing but zeros; it marks no nucleus", "warning", "empty-mask"))
     if fault := mask_fault(values):
         problems.append(Problem(str(folder), fault, "warning", "mask-values"))
     return problems, first.shape if first is not None else None

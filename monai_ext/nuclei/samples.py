@@ -162,17 +162,19 @@ def read_table(path: str | Path) -> ClassTable:
         try:
             class_id = int(text)
         except ValueError:
-            raise DataError(f"{where}, column 'class_id': {text!r} is not an integer", path) from None
+            raise DataError(f"{where}, column 'class_id': {text!r} is not an integer", path, "labels") from None
         if names.setdefault(class_id, name) != name:
-            raise DataError(f"{where}: class {class_id} is called {name!r} here, {names[class_id]!r} above", path)
+            raise DataError(
+                f"{where}: class {class_id} is called {name!r} here, {names[class_id]!r} above", path, "labels"
+            )
         if ids.setdefault(name, class_id) != class_id:
-            raise DataError(f"{where}: {name!r} is class {class_id} here, class {ids[name]} above", path)
+            raise DataError(f"{where}: {name!r} is class {class_id} here, class {ids[name]} above", path, "labels")
         number = _number(sample)
         if number is not None and numbers.setdefault(number, sample) != sample:
-            raise DataError(f"{where} is the same number as {numbers[number]!r}; remove one row", path)
+            raise DataError(f"{where} is the same number as {numbers[number]!r}; remove one row", path, "labels")
         classes[sample] = (class_id, name)
     if not classes:
-        raise DataError("lists no sample", path)
+        raise DataError("lists no sample", path, "labels")
     column = column_of_patients(rows, path)
     patients = {row["sample_id"]: row[column] for row in rows} if column else {}
     return ClassTable(path, classes, numbers, patients)

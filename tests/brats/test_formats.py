@@ -68,6 +68,11 @@ def test_check_lists_faults_of_the_geometry_with_their_code(brats_dir: Path, cap
     with caplog.at_level(logging.WARNING):
         problems = brats.check(brats_dir)
     found = {(Path(p.path).name.removeprefix("Brats18_HGG_0_1_"), p.severity) for p in problems if p.code == "geometry"}
-    assert found == {("t1.nii", "warning"), ("t1ce.nii", "error"), ("t2.nii", "warning")}
+    assert found == {
+        ("t1.nii", "warning"),
+        ("t1ce.nii", "error"),
+        ("t2.nii", "warning"),
+        ("t2.nii", "error"),
+    }  # whose grid is another
     assert "its qform is used" in caplog.text
     assert "doesn't say which way its axes run" in caplog.text
