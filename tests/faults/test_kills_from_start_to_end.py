@@ -1,5 +1,6 @@
 """A run killed at any moment, from its first second to its last, ends as the undisturbed one after `--resume auto`."""
 
+import contextlib
 import json
 import random
 import signal
@@ -10,7 +11,7 @@ from test_kill_and_resume import assert_same
 from trainings import finish
 
 pytestmark = pytest.mark.slow
-KILLS = 20
+KILLS = 10
 OF_EACH_RUN = {"started", "ended", "run_name", "memory"}
 
 
@@ -43,7 +44,8 @@ def test_kill_at_any_moment_ends_in_the_same_record(training, undisturbed, momen
     output = f"killed_{moment}"
     process = training.fork(output, "--checkpoint_every", "1")
     time.sleep(random.uniform(moment, moment + 1) / KILLS * seconds)
-    process.send_signal(signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it was faster than the undisturbed one
+        process.send_signal(signal.SIGKILL)
     process.stdout.read()
     process.wait()
     status = status_of(training, output)
