@@ -28,7 +28,7 @@ def chest(labels: set[str], seed: int = 5) -> np.ndarray:
 
 def test_files_look_like_ct_rate(dataset: Path) -> None:
     problems = ct_rate.check(dataset)
-    assert {problem.severity for problem in problems} == {"warning"}  # labels that nobody has
+    assert {problem.severity for problem in problems} == {"note"}  # labels that nobody has
     index = ct_rate.volumes(dataset)
     assert Counter(volume.split for volume in index.volumes) == {"train": 12 + 3 + 4, "valid": 4 + 1 + 1}
     names = {volume.name for volume in index.volumes}
@@ -84,7 +84,7 @@ def test_the_same_volumes_as_version_2_give_the_network_the_same(dataset: Path, 
     assert {str(ct.reading) for ct in cts} == {"stored values"}
     np.testing.assert_allclose([ct.windowed().mean() for ct in cts], means, atol=1e-5)
     assert min(means) > 0.2  # rescaled twice it would be 0.01
-    notes = [problem for problem in ct_rate.check(tmp_path / "data") if problem.severity == "note"]
+    notes = [problem for problem in ct_rate.check(tmp_path / "data") if problem.code == "hounsfield"]
     noted = {Path(path).name for note in notes for path in (note.path, *note.files)}
     assert noted == set(table_is_ignored)
     assert len(notes) == 2  # -1024 and -8192
