@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections import defaultdict
@@ -13,13 +12,11 @@ from typing import Any
 from monai_ext.brats.layouts import Layout, NoClasses, data_root, find_layout, volumes_in
 from monai_ext.brats.names import MODALITIES, OTHER, PLAIN, SEG, Volumes, channels_of, name_of
 from monai_ext.brats.subjects import channel_files, find_subjects, item_of
-from monai_ext.data.left_out import Found, not_used
+from monai_ext.data.left_out import Found, log_left_out, not_used
 from monai_ext.data.problems import Problem
 from monai_ext.data.volumes import SUFFIXES, volume_stem
 from monai_ext.data.walk import entries, walk, without_data_files
 from monai_ext.errors import DataError
-
-logger = logging.getLogger(__name__)
 
 
 def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "flair") -> Found[dict[str, Any]]:
@@ -60,8 +57,7 @@ def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "
     unused = [Problem.of(error, severity="warning") for error in left_out]
     for folder in dict.fromkeys(entry for entry in entered if entry.is_dir()):
         unused += _unused_below(folder, [path for item in items.values() for path in channel_files(item)], channels)
-    for problem in unused:
-        logger.log(logging.INFO if problem.severity == "note" else logging.WARNING, "left out: %s", problem)
+    log_left_out(unused)
     return Found((items[case] for case in sorted(items)), unused)
 
 

@@ -85,6 +85,11 @@ def refuse_or_leave_out(problems: Sequence[Problem], policy: str, setting: str, 
             errors[0].path,
             errors[0].code,
         )
+    log_left_out(problems)
+
+
+def log_left_out(problems: Iterable[Problem]) -> None:
+    """Say what is left out: a warning for each problem, notes as information."""
     for problem in problems:
         logger.log(logging.INFO if problem.severity == "note" else logging.WARNING, "left out: %s", problem)
 

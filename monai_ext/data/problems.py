@@ -17,7 +17,6 @@ KINDS = {
     "unusable": "repair what the message says, or remove the case",
     "not-used": "nothing, if it is not meant for this job; else rename it as the message says",
     "copies": "keep one of the files, the one you trust",
-    "damaged": "copy or download the file again, or leave the case out",
     "patients": "nothing, if that is right; else name the patient of each case in a column 'patient'",
     "same-file": "nothing, if they are meant to be one; else remove the link, and copy the file that belongs there",
     "labels": "correct the table, or the folder the case lies in",
