@@ -144,4 +144,4 @@ def _options(check: Any, bundle: str, bundle_root: Path | None, given: dict[str,
                 ) from None
         return given
     config = read_bundle_config(str(root / "configs" / "train.json"), given) if given else {}
-    return {name: config.get(name) for name in given if name in known}
+    return {name: config.get_parsed_content(name) for name in given if name in known}

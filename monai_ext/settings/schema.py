@@ -11,6 +11,7 @@ from typing import Any
 
 from monai_ext.errors import ConfigError
 from monai_ext.io import read_json
+from monai_ext.settings.tree import nodes
 
 Rule = Mapping[str, Any]  # the schema of one setting
 
@@ -79,8 +80,22 @@ def settle(schema: Mapping[str, Rule], settings: Mapping[str, Any]) -> dict[str,
 
 
 def _refusal(name: str, value: Any, rule: Rule) -> str:
+    """What is wrong with a setting; with the entry below it, where that is what is wrong."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    description = meaning(rule)
+    for place, part in nodes(value, name):
+        if place != name and _is_infinite(part):
+            return f"--{place} {part}: must be a finite number ({description})"
+    error = best_match(Draft202012Validator(rule).iter_errors(value)) if isinstance(value, Mapping) else None
+    if error is not None:
+        name, value, rule = "#".join([name, *map(str, error.absolute_path)]), error.instance, error.schema
+        if error.validator == "required":
+            missing = ", ".join(part for part in rule["required"] if part not in value)
+            return f"--{name} {value}: needs {missing} ({description})"
     given = value if str(value).strip() else repr(value)
-    return f"--{name} {given}: must be {allowed(rule)} ({meaning(rule)})"
+    return f"--{name} {given}: must be {allowed(rule)} ({description})"
 
 
 def computed_value(value: Any) -> Any:
@@ -138,11 +153,15 @@ def is_valid(rule: Rule, value: Any) -> bool:
     """
     import jsonschema
 
-    if isinstance(value, float) and not math.isfinite(value):
+    if any(_is_infinite(part) for _, part in nodes(value)):
         return False
     if isinstance(value, str) and not value.strip() and rule.get("minLength") != 0:
         return False
     return bool(jsonschema.Draft202012Validator(rule).is_valid(value))
+
+
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def types(rule: Rule) -> set[str]:
@@ -189,6 +208,8 @@ def _of_type(rule: Rule, name: str) -> str:
         count = f" of {few}" if few == many and few else f" of {few} to {many}" if few and many else ""
         count = count or (f" of at least {few}" if few else "")
         return f"a list{count} ({entries} each)"
+    if name == "object" and rule.get("minProperties"):
+        return f"one or more {_TYPES[name]}"
     return _TYPES[name]
 
 
