@@ -2,6 +2,11 @@ import logging
 import os
 
 import pytest
+from hypothesis import settings
+
+# A first example imports MONAI, and the machine may be busy.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # Two OpenMP threads per test process fight for two cores with whatever else runs; small tensors need only one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
