@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.spine.image import SeriesImage
+from monai_ext.spine.image import SeriesImage, slice_axis_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -154,7 +154,8 @@ def read_dicom_series(files: Sequence[Path]) -> SeriesImage:
     voxels = np.stack(slices, axis=-1)
     if sources[0].get("PhotometricInterpretation") == "MONOCHROME1":  # 0 is shown white
         voxels = voxels.max() + voxels.min() - voxels
-    return SeriesImage(voxels, affine_of(headers), slice_axis=2, sources=tuple(sources))
+    affine = affine_of(headers)
+    return SeriesImage(voxels, affine, slice_axis_of(affine, voxels.shape), sources=tuple(sources))
 
 
 def affine_of(slices: Sequence[DicomSlice]) -> np.ndarray:
