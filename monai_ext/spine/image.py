@@ -30,7 +30,8 @@ class SeriesImage:
         has_geometry: False for plain image files: mm and directions are then unknown, and a pixel counts as 1 mm.
         header: geometry fields of a NIfTI header; empty for other kinds.
         geometry_note: what was passed over in the header's geometry; else empty.
-        sources: datasets of a DICOM series without pixels, one per slice; may name the patient.
+        sources: datasets of a DICOM series without pixels, one per file; may name the patient.
+        frames: of slices that are frames of files, their numbers from 0 in the order of ``voxels``; else empty.
     """
 
     voxels: np.ndarray
@@ -40,6 +41,7 @@ class SeriesImage:
     header: Mapping[str, Any] = field(default_factory=dict)
     geometry_note: str = ""
     sources: tuple[Any, ...] = field(default=(), repr=False, compare=False)
+    frames: tuple[int, ...] = ()
 
     @property
     def plane(self) -> str:

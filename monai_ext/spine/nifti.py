@@ -17,8 +17,9 @@ _PLACE = (
 
 
 def read_volume_series(path: Path) -> SeriesImage:
-    """Read a volume as a series; see `slice_axis_of` for the axis of its slices. The header's ``dim_info`` doesn't count:
-    converters reorder the axes and leave it.
+    """Read a volume as a series; see `slice_axis_of` for the axis of its slices.
+
+    The header's ``dim_info`` doesn't count: converters reorder the axes and leave it.
 
     Args:
         path: one volume file, see `monai_ext.data.volumes.read_volume`.

@@ -13,7 +13,8 @@ from monai_ext.data.problems import Problem
 from monai_ext.data.volumes import SUFFIXES, volume_stem
 from monai_ext.data.walk import natural_key, suffix_of, walk, without_copies, without_data_files
 from monai_ext.errors import DataError
-from monai_ext.spine.dicom import DicomSlice, read_dicom_header, read_dicom_series, sort_slices
+from monai_ext.spine.dicom import read_dicom_header, read_dicom_series
+from monai_ext.spine.dicom_slices import DicomSlice, sort_slices
 from monai_ext.spine.image import SeriesImage
 from monai_ext.spine.nifti import read_volume_series
 from monai_ext.spine.slices import SLICE_SUFFIXES, read_slice_series
@@ -77,23 +78,22 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     problems, no_image = list(below.problems), []
     for path in without_data_files((file.path for file in below.others), files):
         try:
-            header = read_dicom_header(path)
+            found = read_dicom_header(path)
         except DataError as error:
             problems.append(Problem.of(error, path))
             continue
-        if header is None:
+        dicom += found
+        if not found:
             no_image.append(path)
-        else:
-            dicom.append(header)
     volumes, copies = without_copies((one for one in files if suffix_of(one, VOLUME_SUFFIXES)), VOLUME_SUFFIXES)
     slices = [Path(one) for one in files if suffix_of(one, SLICE_SUFFIXES)]
     problems += [*copies, *not_used(no_image, lambda _: "no image that is read", root)]
-    found = [
+    series = [
         *_nifti_series(root, list(map(Path, volumes))),
         *_slice_series(root, slices, problems),
         *_dicom_series(root, dicom, problems),
     ]
-    return sorted(_numbered(found), key=lambda one: natural_key(one.name)), problems
+    return sorted(_numbered(series), key=lambda one: natural_key(one.name)), problems
 
 
 def _nifti_series(root: Path, volumes: Sequence[Path]) -> list[Series]:
@@ -141,7 +141,7 @@ def _dicom_series(root: Path, slices: Sequence[DicomSlice], problems: list[Probl
         folders = members[0].path.relative_to(root).parts[1:-1]
         name = _joined(folders) or f"series_{members[0].series_number:03d}"
         try:
-            files = tuple(one.path for one in sort_slices(members))
+            files = tuple(dict.fromkeys(one.path for one in sort_slices(members)))
         except DataError as error:
             problems.append(Problem.of(error))
             continue

@@ -26,6 +26,7 @@ _MAY_BE_EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
 )
+_SHARED = ("PlaneOrientationSequence", "PixelMeasuresSequence")
 
 
 def write_like(image: SeriesImage, slices: np.ndarray, path: str | Path) -> Path:
@@ -48,8 +49,11 @@ def write_like(image: SeriesImage, slices: np.ndarray, path: str | Path) -> Path
     voxels = voxels.astype({"b": np.uint8, "f": np.float32, "i": np.int32}.get(voxels.dtype.kind, voxels.dtype))
     volume = nib.Nifti1Image(voxels, None if image.header else image.affine, _header(image.header))
     if not image.header:
-        volume.set_sform(image.affine, code="scanner" if image.has_geometry else "aligned")
-        volume.set_qform(image.affine, code="scanner" if image.has_geometry else "aligned")
+        code = "scanner" if image.has_geometry else "aligned"
+        volume.set_sform(image.affine, code)
+        volume.set_qform(image.affine, code)
+        if not np.allclose(volume.get_qform(), image.affine, atol=1e-3):  # sheared, which a quaternion can't be
+            volume.set_qform(None, "unknown")
         volume.header.set_xyzt_units("mm" if image.has_geometry else "unknown")
     volume.set_data_dtype(voxels.dtype)
     content = volume.to_bytes()
@@ -86,6 +90,13 @@ def write_dicom_seg(
         raise DataError(f"series {series.name!r}: the image isn't from its files; pass the result of series.read()")
     # (column, row, slice) to frames (slice, row, column)
     frames = (image.restore(np.asarray(slices)) > 0).astype(np.uint8).transpose(2, 1, 0)
+    if image.frames:
+        if len(image.sources) > 1:
+            raise DataError(
+                "is one of several multi-frame files, to which no DICOM segmentation can refer; write NIfTI",
+                series.files[0],
+            )
+        frames = frames[np.argsort(image.frames)]  # the order of the file
     sources = _completed(image.sources, thickness=image.spacing[0])
     try:
         with _silenced():
@@ -131,7 +142,21 @@ def _completed(sources: Sequence[Any], thickness: float) -> list[Any]:
                 setattr(source, tag, "")
         if "SliceThickness" not in source:
             source.SliceThickness = thickness
+        if "PerFrameFunctionalGroupsSequence" in source:
+            source.SharedFunctionalGroupsSequence = [_shared_groups(source)]
     return completed
+
+
+def _shared_groups(source: Any) -> Any:
+    """What all frames have in common, also where each frame says it by itself, which highdicom doesn't look up."""
+    from pydicom import Dataset
+
+    shared = Dataset()
+    for groups in (*source.get("SharedFunctionalGroupsSequence", ())[:1], source.PerFrameFunctionalGroupsSequence[0]):
+        for name in _SHARED:
+            if name in groups:
+                shared[name] = groups[name]
+    return shared
 
 
 def _segmentation(sources: list[Any], frames: np.ndarray, segment: str) -> Any:

@@ -161,7 +161,6 @@ class TestDicom:
             ({"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}, "has another ImageOrientationPatient than"),
             ({"PixelSpacing": [2, 2]}, "has another PixelSpacing than"),
             ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "is a localizer"),
-            ({"NumberOfFrames": 4}, r"holds 4 frames \(multi-frame DICOM\)"),
         ],
         ids=[
             "shape",
@@ -172,7 +171,6 @@ class TestDicom:
             "orientation",
             "other-spacing",
             "localizer",
-            "frames",
         ],
     )
     def test_a_series_that_is_no_volume_is_a_problem_and_others_go_on(self, dicom, tmp_path, tags, message) -> None:
@@ -194,6 +192,14 @@ class TestDicom:
         dicom("good/t1", patient="SECRET2", number=1)
         dicom()[2].unlink()
         assert "lies 6.00 mm after" in the_problem(tmp_path / "data")[1]
+
+    def test_slices_beside_the_line_of_the_others_are_a_problem(self, dicom, tmp_path) -> None:
+        dicom("good/t1", patient="SECRET2", number=1)
+        path = dicom(directions="LPS")[3]
+        data = pydicom.dcmread(path)
+        data.ImagePositionPatient[0] += 5
+        data.save_as(path)
+        assert "lies 5.00 mm beside the line from IM" in the_problem(tmp_path / "data")[1]
 
     @pytest.mark.parametrize("content", [b"", b"\0" * 128 + b"DICM" + b"\x08\0", b"text"], ids=["empty", "cut", "text"])
     def test_an_unreadable_file_is_a_problem(self, dicom, tmp_path, content) -> None:

@@ -9,6 +9,7 @@ from spine_files import affine_of, write_nifti
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.spine import Series, find_series, write_dicom_seg, write_like
+from monai_ext.spine.demo_dicom import write_dicom_series
 
 GEOMETRIES = [("RAS", 0.0), ("LPS", 0.0), ("PIL", 0.0), ("ASR", 17.0), ("SRA", 17.0)]
 IDS = [f"{directions}-{oblique:g}" for directions, oblique in GEOMETRIES]
@@ -72,6 +73,16 @@ def test_dicom_and_nifti_of_one_series_give_the_same_mask_at_the_same_place(
         places = nib.affines.apply_affine(written.affine, np.argwhere(np.asarray(written.dataobj)))
         masks.append(places[np.lexsort(places.round(2).T)])
     np.testing.assert_allclose(*masks, atol=1e-3)
+
+
+def test_a_sheared_stack_gets_no_qform(tmp_path, voxels) -> None:
+    affine = affine_of("LPS")
+    affine[1, 2] = 1.0
+    write_dicom_series(tmp_path / "in/ann/t2", voxels, affine, "SECRET1")
+    image = only(tmp_path / "in").read()
+    written = nib.load(write_like(image, image.slices(), tmp_path / "out.nii"))
+    assert (int(written.header["qform_code"]), int(written.header["sform_code"])) == (0, 1)
+    np.testing.assert_allclose(written.affine, affine, atol=1e-5)
 
 
 def test_slices_without_geometry_come_back_as_they_were(tmp_path) -> None:
