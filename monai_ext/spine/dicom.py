@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from monai_ext.errors import ConfigError, DataError
+from monai_ext.spine.dicom_codecs import add_codecs
 from monai_ext.spine.dicom_slices import (
     SLICE_TAGS,
     DicomSlice,
@@ -112,6 +113,7 @@ def _pixels(dataset: Dataset, path: Path) -> list[np.ndarray]:
 
     if dataset.get("SamplesPerPixel", 1) != 1:
         raise DataError("is a colour image; expected one intensity per pixel", path)
+    add_codecs()
     try:
         stored = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
         scales = (frame_tags(dataset, frame) for frame in frames_of(dataset, path))
