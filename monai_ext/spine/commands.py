@@ -44,6 +44,7 @@ def demo_cascade(configs: Path, dataset_dir: Path, output_dir: Path, overrides: 
         output_dir: of everything else.
         overrides: settings of the training, see `monai_ext.spine.training.CascadeTraining`.
     """
+    from monai.bundle import run
     from monai.bundle.scripts import ckpt_export
 
     from monai_ext.spine.demo import make_demo
@@ -54,7 +55,13 @@ def demo_cascade(configs: Path, dataset_dir: Path, output_dir: Path, overrides: 
 
     def predict(output: Path, **settings: Any) -> None:
         announce("prediction", output)
-        _predict(inference, dataset_dir=str(dataset_dir), output_dir=str(output), models_dir=str(models), **settings)
+        run(
+            config_file=inference,
+            dataset_dir=str(dataset_dir),
+            output_dir=str(output),
+            models_dir=str(models),
+            **settings,
+        )
 
     inference = str(configs / "inference.json")
     announce("synthetic data", dataset_dir)
@@ -75,19 +82,3 @@ def demo_cascade(configs: Path, dataset_dir: Path, output_dir: Path, overrides: 
         )
     predict(output_dir / "inference_exported", weights="model.ts")
     typer.echo(f"\nreport of the series: {output_dir / 'inference' / 'report.html'}")
-
-
-def _predict(config: str, **settings: Any) -> None:
-    from monai.bundle import run
-
-    from monai_ext.error_report import chain
-    from monai_ext.errors import IncompleteError
-
-    try:
-        run(config_file=config, **settings)
-    except Exception as error:
-        # Most series of the demo are refused on purpose; MONAI may wrap the error that reports it.
-        refused = next((link for link in chain(error) if isinstance(link, IncompleteError)), None)
-        if refused is None:
-            raise
-        typer.echo(str(refused), err=True)

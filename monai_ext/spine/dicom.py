@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _SUFFIXES = (".dcm", ".ima", ".dicom")
+# Of a file without a preamble, group 2 or 8 comes first.
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 _DIRECTORY = "1.2.840.10008.1.3.10"
 
 
@@ -54,10 +56,15 @@ def read_dicom_header(path: Path) -> list[DicomSlice]:
     named = path.suffix.lower() in _SUFFIXES
     try:
         with open(path, "rb") as file:
-            if not named and file.read(132)[128:] != b"DICM":
+            begin = file.read(132)
+            if not (named or begin[128:] == b"DICM" or begin[:2] in _FIRST_GROUPS):
                 return []
             file.seek(0)
             return _slices(_dataset(path, file, specific_tags=list(SLICE_TAGS), stop_before_pixels=True), path)
+    except DataError:
+        if named or begin[128:] == b"DICM":
+            raise
+        return []  # it only begins like DICOM without a preamble
     except OSError as error:
         if not named:
             return []
@@ -132,9 +139,14 @@ def _without_pixels(dataset: Dataset) -> Dataset:
 def _dataset(path: Path, source: Path | BinaryIO, **options: Any) -> Dataset:
     require_dicom()
     import pydicom
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     try:
-        return pydicom.dcmread(source, force=True, **options)
+        found = pydicom.dcmread(source, force=True, **options)
+        if "TransferSyntaxUID" not in found.file_meta:  # of a file without a preamble
+            implicit, _ = found.original_encoding
+            found.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        return found
     except Exception as error:  # damaged files make the parser raise almost anything
         raise DataError(f"can't be read as DICOM ({_line(error)}); copy or export it again", path) from error
 
