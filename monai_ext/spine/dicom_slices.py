@@ -47,6 +47,7 @@ class DicomSlice:
 
     path: Path
     frame: int | None
+    instance_uid: str
     patient_id: str
     series_uid: str
     series_number: int
@@ -87,6 +88,7 @@ def slices_of(data: Dataset, path: Path) -> list[DicomSlice]:
         one = DicomSlice(
             path,
             frame,
+            instance_uid=str(data.get("SOPInstanceUID") or path),
             patient_id=str(data.get("PatientID", "")),
             series_uid=str(data.SeriesInstanceUID),
             series_number=int(data.get("SeriesNumber") or 0),

@@ -101,17 +101,17 @@ def _slice_orientation(plane: str) -> np.ndarray:
 
 
 def slice_axis_of(affine: np.ndarray, shape: Sequence[int]) -> int:
-    """The axis along which a volume is sliced, whatever the order of its axes: the only one of length 1, else that with
-    the longest edge of a voxel, else (edges about equal) the one nearest to left-right, as for sagittal slices.
+    """The axis along which a volume is sliced, whatever the order of its axes: that with the longest edge of a voxel,
+    else (edges about equal) the only one of length 1, else the one nearest to left-right, as for sagittal slices.
 
     Args:
         affine: (4, 4), from voxel indices to mm.
         shape: of the volume.
     """
-    if list(shape).count(1) == 1:
-        return list(shape).index(1)
     sizes = voxel_sizes(affine)
     thickest = int(np.argmax(sizes))
     if sizes[thickest] > _THICK * np.sort(sizes)[1]:
         return thickest
+    if list(shape).count(1) == 1:
+        return list(shape).index(1)
     return int(np.argmin(nib.orientations.io_orientation(affine)[:, 0]))
