@@ -91,7 +91,7 @@ def slices_of(data: Dataset, path: Path) -> list[DicomSlice]:
             instance_uid=str(data.get("SOPInstanceUID") or path),
             patient_id=str(data.get("PatientID", "")),
             series_uid=str(data.SeriesInstanceUID),
-            series_number=int(data.get("SeriesNumber") or 0),
+            series_number=series_number_of(data),
             shape=(int(data.Rows), int(data.Columns)),
             localizer="LOCALIZER" in image_type,
             thickness=abs(float(tags.get("SpacingBetweenSlices") or tags.get("SliceThickness") or 1.0)),
@@ -99,6 +99,14 @@ def slices_of(data: Dataset, path: Path) -> list[DicomSlice]:
         )
         found.append(one)
     return found
+
+
+def series_number_of(data: Dataset) -> int:
+    """SeriesNumber of a file; 0 where it has none, or one that is no number (``***``) or below 0."""
+    try:
+        return max(int(data.get("SeriesNumber") or 0), 0)
+    except (TypeError, ValueError):
+        return 0
 
 
 def frames_of(data: Dataset, path: Path) -> list[int] | list[None]:
