@@ -20,6 +20,7 @@ from monai_ext.spine.dicom_slices import (
     slices_of,
     sort_slices,
 )
+from monai_ext.spine.dicom_warnings import quieten
 from monai_ext.spine.image import SeriesImage, slice_axis_of
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def _pixels(dataset: Dataset, path: Path) -> list[np.ndarray]:
 
     if dataset.get("SamplesPerPixel", 1) != 1:
         raise DataError("is a colour image; expected one intensity per pixel", path)
+    if str(dataset.get("PhotometricInterpretation", "")).startswith("PALETTE"):
+        raise DataError("is a palette image, whose numbers are no intensities; export it as greyscale", path)
     add_codecs()
     try:
         stored = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
@@ -138,6 +141,7 @@ def _without_pixels(dataset: Dataset) -> Dataset:
 
 def _dataset(path: Path, source: Path | BinaryIO, **options: Any) -> Dataset:
     require_dicom()
+    quieten()
     import pydicom
     from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 

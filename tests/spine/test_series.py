@@ -12,6 +12,7 @@ from spine_files import affine_of, write_nifti
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.spine import find_series
+from monai_ext.spine.dicom_warnings import EACH_KIND_ONCE
 
 ORIENTATIONS = ["RAS", "LPS", "PIL", "ASR", "RIP"]
 
@@ -217,6 +218,33 @@ class TestDicom:
         (series,), _ = find_series(tmp_path / "data")
         with pytest.raises(DataError, match=f"{path.name}: its pixels can't be read"):
             series.read()
+
+    @pytest.mark.parametrize(
+        ("tags", "message"),
+        [
+            ({"PhotometricInterpretation": "PALETTE COLOR"}, "is a palette image, whose numbers are no intensities"),
+            ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "is a colour image"),
+        ],
+        ids=["palette", "colour"],
+    )
+    def test_numbers_that_are_no_intensities_are_an_error(self, dicom, tmp_path, tags, message) -> None:
+        for path in dicom():
+            edit(path, **tags)
+        (series,), _ = find_series(tmp_path / "data")
+        with pytest.raises(DataError, match=message):
+            series.read()
+
+    def test_pydicom_warns_once_and_without_values(self, dicom, tmp_path, caplog, recwarn) -> None:
+        for number, path in enumerate(dicom()):
+            content = path.read_bytes()
+            place = content.index(b"1", content.index(b"\x08\x00\x18\x00UI") + 8)
+            path.write_bytes(content[:place] + b"0%d.SECRET" % number + content[place + 9 :])
+        EACH_KIND_ONCE.said.clear()
+        (series,), _ = find_series(tmp_path / "data")
+        series.read()
+        (record,) = [record for record in caplog.records if record.name == "pydicom"]
+        assert record.getMessage() == "DICOM: Invalid value for VR UI (said once, whatever the number of files)"
+        assert not [entry for entry in recwarn if "SECRET" in str(entry.message)]
 
     def test_what_is_no_image_is_left_out(self, dicom, tmp_path) -> None:
         path = dicom()[0]
