@@ -11,15 +11,8 @@ import numpy as np
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.spine.dicom_codecs import add_codecs
-from monai_ext.spine.dicom_slices import (
-    SLICE_TAGS,
-    DicomSlice,
-    affine_of,
-    frame_tags,
-    frames_of,
-    slices_of,
-    sort_slices,
-)
+from monai_ext.spine.dicom_frames import frame_tags, frames_of
+from monai_ext.spine.dicom_slices import SLICE_TAGS, DicomSlice, affine_of, slices_of, sort_slices
 from monai_ext.spine.dicom_warnings import quieten
 from monai_ext.spine.image import SeriesImage, slice_axis_of
 

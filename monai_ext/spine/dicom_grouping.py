@@ -67,7 +67,7 @@ def group_slices(slices: Sequence[DicomSlice]) -> tuple[list[list[DicomSlice]], 
 
 def _likeness(one: DicomSlice) -> tuple[object, ...]:
     numbers = (*one.orientation, *one.spacing)
-    return one.path.parent, one.series_number, one.shape, one.localizer, tuple(round(number, 2) for number in numbers)
+    return one.path.parent, one.series_number, one.shape, one.no_volume, tuple(round(number, 2) for number in numbers)
 
 
 def _joined(members: list[DicomSlice]) -> tuple[list[list[DicomSlice]], list[Problem]]:

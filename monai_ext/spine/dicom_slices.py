@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from monai_ext.errors import DataError
+from monai_ext.spine.dicom_frames import GROUPS, PLACE, frame_tags, frames_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -20,22 +21,17 @@ _GEOMETRY = (
     ("orientation", "ImageOrientationPatient", 6),
     ("position", "ImagePositionPatient", 3),
 )
-_PLACE = (*(tag for _, tag, _ in _GEOMETRY), "SliceThickness", "SpacingBetweenSlices")
-_RESCALE = ("RescaleSlope", "RescaleIntercept", "RescaleType")
-_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-# Functional group → its tags, which files of one frame have at the top.
-_IN_GROUP = {
-    "PlanePositionSequence": _PLACE[2:3],
-    "PlaneOrientationSequence": _PLACE[1:2],
-    "PixelMeasuresSequence": ("PixelSpacing", *_PLACE[3:]),
-    "PixelValueTransformationSequence": _RESCALE,
-}
 SLICE_TAGS = (
     *("SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "SeriesInstanceUID", "SeriesNumber", "ImageType"),
     *("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames"),
-    *_PLACE,
-    *_GROUPS,
+    *PLACE,
+    *GROUPS,
 )
+# Part of ImageType → what such an image is.
+_NO_VOLUME = {
+    "LOCALIZER": "a localizer; there is no volume in it, leave the series out",
+    "MOSAIC": "a mosaic of slices; convert the series to NIfTI",
+}
 # of the distance of two slices
 _UNEVEN = 0.1
 _NOT_UNIT = 0.01
@@ -43,7 +39,10 @@ _NOT_UNIT = 0.01
 
 @dataclass(frozen=True)
 class DicomSlice:
-    """Header of one slice: a file, or a frame of one; ``patient_id`` is for grouping only and must not be shown."""
+    """Header of one slice: a file, or a frame of one.
+
+    ``patient_id`` is for grouping only and must not be shown; ``no_volume`` says what it is that is no slice of one.
+    """
 
     path: Path
     frame: int | None
@@ -52,7 +51,7 @@ class DicomSlice:
     series_uid: str
     series_number: int
     shape: tuple[int, int]
-    localizer: bool
+    no_volume: str
     spacing: tuple[float, ...]
     orientation: tuple[float, ...]
     position: tuple[float, ...]
@@ -93,7 +92,7 @@ def slices_of(data: Dataset, path: Path) -> list[DicomSlice]:
             series_uid=str(data.SeriesInstanceUID),
             series_number=series_number_of(data),
             shape=(int(data.Rows), int(data.Columns)),
-            localizer="LOCALIZER" in image_type,
+            no_volume=next((reason for name, reason in _NO_VOLUME.items() if name in image_type), ""),
             thickness=abs(float(tags.get("SpacingBetweenSlices") or tags.get("SliceThickness") or 1.0)),
             **{field: _numbers(tags, tag, count) for field, tag, count in _GEOMETRY},
         )
@@ -109,51 +108,6 @@ def series_number_of(data: Dataset) -> int:
         return 0
 
 
-def frames_of(data: Dataset, path: Path) -> list[int] | list[None]:
-    """The frames of a file, from 0; [None] for a file that is a single image, as those of older kinds.
-
-    Args:
-        data: with ``NumberOfFrames`` and functional groups.
-        path: of the file.
-
-    Raises:
-        DataError: when the number of frames isn't that of their functional groups.
-    """
-    number = int(data.get("NumberOfFrames") or 1)
-    groups = data.get(_GROUPS[1]) or ()
-    if not groups and number == 1:
-        return [None]
-    if len(groups) != number:
-        raise DataError(
-            f"holds {number} frames (multi-frame DICOM), but its functional groups give the places of {len(groups)}; "
-            "convert the series to NIfTI or to one file per slice",
-            path,
-        )
-    return list(range(number))
-
-
-def frame_tags(data: Dataset, frame: int | None) -> Dataset:
-    """What the functional groups say of a frame's place and intensities, by the tags of a file that is one image.
-
-    Args:
-        data: of the file.
-        frame: from 0; None for a file that is one image, which gives ``data`` itself.
-    """
-    if frame is None:
-        return data
-    from pydicom import Dataset
-
-    tags = Dataset()
-    shared, single = (data.get(name) or () for name in _GROUPS)
-    for groups in (*shared[:1], single[frame]):  # a frame's own counts more
-        for sequence, names in _IN_GROUP.items():
-            for item in groups.get(sequence) or ():
-                for name in names:
-                    if name in item:
-                        tags[name] = item[name]
-    return tags
-
-
 def sort_slices(slices: Sequence[DicomSlice]) -> list[DicomSlice]:
     """The slices of a series, sorted by position along the normal; file names don't matter.
 
@@ -161,8 +115,8 @@ def sort_slices(slices: Sequence[DicomSlice]) -> list[DicomSlice]:
         slices: of one series, in any order.
 
     Raises:
-        DataError: naming a file, for a localizer, missing geometry, slices of different shape, spacing or direction,
-            several at one position, a gap, and slices beside the line of the others.
+        DataError: naming a file, for a localizer or a mosaic, missing geometry, slices of different shape, spacing or
+            direction, several at one position, a gap, and slices beside the line of the others.
     """
     first = slices[0]
     for one in slices:
@@ -199,8 +153,8 @@ def affine_of(slices: Sequence[DicomSlice]) -> np.ndarray:
 
 
 def _check_slice(one: DicomSlice) -> None:
-    if one.localizer:
-        raise one.fault("is a localizer; there is no volume in it, leave the series out")
+    if one.no_volume:
+        raise one.fault(f"is {one.no_volume}")
     missing = [tag for attribute, tag, _ in _GEOMETRY if not getattr(one, attribute)]
     if missing:
         raise one.fault(f"has no {missing[0]}, so its position is unknown; export it again, or as NIfTI")

@@ -162,6 +162,7 @@ class TestDicom:
             ({"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}, "has another ImageOrientationPatient than"),
             ({"PixelSpacing": [2, 2]}, "has another PixelSpacing than"),
             ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "is a localizer"),
+            ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]}, "is a mosaic of slices"),
         ],
         ids=[
             "shape",
@@ -172,6 +173,7 @@ class TestDicom:
             "orientation",
             "other-spacing",
             "localizer",
+            "mosaic",
         ],
     )
     def test_a_series_that_is_no_volume_is_a_problem_and_others_go_on(self, dicom, tmp_path, tags, message) -> None:
