@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -17,7 +17,7 @@ OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 class _FirstByDefault(TyperGroup):
     """Without the name of a bundle, the first one is meant: the one that had the command before others did."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0].startswith("-") and args[0] != "--help":
             args = [next(iter(self.commands)), *args]
         return super().parse_args(ctx, args)

@@ -41,8 +41,8 @@ def image_mask_items(folder: str | Path, structure: str = "") -> Found[dict[str,
     """Slices with their masks; of a volume with a mask, all its slices.
 
     In ``images`` and ``masks`` both have the same path, or the mask one of `MASK_NAMES` behind it
-    (``sub-01_T2w_lesion-manual.nii.gz``); suffixes may differ. A folder without ``images`` is one as BIDS and SCT have it:
-    masks by these names lie in ``derivatives/<any>`` under the same path as the image, or beside it.
+    (``sub-01_T2w_lesion-manual.nii.gz``); suffixes may differ. A folder without ``images`` is one as BIDS and SCT have
+    it: masks by these names lie in ``derivatives/<any>`` under the same path as the image, or beside it.
 
     Args:
         folder: ``images/<patient>/...`` or ``images/<patient>_...`` and ``masks``; or of BIDS.

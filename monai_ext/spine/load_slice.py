@@ -19,7 +19,7 @@ from monai_ext.spine.slices import read_mask, read_slice
 from monai_ext.spine.volume_slices import image_slices, mask_slices
 
 
-def read_item(item: Mapping[Hashable, Any], key: str, mask: bool = False) -> np.ndarray:
+def read_item(item: Mapping[Any, Any], key: str, mask: bool = False) -> np.ndarray:
     """Image or mask of an item of a training folder, as intensities or values (Y, X), float32.
 
     Args:
@@ -39,8 +39,8 @@ def read_item(item: Mapping[Hashable, Any], key: str, mask: bool = False) -> np.
 
 
 class LoadSliced(MapTransform):
-    """Read slices as greyscale images (1, Y, X), float32: PNG, JPEG or TIFF files with rows and columns as on the screen,
-    slices of volumes as inference sees them (see `read_item`).
+    """Read slices as greyscale images (1, Y, X), float32: PNG, JPEG or TIFF files with rows and columns as on the
+    screen, slices of volumes as inference sees them (see `read_item`).
 
     MONAI's ``LoadImaged`` transposes them, and keeps the three channels of a colour file.
 
