@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.places import Place
-from monai_ext.spine.commands import demo_cascade, train_cascade
+from monai_ext.spine.commands import demo_cascade, extract_slices, train_cascade
 from monai_ext.task import Command
 
 BUNDLE = "spinal_cord_cascade"
-COMMANDS = {"train-cascade": Command(train_cascade, overrides=True)}
+COMMANDS = {
+    "train-cascade": Command(train_cascade, overrides=True),
+    "extract-slices": Command(extract_slices),
+}
 demo = demo_cascade
 
 

@@ -15,7 +15,7 @@ from cascade_files import CLASSES, settings_of, write_series, write_stages
 from monai.bundle import ConfigParser, run
 from monai.bundle.scripts import ckpt_export, verify_net_in_out
 
-from monai_ext.errors import ConfigError, DataError, IncompleteError, WeightsError
+from monai_ext.errors import ConfigError, DataError, WeightsError
 from monai_ext.networks import CordUNet, SliceClassifier
 from monai_ext.spine import save_class_map
 
@@ -101,14 +101,13 @@ def test_a_slice_with_almost_nothing_in_it_stays_within_0_and_1(bright, expected
     assert (float(prepared.min()), float(prepared.max())) == expected
 
 
-def test_the_command_line_predicts_all_and_its_exit_code_tells_of_the_rest(series, exported, tmp_path):
+def test_the_command_line_predicts_all_and_ends_well_though_stages_refuse_series(series, exported, tmp_path):
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIG), "--dataset_dir", str(series)]
     command += ["--output_dir", "out", "--models_dir", str(exported), "--weights", "model.ts", "--device", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
-    assert done.returncode == 1, done.stderr
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("error: 1 of 2 series admitted, 1 refused; ")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 2 series admitted, 1 refused; see " in done.stdout + done.stderr
     folder = tmp_path / "out" / "ann" / "t2"
     mask = nib.load(folder / "lesion.nii.gz")
     assert mask.shape == (48, 40, 6)
@@ -128,8 +127,7 @@ def test_exported_stages_need_none_of_the_networks(series, exported, tmp_path, m
 
     for network in (CordUNet, SliceClassifier):
         monkeypatch.setattr(network, "__init__", stop)
-    error = error_of(series, tmp_path / "out", exported, weights="model.ts")
-    assert isinstance(error, IncompleteError), error
+    infer(series, tmp_path / "out", exported, weights="model.ts")
     decisions = json.loads((tmp_path / "out" / "ann" / "t2" / "decisions.json").read_text())
     assert decisions["status"] == "admitted"
     assert [one["stage"] for one in decisions["stages"]] == list(STAGES)

@@ -73,7 +73,7 @@ class TestClassFolders:
         items = spine.class_items(classes)
         assert len(items) == 36
         assert len(items.left_out) == 4
-        for name in ("p9_again.png", "loop", "(notes.txt): no PNG, JPEG or TIFF", "(loose.png): in no folder"):
+        for name in ("p9_again.png", "loop", "(notes.txt): no image that is read", "(loose.png): in no folder"):
             assert any(name in told for told in items.left_out)
 
     def test_one_slice_in_two_classes_is_an_error(self, classes) -> None:
