@@ -16,7 +16,7 @@ from monai_ext.data.patients import patient_problems
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 from monai_ext.places import Place
-from monai_ext.spine.class_folders import class_items
+from monai_ext.spine.class_folders import class_items, class_names
 from monai_ext.spine.image_mask import image_mask_problems, stage_root
 from monai_ext.spine.series import Series, find_series
 from monai_ext.spine.slices import read_mask, read_slice
@@ -90,9 +90,9 @@ def _check_classes(folder: Path, workers: int | Place | None) -> list[Problem]:
         items = class_items(folder)
     except DataError as error:
         return [Problem.of(error, folder)]
-    patients: dict[str, set[str]] = defaultdict(set)
+    names, patients = class_names(folder), defaultdict(set)
     for item in items:
-        patients[item["case"].partition("/")[0]].add(item["patient"])
+        patients[names[item["label"]]].add(item["patient"])
     few = [
         Problem(str(folder / name), f"has slices of {len(found)} patients, too few for {ENOUGH} folds", "warning")
         for name, found in patients.items()

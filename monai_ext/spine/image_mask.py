@@ -17,7 +17,7 @@ from monai_ext.spine.volume_slices import image_slices, mask_slices
 MASK_NAMES = {
     "cord": (
         *("label-SC_seg-manual", "seg-manual", "label-SC_seg", "label-SC_mask", "label-cord_seg", "label-cord_dseg"),
-        *("label-cord_mask", "seg"),
+        *("label-cord_mask", "seg_manual", "seg"),
     ),
     "lesion": (
         *("lesion-manual", "label-lesion_seg", "label-lesion_dseg", "label-lesion_mask", "lesion-seg", "lesion_seg"),
