@@ -68,8 +68,8 @@ def inference_config(
 
 
 def next_command(run: Path, checkpoint: str) -> tuple[str, str]:
-    """The purpose, and a command that runs with what the run left: inference, or, where that needs the networks of other
-    stages, evaluation.
+    """The purpose, and a command that runs with what the run left: inference, or, where that needs the networks of
+    other stages, evaluation.
 
     Args:
         run: folder of the run, with ``config/inference.json`` and ``config/config.json``.

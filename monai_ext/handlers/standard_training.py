@@ -493,7 +493,7 @@ class StandardTraining:
     def _say_what_next(self) -> None:
         if (self.run / "config" / "inference.json").is_file():
             which, file = ("best", self.best_checkpoint) if self.best_checkpoint else ("last", f"checkpoints/{LAST}")
-            purpose, command = next_command(self.run, file)
+            purpose, command = next_command(self.run / "", file)
             logger.info("to %s with the %s checkpoint: %s", purpose, which, command)
 
 

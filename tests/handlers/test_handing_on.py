@@ -112,11 +112,8 @@ def test_metadata_are_those_of_the_bundle_made_true_for_the_run(bundle):
 
 def test_after_one_of_several_stages_the_next_command_is_one_that_needs_no_other_stage(tmp_path):
     (tmp_path / "config").mkdir()
-    for name, content in (
-        ("inference", {"checkpoint": "$@files[@stage]"}),
-        ("config", {"bundle_root": "/some bundle"}),
-    ):
-        (tmp_path / "config" / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "config" / "inference.json").write_text('{"checkpoint": "$@files[@stage]"}')
+    (tmp_path / "config" / "config.json").write_text('{"bundle_root": "/some bundle"}')
     purpose, command = next_command(tmp_path, "checkpoints/best.pt")
     assert purpose == "evaluate"
     *_, files, option, checkpoint = shlex.split(command)
