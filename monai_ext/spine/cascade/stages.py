@@ -102,8 +102,8 @@ class CascadeStages:
         known, name = self._config.get("networks"), saved.get("network")
         if file.suffix != ".ts" and isinstance(known, Mapping) and name is not None and name not in known:
             raise WeightsError(
-                f"{file}: its network is {name!r}, which this config doesn't have (networks: {', '.join(known)}); add it "
-                "to the config's networks, or export the stage and give its .ts"
+                f"{file}: its network is {name!r}, which this config doesn't have (networks: {', '.join(known)}); "
+                "add it to the config's networks, or export the stage and give its .ts"
             )
         config = self._definition(stage, file)
         # An exported file contains its network, so that none has to be built.
