@@ -37,6 +37,21 @@ def stage_root(folder: str | Path) -> Path:
     return root.parent if not root.exists() and (root.parent / "derivatives").is_dir() else root
 
 
+def mask_folders(dataset_dir: str | Path) -> dict[str, Path]:
+    """Structure → folder with its images and masks, of those that are there; of BIDS, those that it has masks of.
+
+    Args:
+        dataset_dir: folder of training folders, or of BIDS.
+    """
+    root = Path(dataset_dir)
+    found = {structure: stage_root(root / structure) for structure in MASK_NAMES}
+    return {
+        structure: folder
+        for structure, folder in found.items()
+        if folder.is_dir() and (folder != root or _bids_pairs(root, structure)[0])
+    }
+
+
 def image_mask_items(folder: str | Path, structure: str = "") -> Found[dict[str, Any]]:
     """Slices with their masks; of a volume with a mask, all its slices.
 
