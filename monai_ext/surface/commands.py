@@ -42,7 +42,7 @@ def find_patches(
 def predict_zarr(
     context: typer.Context,
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="A .pt of surface_unet, or its exported .ts.")],
-    input: Annotated[str, typer.Option("--input", help="Path or URL of a Zarr array or OME-Zarr image (Z, Y, X).")],
+    input: Annotated[str, typer.Option("--input", help="Path or URL of a Zarr array, .zip or OME-Zarr image.")],
     output: Annotated[
         Path, typer.Option("--output", help="Folder for TARGET.zarr; an incomplete prediction is continued.")
     ],
@@ -59,6 +59,10 @@ def predict_zarr(
         list[str] | None, typer.Option("--dtype", help="TARGET=uint8, uint16 or float32; can be repeated.")
     ] = None,
     level: Annotated[int, typer.Option("--level", help="Resolution level of an OME-Zarr input.")] = 0,
+    channel: Annotated[int | None, typer.Option("--channel", help="Channel, from 0, of an input with several.")] = None,
+    timepoint: Annotated[
+        int | None, typer.Option("--timepoint", help="Timepoint, from 0, of an input with several.")
+    ] = None,
     mask: Annotated[str | None, typer.Option("--mask", help="Zarr array of the same shape; 0 where it is 0.")] = None,
     bbox: Annotated[
         tuple[int, int, int, int, int, int] | None,
@@ -115,7 +119,7 @@ def predict_zarr(
         raise ConfigError("predict-zarr: give --part and --parts together")
     if device is not None and dask is None:  # this machine doesn't know the GPUs of Dask's workers
         user_device(device)
-    call: dict[str, Any] = {"level": level, "mask": mask}
+    call: dict[str, Any] = {"level": level, "channel": channel, "timepoint": timepoint, "mask": mask}
     call["bbox"] = None if bbox is None else (bbox[:2], bbox[2:4], bbox[4:])
     if verify and ProgressManifest(output).begun:
         for problem in ZarrPrediction(output).verify(repair=True):

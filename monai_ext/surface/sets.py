@@ -30,6 +30,8 @@ def volume_sets(
     patch_size: Sequence[int],
     volumes: Sequence[Mapping[str, str]] | None = None,
     level: int = 0,
+    channel: int | None = None,
+    timepoint: int | None = None,
 ) -> Found[dict[str, str]]:
     """The training sets: paths or URLs of plain arrays ``{"input": ..., <target>: ..., "ref_label": ...}``.
 
@@ -47,6 +49,8 @@ def volume_sets(
             Without ``volumes``: ``dataset_dir`` itself and each of its folders that holds ``input.zarr``, with
             ``<target>.zarr`` beside it, and ``ref_label.zarr`` where there is one.
         level: resolution level of OME-Zarr images, 0 the finest; not used for plain arrays.
+        channel: of inputs that have several, from 0; a path that ends in ``#channel=1`` chooses for itself.
+        timepoint: of volumes that have several, from 0; or ``#timepoint=1``.
 
     Raises:
         ConfigError: for keys of ``volumes`` that don't agree with ``targets``.
@@ -66,7 +70,10 @@ def volume_sets(
     unused = [] if volumes is not None else not_in_sets(dataset_dir, ("input", "ref_label", *targets))
     sets: Found[dict[str, str]] = Found(unused=unused)
     for entry in given:
-        places = {key: array_source(located(place, dataset_dir), level) for key, place in entry.items()}
+        places = {
+            key: array_source(located(place, dataset_dir), level, channel if key == "input" else None, timepoint)
+            for key, place in entry.items()
+        }
         check_set(places, targets, patch_size)
         sets.append(places)
     return sets
@@ -155,8 +162,6 @@ def check_set(places: Mapping[str, str], targets: Targets, patch_size: Sequence[
     """
     volume = open_volume(places["input"])
     shape = volume.shape
-    if len(shape) != 3:
-        raise DataError(f"the input must have three axes (Z, Y, X), got the shape {shape}", places["input"])
     if len(patch_size) != 3 or any(edge < 1 for edge in patch_size):
         raise ConfigError(f"patch_size must be three positive integers (Z, Y, X), got {patch_size!r}")
     if any(length < edge for length, edge in zip(shape, patch_size, strict=True)):
@@ -167,7 +172,7 @@ def check_set(places: Mapping[str, str], targets: Targets, patch_size: Sequence[
         )
     check_type(volume.dtype, "iuf", places["input"])
     for name, settings in targets.items():
-        array = open_volume(places[name])
+        array = open_volume(places[name], channels=True)
         check_type(array.dtype, "biuf", places[name])
         try:
             axis = channel_axis(array.shape, shape)
