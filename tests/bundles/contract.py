@@ -108,7 +108,7 @@ class BundleContract:
     @classmethod
     def settings(cls, request, tmp_path_factory):
         """Of the shared training; tracking is on."""
-        settings = {**request.getfixturevalue(f"{cls.short}_settings"), "plot_every": 1, **cls.recipe}
+        settings = {**request.getfixturevalue(f"{cls.short}_settings"), **cls.recipe}
         del settings["tracking_uri"]
         return settings
 
