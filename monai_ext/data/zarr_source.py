@@ -44,7 +44,7 @@ class ZarrSource:
         """
         place, mark, choice = str(source).rpartition("#")
         parts = choice.split(",")
-        if not mark or not all(_CHOICE.fullmatch(part) for part in parts):
+        if not mark or not all(_CHOICE.fullmatch(part) for part in parts) or Path(source).exists():
             return cls(str(source), channel, timepoint)
         own = {name: int(index) for name, _, index in (part.partition("=") for part in parts)}
         return cls(place, own.get("channel", channel), own.get("timepoint", timepoint))

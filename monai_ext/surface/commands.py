@@ -58,6 +58,9 @@ def predict_zarr(
     dtype: Annotated[
         list[str] | None, typer.Option("--dtype", help="TARGET=uint8, uint16 or float32; can be repeated.")
     ] = None,
+    activation: Annotated[
+        list[str] | None, typer.Option("--activation", help="TARGET=sigmoid, softmax or none; can be repeated.")
+    ] = None,
     level: Annotated[int, typer.Option("--level", help="Resolution level of an OME-Zarr input.")] = 0,
     channel: Annotated[int | None, typer.Option("--channel", help="Channel, from 0, of an input with several.")] = None,
     timepoint: Annotated[
@@ -132,7 +135,8 @@ def predict_zarr(
         mode=mode,
         batch_size=batch_size,
         output_targets=names or None,
-        dtypes=dict(_pair(choice) for choice in dtype or []),
+        dtypes=dict(_pair("--dtype", "sheet=uint8", choice) for choice in dtype or []),
+        activations=dict(_pair("--activation", "sheet=sigmoid", choice) for choice in activation or []),
         device=device,
         network_threads=network_threads,
         engine=engine,
@@ -154,8 +158,8 @@ def predict_zarr(
     typer.echo(str(output))
 
 
-def _pair(choice: str) -> tuple[str, str]:
+def _pair(option: str, example: str, choice: str) -> tuple[str, str]:
     name, equals, kind = choice.partition("=")
     if not equals:
-        raise ConfigError(f"--dtype must be TARGET=TYPE, such as sheet=uint8, got {choice!r}")
+        raise ConfigError(f"{option} must be TARGET=VALUE, such as {example}, got {choice!r}")
     return name, kind

@@ -13,6 +13,7 @@ from monai_ext.data.problems import Problem
 from monai_ext.data.volumes_zarr import array_source, channel_axis, open_volume
 from monai_ext.data.walk import entries, natural_key
 from monai_ext.errors import ConfigError, DataError
+from monai_ext.targets import target_kind
 
 Targets = Mapping[str, Mapping[str, Any]]
 SUFFIX = ".zarr"
@@ -178,12 +179,12 @@ def check_set(places: Mapping[str, str], targets: Targets, patch_size: Sequence[
             axis = channel_axis(array.shape, shape)
         except DataError as error:
             raise DataError(f"target {name!r}: {error}, the shape of {places['input']}", places[name]) from None
-        softmax = settings.get("activation") == "softmax"
-        channels, expected = 1 if axis is None else array.shape[axis], 1 if softmax else settings["channels"]
+        classes = target_kind(settings) == "classes"
+        channels, expected = 1 if axis is None else array.shape[axis], 1 if classes else settings["channels"]
         if channels != expected:
             raise DataError(
                 f"target {name!r} has {channels} channels (shape {array.shape}), expected {expected}"
-                + (" with class numbers, as the activation is softmax" if softmax else "; correct targets or the data"),
+                + (" with class numbers, which that target has" if classes else "; correct targets or the data"),
                 places[name],
             )
     label = open_volume(places["ref_label"])

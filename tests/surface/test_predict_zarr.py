@@ -65,7 +65,7 @@ def test_parts_complete_one_another_and_damage_is_repaired(trained, tmp_path):
     [
         (("--part", "0"), "give --part and --parts together"),
         (("sheet",), "unexpected argument 'sheet'"),
-        (("--dtype", "sheet"), "TARGET=TYPE"),
+        (("--dtype", "sheet"), "--dtype must be TARGET=VALUE"),
         (("--output_targets", "ink"), "no target 'ink'"),
     ],
     ids=["part alone", "a stray argument", "dtype", "target"],
