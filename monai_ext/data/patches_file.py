@@ -51,7 +51,7 @@ def cached_patches(
         "min_labeled_ratio": min_labeled_ratio,
         "cover_tail": cover_tail,
         "labels": [volume_identity(label) for label in labels],
-        **({} if ignore_label is None else {"ignore_label": ignore_label}),
+        "ignore_label": ignore_label,
     }
 
     def find() -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from monai_ext.data.left_out import Found
+from monai_ext.data.zarr_source import ZarrSource
 from monai_ext.errors import DataError
 from monai_ext.surface.sets import SUFFIX, not_in_sets, volume_folders
 
@@ -50,6 +51,7 @@ def _is_zarr(path: Path) -> bool:
 
 
 def _name(place: str) -> str:
+    place = ZarrSource.of(place).place
     path = Path(place.partition("://")[2] or place)
-    name = path.name.removesuffix(SUFFIX).removesuffix(".nii")
+    name = path.name.removesuffix(".zip").removesuffix(SUFFIX).removesuffix(".nii")
     return (path.absolute().parent.name or name) if name == "input" else name

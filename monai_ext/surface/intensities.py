@@ -53,7 +53,7 @@ def intensity(
     made_from = {
         "percentiles": list(PERCENTILES),
         "volumes": [{key: volume_identity(entry[key]) for key in ("input", "ref_label")} for entry in sets],
-        **({} if ignore_label is None else {"ignore_label": ignore_label}),
+        "ignore_label": ignore_label,
     }
     return cached(Path(file), made_from, lambda: _measure(sets, ignore_label), "intensities are measured again")
 
