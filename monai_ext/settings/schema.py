@@ -150,8 +150,8 @@ def convert(rule: Rule, value: Any) -> Any:
 def is_valid(rule: Rule, value: Any) -> bool:
     """Whether a converted value is allowed.
 
-    NaN, infinity and 2^63 never are, an empty text only with ``"minLength": 0``: it is mostly a shell variable without a
-    value, and would be weights to begin with that nobody loads.
+    NaN, infinity and 2^63 never are, an empty text only with ``"minLength": 0``: it is mostly a shell variable
+    without a value, and would be weights to begin with that nobody loads.
     """
     import jsonschema
 

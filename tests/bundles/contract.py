@@ -114,9 +114,11 @@ class BundleContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def trained(cls, settings, tmp_path_factory):
+    def trained(cls, settings, empty_store, tmp_path_factory):
         """Run folder of the one training; the MLflow store lies beside ``runs/<bundle>``."""
         output = tmp_path_factory.mktemp("trained") / "runs" / cls.bundle
+        output.parent.mkdir()
+        shutil.copy(empty_store, output.parent / "mlflow.db")
         run(config_file=cls.config("train"), output_dir=str(output), **settings)
         return only_run(output)
 
