@@ -10,7 +10,7 @@ from monai_ext.surface.commands import find_patches, predict_zarr
 from monai_ext.task import Command
 
 BUNDLE = "surface_unet"
-COMMANDS = {"find-patches": Command(find_patches), "predict-zarr": Command(predict_zarr, words=True)}
+COMMANDS = {"find-patches": Command(find_patches, overrides=True), "predict-zarr": Command(predict_zarr, words=True)}
 
 
 def demo_data(output: Path, seed: int = 0, size: str = "small") -> Path:

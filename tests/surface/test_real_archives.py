@@ -11,7 +11,8 @@ from zarr_archives import break_names, write_tczyx, zipped
 
 from monai_ext.cli.app import app
 from monai_ext.data import ZarrPatchDataset, find_patches
-from monai_ext.errors import DataError
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.settings import find_bundle, read_bundle_config
 from monai_ext.surface import check, inference_items, intensity, patches, volume_sets
 
 SHAPE = (24, 32, 40)
@@ -141,3 +142,45 @@ def test_a_label_that_is_ignored_everywhere_is_empty(tmp_path, save_set):
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 1
     assert f"is empty: no voxel differs from 0 but {np.prod(SHAPE)} with ignore_label 7" in result.output
+
+
+# -- patches beforehand ------------------------------------------------------------------------------------------
+
+
+def test_one_command_finds_the_patches_of_all_sets_where_training_looks(surface_dir, tmp_path, monkeypatch):
+    settings = {"dataset_dir": str(surface_dir), "index_dir": str(tmp_path / "index")}
+    words = ["--patch_size", *map(str, SIZE), "--min_bbox_percent", "0.5", "--min_labeled_ratio", "0.1"]
+    words += [word for name, value in settings.items() for word in (f"--{name}", value)]
+    result = CliRunner().invoke(app, ["find-patches", *words, "--ignore_label", "7"])
+    assert result.exit_code == 0, result.output
+    assert "volume 0: 15 patches by" in result.output
+    assert "volume 1: 15 patches by" in result.output
+    assert f"30 patches\n{tmp_path / 'index' / 'patches.json'}" in result.output
+
+    # a training with these settings finds nothing again
+    monkeypatch.setattr("monai_ext.data.patches_file.find_patches", None)
+    thresholds = {"min_bbox_percent": 0.5, "min_labeled_ratio": 0.1, "ignore_label": 7}
+    training = read_bundle_config(
+        str(find_bundle("surface_unet") / "configs" / "train.json"),
+        {**settings, **thresholds, "patch_size": list(SIZE)},
+    )
+    assert len(training.get_parsed_content("patches")) == 30
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--label", "a.zarr"], "--label needs --patch_size and --output"),
+        (
+            ["--label", "a.zarr", "--output", "b.json", "--patch_size", "8", "8", "8", "--seed", "1"],
+            "--seed is a setting",
+        ),
+        (["--output", "b.json"], "--output and --workers are for one --label"),
+        (["--dataset_dirs", "a"], "did you mean --dataset_dir?"),
+    ],
+    ids=["label alone", "label and settings", "output alone", "misspelt"],
+)
+def test_options_that_do_not_go_together_are_refused(words, message):
+    result = CliRunner().invoke(app, ["find-patches", *words])
+    assert isinstance(result.exception, ConfigError)
+    assert message in str(result.exception)
