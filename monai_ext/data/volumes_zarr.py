@@ -7,15 +7,16 @@ import math
 import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import zarr
 from zarr.core.sync import sync
 
-from monai_ext.data.ome_image import AXES, OmeImage
-from monai_ext.data.volume_view import Volume, VolumeView, check_axes, view_of
-from monai_ext.data.zarr_source import ZarrSource, open_node
+from monai_ext.data.found_volume import find_volume
+from monai_ext.data.ome_image import AXES
+from monai_ext.data.volume_view import Volume, VolumeView, view_of
+from monai_ext.data.zarr_source import ZarrSource
 from monai_ext.errors import DataError
 
 # Names of chunks, or their first parts: v3 has c/0/0/0, v2 0.0.0 or 0/0/0.
@@ -54,7 +55,7 @@ def open_volume(
         DataError: naming ``source``, when there is no such array or level, its metadata can't be, its chunks have names
             that don't fit them, or several channels or timepoints and no choice.
     """
-    found = _find(source, level, channel, timepoint)
+    found = find_volume(source, level, channel, timepoint)
     where = found.source.place
     _check_claims(found.array, where)
     _check_chunk_names(found.array, where)
@@ -75,7 +76,7 @@ def array_source(source: str | Path, level: int = 0, channel: int | None = None,
         DataError: see `open_volume`.
     """
     own = ZarrSource.of(source)
-    found = _find(source, 0 if isinstance(open_node(own), zarr.Array) else level, channel, timepoint)
+    found = find_volume(source, level, channel, timepoint, level_of_arrays=True)
     names = found.axes or AXES[-found.array.ndim :]
     return str(
         ZarrSource(
@@ -84,96 +85,6 @@ def array_source(source: str | Path, level: int = 0, channel: int | None = None,
             found.source.timepoint if own.timepoint is not None or "t" in names else None,
         )
     )
-
-
-class Space(NamedTuple):
-    """Size, position and unit of the voxels along Z, Y, X."""
-
-    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    units: tuple[str | None, str | None, str | None] = (None, None, None)
-
-
-def volume_space(source: str | Path, level: int = 0) -> Space:
-    """The voxel space of a volume, by the names of its axes; that of size 1 where it isn't given.
-
-    Args:
-        source: see `open_volume`; an array below an OME-Zarr group has what that says of it.
-        level: see `open_volume`.
-
-    Raises:
-        DataError: see `open_volume`.
-    """
-    found = _find(source, level)
-    image, number = found.image, found.level
-    if image is None:
-        return Space()
-    names = found.axes or AXES[-found.array.ndim :]
-    check_axes(names, found.array.shape, found.source.place)
-    places = [names.index(name) for name in "zyx"]
-    scale, translation = image.scales[number], image.translations[number]
-
-    def chosen(values: Sequence[Any], default: Any) -> Any:
-        # some write the last three axes only
-        shift = len(values) - len(names)
-        return tuple(values[place + shift] for place in places) if values and min(places) + shift >= 0 else default
-
-    return Space(chosen(scale, (1.0,) * 3), chosen(translation, (0.0,) * 3), chosen(image.units, (None,) * 3))
-
-
-class _Found(NamedTuple):
-    source: ZarrSource
-    array: zarr.Array
-    axes: tuple[str, ...]
-    image: OmeImage | None
-    level: int
-
-
-def _find(source: str | Path, level: int = 0, channel: int | None = None, timepoint: int | None = None) -> _Found:
-    """The array behind a source, the names of its axes, and the image that it is a level of."""
-    place = ZarrSource.of(source, channel, timepoint)
-    node = open_node(place)
-    if isinstance(node, zarr.Group):
-        image = OmeImage.of(node, place.place)
-        if image is None:
-            below = sorted(name for name, _ in node.members())
-            raise DataError(
-                f"is a group without OME-Zarr levels; add to the path one of its images or arrays: {below}", place.place
-            )
-        if not 0 <= level < len(image.paths):
-            raise DataError(f"has the levels 0 to {len(image.paths) - 1}; there is no level {level}", place.place)
-        array = open_node(place.below(image.paths[level]))
-        if not isinstance(array, zarr.Array):
-            raise DataError(f"names {image.paths[level]!r} as level {level}, but there is no such array", place.place)
-        return _Found(place.below(image.paths[level]), array, _names(array, image, place.place), image, level)
-    if level:
-        raise DataError(f"is a single array; there is no level {level}, only 0", place.place)
-    image, level = _image_above(node, place)
-    return _Found(place, node, _names(node, image, place.place), image, level)
-
-
-def _image_above(array: zarr.Array, source: ZarrSource) -> tuple[OmeImage | None, int]:
-    """The image that an array is a level of, and the level: in its own attributes, or in those of the group above."""
-    above, _, name = source.place.rstrip("/").rpartition("/")
-    own = OmeImage.of(array, source.place)
-    if own is not None or not above or above.endswith((":/", ":")):
-        return own, 0
-    try:
-        image = OmeImage.of(open_node(above), above)
-    except DataError:  # most arrays are in no group
-        return None, 0
-    return (image, image.paths.index(name)) if image is not None and name in image.paths else (None, 0)
-
-
-def _names(array: zarr.Array, image: OmeImage | None, where: str) -> tuple[str, ...]:
-    """Names of an array's axes, as far as they are those of OME-Zarr; else none."""
-    if image is not None and image.axes:
-        if len(image.axes) != array.ndim:
-            raise DataError(f"names the axes {', '.join(image.axes)}, but has the shape {array.shape}", where)
-        return image.axes
-    own = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
-    names = tuple(str(name).lower() for name in own) if isinstance(own, (list, tuple)) else ()
-    return names if len(names) == array.ndim and set(names) <= set(AXES) else ()
 
 
 def _check_claims(array: zarr.Array, where: str) -> None:
@@ -296,7 +207,7 @@ def volume_identity(
     """
     from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
-    found = _find(source, level, channel, timepoint)
+    found = find_volume(source, level, channel, timepoint)
     store, place = url_to_fs(found.source.file[0] if found.source.file else found.source.place)
     place = place.rstrip("/")
     digest = hashlib.sha256()

@@ -18,7 +18,8 @@ from monai_ext.data.volume_view import Volume
 from monai_ext.data.volumes_zarr import array_source, channel_axis, open_volume, stored_chunks
 from monai_ext.errors import DataError
 from monai_ext.places import Place, Threads, place_of
-from monai_ext.surface.sets import HOW_TO_GET, SUFFIX, check_type, not_in_sets, volume_folders
+from monai_ext.surface.folders import HOW_TO_GET, SUFFIX, arrays_in, not_in_sets, volume_folders
+from monai_ext.surface.sets import check_type
 
 # A unit vector stored as uint8 is at most 0.014 off.
 _LENGTH_TOLERANCE = 0.1
@@ -64,14 +65,15 @@ def check(
 def _check_set(
     folder: Path, workers: int | Place | None, chosen: dict[str, Any], ignore_label: float | None
 ) -> list[Problem]:
-    place = folder / f"input{SUFFIX}"
+    arrays = arrays_in(folder)
+    place = arrays.pop("input")
     try:
         volume = open_volume(array_source(place, **chosen))
         check_type(volume.dtype, "iuf", str(place))
         empty = not len(stored_chunks(volume))
     except DataError as error:
         return [Problem.of(error, place)]
-    targets = sorted(path for path in folder.glob(f"*{SUFFIX}") if path != place)
+    targets = sorted(arrays.values())
     if empty:
         return [Problem(str(place), "has no stored chunk: every voxel is 0; copy it again")]
     if not targets:
@@ -97,7 +99,7 @@ def _check_target(
     array = open_volume(array_source(place, **chosen), channels=True)
     check_type(array.dtype, "biuf", str(place))
     axis = channel_axis(array.shape, volume.shape)
-    normals = axis is not None and array.shape[axis] == 3 and "normal" in place.stem
+    normals = axis is not None and array.shape[axis] == 3 and "normal" in place.name
     if normals and array.dtype.kind != "f" and array.dtype not in (np.uint8, np.uint16):
         return [Problem(str(place), f"holds normals as {array.dtype}; they are read as uint8, uint16 or floats")]
     vectors = normals or array.dtype.kind == "f"

@@ -1,4 +1,4 @@
-from __future__ import shutil
+from __future__ import annotations
 
 import re
 import shutil

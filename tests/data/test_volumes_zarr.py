@@ -11,7 +11,8 @@ import pytest
 import zarr
 
 from monai_ext.data import find_patches
-from monai_ext.data.volumes_zarr import array_source, open_volume, stored_chunks, volume_identity, volume_space
+from monai_ext.data.found_volume import volume_space
+from monai_ext.data.volumes_zarr import array_source, open_volume, stored_chunks, volume_identity
 from monai_ext.data.zarr_fast import open_fast
 from monai_ext.errors import DataError
 

@@ -94,15 +94,23 @@ def test_an_input_without_any_chunk_is_a_problem(tmp_path, save_set):
     assert "has no stored chunk" in problem.message
 
 
-def test_zipped_sets_are_named_by_their_volumes(tmp_path, save_set):
+def test_zipped_arrays_in_a_folder_are_sets_too(tmp_path, tmp_path_factory, save_set):
     content = save_set(tmp_path / "a")
-    volumes = [{name: str(zipped(tmp_path / "a" / f"{name}.zarr")) for name in ("input", "sheet")}]
-    sets = volume_sets(tmp_path, SHEET, SIZE, volumes)
-    found = patches(sets, SIZE, tmp_path / "patches.json", 0.5, 0.1)
+    shutil.rmtree(tmp_path / "a" / "normals.zarr")
+    for name in ("input", "sheet"):
+        zipped(tmp_path / "a" / f"{name}.zarr")
+    (tmp_path / "a" / "other.zip").touch()
+    (tmp_path / "a" / "b.n5").mkdir()
+    sets = volume_sets(tmp_path, SHEET, SIZE)
+    found = patches(sets, SIZE, tmp_path_factory.mktemp("index") / "patches.json", 0.5, 0.1)
     item = ZarrPatchDataset(sets, SIZE, found)[0]
     where = tuple(slice(start, start + edge) for start, edge in zip(found[0]["start_pos"], SIZE, strict=True))
     np.testing.assert_array_equal(item["sheet"][0], content["sheet"][where])
-    assert inference_items(volumes[0]["sheet"])[0]["case"] == "sheet"
+    assert [entry["case"] for entry in inference_items(tmp_path)] == ["a"]
+    assert inference_items(sets[0]["sheet"])[0]["case"] == "sheet"
+    (note,) = check(tmp_path)
+    assert note.severity == "note"
+    assert "(a/b.n5, a/other.zip): not read by this name" in note.message
 
 
 # -- ignored labels ----------------------------------------------------------------------------------------------

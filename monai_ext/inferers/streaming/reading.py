@@ -12,7 +12,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from monai_ext.data.volumes_zarr import open_volume, volume_space
+from monai_ext.data.found_volume import volume_space
+from monai_ext.data.volumes_zarr import open_volume
 from monai_ext.errors import DataError
 from monai_ext.inferers.streaming.geometry import Size, VoxelSpace
 
