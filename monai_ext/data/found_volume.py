@@ -69,7 +69,10 @@ def find_volume(
 ) -> FoundVolume:
     """The array behind a source; ``level_of_arrays`` accepts any level for a single array, which has none.
 
-    Other arguments and errors: see `monai_ext.data.volumes_zarr.open_volume`.
+    Other arguments: see `monai_ext.data.volumes_zarr.open_volume`.
+
+    Raises:
+        DataError: naming ``source``, see there.
     """
     place = ZarrSource.of(source, channel, timepoint)
     node = open_node(place)

@@ -42,12 +42,12 @@ class OmeImage:
         Raises:
             DataError: naming ``where``, for entries of a wrong kind.
         """
-        attributes: Any = dict(node.attrs)
-        attributes = attributes.get("ome", attributes)
-        images = attributes.get("multiscales") if isinstance(attributes, Mapping) else None
-        if not images:
-            return None
         try:
+            attributes: Any = dict(node.attrs)
+            attributes = attributes.get("ome", attributes)
+            images = attributes.get("multiscales") if isinstance(attributes, Mapping) else None
+            if not images:
+                return None
             image = images[0]
             paths = tuple(dataset["path"] for dataset in image["datasets"])
             odd = [path for path in paths if not isinstance(path, str) or ".." in path.split("/") or ":" in path]
@@ -58,7 +58,7 @@ class OmeImage:
             steps = [_placed(dataset, image, len(names)) for dataset in image["datasets"]]
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
-                f"has OME-Zarr metadata of a wrong kind ({type(error).__name__}: {error}); correct its 'multiscales'",
+                f"has OME-Zarr metadata of a wrong kind ({type(error).__name__}: {error}); correct its attributes",
                 where,
             ) from error
         return cls(paths, tuple(names), units, tuple(scale for scale, _ in steps), tuple(move for _, move in steps))

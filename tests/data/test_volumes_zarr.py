@@ -281,6 +281,18 @@ def test_wrong_metadata_of_an_image_is_named(tmp_path, image) -> None:
         volume_space(tmp_path / "a.zarr")
 
 
+@pytest.mark.parametrize("attributes", [7, "text", [1], {"ome": 7, "multiscales": 7}], ids=str)
+def test_attributes_that_are_no_object_are_named(tmp_path, attributes) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=VALUES[0, 0])
+    file = tmp_path / "a.zarr" / "zarr.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "attributes": attributes}))
+    if isinstance(attributes, dict):
+        np.testing.assert_array_equal(open_volume(tmp_path / "a.zarr")[...], VALUES[0, 0])
+        return
+    with pytest.raises(DataError, match=r"a\.zarr: "):
+        open_volume(tmp_path / "a.zarr")
+
+
 # -- other containers ----------------------------------------------------------------------------------------------
 
 
