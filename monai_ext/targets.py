@@ -83,6 +83,15 @@ def vector_targets(targets: Mapping[str, Definition]) -> list[str]:
     return [name for name, definition in targets.items() if target_kind(definition) == "vectors"]
 
 
+def label_targets(targets: Mapping[str, Definition]) -> list[str]:
+    """Names of the targets that are label maps, where a value can mean that a voxel is ignored.
+
+    Args:
+        targets: definition of each target by name, see `target_kind`.
+    """
+    return [name for name, definition in targets.items() if target_kind(definition) in ("labels", "classes")]
+
+
 def network_targets(targets: Mapping[str, Definition]) -> dict[str, dict[str, Any]]:
     """The settings of the targets that change a network's function: a checkpoint keeps them, not weights and losses.
 
