@@ -15,7 +15,7 @@ import zarr
 
 from monai_ext.data.volumes_zarr import open_node, open_volume
 from monai_ext.errors import DataError
-from monai_ext.inferers.streaming.geometry import Size, VoxelSpace
+from monai_ext.inferers.streaming.geometry import Region, Size, VoxelSpace, within
 
 # Thin chunks are read together, as each access takes time.
 _LEAST_PLANES = 16
@@ -84,6 +84,8 @@ class _Slab(NamedTuple):
     voxels: np.ndarray
     occupied: np.ndarray
     """Whether a plane has a voxel that isn't 0."""
+    nonfinite: np.ndarray | None
+    """The NaN and infinite voxels, which are 0 in ``voxels``; None where there are none."""
 
 
 class TileColumnReader:
@@ -124,6 +126,32 @@ class TileColumnReader:
             )
         return found
 
+    def refuse_nonfinite(self, region: Region, block: Region, kept: np.ndarray | None) -> None:
+        """Raise `DataError` when a part ``region`` of a block has NaN or infinite voxels where ``kept`` (or all) is."""
+        count = 0
+        for number in self._numbers(region[0]):
+            bad = self._slabs[number].result().nonfinite
+            if bad is None:
+                continue
+            first = number * self._planes
+            z = slice(max(region[0].start, first), min(region[0].stop, first + len(bad)))
+            own = bad[
+                (
+                    within(z, slice(first, 0)),
+                    *(within(p, slice(low, 0)) for p, low in zip(region[1:], self._low[1:], strict=True)),
+                )
+            ]
+            if kept is not None:
+                own = own & kept[tuple(within(p, whole) for p, whole in zip((z, *region[1:]), block, strict=True))]
+            count += int(own.sum())
+        if count:
+            voxels = ", ".join(f"{part.start}:{part.stop}" for part in region)
+            raise DataError(
+                f"the region [{voxels}] has {count} voxels that are NaN or infinite; repair it, leave it out by a "
+                "mask, or choose nonfinite_voxels 'fill' (0 in their place). Finished blocks are kept: start again",
+                self._volume.source,
+            )
+
     def fill(self, window: np.ndarray, start: Size) -> None:
         """Fill a window (Z, Y, X), zeros before, with the voxels from ``start`` on."""
         for number in self._numbers(slice(start[0], start[0] + window.shape[0])):
@@ -148,7 +176,12 @@ class TileColumnReader:
     def _read(self, number: int) -> _Slab:
         z = slice(number * self._planes, min((number + 1) * self._planes, self._high[0]))
         voxels = self._volume.read((z, *map(slice, self._low[1:], self._high[1:])))
-        return _Slab(voxels, np.asarray(voxels.any(axis=(1, 2))))
+        nonfinite = ~np.isfinite(voxels) if voxels.dtype.kind == "f" else None
+        if nonfinite is not None and nonfinite.any():
+            voxels = np.where(nonfinite, voxels.dtype.type(0), voxels)
+        else:
+            nonfinite = None
+        return _Slab(voxels, np.asarray(voxels.any(axis=(1, 2))), nonfinite)
 
 
 class Ahead(Generic[Item]):

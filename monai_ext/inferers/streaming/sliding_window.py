@@ -32,6 +32,7 @@ from monai_ext.inferers.streaming.selection import Box, Selection
 from monai_ext.inferers.streaming.shard import shard_of_launcher
 from monai_ext.inferers.streaming.steps import Steps, threads_of_each
 from monai_ext.inferers.streaming.targets import stored_targets
+from monai_ext.transforms.finite import POLICIES
 
 _MODES = ("constant", "gaussian")
 
@@ -46,7 +47,8 @@ class ZarrSlidingWindow:
     same number of threads for a batch: what the bytes depend on is in ``<output>/ledger/settings.json``, and another
     call with other settings is refused.
 
-    Blocks whose windows read nothing but 0 are skipped; they read as 0.
+    Windows that touch no kept voxel aren't computed: kept are those within ``bbox`` and ``mask``, in a window with a
+    stored chunk, in a block whose windows read anything but 0. The others read as 0.
 
     Memory: (block's Z + window's Z) · tile · (channels + 1) · 4 bytes, where the tile is the block's Y · X, all
     channels of the targets counted; for blocks that are being written up to 3 · block · channels · 4 bytes; for the
@@ -81,6 +83,8 @@ class ZarrSlidingWindow:
         pyramid_levels: coarser levels added at the end, by one process.
         identity: plain values that name the network, such as the digest of its checkpoint; they join the settings.
             Its weights do in any case.
+        nonfinite_voxels: what NaN and infinite voxels do: "reject" stops with an error, "fill" takes them as 0. Those
+            without an output are 0 in any case.
         progress: a bar on a terminal.
 
     Raises:
@@ -117,6 +121,7 @@ class ZarrSlidingWindow:
         zarr_format: int = 3,
         pyramid_levels: int = 0,
         identity: Mapping[str, Any] | None = None,
+        nonfinite_voxels: str = "reject",
         progress: bool = True,
     ) -> None:
         self.roi_size = voxel_counts("roi_size", roi_size)
@@ -125,6 +130,8 @@ class ZarrSlidingWindow:
             raise ConfigError(f"overlap must be at least 0 and below 1, got {overlap}")
         if mode not in _MODES:
             raise ConfigError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
+        if nonfinite_voxels not in POLICIES:
+            raise ConfigError(f"nonfinite_voxels must be one of {', '.join(POLICIES)}, got {nonfinite_voxels!r}")
         given = {"batch_size": (batch_size, 1), "network_threads": (network_threads, 1)}
         for name, (value, least) in {**given, "pyramid_levels": (pyramid_levels, 0)}.items():
             if value < least:
@@ -134,7 +141,7 @@ class ZarrSlidingWindow:
                 "engine and precision 'auto' choose by timing, each process for itself, and blocks would differ; name "
                 "them, such as engine 'torchscript', precision 'bf16'"
             )
-        self.mode, self.batch_size = mode, batch_size
+        self.mode, self.batch_size, self.nonfinite_voxels = mode, batch_size, nonfinite_voxels
         self.targets = stored_targets(targets or {"pred": {"channels": 1}}, output_targets, dtypes)
         self.chunk_size = voxel_counts("chunk_size", chunk_size)
         self.shard_size = None if shard_size is None else voxel_counts("shard_size", shard_size)
@@ -223,13 +230,16 @@ class ZarrSlidingWindow:
                 "mask": None if mask is None else volume_identity(mask),
                 "bbox": None if bbox is None else [list(part) for part in bbox],
                 **self._geometry(volume.shape, block_size),
+                # Once all windows of a block were computed, if any: other batches, and other voxels that are 0.
+                **({} if selection.is_all else {"windows": "kept"}),
                 **device_settings(self.device, threads_of_each(self.network_threads), self.tf32),
             }
         )
         space = voxel_space(input, level)
         store.create(space)
         weights = compute_importance_map(self.roi_size, self.mode, device=self.device)
-        steps = Steps(volume, grid, axes, selection, self.batch_size, pin=self.device.type == "cuda")
+        pin = self.device.type == "cuda"
+        steps = Steps(volume, grid, axes, selection, self.batch_size, pin, self.nonfinite_voxels)
         return PredictionJob(
             grid,
             selection,
