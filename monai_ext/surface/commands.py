@@ -44,7 +44,7 @@ def predict_zarr(
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="A .pt of surface_unet, or its exported .ts.")],
     input: Annotated[str, typer.Option("--input", help="Path or URL of a Zarr array or OME-Zarr image (Z, Y, X).")],
     output: Annotated[
-        Path, typer.Option("--output", help="Folder for TARGET.zarr; an incomplete prediction is continued.")
+        str, typer.Option("--output", help="Folder for TARGET.zarr; an incomplete prediction is continued.")
     ],
     patch_size: Annotated[
         tuple[int, int, int], typer.Option("--patch_size", help="Voxels of a window along Z, Y, X.")
@@ -64,6 +64,9 @@ def predict_zarr(
         tuple[int, int, int, int, int, int] | None,
         typer.Option("--bbox", help="Z0 Z1 Y0 Y1 X0 X1, first voxels and those after the last; 0 elsewhere."),
     ] = None,
+    nonfinite_voxels: Annotated[
+        str, typer.Option("--nonfinite_voxels", help="What NaN and infinite voxels do: reject or fill (with 0).")
+    ] = "reject",
     test_time_flips: Annotated[str, typer.Option("--test_time_flips", help="Axes to flip along, of zyx.")] = "",
     chunk_size: Annotated[
         tuple[int, int, int], typer.Option("--chunk_size", help="Voxels of a chunk of the output.")
@@ -135,6 +138,7 @@ def predict_zarr(
         precision=precision,
         tf32=tf32,
         test_time_flips=test_time_flips,
+        nonfinite_voxels=nonfinite_voxels,
         chunk_size=chunk_size,
         shard_size=shard_size,
         block_size=block_size,

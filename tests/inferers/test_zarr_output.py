@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -230,6 +231,15 @@ def test_an_output_without_locks_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("monai_ext.inferers.streaming.manifest.fcntl.flock", failing(errno.ENOLCK))
     with pytest.raises(WriteError, match=r"ledger/\.lock: No locks available; its file system"), manifest.alone():
         pass
+
+
+@pytest.mark.parametrize("output", ["s3://bucket/out", Path("s3://bucket/out"), "memory://out"], ids=str)
+def test_a_url_is_refused_as_output(ome_input, tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    for use in (lambda: predictor()(ome_input, output), lambda: ZarrPrediction(output)):
+        with pytest.raises(ConfigError, match="the output must be a folder of a file system, not a URL"):
+            use()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_without_a_prediction_is_named(tmp_path):

@@ -67,8 +67,10 @@ def test_parts_complete_one_another_and_damage_is_repaired(trained, tmp_path):
         (("sheet",), "unexpected argument 'sheet'"),
         (("--dtype", "sheet"), "TARGET=TYPE"),
         (("--output_targets", "ink"), "no target 'ink'"),
+        (("--output", "s3://bucket/out"), "not a URL"),
+        (("--nonfinite_voxels", "skip"), "nonfinite_voxels must be one of"),
     ],
-    ids=["part alone", "a stray argument", "dtype", "target"],
+    ids=["part alone", "a stray argument", "dtype", "target", "URL", "policy"],
 )
 def test_options_that_cannot_be_are_refused(trained, tmp_path, options, message):
     done = run(trained, tmp_path / "out", *options)

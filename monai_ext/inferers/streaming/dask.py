@@ -13,6 +13,7 @@ from monai_ext.blocks import WorkerLost, run_blocks
 from monai_ext.errors import UserError
 from monai_ext.inferers.streaming.job import Predicted, PredictionJob
 from monai_ext.inferers.streaming.manifest import ProgressManifest
+from monai_ext.inferers.streaming.output import local_folder
 from monai_ext.inferers.streaming.sliding_window import ZarrSlidingWindow
 from monai_ext.places import Dask
 
@@ -42,7 +43,7 @@ def predict_on_dask(
         ConfigError: when ``distributed`` isn't installed, the scheduler isn't there, or has no workers.
         UserError: naming the block that ended every worker.
     """
-    output = Path(output).absolute()
+    output = local_folder(output)
     call = {**call, "mask": call.get("mask") and _absolute(call["mask"])}
 
     def failed(task: Sequence[int], error: Exception) -> None:

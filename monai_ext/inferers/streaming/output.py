@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class OutputStore:
             raise ConfigError("shard_size needs zarr_format 3")
         if min(chunk_size) < 1 or any(a % b for a, b in zip(shard_size or chunk_size, chunk_size, strict=True)):
             raise ConfigError(f"shard_size must be a multiple of chunk_size {list(chunk_size)}, got {shard_size}")
-        self.folder = Path(folder).absolute()
+        self.folder = local_folder(folder)
         self.targets = dict(targets)
         self.shape, self.chunk_size, self.shard_size, self.zarr_format = shape, chunk_size, shard_size, zarr_format
         self._arrays: dict[tuple[str, int], zarr.Array] = {}
@@ -208,6 +209,16 @@ def _transformations(space: VoxelSpace, channels: int) -> list[dict[str, Any]]:
     if any(space.translation):
         steps.append({"type": "translation", "translation": [0.0] * channels + list(space.translation)})
     return steps
+
+
+def local_folder(output: str | Path) -> Path:
+    """Absolute path of an output folder; raises `ConfigError` for a URL, which would become a local folder ``s3:``."""
+    if re.match("[a-z][a-z0-9+.-]*:/", str(output)):
+        raise ConfigError(
+            f"{output}: the output must be a folder of a file system, not a URL: an object store has neither the "
+            "locks nor the flushes by which finished blocks are safe; write to a folder, and copy it"
+        )
+    return Path(output).absolute()
 
 
 @contextlib.contextmanager

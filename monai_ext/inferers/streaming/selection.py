@@ -150,10 +150,7 @@ class _StoredVoxels:
         self._unit = storage_unit(volume.array)
         self._chunks = np.zeros([-(-size // edge) for size, edge in zip(volume.shape, self._unit, strict=True)], bool)
         self._chunks[tuple(stored_chunks(volume.array).T)] = True
-
-    @property
-    def is_full(self) -> bool:
-        return bool(self._chunks.all())
+        self.is_full = bool(self._chunks.all())
 
     def any(self, region: Region) -> bool:
         return bool(self._within(region).any())

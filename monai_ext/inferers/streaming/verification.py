@@ -9,7 +9,7 @@ from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 from monai_ext.inferers.streaming.geometry import BlockGrid, Region
 from monai_ext.inferers.streaming.manifest import ProgressManifest
-from monai_ext.inferers.streaming.output import OutputStore
+from monai_ext.inferers.streaming.output import OutputStore, local_folder
 from monai_ext.inferers.streaming.pyramid import step_name, units
 from monai_ext.inferers.streaming.targets import StoredTarget
 
@@ -25,7 +25,7 @@ class ZarrPrediction:
     """
 
     def __init__(self, output: str | Path) -> None:
-        self._manifest = ProgressManifest(Path(output).absolute())
+        self._manifest = ProgressManifest(local_folder(output))
         settings = self._manifest.settings()
         self._store = OutputStore(
             output,
