@@ -70,6 +70,27 @@ def test_the_metadata_are_valid_ome_zarr(ome_input, tmp_path, zarr_format):
         np.testing.assert_allclose(corners, corners[0])
 
 
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_another_reader_opens_the_output(ome_input, tmp_path, zarr_format):
+    tensorstore = pytest.importorskip("tensorstore")
+    predictor(zarr_format=zarr_format, pyramid_levels=1)(ome_input, tmp_path / "out")
+    for name in TARGETS:
+        for level in (0, 1):
+            place = {"driver": "file", "path": str(tmp_path / "out" / f"{name}.zarr" / str(level))}
+            array = tensorstore.open({"driver": "zarr" if zarr_format == 2 else "zarr3", "kvstore": place}).result()
+            assert np.array_equal(array.read().result(), stored(tmp_path / "out", name, level))
+
+
+def test_zarr_v2_names_its_compressor_as_all_readers_know_it(ome_input, tmp_path):
+    """Older numcodecs, tensorstore and others refuse further keys, such as ``checksum``."""
+    predictor(zarr_format=2)(ome_input, tmp_path / "out")
+    metadata = json.loads((tmp_path / "out" / "sheet.zarr" / "0" / ".zarray").read_text())
+    assert metadata["compressor"] == {"id": "zstd", "level": 3}
+    assert metadata["filters"] is None
+    chunk = (tmp_path / "out" / "sheet.zarr" / "0" / "0" / "0" / "0").read_bytes()
+    assert chunk[4] & 0b100  # the frame's header (RFC 8878) says that a checksum follows
+
+
 def test_levels_hold_means_and_unit_vectors(ome_input, tmp_path):
     predictor(pyramid_levels=2)(ome_input, tmp_path / "out")
     sheet, coarse = (stored(tmp_path / "out", "sheet", level) for level in (0, 1))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import zarr
 from numcodecs import Zstd  # type: ignore[import-untyped]
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.metadata import ArrayV2Metadata
 from zarr.errors import ContainsArrayError, ContainsGroupError
 
 from monai_ext.errors import ConfigError, DataError, WriteError
@@ -88,7 +90,7 @@ class OutputStore:
         """Make the array of a level; one that is there stays."""
         target = self.targets[name]
         channels = (target.channels,) * (len(target.axes) - 3)
-        options: dict[str, Any] = {"compressors": Zstd(level=_ZSTD_LEVEL, checksum=True)}
+        options: dict[str, Any] = {"compressors": Zstd(level=_ZSTD_LEVEL)}
         options["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
         if self.zarr_format == 3:
             # crc32c covers every byte; zstd's own checksum leaves its header out
@@ -169,6 +171,11 @@ class OutputStore:
     def _array(self, name: str, level: int) -> zarr.Array:
         if (name, level) not in self._arrays:
             array = zarr.open_array(self.image(name) / str(level), mode="r+")
+            if isinstance(array.metadata, ArrayV2Metadata):
+                # Every decoder compares the checksum in a frame. The metadata don't name it: tensorstore and older
+                # numcodecs refuse a key that they don't know.
+                metadata = replace(array.metadata, compressor=Zstd(level=_ZSTD_LEVEL, checksum=True))
+                array = zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=array.store_path))
             self._arrays[name, level] = array.with_config({"write_empty_chunks": True})
         return self._arrays[name, level]
 
