@@ -79,7 +79,10 @@ def predict_zarr(
         typer.Option("--block_size", help="Voxels of a block, whole chunks; larger is faster and needs more memory."),
     ] = None,
     zarr_format: Annotated[int, typer.Option("--zarr_format", help="3 with OME-Zarr 0.5, or 2 with 0.4.")] = 3,
-    pyramid_levels: Annotated[int, typer.Option("--pyramid_levels", help="Coarser levels to add at the end.")] = 0,
+    pyramid_levels: Annotated[
+        int | None,
+        typer.Option("--pyramid_levels", help="Coarser levels to add at the end; default until a side has 512 voxels."),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option("--device", help="cpu, cuda (this process's GPU), cuda:1; default the GPU, else the CPU."),

@@ -17,6 +17,7 @@ from monai_ext.data import decode_normals
 from monai_ext.errors import ConfigError, DataError, WriteError
 from monai_ext.inferers import ZarrPrediction
 from monai_ext.inferers.streaming.manifest import ProgressManifest
+from monai_ext.inferers.streaming.pyramid import default_levels
 from monai_ext.inferers.streaming.shard import shard_of_launcher
 
 SCALED = {
@@ -100,6 +101,19 @@ def test_levels_hold_means_and_unit_vectors(ome_input, tmp_path):
     normals, coarse = (decode_normals(stored(tmp_path / "out", "normals", level), 0) for level in (0, 1))
     mean = normals[:, 6:8, 8:10, 10:12].mean(axis=(1, 2, 3))
     np.testing.assert_allclose(coarse[:, 3, 4, 5], mean / np.linalg.norm(mean), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "levels"), [((512, 300, 9), 0), ((64, 513, 64), 1), ((27144, 27144, 27144), 6)], ids=str
+)
+def test_a_large_volume_gets_coarser_levels_by_default(shape, levels):
+    assert default_levels(shape) == levels
+
+
+def test_the_default_levels_are_made(tmp_path):
+    volume(tmp_path / "in.zarr", (8, 8, 600), chunks=(8, 8, 64))
+    predictor(block_size=(8, 8, 600))(tmp_path / "in.zarr", tmp_path / "default")
+    assert stored(tmp_path / "default", "sheet", 1).shape == (4, 4, 300)
 
 
 def test_levels_can_be_added_later(ome_input, tmp_path):

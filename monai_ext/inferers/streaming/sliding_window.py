@@ -27,6 +27,7 @@ from monai_ext.inferers.streaming.job import Predicted, PredictionJob
 from monai_ext.inferers.streaming.manifest import ProgressManifest
 from monai_ext.inferers.streaming.output import OutputStore
 from monai_ext.inferers.streaming.predictor import Normalize, WindowPredictor, device_settings, predictor_settings
+from monai_ext.inferers.streaming.pyramid import default_levels
 from monai_ext.inferers.streaming.reading import InputVolume, voxel_space
 from monai_ext.inferers.streaming.selection import Box, Selection
 from monai_ext.inferers.streaming.shard import shard_of_launcher
@@ -80,7 +81,7 @@ class ZarrSlidingWindow:
         block_size: voxels of a block, whole chunks (shards); default one of them along Z, and about eight window
             strides along Y and X.
         zarr_format: 3 with OME-Zarr 0.5, or 2 with 0.4.
-        pyramid_levels: coarser levels added at the end, by one process.
+        pyramid_levels: coarser levels added at the end, by one process; default until no side has more than 512 voxels.
         identity: plain values that name the network, such as the digest of its checkpoint; they join the settings.
             Its weights do in any case.
         nonfinite_voxels: what NaN and infinite voxels do: "reject" stops with an error, "fill" takes them as 0. Those
@@ -119,7 +120,7 @@ class ZarrSlidingWindow:
         shard_size: Sequence[int] | int | None = None,
         block_size: Sequence[int] | int | None = None,
         zarr_format: int = 3,
-        pyramid_levels: int = 0,
+        pyramid_levels: int | None = None,
         identity: Mapping[str, Any] | None = None,
         nonfinite_voxels: str = "reject",
         progress: bool = True,
@@ -133,7 +134,7 @@ class ZarrSlidingWindow:
         if nonfinite_voxels not in POLICIES:
             raise ConfigError(f"nonfinite_voxels must be one of {', '.join(POLICIES)}, got {nonfinite_voxels!r}")
         given = {"batch_size": (batch_size, 1), "network_threads": (network_threads, 1)}
-        for name, (value, least) in {**given, "pyramid_levels": (pyramid_levels, 0)}.items():
+        for name, (value, least) in {**given, "pyramid_levels": (pyramid_levels or 0, 0)}.items():
             if value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
         if "auto" in (engine, precision):
@@ -249,7 +250,7 @@ class ZarrSlidingWindow:
             store,
             manifest,
             space,
-            self.pyramid_levels,
+            default_levels(volume.shape) if self.pyramid_levels is None else self.pyramid_levels,
             self.network_threads,
             self.tf32,
             self.progress,
