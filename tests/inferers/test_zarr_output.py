@@ -137,12 +137,16 @@ def test_zeros_within_a_written_block_are_stored(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "call", "message"),
     [
-        ({"network": TwoHeads(seed=1)}, {}, "network: there"),
+        ({"network": TwoHeads(seed=1)}, {}, r'settings \(network\.weights: there "\w{64}", now "\w{64}"\);'),
         ({"overlap": 0.5}, {}, r"overlap: there \[0.25, 0.25, 0.25\], now \[0.5, 0.5, 0.5\]"),
-        ({"dtypes": {"sheet": "uint16"}, "mode": "constant"}, {}, "mode: .*targets: "),
-        ({"identity": {"checkpoint": "other"}}, {}, "network"),
+        (
+            {"dtypes": {"sheet": "uint16"}, "mode": "constant"},
+            {},
+            r'settings \(mode: there "gaussian", now "constant"; targets\.sheet\.dtype: there "uint8", now "uint16"\);',
+        ),
+        ({"identity": {"checkpoint": "other"}}, {}, r'settings \(network\.checkpoint: there null, now "other"\);'),
         ({}, {"bbox": ((0, 5), (0, 5), (0, 5))}, "bbox: there null"),
-        ({}, {"input": "other"}, "input: there"),
+        ({}, {"input": "other"}, r'input\.path: there ".*scaled\.zarr/full", now ".*other\.zarr/full"'),
     ],
     ids=["network", "overlap", "dtype and mode", "identity", "bbox", "input"],
 )
@@ -164,7 +168,7 @@ def test_a_changed_input_is_refused(tmp_path):
     volume(tmp_path / "in.zarr")
     predictor()(tmp_path / "in.zarr", tmp_path / "out")
     zarr.open_array(tmp_path / "in.zarr", mode="r+")[0, 0, 0] = 0
-    with pytest.raises(ConfigError, match="input: there"):
+    with pytest.raises(ConfigError, match=r"settings \(input\.chunks: there"):
         predictor()(tmp_path / "in.zarr", tmp_path / "out")
 
 
@@ -277,6 +281,29 @@ def test_a_url_is_refused_as_output(ome_input, tmp_path, monkeypatch, output):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_lost_record_is_computed_again(finished, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(finished / "out None", output)
+    (output / "ledger" / "blocks" / "00000003.json").unlink()
+    (output / "ledger" / "blocks" / "00000005.json").write_text("")
+    (problem,) = ZarrPrediction(output).verify(repair=True)
+    assert (problem.path, problem.message[:14]) == (str(output / "ledger/blocks/00000005.json"), "not valid JSON")
+    done = predictor(pyramid_levels=1, block_size=16)(finished / "in.zarr", output)
+    assert (done.blocks, done.ready, done.complete) == (2, 6, True)
+    assert tree(output) == tree(finished / "out None")
+
+
+def test_records_without_their_settings_prove_nothing(finished, tmp_path, caplog):
+    output = tmp_path / "out"
+    shutil.copytree(finished / "out None", output)
+    (output / "ledger" / "settings.json").unlink()
+    done = predictor(TwoHeads(seed=1), pyramid_levels=1, block_size=16)(finished / "in.zarr", output)
+    assert (done.blocks, done.ready) == (8, 0)
+    assert "settings.json is lost; all blocks are computed again" in caplog.text
+    predictor(TwoHeads(seed=1), pyramid_levels=1, block_size=16)(finished / "in.zarr", tmp_path / "other")
+    assert tree(output) == tree(tmp_path / "other")
+
+
 def test_a_folder_without_a_prediction_is_named(tmp_path):
     with pytest.raises(DataError, match=r"settings\.json: file not found"):
         ZarrPrediction(tmp_path)
@@ -305,11 +332,38 @@ def test_the_records_name_the_chunks(finished):
             },
             (5, 8),
         ),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "9",
+                "SLURM_ARRAY_TASK_MIN": "1",
+                "SLURM_ARRAY_TASK_MAX": "13",
+                "SLURM_ARRAY_TASK_STEP": "4",
+                "SLURM_ARRAY_TASK_COUNT": "4",
+            },
+            (2, 4),
+        ),
     ],
-    ids=["alone", "torchrun", "srun", "script of a batch job", "array", "array of several tasks"],
+    ids=["alone", "torchrun", "srun", "script of a batch job", "array", "array of several tasks", "array in steps"],
 )
 def test_a_launcher_gives_the_shard(environment, expected):
     assert shard_of_launcher(environment) == expected
+
+
+def test_each_task_of_a_list_takes_its_own_shard_and_the_same_again(tmp_path, monkeypatch):
+    """``sbatch --array=3,7,8``: SLURM tells a task its number, the first, the last and the count."""
+    volume(tmp_path / "in.zarr")
+    array = {"JOB_ID": "99", "TASK_MIN": "3", "TASK_MAX": "8", "TASK_COUNT": "3", "TASK_STEP": "1"}
+    for name, value in array.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_{name}", value)
+    done = []
+    for task in ("7", "3", "7", "8"):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
+        done.append(predictor()(tmp_path / "in.zarr", tmp_path / "out"))
+    assert [each.blocks for each in done] == [15, 15, 0, 15]
+    assert [each.complete for each in done] == [False, False, False, True]
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
+    with pytest.raises(ConfigError, match="more than 3 tasks of job 99"):
+        predictor()(tmp_path / "in.zarr", tmp_path / "out")
 
 
 def test_a_launcher_s_number_must_be_one():

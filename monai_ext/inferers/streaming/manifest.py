@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ from monai_ext.io import TEMPORARY_SUFFIX, read_json, sweep_partial, write_json
 from monai_ext.system_errors import writing
 
 Record = dict[str, Any]
+
+logger = logging.getLogger(__name__)
 
 _FOLDER = "ledger"
 # Settings that were added later, and their values in predictions begun before.
@@ -47,22 +50,26 @@ class ProgressManifest:
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Write the settings, or compare them with those that are there.
 
+        Records whose settings were lost prove nothing: their blocks are computed again.
+
         Raises:
             ConfigError: listing the settings that differ.
             WriteError: when they can't be written.
         """
         file = self.folder / "settings.json"
         ours = json.loads(json.dumps(settings))
+        records = [] if file.exists() else list(self.folder.glob("*/*.json"))
+        # asked again: another process may have written the settings, and then its first record
         if not file.exists():
+            if records:
+                logger.warning("%s is lost; all blocks are computed again", file)
+            for record in records:
+                record.unlink(missing_ok=True)
             _write_once(file, {"sha256": _digest(ours), **ours})
         implied = {name: value for name, value in _ONCE_IMPLIED.items() if name in ours}
         theirs = implied | read_json(file)
         theirs.pop("sha256", None)
-        differing = [
-            f"{name}: there {_short(theirs.get(name))}, now {_short(ours.get(name))}"
-            for name in sorted({*ours, *theirs})
-            if ours.get(name) != theirs.get(name)
-        ]
+        differing = list(_differences(theirs, ours))
         if differing:
             raise ConfigError(
                 f"{self.folder.parent}: was begun with other settings ({'; '.join(differing)}); continue with the same "
@@ -110,6 +117,21 @@ class ProgressManifest:
     def forget_step(self, name: str) -> None:
         (self.folder / f"{name}.json").unlink(missing_ok=True)
 
+    def claim(self, group: str, member: str, count: int) -> int:
+        """A number below ``count`` for a member of a group, the same whenever it asks.
+
+        Raises:
+            ConfigError: when other members have them all.
+            WriteError: when it can't be written.
+        """
+        for number in range(count):
+            file = self.folder / "arrays" / f"{group}.{number}.json"
+            if not file.exists():
+                _write_once(file, {"task": member})
+            if read_json(file)["task"] == member:
+                return number
+        raise ConfigError(f"{self.folder}: more than {count} tasks of job {group} work on it; give --part and --parts")
+
     def sweep(self) -> None:
         """Remove unfinished files of killed writers, while no block is computed."""
         sweep_partial(self.folder)
@@ -149,6 +171,11 @@ def _digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], of: str = "") -> Iterator[str]:
+    """The settings that differ, those within others as ``targets.sheet.dtype``."""
+    for name in sorted({*theirs, *ours}):
+        there, now = theirs.get(name), ours.get(name)
+        if isinstance(there, dict) and isinstance(now, dict):
+            yield from _differences(there, now, f"{of}{name}.")
+        elif there != now:
+            yield f"{of}{name}: there {json.dumps(there)}, now {json.dumps(now)}"

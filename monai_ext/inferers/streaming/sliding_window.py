@@ -183,11 +183,11 @@ class ZarrSlidingWindow:
             DataError: naming the volume that can't be used.
             WriteError: naming the image that can't be written.
         """
-        if part is None or parts is None:
-            part, parts = shard_of_launcher()
-        if not 0 <= part < parts:
+        if part is not None and parts is not None and not 0 <= part < parts:
             raise ConfigError(f"part must be a shard index from 0 to parts - 1, got part {part} of parts {parts}")
         job = self.job(input, output, level=level, mask=mask, bbox=bbox)
+        if part is None or parts is None:
+            part, parts = shard_of_launcher(claim=job.manifest.claim)
         shard = job.shard(part, parts)
         job.compute(shard.wanted, shard.empty)
         return Predicted(len(shard.wanted) + len(shard.empty), shard.ready, job.finish())

@@ -51,10 +51,7 @@ class ZarrPrediction:
         problems: list[Problem] = []
         damaged_blocks, damaged_levels = [], []
         for block in sorted(self._manifest.finished()):
-            keys = self._manifest.read(block).get("chunks", {})
-            found = [
-                problem for name in keys for problem in self._damage(name, self._grid.region(block), 0, keys[name])
-            ]
+            found = list(self._damaged_block(block))
             problems += found
             if found:
                 damaged_blocks.append(block)
@@ -72,6 +69,15 @@ class ZarrPrediction:
             for block in damaged_blocks:
                 self._manifest.forget(block)
         return problems
+
+    def _damaged_block(self, block: int) -> Iterator[Problem]:
+        try:
+            keys = self._manifest.read(block).get("chunks", {})
+        except DataError as error:  # a record that isn't whole proves nothing
+            yield Problem.of(error)
+            return
+        for name in keys:
+            yield from self._damage(name, self._grid.region(block), 0, keys[name])
 
     def _damaged_level(self, name: str, level: int, keys: set[str]) -> Iterator[Problem]:
         for region in units(self._store, level):
