@@ -44,7 +44,7 @@ def predict_zarr(
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="A .pt of surface_unet, or its exported .ts.")],
     input: Annotated[str, typer.Option("--input", help="Path or URL of a Zarr array or OME-Zarr image (Z, Y, X).")],
     output: Annotated[
-        str, typer.Option("--output", help="Folder for TARGET.zarr; an incomplete prediction is continued.")
+        str, typer.Option("--output", help="Folder or s3:// URL for TARGET.zarr; an incomplete one is continued.")
     ],
     patch_size: Annotated[
         tuple[int, int, int], typer.Option("--patch_size", help="Voxels of a window along Z, Y, X.")

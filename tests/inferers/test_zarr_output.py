@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import zarr
 from failing_system import failing
-from zarr_helpers import TARGETS, TwoHeads, predictor, stored, tree, volume
+from zarr_helpers import ROI, TARGETS, TwoHeads, predictor, stored, tree, volume
 
 from monai_ext.data import decode_normals
 from monai_ext.errors import ConfigError, DataError, WriteError
-from monai_ext.inferers import ZarrPrediction
+from monai_ext.inferers import ZarrInferer, ZarrPrediction
 from monai_ext.inferers.streaming.manifest import ProgressManifest
 from monai_ext.inferers.streaming.pyramid import default_levels
 from monai_ext.inferers.streaming.shard import shard_of_launcher
@@ -267,17 +267,32 @@ def test_a_file_system_without_hard_links_is_named(tmp_path, monkeypatch, number
 def test_an_output_without_locks_is_named(tmp_path, monkeypatch):
     manifest = ProgressManifest(tmp_path)
     manifest.begin({"a": 1})
-    monkeypatch.setattr("monai_ext.inferers.streaming.manifest.fcntl.flock", failing(errno.ENOLCK))
+    monkeypatch.setattr("monai_ext.inferers.streaming.folder.fcntl.flock", failing(errno.ENOLCK))
     with pytest.raises(WriteError, match=r"ledger/\.lock: No locks available; its file system"), manifest.alone():
         pass
 
 
-@pytest.mark.parametrize("output", ["s3://bucket/out", Path("s3://bucket/out"), "memory://out"], ids=str)
-def test_a_url_is_refused_as_output(ome_input, tmp_path, monkeypatch, output):
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("sftp://host/out", "must be a folder, or in an object store"),
+        ("https://host/out", "must be a folder, or in an object store"),
+        (Path("s3://bucket/out"), "a URL as a Path has lost a slash"),
+    ],
+    ids=str,
+)
+def test_what_keeps_no_promises_is_refused_as_output(ome_input, tmp_path, monkeypatch, output, message):
     monkeypatch.chdir(tmp_path)
     for use in (lambda: predictor()(ome_input, output), lambda: ZarrPrediction(output)):
-        with pytest.raises(ConfigError, match="the output must be a folder of a file system, not a URL"):
+        with pytest.raises(ConfigError, match=message):
             use()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_evaluator_refuses_a_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="an evaluator writes to a folder"):
+        ZarrInferer("memory://out", roi_size=ROI)
     assert not list(tmp_path.iterdir())
 
 

@@ -67,7 +67,7 @@ def test_parts_complete_one_another_and_damage_is_repaired(trained, tmp_path):
         (("sheet",), "unexpected argument 'sheet'"),
         (("--dtype", "sheet"), "TARGET=TYPE"),
         (("--output_targets", "ink"), "no target 'ink'"),
-        (("--output", "s3://bucket/out"), "not a URL"),
+        (("--output", "sftp://host/out"), "must be a folder, or in an object store"),
         (("--nonfinite_voxels", "skip"), "nonfinite_voxels must be one of"),
     ],
     ids=["part alone", "a stray argument", "dtype", "target", "URL", "policy"],

@@ -231,7 +231,7 @@ class _BlockWriter:
                 raise DataError(
                     f"target {name!r}: the network gives NaN or infinite values in [{voxels}]; look for such voxels in "
                     "the input, or take precision fp32",
-                    self._store.folder,
+                    str(self._store.folder),
                 )
             values[name] = self._store.targets[name].activate(blended).numpy()
         return values

@@ -28,8 +28,7 @@ def add_levels(store: OutputStore, manifest: ProgressManifest, space: VoxelSpace
         space: voxel space of level 0.
         levels: number of levels besides level 0; existing levels stay.
     """
-    store.sweep()
-    manifest.sweep()
+    store.folder.sweep()
     for level in range(1, levels + 1):
         for name in store.targets:
             if manifest.step(step_name(name, level)) is None:

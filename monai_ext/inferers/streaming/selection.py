@@ -122,7 +122,8 @@ class Selection:
             [slice(axis.starts[number], axis.starts[number] + axis.length) for number in axis.touching(p.start, p.stop)]
             for axis, p in zip(self._axes, region, strict=True)
         )
-        for window in product(*axes):
+        for z, y, x in product(*axes):
+            window = (z, y, x)
             if self._stored.any(window):
                 near[tuple(within(common(part, own), own) for part, own in zip(window, region, strict=True))] = True
         return near

@@ -170,7 +170,8 @@ class ZarrSlidingWindow:
 
         Args:
             input: path or URL of a Zarr array (Z, Y, X) or OME-Zarr image.
-            output: folder that all processes share, for ``<target>.zarr`` and ``ledger``; what is finished in it stays.
+            output: folder that all processes share, or the URL of an object store (``s3://bucket/folder``), for
+                ``<target>.zarr`` and ``ledger``; what is finished in it stays.
             level: resolution level of an OME-Zarr image, 0 the finest.
             mask: path or URL of an array of the same shape; the output is 0 where it is 0.
             bbox: ((z0, z1), (y0, y1), (x0, x1)), first voxels and those after the last; the output is 0 elsewhere.
@@ -205,7 +206,7 @@ class ZarrSlidingWindow:
 
         Args:
             input: path or URL of a Zarr array (Z, Y, X) or OME-Zarr image.
-            output: folder that all processes share.
+            output: path or URL that all processes share.
             level: resolution level of an OME-Zarr image, 0 the finest.
             mask: path or URL of an array of the same shape; the output is 0 where it is 0.
             bbox: ((z0, z1), (y0, y1), (x0, x1)), see `__call__`.

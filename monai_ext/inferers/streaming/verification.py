@@ -9,7 +9,7 @@ from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 from monai_ext.inferers.streaming.geometry import BlockGrid, Region
 from monai_ext.inferers.streaming.manifest import ProgressManifest
-from monai_ext.inferers.streaming.output import OutputStore, local_folder
+from monai_ext.inferers.streaming.output import OutputStore
 from monai_ext.inferers.streaming.pyramid import step_name, units
 from monai_ext.inferers.streaming.targets import StoredTarget
 
@@ -18,17 +18,17 @@ class ZarrPrediction:
     """A prediction that `ZarrSlidingWindow` wrote to a folder; neither the network nor the input is needed.
 
     Args:
-        output: folder of the prediction.
+        output: path or URL of the prediction.
 
     Raises:
         DataError: when there is no prediction.
     """
 
     def __init__(self, output: str | Path) -> None:
-        self._manifest = ProgressManifest(local_folder(output))
+        self._manifest = ProgressManifest(output)
         settings = self._manifest.settings()
         self._store = OutputStore(
-            output,
+            self._manifest.output,
             {name: StoredTarget(**target) for name, target in settings["targets"].items()},
             tuple(settings["shape"]),
             tuple(settings["chunk_size"]),
@@ -87,10 +87,10 @@ class ZarrPrediction:
 
     def _damage(self, name: str, region: Region, level: int, keys: list[str]) -> Iterator[Problem]:
         image = self._store.image(name)
-        missing = [key for key in keys if not (image / key).is_file()]
-        yield from (Problem(str(image / key), "is missing; it was written") for key in missing)
+        missing = [key for key in keys if not self._store.is_stored(name, key)]
+        yield from (Problem(f"{image}/{key}", "is missing; it was written") for key in missing)
         if keys and not missing:
             try:
                 self._store.read(name, region, level)
             except DataError as error:
-                yield Problem.of(error)
+                yield Problem(image, str(error).removeprefix(f"{image}: "))
