@@ -24,7 +24,8 @@ from monai_ext.errors import ConfigError
 from monai_ext.provenance import saved_provenance
 from monai_ext.runs import RunFolder
 from monai_ext.settings import check_overrides, check_resume, recipe_of, settle_config
-from monai_ext.settings.reading import refuse_hash
+from monai_ext.settings.reading import keep_hash
+from monai_ext.settings.schema import computed_value
 from monai_ext.settings.tree import strings
 
 _WORKFLOW_ARGUMENTS = {
@@ -169,10 +170,11 @@ def check_settings() -> None:
         os.environ[DEBUG_VARIABLE] = "1" if str(given.pop("debug")).lower() not in ("0", "false", "no", "off") else "0"
     if config_file is not None:
         check_overrides(config_file, [*given, *left_out])
-        refuse_hash(given)
     parser = workflow.parser
     parser.update(dict.fromkeys(left_out))
-    root = parser.get("bundle_root")
+    if config_file is not None:
+        keep_hash(parser, config_file, given)
+    root = computed_value(parser.get("bundle_root"))
     settle_config(parser, root if isinstance(root, str) else _root_of(workflow.config_root_path), [*given, *left_out])
     _keep_tracking_artifact(parser)
     _check_resume(parser)

@@ -2,9 +2,24 @@ import logging
 import os
 
 import pytest
+from hypothesis import settings
+
+# A first example imports MONAI, and the machine may be busy.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # Two OpenMP threads per test process fight for two cores with whatever else runs; small tensors need only one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """An MLflow store without runs. MLflow takes seconds to make one, and a copy is as good."""
+    from monai_ext.handlers.mlflow_store import make_sound
+
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    make_sound(database)
+    return database
 
 
 @pytest.fixture(autouse=True)

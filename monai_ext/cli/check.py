@@ -143,5 +143,7 @@ def _options(check: Any, bundle: str, bundle_root: Path | None, given: dict[str,
                     f"check: --{name} is no option for the data of {bundle}; it has {known or 'none'}"
                 ) from None
         return given
-    config = read_bundle_config(str(root / "configs" / "train.json"), given) if given else {}
-    return {name: config.get(name) for name in given if name in known}
+    if not given:
+        return {}
+    config = read_bundle_config(str(root / "configs" / "train.json"), given)
+    return {name: config.get_parsed_content(name) for name in given if name in known}

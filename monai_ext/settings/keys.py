@@ -182,6 +182,10 @@ def check_override(config: Mapping[str, Any], key: str, schema: Mapping[str, Rul
     depth, part, above = len(known), parts[len(known)], "#".join(known)
     if part == "_meta_" or _may_be_new(config, parts, depth, node):
         return
+    if _names_entries((schema or {}).get(parts[0], {}), parts[1 : depth + 1]):
+        if depth < len(parts) - 1:
+            raise ConfigError(f"--{key}: {above} has no {part!r}; give --{above}#{part} with all it needs")
+        return
     if depth == 0:
         raise ConfigError(f"--{key}: is no setting{nearest_setting(part, config, schema or {})}")
     if isinstance(node, Mapping):
@@ -196,6 +200,15 @@ def _may_be_new(config: Mapping[str, Any], parts: Sequence[str], depth: int, nod
     if depth < len(parts) - 1 or not isinstance(node, Mapping):
         return False
     return "_target_" in node or (depth == 1 and parts[0] in chosen_entries(config))
+
+
+def _names_entries(rule: Rule, parts: Sequence[str]) -> bool:
+    """Whether a setting may have an entry of this name, which its defaults needn't have."""
+    for part in parts:
+        rule = rule.get("properties", {}).get(part, rule.get("additionalProperties"))
+        if rule is None:
+            return False
+    return bool(parts)
 
 
 def check_effect(config: Mapping[str, Any], overrides: Iterable[str]) -> None:

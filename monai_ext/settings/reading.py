@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from monai_ext.settings.choices import check_choices
 from monai_ext.settings.components import check_components, converted_arguments
 from monai_ext.settings.keys import check_effect, check_overrides, root_of
 from monai_ext.settings.names import nearest
-from monai_ext.settings.schema import Rule, settings_schema, settle
-from monai_ext.settings.tree import strings
+from monai_ext.settings.schema import Rule, computed_value, settings_schema, settle
+from monai_ext.settings.tree import nodes
 
 
 def read_bundle_config(
@@ -39,30 +40,37 @@ def read_bundle_config(
 
     root = bundle_root or root_of(config_file)
     check_overrides(config_file, settings)
-    refuse_hash(settings)
     parser = ConfigParser()
     parser.read_config(f=config_file)
-    parser.update({"bundle_root": str(root), **settings})
+    settings = {"bundle_root": str(root), **copy.deepcopy(dict(settings))}
+    parser.update(settings)
+    keep_hash(parser, config_file, settings)
     settle_config(parser, root, settings)
     parser.parse()
     return parser
 
 
-def refuse_hash(settings: Mapping[str, Any]) -> None:
-    """Refuse plain text with ``#``, such as a folder's name: MONAI would turn it into ``::`` and go on elsewhere.
+def keep_hash(parser: Any, config_file: str | Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Keep ``#`` in plain texts, such as a folder's name: MONAI would turn it into ``::`` and go on elsewhere.
+
+    Such a text becomes an expression that gives it.
 
     Args:
+        parser: a `monai.bundle.ConfigParser` with the files and the settings in it.
+        config_file: one config file or several, merged in order.
         settings: by key, as they were given.
-
-    Raises:
-        ConfigError: naming the setting.
     """
-    for key, value in settings.items():
-        for text in strings(value):
-            if "#" in text and not text.startswith(("@", "$", "%")):
-                raise ConfigError(
-                    f"--{key} {text}: MONAI's configs can't hold '#' in a value; rename it, or give a link without '#'"
-                )
+    from monai.bundle import ConfigParser
+
+    given = {key.removeprefix("+"): value for key, value in settings.items()}
+    for place, text in [
+        *nodes(ConfigParser.load_config_files(config_file)),
+        *(found for key, value in given.items() for found in nodes(value, key)),
+    ]:
+        if not isinstance(text, str) or "#" not in text or text.startswith(("@", "$", "%")) or place not in parser:
+            continue
+        if parser[place] in (text, text.replace("#", "::")):
+            parser[place] = "$" + repr(text).replace("#", r"\x23").replace("@", r"\x40")
 
 
 def settle_config(parser: Any, bundle_root: str | Path, by_hand: Iterable[str]) -> None:
@@ -108,7 +116,7 @@ def put_dataset_settings(parser: Any, schema: Mapping[str, Rule], by_hand: Itera
         ConfigError: naming the file, and the key that isn't a setting of data.
         DataError: for a file that is missing or no JSON.
     """
-    file = parser.get("dataset_settings")
+    file = computed_value(parser.get("dataset_settings"))
     if file is None:
         return
     settings = read_json(file)

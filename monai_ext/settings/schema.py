@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import json
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import ConfigError
 from monai_ext.io import read_json
+from monai_ext.settings.tree import nodes
 
 Rule = Mapping[str, Any]  # the schema of one setting
 
@@ -79,8 +81,22 @@ def settle(schema: Mapping[str, Rule], settings: Mapping[str, Any]) -> dict[str,
 
 
 def _refusal(name: str, value: Any, rule: Rule) -> str:
+    """What is wrong with a setting; with the entry below it, where that is what is wrong."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    description = meaning(rule)
+    for place, part in nodes(convert(rule, value), name):
+        if _is_beyond(part) and (place != name or isinstance(part, int)):
+            return f"--{place} {part}: must be a finite number below 2^63 ({description})"
+    error = best_match(Draft202012Validator(rule).iter_errors(value)) if isinstance(value, Mapping) else None
+    if error is not None:
+        name, value, rule = "#".join([name, *map(str, error.absolute_path)]), error.instance, error.schema
+        if error.validator == "required":
+            missing = ", ".join(part for part in rule["required"] if part not in value)
+            return f"--{name} {value}: needs {missing} ({description})"
     given = value if str(value).strip() else repr(value)
-    return f"--{name} {given}: must be {allowed(rule)} ({meaning(rule)})"
+    return f"--{name} {given}: must be {allowed(rule)} ({description})"
 
 
 def computed_value(value: Any) -> Any:
@@ -132,17 +148,25 @@ def convert(rule: Rule, value: Any) -> Any:
 
 
 def is_valid(rule: Rule, value: Any) -> bool:
-    """Whether a converted value is allowed; NaN and infinity never are, an empty text only with ``"minLength": 0``.
+    """Whether a converted value is allowed.
 
-    An empty text is mostly a shell variable without a value: weights to begin with that nobody loads.
+    NaN, infinity and 2^63 never are, an empty text only with ``"minLength": 0``: it is mostly a shell variable
+    without a value, and would be weights to begin with that nobody loads.
     """
     import jsonschema
 
-    if isinstance(value, float) and not math.isfinite(value):
+    if any(_is_beyond(part) for _, part in nodes(value)):
         return False
     if isinstance(value, str) and not value.strip() and rule.get("minLength") != 0:
         return False
     return bool(jsonschema.Draft202012Validator(rule).is_valid(value))
+
+
+def _is_beyond(value: Any) -> bool:
+    """Whether this is no finite number, or one that Python's own loops can't count to."""
+    return (isinstance(value, float) and not math.isfinite(value)) or (
+        isinstance(value, int) and abs(value) > sys.maxsize
+    )
 
 
 def types(rule: Rule) -> set[str]:
@@ -189,6 +213,8 @@ def _of_type(rule: Rule, name: str) -> str:
         count = f" of {few}" if few == many and few else f" of {few} to {many}" if few and many else ""
         count = count or (f" of at least {few}" if few else "")
         return f"a list{count} ({entries} each)"
+    if name == "object" and rule.get("minProperties"):
+        return f"one or more {_TYPES[name]}"
     return _TYPES[name]
 
 

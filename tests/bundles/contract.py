@@ -108,15 +108,17 @@ class BundleContract:
     @classmethod
     def settings(cls, request, tmp_path_factory):
         """Of the shared training; tracking is on."""
-        settings = {**request.getfixturevalue(f"{cls.short}_settings"), "plot_every": 1, **cls.recipe}
+        settings = {**request.getfixturevalue(f"{cls.short}_settings"), **cls.recipe}
         del settings["tracking_uri"]
         return settings
 
     @pytest.fixture(scope="class")
     @classmethod
-    def trained(cls, settings, tmp_path_factory):
+    def trained(cls, settings, empty_store, tmp_path_factory):
         """Run folder of the one training; the MLflow store lies beside ``runs/<bundle>``."""
         output = tmp_path_factory.mktemp("trained") / "runs" / cls.bundle
+        output.parent.mkdir()
+        shutil.copy(empty_store, output.parent / "mlflow.db")
         run(config_file=cls.config("train"), output_dir=str(output), **settings)
         return only_run(output)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import tifffile
 from odd_images import one_strip
+from odd_volumes import deflated_zeros
 from planted import Fault, bytes_of, fresh, in_latin, noisy, rows, twice_first, with_nan
 
 
@@ -156,7 +156,7 @@ def brightened(v: np.ndarray) -> np.ndarray:
     return np.clip(v.astype(float) * 4, 0, np.iinfo(v.dtype).max).astype(v.dtype)
 
 
-BOMB = one_strip(32, 24, 8, zlib.compress(bytes(256 << 20)))
+BOMB = one_strip(32, 24, 8, deflated_zeros(256))
 FAULTS = {
     "truncated file": content(lambda c: c[: len(c) // 2], "unreadable", nnunet=True),
     "empty file": content(lambda _: b"", "unreadable", nnunet=True),

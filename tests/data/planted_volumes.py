@@ -23,7 +23,7 @@ def without_compression(path: Path) -> Path:
 
 def bomb(path: Path) -> Path:
     """A gzip file of 256 kB that holds a whole volume and 256 MiB of zeros behind it."""
-    return bytes_of(path, lambda content: content + gzip.compress(bytes(64 << 20)) * 4)
+    return bytes_of(path, lambda content: content + gzip.compress(bytes(1 << 20)) * 256)
 
 
 def wrong_checksum(content: bytes) -> bytes:

@@ -35,7 +35,7 @@ def trainer_of(network, folder, step, resume=None, **given):
         optimizer=torch.optim.Adam(network.parameters(), lr=0.1),
         loss_function=nn.CrossEntropyLoss(),
         iteration_update=step,
-        train_handlers=[StandardTraining(RunFolder(folder, resume=resume), plot_every=0, **given)],
+        train_handlers=[StandardTraining(RunFolder(folder, resume=resume), **{"plot_every": 0, **given})],
         decollate=False,
     )
 
@@ -49,6 +49,14 @@ def test_network_optimizer_and_step_are_the_trainer_s(tmp_path):
     assert torch.equal(saved["model"]["weight"], network.weight)
     assert saved["optimizer"]["state"][0]["step"] == 2
     assert saved["step"] == trainer._process_function.state_dict()
+
+
+@pytest.mark.parametrize(("plot_every", "drawn_after"), [(0, [2]), (1, [1, 2, 2]), (2, [2, 2])])
+def test_figures_are_drawn_as_often_as_asked_and_at_the_end(tmp_path, monkeypatch, plot_every, drawn_after):
+    epochs = []
+    monkeypatch.setattr(RunRecords, "plot", lambda self, history, best: epochs.append(len(history.entries)))
+    trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False), plot_every=plot_every).run()
+    assert epochs == drawn_after
 
 
 def test_a_trainer_with_monai_s_own_step_is_refused_before_there_is_a_run_folder(tmp_path):
@@ -121,11 +129,11 @@ def test_killed_at_any_moment_of_its_end_a_run_is_ended_by_resume_and_not_traine
 
 
 @pytest.mark.parametrize("moment", ["before the first epoch", "after the last epoch", "while artifacts are sent"])
-def test_a_signal_at_the_edge_of_a_run_ends_it_as_killed(tmp_path, monkeypatch, moment):
+def test_a_signal_at_the_edge_of_a_run_ends_it_as_killed(tmp_path, monkeypatch, moment, empty_store):
     def ask():
         os.kill(os.getpid(), signal.SIGTERM)
 
-    uri = sqlite_uri(tmp_path / "mlflow.db")
+    uri = sqlite_uri(shutil.copy(empty_store, tmp_path / "mlflow.db"))
     trainer = trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False), tracking_uri=uri)
     if moment == "while artifacts are sent":
         monkeypatch.setattr(MLflowTracker, "artifact", lambda self, path, *_: path.name == "plots" and ask())

@@ -195,3 +195,28 @@ def test_a_rate_that_a_setting_overrules_is_refused_in_a_file_too():
     with pytest.raises(ConfigError, match="optimizers#adam#lr: changes nothing, as --lr overrules it; give --lr"):
         check_effect(config, [])
     check_effect({**config, "optimizers": {**config["optimizers"], "adam": {"lr": "@lr"}}}, [])
+
+
+TARGETS = {
+    "targets": {
+        "type": "object",
+        "additionalProperties": {"type": "object", "properties": {"channels": {}, "vector": {"type": "boolean"}}},
+    }
+}
+
+
+@pytest.mark.parametrize("key", ["targets#mask", "targets#sheet#vector"])
+def test_a_name_that_the_schema_allows_may_be_added(key):
+    check_override({"targets": {"sheet": {"channels": 1}}}, key, TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("targets#mask#channels", "targets has no 'mask'; give --targets#mask with all it needs"),
+        ("targets#sheet#chanels", "did you mean 'channels'"),
+    ],
+)
+def test_a_name_that_it_does_not_allow_or_that_lacks_what_it_needs_is_refused(key, told):
+    with pytest.raises(ConfigError, match=told):
+        check_override({"targets": {"sheet": {"channels": 1}}}, key, TARGETS)

@@ -7,7 +7,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from monai_ext.errors import ConfigError
-from monai_ext.settings.reading import put_dataset_settings, read_bundle_config, refuse_hash, resolved_settings
+from monai_ext.settings.reading import put_dataset_settings, read_bundle_config, resolved_settings
 
 SCHEMA = {
     "lr": {"type": "number"},
@@ -89,14 +89,20 @@ def test_settings_and_not_components_are_resolved():
     assert resolved_settings(parser) == {"lr": 1e-4, "names": ["a", "b"], "twice": 2e-4, "device": "cpu"}
 
 
-@pytest.mark.parametrize("value", ["/data/scan #2", ["/data/a", "/data/scan #2"]])
-def test_a_path_that_monai_would_change_is_refused(value):
-    with pytest.raises(ConfigError, match=r"--inputs /data/scan #2: MONAI's configs can't hold '#'"):
-        refuse_hash({"lr": 0.1, "network_def": "@train#network", "inputs": value})
-
-
-def test_so_it_is_in_the_settings_of_a_config_for_python(tmp_path):
+@pytest.mark.parametrize("value", ["/data/scan #2", ["/data/a", "/data/scan #2"], "50% @home #1", "it's #1 \\ 2"])
+@pytest.mark.parametrize("where", ["setting", "file"])
+def test_a_hash_in_a_text_stays_as_it_is(tmp_path, value, where):
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "train.json").write_text('{"dataset_dir": ""}')
-    with pytest.raises(ConfigError, match="can't hold '#'"):
-        read_bundle_config(str(tmp_path / "configs" / "train.json"), {"dataset_dir": "/data/scan #2"})
+    file = tmp_path / "configs" / "train.json"
+    file.write_text(json.dumps({"dataset_dir": value if where == "file" else "", "again": "@dataset_dir"}))
+    parser = read_bundle_config(str(file), {} if where == "file" else {"dataset_dir": value})
+    assert parser.get_parsed_content("again") == value
+
+
+def test_a_hash_in_a_file_gives_way_to_the_command_line(tmp_path):
+    (tmp_path / "configs").mkdir()
+    file = tmp_path / "configs" / "train.json"
+    file.write_text(json.dumps({"dataset_dir": "/data/scan #2", "item": "@list#0", "list": [3]}))
+    parser = read_bundle_config(str(file), {"dataset_dir": "/data/other"})
+    assert parser.get_parsed_content("dataset_dir") == "/data/other"
+    assert parser.get_parsed_content("item") == 3

@@ -141,3 +141,37 @@ def test_whatever_is_given_is_converted_to_something_valid_or_refused(value):
 def test_an_empty_text_is_refused_and_shown_in_quotes(rule, value):
     with pytest.raises(ConfigError, match=f"--it {value!r}: must be text"):
         settle({"it": rule}, {"it": value})
+
+
+TARGETS = {
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": {
+        "type": "object",
+        "properties": {"channels": {"type": "integer", "minimum": 1}, "weight": {"type": "number"}},
+        "required": ["channels"],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"sheet": {"channels": 0}}, "--targets#sheet#channels 0: must be a whole number from 1"),
+        ({"sheet": {"channels": 1}, "mask": {}}, "--targets#mask {}: needs channels"),
+        ({"sheet": {"channels": 1, "weight": float("nan")}}, "--targets#sheet#weight nan: must be a finite"),
+        ({"sheet": {"channels": 10**21}}, f"--targets#sheet#channels {10**21}: must be a finite"),
+        ({"sheet": 3}, "--targets#sheet 3: must be settings by name"),
+        ({}, "--targets {}: must be one or more settings by name"),
+    ],
+)
+def test_the_entry_of_a_table_that_is_wrong_is_named(value, told):
+    with pytest.raises(ConfigError) as caught:
+        settle({"targets": TARGETS}, {"targets": value})
+    assert str(caught.value).startswith(told)
+
+
+@pytest.mark.parametrize("value", [10**21, "1e21", str(10**21)])
+def test_a_number_that_no_loop_can_count_to_is_refused(value):
+    with pytest.raises(ConfigError, match=r"--batch_size 10{21}: must be a finite number below 2\^63"):
+        settle({"batch_size": {"type": "integer", "minimum": 1}}, {"batch_size": value})

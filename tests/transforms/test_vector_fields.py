@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.transforms import Compose
@@ -124,7 +124,6 @@ def test_an_array_stays_an_array_and_a_tensor_a_tensor_and_both_as_they_were(tra
         assert (field == before).all()
 
 
-@settings(deadline=None)
 @given(SHAPES, SEEDS, st.sampled_from(EXACT))
 def test_inverse_restores_every_key_exactly(shape, seed, transform_class) -> None:
     item = make_item(shape, seed)
@@ -138,7 +137,6 @@ def test_inverse_restores_every_key_exactly(shape, seed, transform_class) -> Non
         assert not back[key].applied_operations
 
 
-@settings(deadline=None)
 @given(SHAPES, SEEDS, st.sampled_from(ALL))
 def test_labels_keep_their_values_and_background_stays_with_its_label(shape, seed, transform_class) -> None:
     item = make_item(shape, seed)
@@ -152,7 +150,6 @@ def test_labels_keep_their_values_and_background_stays_with_its_label(shape, see
     torch.testing.assert_close(lengths, torch.ones_like(lengths), rtol=0, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(SEEDS, st.sampled_from(EXACT))
 def test_the_random_ones_do_what_the_plain_ones_do(seed, transform_class) -> None:
     item = make_item((4, 4, 4), seed)
