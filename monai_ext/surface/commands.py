@@ -67,6 +67,9 @@ def predict_zarr(
     nonfinite_voxels: Annotated[
         str, typer.Option("--nonfinite_voxels", help="What NaN and infinite voxels do: reject or fill (with 0).")
     ] = "reject",
+    input_cache_gib: Annotated[
+        float, typer.Option("--input_cache_gib", help="GiB for chunks that the next tile columns need again.")
+    ] = 1.0,
     test_time_flips: Annotated[str, typer.Option("--test_time_flips", help="Axes to flip along, of zyx.")] = "",
     chunk_size: Annotated[
         tuple[int, int, int], typer.Option("--chunk_size", help="Voxels of a chunk of the output.")
@@ -142,6 +145,7 @@ def predict_zarr(
         tf32=tf32,
         test_time_flips=test_time_flips,
         nonfinite_voxels=nonfinite_voxels,
+        input_cache_gib=input_cache_gib,
         chunk_size=chunk_size,
         shard_size=shard_size,
         block_size=block_size,

@@ -63,12 +63,12 @@ def test_only_windows_that_touch_a_kept_voxel_are_computed(inputs, tmp_path, cas
     folder, kept = inputs
     source, call = arguments(folder, case)
     network = TwoHeads()
-    options = {"normalize": NormalizeVolume(), "batch_size": 1, "block_size": block_size}
+    options = {"normalize": NormalizeVolume(), "batch_size": 1, "chunk_size": block_size, "block_size": block_size}
     predictor(network, **options)(source, tmp_path / "out", **call)
     touching = sum(bool(kept[case][window].any()) for window in extents())
     if block_size[1] >= SHAPE[1]:
         assert network.calls == touching < len(extents()) / 2
-    everywhere = folder / "dense"
+    everywhere = folder / f"dense {block_size}"
     if case == "sparse":
         everywhere = tmp_path / "everywhere"
         values = zarr.open_array(source, mode="r")[:]
@@ -77,7 +77,7 @@ def test_only_windows_that_touch_a_kept_voxel_are_computed(inputs, tmp_path, cas
         )
         source = tmp_path / "in.zarr"
     if not everywhere.exists():
-        predictor(**options | {"block_size": (40, 56, 48)})(source, everywhere)
+        predictor(**options)(source, everywhere)
     for name in TARGETS:
         whole = stored(everywhere, name)
         assert np.array_equal(stored(tmp_path / "out", name), np.where(kept[case], whole, 0)), name
@@ -87,8 +87,9 @@ def test_only_windows_that_touch_a_kept_voxel_are_computed(inputs, tmp_path, cas
 def test_the_bytes_are_the_same_wherever_the_work_begins(inputs, tmp_path, case):
     folder, _ = inputs
     source, call = arguments(folder, case)
-    predictor(block_size=(8, 56, 48))(source, tmp_path / "at once", **call)
-    job = predictor(block_size=(8, 56, 48)).job(source, tmp_path / "alone", **call)
+    options = {"chunk_size": (8, 56, 48), "block_size": (8, 56, 48)}
+    predictor(**options)(source, tmp_path / "at once", **call)
+    job = predictor(**options).job(source, tmp_path / "alone", **call)
     batches = []
     of = job.steps.of
     job.steps.of = lambda blocks: (batches.append(getattr(step, "starts", None)) or step for step in of(blocks))

@@ -86,6 +86,7 @@ class ZarrSlidingWindow:
             Its weights do in any case.
         nonfinite_voxels: what NaN and infinite voxels do: "reject" stops with an error, "fill" takes them as 0. Those
             without an output are 0 in any case.
+        input_cache_gib: GiB of main memory for decoded chunks that the next tile columns need again.
         progress: a bar on a terminal.
 
     Raises:
@@ -123,6 +124,7 @@ class ZarrSlidingWindow:
         pyramid_levels: int | None = None,
         identity: Mapping[str, Any] | None = None,
         nonfinite_voxels: str = "reject",
+        input_cache_gib: float = 1.0,
         progress: bool = True,
     ) -> None:
         self.roi_size = voxel_counts("roi_size", roi_size)
@@ -134,7 +136,11 @@ class ZarrSlidingWindow:
         if nonfinite_voxels not in POLICIES:
             raise ConfigError(f"nonfinite_voxels must be one of {', '.join(POLICIES)}, got {nonfinite_voxels!r}")
         given = {"batch_size": (batch_size, 1), "network_threads": (network_threads, 1)}
-        for name, (value, least) in {**given, "pyramid_levels": (pyramid_levels or 0, 0)}.items():
+        for name, (value, least) in {
+            **given,
+            "input_cache_gib": (input_cache_gib, 0),
+            "pyramid_levels": (pyramid_levels or 0, 0),
+        }.items():
             if value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
         if "auto" in (engine, precision):
@@ -149,6 +155,7 @@ class ZarrSlidingWindow:
         self.block_size = None if block_size is None else voxel_counts("block_size", block_size)
         self.zarr_format, self.pyramid_levels, self.progress = zarr_format, pyramid_levels, progress
         self.network_threads, self.tf32 = network_threads, tf32
+        self.cache_bytes = int(input_cache_gib * 2**30)
         self.device = own_device(device)
         self._settings = predictor_settings(network, identity or {}, engine, precision, normalize, test_time_flips)
         example = torch.zeros(batch_size, 1, *self.roi_size)
@@ -241,7 +248,7 @@ class ZarrSlidingWindow:
         store.create(space)
         weights = compute_importance_map(self.roi_size, self.mode, device=self.device)
         pin = self.device.type == "cuda"
-        steps = Steps(volume, grid, axes, selection, self.batch_size, pin, self.nonfinite_voxels)
+        steps = Steps(volume, grid, axes, selection, self.batch_size, pin, self.nonfinite_voxels, self.cache_bytes)
         return PredictionJob(
             grid,
             selection,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from monai_ext.inferers.streaming.chunk_cache import ChunkCache
 from monai_ext.inferers.streaming.geometry import BlockGrid, Region, Size, WindowAxis
 from monai_ext.inferers.streaming.predictor import WindowPredictor
 from monai_ext.inferers.streaming.reading import InputVolume, TileColumnReader
@@ -76,6 +77,7 @@ class Steps:
         pin: give batches in page-locked memory, for faster copies to the GPU.
         nonfinite_voxels: what NaN and infinite voxels that are kept do: "reject" raises `DataError`, "fill" takes them
             as 0, as all that aren't kept.
+        cache_bytes: room for decoded chunks that a later tile column needs again.
     """
 
     def __init__(
@@ -87,15 +89,19 @@ class Steps:
         batch_size: int,
         pin: bool = False,
         nonfinite_voxels: str = "reject",
+        cache_bytes: int = 2**30,
     ) -> None:
         self._volume, self._grid, self._axes, self._selection = volume, grid, axes, selection
         self.batch_size, self._pin = batch_size, pin
+        self._cache_bytes = cache_bytes
         self._reject_nonfinite = nonfinite_voxels == "reject"
 
     def of(self, blocks: Sequence[int]) -> Generator[Step]:
         """All steps of these blocks; input is read ahead, for the next block too."""
         layers_of = self._axes[0].touching
         readers: dict[int, TileColumnReader] = {}
+        reached = {self._grid.tile_column(block): self._selection.reach(block)[1:] for block in blocks}
+        cache = ChunkCache(self._cache_bytes)
         previous: Region | None = None
         with ThreadPoolExecutor(_READERS) as executor:
             for block, upcoming in zip(blocks, [*blocks[1:], None], strict=True):
@@ -104,7 +110,7 @@ class Steps:
                     del readers[left]
                 for soon in (block, upcoming):
                     if soon is not None and self._selection.any(soon):
-                        self._reader(readers, soon, executor).request(self._selection.reach(soon)[0])
+                        self._reader(readers, reached, soon, executor, cache).request(self._selection.reach(soon)[0])
                 if not (self._selection.any(block) and self._occupied(readers[column], block)):
                     yield EmptyBlock(block, region)
                     previous = None
@@ -131,12 +137,18 @@ class Steps:
         return reader.occupied(planes)
 
     def _reader(
-        self, readers: dict[int, TileColumnReader], block: int, executor: ThreadPoolExecutor
+        self,
+        readers: dict[int, TileColumnReader],
+        reached: Mapping[int, tuple[slice, slice]],
+        block: int,
+        executor: ThreadPoolExecutor,
+        cache: ChunkCache,
     ) -> TileColumnReader:
         column = self._grid.tile_column(block)
         if column not in readers:
-            _, y, x = self._selection.reach(block)
-            readers[column] = TileColumnReader(self._volume, y, x, executor)
+            cache.forget(min(column, *readers) if readers else column)
+            later = {other: extent for other, extent in reached.items() if other > column}
+            readers[column] = TileColumnReader(self._volume, *reached[column], executor, cache, later)
         return readers[column]
 
     def _layer(self, reader: TileColumnReader, starts: Sequence[Size]) -> Iterator[Windows]:
