@@ -94,7 +94,7 @@ def predict_zarr(
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="A .pt of surface_unet, or its exported .ts.")],
     input: Annotated[str, typer.Option("--input", help="Path or URL of a Zarr array, .zip or OME-Zarr image.")],
     output: Annotated[
-        Path, typer.Option("--output", help="Folder for TARGET.zarr; an incomplete prediction is continued.")
+        str, typer.Option("--output", help="Folder or s3:// URL for TARGET.zarr; an incomplete one is continued.")
     ],
     patch_size: Annotated[
         tuple[int, int, int], typer.Option("--patch_size", help="Voxels of a window along Z, Y, X.")
@@ -121,6 +121,12 @@ def predict_zarr(
         tuple[int, int, int, int, int, int] | None,
         typer.Option("--bbox", help="Z0 Z1 Y0 Y1 X0 X1, first voxels and those after the last; 0 elsewhere."),
     ] = None,
+    nonfinite_voxels: Annotated[
+        str, typer.Option("--nonfinite_voxels", help="What NaN and infinite voxels do: reject or fill (with 0).")
+    ] = "reject",
+    input_cache_gib: Annotated[
+        float, typer.Option("--input_cache_gib", help="GiB for chunks that the next tile columns need again.")
+    ] = 1.0,
     test_time_flips: Annotated[str, typer.Option("--test_time_flips", help="Axes to flip along, of zyx.")] = "",
     chunk_size: Annotated[
         tuple[int, int, int], typer.Option("--chunk_size", help="Voxels of a chunk of the output.")
@@ -133,7 +139,10 @@ def predict_zarr(
         typer.Option("--block_size", help="Voxels of a block, whole chunks; larger is faster and needs more memory."),
     ] = None,
     zarr_format: Annotated[int, typer.Option("--zarr_format", help="3 with OME-Zarr 0.5, or 2 with 0.4.")] = 3,
-    pyramid_levels: Annotated[int, typer.Option("--pyramid_levels", help="Coarser levels to add at the end.")] = 0,
+    pyramid_levels: Annotated[
+        int | None,
+        typer.Option("--pyramid_levels", help="Coarser levels to add at the end; default until a side has 512 voxels."),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option("--device", help="cpu, cuda (this process's GPU), cuda:1; default the GPU, else the CPU."),
@@ -193,6 +202,8 @@ def predict_zarr(
         precision=precision,
         tf32=tf32,
         test_time_flips=test_time_flips,
+        nonfinite_voxels=nonfinite_voxels,
+        input_cache_gib=input_cache_gib,
         chunk_size=chunk_size,
         shard_size=shard_size,
         block_size=block_size,

@@ -69,8 +69,10 @@ def test_parts_complete_one_another_and_damage_is_repaired(trained, tmp_path):
         (("sheet",), "unexpected argument 'sheet'"),
         (("--dtype", "sheet"), "--dtype must be TARGET=VALUE"),
         (("--output_targets", "ink"), "no target 'ink'"),
+        (("--output", "sftp://host/out"), "must be a folder, or in an object store"),
+        (("--nonfinite_voxels", "skip"), "nonfinite_voxels must be one of"),
     ],
-    ids=["part alone", "a stray argument", "dtype", "target"],
+    ids=["part alone", "a stray argument", "dtype", "target", "URL", "policy"],
 )
 def test_options_that_cannot_be_are_refused(trained, tmp_path, options, message):
     done = run(trained, tmp_path / "out", *options)

@@ -10,6 +10,8 @@ from typing import Any
 from monai.inferers import Inferer
 from torch import nn
 
+from monai_ext.errors import ConfigError
+from monai_ext.inferers.streaming.folder import LocalFolder, OutputFolder
 from monai_ext.inferers.streaming.selection import Box
 from monai_ext.inferers.streaming.sliding_window import ZarrSlidingWindow
 
@@ -25,6 +27,9 @@ class ZarrInferer(Inferer):
         level, channel, timepoint, mask, bbox, part, parts: see `ZarrSlidingWindow.__call__`; mask and box are for a
             single volume.
         options: other arguments of `ZarrSlidingWindow`.
+
+    Raises:
+        ConfigError: for a URL as ``output_dir``.
     """
 
     def __init__(
@@ -41,6 +46,8 @@ class ZarrInferer(Inferer):
         **options: Any,
     ) -> None:
         super().__init__()
+        if not isinstance(OutputFolder.of(output_dir), LocalFolder):
+            raise ConfigError(f"output_dir {output_dir}: an evaluator writes to a folder; predict-zarr writes to URLs")
         self.output_dir = Path(output_dir)
         self.options = {**options, "test_time_flips": "zyx" if test_time_flips else ""}
         chosen = {"level": level, "channel": channel, "timepoint": timepoint}
