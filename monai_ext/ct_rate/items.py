@@ -133,6 +133,8 @@ def _paths(volume: Volume) -> list[str]:
 
 def _shared(volume: Volume, columns: Sequence[int]) -> dict[str, Any]:
     item: dict[str, Any] = {"case": volume.name, "patient": volume.patient, "stamp": list(volume.stamp)}
+    if volume.reading:
+        item["reading"] = volume.reading
     if volume.labels is not None:
         item["label"] = np.array([volume.labels[column] for column in columns], np.float32)
         item["patient"] = volume.patient

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ COLUMNS = (
     *("slice_id", "volume_name", "slice_index", "relative_position", "file_path"),
     *("slice_shape", "original_volume_shape", "split"),
 )
+READING = "reading"  # a column that older tables lack
 SETTINGS = "extraction.json"
 
 
@@ -34,7 +36,7 @@ def write_tables(output: Path, done: Sequence[tuple[Volume, dict[str, Any]]]) ->
         rows = [row for volume, record in done if volume.split == split for row in _rows(volume, record)]
         file = output / "splits" / f"{split}_slices.csv"
         if rows or file.is_file():
-            write_csv(file, rows, [*COLUMNS, *LABELS])
+            write_csv(file, rows, [*COLUMNS, READING, *LABELS])
 
 
 def _rows(volume: Volume, record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -50,6 +52,7 @@ def _rows(volume: Volume, record: dict[str, Any]) -> list[dict[str, Any]]:
             "slice_shape": f"({size}, {size})",
             "original_volume_shape": str(tuple(record["shape"])),
             "split": volume.split,
+            READING: record["reading"],
             **labels,
         }
         for entry in record["slices"]
@@ -103,6 +106,7 @@ def _read_table(table: Path, root: Path, problems: list[Problem]) -> list[Volume
     labels: dict[str, tuple[int, ...]] = {}
     slices: dict[str, list[tuple[int, str]]] = {}
     splits: dict[str, str] = {}
+    readings: dict[str, str] = {}
     for row in read_csv(table, [*COLUMNS, *LABELS], unique="slice_id"):
         name = row["volume_name"]
         try:
@@ -113,6 +117,7 @@ def _read_table(table: Path, root: Path, problems: list[Problem]) -> list[Volume
         if labels.setdefault(name, values) != values:
             raise DataError(f"the slices of {name!r} have different labels", table)
         splits[name] = row["split"]
+        readings[name] = row.get(READING, "")
         slices.setdefault(name, []).append((position, str(root / row["file_path"])))
     found = []
     for name, members in slices.items():
@@ -127,7 +132,8 @@ def _read_table(table: Path, root: Path, problems: list[Problem]) -> list[Volume
         except DataError as error:
             problems.append(Problem.of(error))
             continue
-        found.append(Volume(name, splits[name], parsed.patient, labels[name], stamp=stamp, slices=tuple(members)))
+        volume = Volume(name, splits[name], parsed.patient, labels[name], stamp=stamp, slices=tuple(members))
+        found.append(replace(volume, reading=readings[name]))
     return found
 
 

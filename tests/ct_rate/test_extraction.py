@@ -65,11 +65,11 @@ def test_files_and_tables_have_the_documented_form(extracted: Path) -> None:
     assert len(rows) == 5 * len(positions)
     assert [int(row["slice_index"]) for row in rows[: len(positions)]] == positions
     row = rows[0]
-    assert list(row)[:8] == [
+    assert list(row)[:9] == [
         *("slice_id", "volume_name", "slice_index", "relative_position", "file_path"),
-        *("slice_shape", "original_volume_shape", "split"),
+        *("slice_shape", "original_volume_shape", "split", "reading"),
     ]
-    assert list(row)[8:] == list(LABELS)
+    assert list(row)[9:] == list(LABELS)
     assert row["file_path"] == "slices/train/train_1_a_1_slice_004.npy"
     assert row["slice_id"] == "train_1_a_1_slice_004"
     assert row["volume_name"] == "train_1_a_1.nii.gz"
@@ -315,9 +315,20 @@ def test_a_prepared_dataset_caches_volumes_and_notices_new_metadata(ct_dir: Path
     assert torch.equal(item["label"], torch.tensor([1.0, 1.0]))
     assert item["case"] == "train_1_b_1.nii.gz"
     assert dataset().cache_file(2).is_file()
+    assert dataset()[2]["reading"] == item["reading"] == "metadata table (slope 1, intercept -1024)"
     rows = [metadata_row(name, RescaleIntercept=-1000) for name in NAMES if name.startswith("train")]
     write_table(ct_dir / "dataset" / "metadata" / "train_metadata.csv", rows)
     assert not dataset().cache_file(2).is_file()
+    assert dataset()[2]["reading"] == "metadata table (slope 1, intercept -1000)"
+
+
+def test_tables_of_slices_say_how_volumes_were_read_and_older_ones_need_not(extracted: Path) -> None:
+    assert {volume.reading for volume in extracted_slices(extracted).volumes} == {
+        "metadata table (slope 1, intercept -1024)"
+    }
+    rows = table(extracted)
+    write_table(extracted / "splits" / "train_slices.csv", [{k: v for k, v in r.items() if k != "reading"} for r in rows])
+    assert "reading" not in slice_items({"all": extracted_slices(extracted).volumes})["all"][0]
 
 
 @pytest.mark.parametrize("source", ["slices", "slices together", "volumes"])
