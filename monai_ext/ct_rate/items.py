@@ -89,6 +89,8 @@ def volume_item(volume: Volume, columns: Sequence[int]) -> dict[str, Any]:
     item = {**_shared(volume, columns), "image": volume.path}
     return {
         **item,
+        "manufacturer": volume.manufacturer,
+        "scanner": volume.scanner,
         **({"rescale": volume.rescale} if volume.rescale is not None else {}),
         **({"spacing": volume.spacing} if volume.spacing is not None else {}),
     }

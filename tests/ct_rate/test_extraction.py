@@ -327,7 +327,9 @@ def test_tables_of_slices_say_how_volumes_were_read_and_older_ones_need_not(extr
         "metadata table (slope 1, intercept -1024)"
     }
     rows = table(extracted)
-    write_table(extracted / "splits" / "train_slices.csv", [{k: v for k, v in r.items() if k != "reading"} for r in rows])
+    write_table(
+        extracted / "splits" / "train_slices.csv", [{k: v for k, v in r.items() if k != "reading"} for r in rows]
+    )
     assert "reading" not in slice_items({"all": extracted_slices(extracted).volumes})["all"][0]
 
 

@@ -213,6 +213,14 @@ def test_a_voxel_grid_that_tells_one_of_several_labels_is_a_shortcut(tmp_path):
     assert "the voxel spacing alone tells effusion" in problem.message
 
 
+def test_a_scanner_that_tells_the_label_is_a_shortcut(tmp_path):
+    data = labelled(tmp_path, [1000] * 60, LABELS)
+    for number, item in enumerate(data["train"]):
+        item |= {"manufacturer": "Philips" if item["label"] else "Siemens", "scanner": f"model {number % 6 // 2}"}
+    (problem,) = shortcuts(data)
+    assert "the manufacturer of the scanner alone tells label 1" in problem.message
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_properties_without_meaning_are_no_shortcut(tmp_path, seed):
     rng = np.random.default_rng(seed)
