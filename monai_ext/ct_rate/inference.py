@@ -55,8 +55,9 @@ def inference_items(
             index = volumes(root)
             return Found(volume_items({"all": index.volumes}, classes)["all"], index.problems)
         if tables_of(root):
-            found = {"all": extracted_slices(root).volumes}
-            return slice_items(found, classes, neighbours, num_slices)["all"]
+            index = extracted_slices(root)
+            items = slice_items({"all": index.volumes}, classes, neighbours, num_slices)["all"]
+            return Found(items, index.problems)
         inputs = [root]
     files, unused = _files(inputs)
     kinds = {volume_name(path) is not None for path in files}

@@ -35,7 +35,9 @@ class Metadata:
 
 
 def read_metadata(path: str | Path) -> tuple[dict[str, Metadata], list[Problem]]:
-    """Read a table with ``VolumeName``, `COLUMNS`, perhaps `SCANNER`, and any others; ``XYSpacing`` is text such as ``[0.7, 0.7]``.
+    """Read a table with ``VolumeName``, `COLUMNS`, perhaps `SCANNER`, and any others.
+
+    ``XYSpacing`` is text such as ``[0.7, 0.7]``.
 
     Args:
         path: the CSV.

@@ -11,7 +11,7 @@ from typing import Any
 from monai_ext.ct_rate.indexing import VolumeIndex
 from monai_ext.ct_rate.labels import LABELS
 from monai_ext.ct_rate.volume import SPLITS, Volume, order, parse_name
-from monai_ext.data.left_out import refuse_or_leave_out
+from monai_ext.data.left_out import not_used, refuse_or_leave_out
 from monai_ext.data.problems import Problem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_csv, read_json, write_csv
@@ -68,6 +68,8 @@ def extracted_slices(
 ) -> VolumeIndex:
     """The volumes of which slices were extracted; the volumes' own files aren't needed any more.
 
+    Files beside the slices that no table lists are notes among the problems.
+
     Args:
         slices_dir: the ``output`` of `extract_slices`.
         num_slices: slices per volume that the extraction must have had; None for any.
@@ -95,14 +97,23 @@ def extracted_slices(
         had = ", ".join(f"{name}={value}" for name, value in others.items())
         raise ConfigError(f"{slices_dir}: its slices were extracted with {had}, not {given}; extract them again")
     problems: list[Problem] = []
-    found = [volume for table in tables for volume in _read_table(table, root, problems)]
+    listed: set[str] = set()
+    found = [volume for table in tables for volume in _read_table(table, root, problems, listed)]
+    problems += _strays(listed, root)
     refuse_or_leave_out(problems, on_bad_volume, "on_bad_volume", "ct_rate_multilabel")
     if not found:
         raise DataError("lists no slices", tables[0])
     return VolumeIndex(sorted(found, key=lambda volume: order(volume.name)), problems)
 
 
-def _read_table(table: Path, root: Path, problems: list[Problem]) -> list[Volume]:
+def _strays(listed: set[str], root: Path) -> list[Problem]:
+    """Notes on what lies in the folders of slices and isn't one that is listed; no file of them is looked at."""
+    folders = filter(os.path.isdir, sorted({os.path.dirname(path) for path in listed}))
+    found = [os.path.join(folder, name) for folder in folders for name in sorted(os.listdir(folder)) if name[0] != "."]
+    return not_used((path for path in found if path not in listed), lambda _: "in no table of slices", root)
+
+
+def _read_table(table: Path, root: Path, problems: list[Problem], listed: set[str]) -> list[Volume]:
     labels: dict[str, tuple[int, ...]] = {}
     slices: dict[str, list[tuple[int, str]]] = {}
     splits: dict[str, str] = {}
@@ -119,6 +130,7 @@ def _read_table(table: Path, root: Path, problems: list[Problem]) -> list[Volume
         splits[name] = row["split"]
         readings[name] = row.get(READING, "")
         slices.setdefault(name, []).append((position, str(root / row["file_path"])))
+        listed.add(slices[name][-1][1])
     found = []
     for name, members in slices.items():
         parsed = parse_name(name)
