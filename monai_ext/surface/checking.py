@@ -15,9 +15,10 @@ from monai_ext.data.normals import decode_normals
 from monai_ext.data.patches_blocks import block_layout
 from monai_ext.data.problems import Problem
 from monai_ext.data.volumes_zarr import channel_axis, open_volume
+from monai_ext.data.walk import entries
 from monai_ext.errors import DataError
 from monai_ext.places import Place, Threads, place_of
-from monai_ext.surface.sets import HOW_TO_GET, SUFFIX, check_type, not_in_sets, volume_folders
+from monai_ext.surface.sets import HOW_TO_GET, SUFFIX, array_in, check_type, is_array, not_in_sets, volume_folders
 
 # A unit vector stored as uint8 is at most 0.014 off.
 _LENGTH_TOLERANCE = 0.1
@@ -49,7 +50,7 @@ def check(dataset_dir: str | Path, workers: int | Place | None = None) -> list[P
 
 
 def _check_set(folder: Path, workers: int | Place | None) -> list[Problem]:
-    place = folder / f"input{SUFFIX}"
+    place = array_in(folder, "input") or folder / f"input{SUFFIX}"
     try:
         volume = open_volume(place)
         check_type(volume.dtype, "iuf", str(place))
@@ -57,7 +58,7 @@ def _check_set(folder: Path, workers: int | Place | None) -> list[Problem]:
         return [Problem.of(error, place)]
     if volume.ndim != 3:
         return [Problem(str(place), f"the input must have three axes (Z, Y, X), got the shape {volume.shape}")]
-    targets = sorted(path for path in folder.glob(f"*{SUFFIX}") if path != place)
+    targets = sorted(path for path in entries(folder) if is_array(path) and path != place)
     if not targets:
         return [Problem(str(folder), f"has no target beside input{SUFFIX}, such as sheet{SUFFIX}")]
     return [problem for target in targets for problem in _check_target(target, place, volume, workers)]

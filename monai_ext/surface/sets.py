@@ -88,6 +88,29 @@ def volume_folders(dataset_dir: str | Path) -> list[Path]:
     return list(_real_folders(root).values())
 
 
+def array_in(folder: Path, name: str) -> Path | None:
+    """The array ``<name>.zarr`` of a folder, whatever the case of its suffix; None without one.
+
+    Args:
+        folder: that holds it, if there is one.
+        name: without suffix.
+
+    Raises:
+        DataError: for two that differ in the case only.
+    """
+    if is_array(folder):  # whose chunks may be very many
+        return None
+    found = [path for path in entries(folder) if path.stem == name and is_array(path)]
+    if len(found) > 1:
+        raise DataError(f"is there as {found[1].name}, too; keep one of them", found[0], "copies")
+    return found[0] if found else None
+
+
+def is_array(path: Path) -> bool:
+    """Whether a path has the suffix of Zarr arrays, in any case."""
+    return path.suffix.lower() == SUFFIX
+
+
 def not_in_sets(dataset_dir: str | Path, names: Container[str] | None = None) -> list[Problem]:
     """Notes on what lies in a folder of sets and isn't used.
 
@@ -111,7 +134,7 @@ def not_in_sets(dataset_dir: str | Path, names: Container[str] | None = None) ->
     others = [] if root in folders.values() else [e for e in entries(root) if os.path.realpath(e) not in folders]
     for folder in folders.values():
         below = [entry for entry in entries(folder) if os.path.realpath(entry) not in folders]
-        others += [e for e in below if e.suffix != SUFFIX or not (names is None or e.stem in names)]
+        others += [e for e in below if not is_array(e) or not (names is None or e.stem in names)]
     return [*links, *not_used(others, _why_not, root)]
 
 
@@ -120,14 +143,14 @@ def _real_folders(root: Path) -> dict[str, Path]:
     own_first = sorted(entries(root), key=lambda path: path.is_symlink())
     found: dict[str, Path] = {}
     for folder in (root, *own_first):
-        if folder.is_dir() and (folder / f"input{SUFFIX}").exists():
+        if folder.is_dir() and array_in(folder, "input") is not None:
             found.setdefault(os.path.realpath(folder), folder)
     order = {path: (path != root, natural_key(path.name)) for path in found.values()}
     return dict(sorted(found.items(), key=lambda pair: order[pair[1]]))
 
 
 def _why_not(path: Path) -> str:
-    if path.suffix == SUFFIX:
+    if is_array(path):
         return "a Zarr array that isn't asked for"
     return f"a folder without input{SUFFIX}" if path.is_dir() else "no Zarr array"
 
@@ -191,12 +214,12 @@ def check_set(places: Mapping[str, str], targets: Targets, patch_size: Sequence[
 
 
 def _found(folder: Path, targets: Targets) -> dict[str, str]:
-    places = {key: str(folder.absolute() / f"{key}{SUFFIX}") for key in ("input", *targets)}
+    arrays = {key: array_in(folder.absolute(), key) for key in ("input", *targets, "ref_label")}
     for name in targets:
-        if not Path(places[name]).exists():
+        if arrays[name] is None:
             raise DataError(f"no {name}{SUFFIX} beside input{SUFFIX}; add it, or drop {name!r} from targets", folder)
-    own = folder.absolute() / f"ref_label{SUFFIX}"
-    return {**places, "ref_label": str(own) if own.exists() else places[next(iter(targets))]}
+    label = arrays["ref_label"] or arrays[next(iter(targets))]
+    return {key: str(place) for key, place in {**arrays, "ref_label": label}.items()}
 
 
 def _listed(entry: Mapping[str, str], number: int, targets: Targets) -> dict[str, str]:
