@@ -102,6 +102,12 @@ def find_layout(dataset_dir: str | Path) -> Layout:
     return Layout(root, _with_patients(listed, table.patients), table.path, unlisted)
 
 
+def is_table(path: Path) -> bool:
+    """Whether a file is a CSV of classes, patients or folds, as a labelled dataset has them beside its volumes."""
+    header = columns_of(path) if path.suffix.lower() == ".csv" else set()
+    return _tells_classes(header) or COLUMNS[0] in header
+
+
 def _places(folder: Path) -> list[Path]:
     below = [entry for entry in entries(folder) if entry.is_dir()]
     sessions = [entry for entry in below if entry.name.lower().startswith("ses-")]
