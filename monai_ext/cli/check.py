@@ -81,7 +81,7 @@ def _prepared(
     picture: Path | None,
 ) -> Any:
     """The inputs of the bundle, as its configs prepare them. Code of a --bundle_root is only listed, never run."""
-    from monai_ext.cli.prepared_check import PreparedCheck, check_prepared, joined
+    from monai_ext.cli.prepared_check import PreparedCheck, all_checks, check_prepared
     from monai_ext.settings import find_bundle
 
     if sample == 0:
@@ -97,7 +97,7 @@ def _prepared(
     if trainings is None or "stage" in given:
         return check_prepared(root, dataset_dir, given, sample, workers, show)
     several = trainings(dataset_dir).items()
-    return joined(
+    return all_checks(
         {name: check_prepared(root, dataset_dir, given, sample, workers, show, overlay) for name, overlay in several}
     )
 

@@ -100,7 +100,7 @@ class RunRecords:
             key_metric: name of the metric that selects the best epoch, with ``-`` in front where less is better.
         """
         parameters = resolved_settings(self.parser) if self.parser is not None else {}
-        record = {
+        record: dict[str, Any] = {
             "bundle": self.bundle.name if self.bundle else None,
             "fold": self.run.fold,
             "run_name": self.run_name or self.run.name,
