@@ -41,15 +41,19 @@ def _no_closed_handlers():
             logging.getLogger().removeHandler(handler)
 
 
-# Folders whose tests train again and again. Rendering, which takes longer than a small training, is tested with the
-# predictions, the reports, and the training that the tests of a bundle share (made before this fixture is).
-_TRAINING = ("bundles", "engines", "handlers", "spine", "test_html.py")
+# Folders and modules whose tests train or write reports again and again. Rendering, which takes longer than a small
+# training, is tested with the figures, and by the training that the tests of a bundle share (made before this fixture).
+_UNRENDERED = {
+    *("bundles", "engines", "handlers", "spine"),
+    *("test_html.py", "test_instances.py", "test_masks_best.py", "test_multi_label_best.py"),
+    "test_multi_label_report.py",
+}
 
 
 @pytest.fixture(autouse=True)
 def _unrendered(request, monkeypatch):
     """Figures are saved as empty ones where rendering isn't what is tested; ``pytest.mark.rendered`` for a test."""
-    if not set(_TRAINING).intersection(request.path.parts) or request.node.get_closest_marker("rendered"):
+    if not _UNRENDERED.intersection(request.path.parts) or request.node.get_closest_marker("rendered"):
         return
     from matplotlib.figure import Figure
 

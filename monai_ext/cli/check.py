@@ -79,7 +79,7 @@ def _prepared(
     picture: Path | None,
 ) -> Any:
     """The inputs of the bundle, as its configs prepare them. Code of a --bundle_root is only listed, never run."""
-    from monai_ext.cli.prepared_check import PreparedCheck, check_prepared
+    from monai_ext.cli.prepared_check import PreparedCheck, check_prepared, joined
     from monai_ext.settings import find_bundle
 
     if sample == 0:
@@ -91,7 +91,13 @@ def _prepared(
     except ConfigError:  # a package elsewhere may bring the task alone
         return PreparedCheck(sentence=f"no input was prepared: the configs of {bundle} are not below this folder")
     show = picture is not None and picture.suffix.lower() != ".json"
-    return check_prepared(root, dataset_dir, given, sample, workers, show)
+    trainings = getattr(find_task(bundle, "check"), "trainings", None)
+    if trainings is None or "stage" in given:
+        return check_prepared(root, dataset_dir, given, sample, workers, show)
+    several = trainings(dataset_dir).items()
+    return joined(
+        {name: check_prepared(root, dataset_dir, given, sample, workers, show, overlay) for name, overlay in several}
+    )
 
 
 def _further(found: list[Any], known: list[Any]) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.handlers.signals import interrupted_by_sigterm
 from monai_ext.io import atomic_path, write_json
 from monai_ext.settings import read_bundle_config, recipe_key, recipe_of
+from monai_ext.spine.cascade.stages import CLASSIFIERS, SEGMENTATIONS
 from monai_ext.spine.class_map import FILE as CLASS_MAP
 from monai_ext.spine.heads import SHARING
 from monai_ext.spine.split_heads import split_heads
@@ -120,6 +122,16 @@ class CascadeTraining:
             logger.warning(warning)
         write_json(self.output_dir / "models" / "summary.json", {"stages": self.stages, "warnings": warnings})
         return self.output_dir / "models"
+
+    def prediction_command(self) -> str | None:
+        """The command that predicts with the networks; stages without one are left out. None without cord or lesion."""
+        models = self.output_dir / "models"
+        there = {path.parent.name for path in models.glob("*/model.pt")}
+        if not there >= set(SEGMENTATIONS):
+            return None
+        options = ["--config_file", str(self.configs / "inference.json"), "--models_dir", str(models)]
+        options += [word for stage in CLASSIFIERS if stage not in there for word in (f"--{stage}_checkpoint", "")]
+        return f"python -m monai.bundle run {shlex.join([*options, '--dataset_dir', 'FOLDER'])}"
 
     def _files(self, stage: str) -> list[str]:
         overlay = self.configs / f"stage_{stage}.json"  # the last stage is train.json itself

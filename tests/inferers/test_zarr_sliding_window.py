@@ -316,7 +316,7 @@ def test_inputs_that_do_not_fit_are_named(tmp_path):
     zarr.create_array(tmp_path / "channels.zarr", shape=(3, 9, 14, 14), chunks=(3, 9, 9, 9), dtype="uint8")
     with pytest.raises(DataError, match=r"other\.zarr: the mask has the shape \(9, 14, 13\), the input \(9, 14, 14\)"):
         predictor()(tmp_path / "in.zarr", tmp_path / "out", mask=tmp_path / "other.zarr")
-    with pytest.raises(DataError, match=r"channels\.zarr: must be a volume"):
+    with pytest.raises(DataError, match=r"channels\.zarr: has 3 channels .*choose one by --channel"):
         predictor()(tmp_path / "channels.zarr", tmp_path / "out")
     with pytest.raises(DataError, match=r"no Zarr array or group found"):
         predictor()(tmp_path / "missing.zarr", tmp_path / "out")

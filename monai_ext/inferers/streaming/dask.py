@@ -36,7 +36,7 @@ def predict_on_dask(
             ``functools.partial(surface_predictor, checkpoint, device="cuda")``.
         input: path or URL of a Zarr array or OME-Zarr image, as the workers see it.
         output: folder on a file system that all workers share, or the URL of an object store.
-        call: ``level``, ``mask``, ``bbox`` of `ZarrSlidingWindow`'s call.
+        call: ``level``, ``channel``, ``timepoint``, ``mask``, ``bbox`` of `ZarrSlidingWindow`'s call.
 
     Raises:
         ConfigError: when ``distributed`` isn't installed, the scheduler isn't there, or has no workers.

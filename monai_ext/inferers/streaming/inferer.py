@@ -24,7 +24,8 @@ class ZarrInferer(Inferer):
     Args:
         output_dir: folder that gets one folder per volume, ``<case>/<target>.zarr``.
         test_time_flips: mean over all flips of the axes: eight passes.
-        level, mask, bbox, part, parts: see `ZarrSlidingWindow.__call__`; mask and box are for a single volume.
+        level, channel, timepoint, mask, bbox, part, parts: see `ZarrSlidingWindow.__call__`; mask and box are for a
+            single volume.
         options: other arguments of `ZarrSlidingWindow`.
 
     Raises:
@@ -36,6 +37,8 @@ class ZarrInferer(Inferer):
         output_dir: str | Path,
         test_time_flips: bool = False,
         level: int = 0,
+        channel: int | None = None,
+        timepoint: int | None = None,
         mask: str | Path | None = None,
         bbox: Box | None = None,
         part: int | None = None,
@@ -47,7 +50,8 @@ class ZarrInferer(Inferer):
             raise ConfigError(f"output_dir {output_dir}: an evaluator writes to a folder; predict-zarr writes to URLs")
         self.output_dir = Path(output_dir)
         self.options = {**options, "test_time_flips": "zyx" if test_time_flips else ""}
-        self.call: dict[str, Any] = {"level": level, "mask": mask, "bbox": bbox, "part": part, "parts": parts}
+        chosen = {"level": level, "channel": channel, "timepoint": timepoint}
+        self.call: dict[str, Any] = {**chosen, "mask": mask, "bbox": bbox, "part": part, "parts": parts}
 
     def __call__(
         self, inputs: Mapping[str, Sequence[str]], network: nn.Module, *args: Any, **kwargs: Any

@@ -9,12 +9,12 @@ from itertools import product
 from pathlib import Path
 from queue import Full, Queue
 from threading import Event, Thread
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
-import zarr
 
-from monai_ext.data.volumes_zarr import open_node, open_volume
+from monai_ext.data.found_volume import volume_space
+from monai_ext.data.volumes_zarr import open_volume
 from monai_ext.errors import DataError
 from monai_ext.inferers.streaming.chunk_cache import ChunkCache, rectangles
 from monai_ext.inferers.streaming.geometry import Region, Size, VoxelSpace, common, within
@@ -32,13 +32,15 @@ class InputVolume:
     Args:
         source: path or URL, see `monai_ext.data.volumes_zarr.open_volume`.
         level: resolution level of an OME-Zarr image.
+        channel: index from 0, where it has several.
+        timepoint: index from 0, where it has several.
     """
 
-    def __init__(self, source: str | Path, level: int = 0) -> None:
+    def __init__(
+        self, source: str | Path, level: int = 0, channel: int | None = None, timepoint: int | None = None
+    ) -> None:
         self.source = source
-        self.array: zarr.Array = open_volume(source, level)
-        if self.array.ndim != 3:
-            raise DataError(f"must be a volume (Z, Y, X), got the shape {self.array.shape}", source)
+        self.array = open_volume(source, level, channel, timepoint)
 
     @property
     def shape(self) -> Size:
@@ -59,27 +61,7 @@ class InputVolume:
 
 def voxel_space(source: str | Path, level: int = 0) -> VoxelSpace:
     """The voxel space of one level of an OME-Zarr image; voxels of size 1 for an array, or where it isn't given."""
-    node = open_node(source)
-    attributes: dict[str, Any] = dict(node.attrs)
-    try:
-        image = attributes.get("ome", attributes)["multiscales"][0]
-        axes = image.get("axes", [])[-3:]
-        units = tuple(axis.get("unit") if isinstance(axis, dict) else None for axis in axes)
-        scale, translation = [1.0] * 3, [0.0] * 3
-        steps = [
-            *image["datasets"][level].get("coordinateTransformations", []),
-            *image.get("coordinateTransformations", []),
-        ]
-        for step in steps:
-            if step["type"] == "scale":
-                factors = [float(factor) for factor in step["scale"][-3:]]
-                scale = [a * b for a, b in zip(scale, factors, strict=True)]
-                translation = [a * b for a, b in zip(translation, factors, strict=True)]
-            elif step["type"] == "translation":
-                translation = [a + float(b) for a, b in zip(translation, step["translation"][-3:], strict=True)]
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        return VoxelSpace()
-    return VoxelSpace(tuple(scale), tuple(translation), units if len(units) == 3 else (None, None, None))
+    return VoxelSpace(*volume_space(source, level))
 
 
 class _Slab(NamedTuple):

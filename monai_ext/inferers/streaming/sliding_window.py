@@ -169,6 +169,8 @@ class ZarrSlidingWindow:
         output: str | Path,
         *,
         level: int = 0,
+        channel: int | None = None,
+        timepoint: int | None = None,
         mask: str | Path | None = None,
         bbox: Box | None = None,
         part: int | None = None,
@@ -181,6 +183,8 @@ class ZarrSlidingWindow:
             output: folder that all processes share, or the URL of an object store (``s3://bucket/folder``), for
                 ``<target>.zarr`` and ``ledger``; what is finished in it stays.
             level: resolution level of an OME-Zarr image, 0 the finest.
+            channel: index from 0, where the image has several.
+            timepoint: index from 0, where the image has several.
             mask: path or URL of an array of the same shape; the output is 0 where it is 0.
             bbox: ((z0, z1), (y0, y1), (x0, x1)), first voxels and those after the last; the output is 0 elsewhere.
             part: shard index of this process, from 0; default as the launcher says (``torchrun``, SLURM), else the only
@@ -194,7 +198,7 @@ class ZarrSlidingWindow:
         """
         if part is not None and parts is not None and not 0 <= part < parts:
             raise ConfigError(f"part must be a shard index from 0 to parts - 1, got part {part} of parts {parts}")
-        job = self.job(input, output, level=level, mask=mask, bbox=bbox)
+        job = self.job(input, output, level=level, channel=channel, timepoint=timepoint, mask=mask, bbox=bbox)
         if part is None or parts is None:
             part, parts = shard_of_launcher(claim=job.manifest.claim)
         shard = job.shard(part, parts)
@@ -207,7 +211,7 @@ class ZarrSlidingWindow:
         Args:
             input: see `__call__`.
             output: see `__call__`.
-            call: ``level``, ``mask``, ``bbox``.
+            call: ``level``, ``channel``, ``timepoint``, ``mask``, ``bbox``.
 
         Raises:
             ConfigError: when it doesn't fit the memory, or the output was begun with other settings.
@@ -223,6 +227,8 @@ class ZarrSlidingWindow:
         output: str | Path,
         *,
         level: int = 0,
+        channel: int | None = None,
+        timepoint: int | None = None,
         mask: str | Path | None = None,
         bbox: Box | None = None,
         begin: bool = True,
@@ -233,6 +239,8 @@ class ZarrSlidingWindow:
             input: path or URL of a Zarr array (Z, Y, X) or OME-Zarr image.
             output: path or URL that all processes share.
             level: resolution level of an OME-Zarr image, 0 the finest.
+            channel: index from 0, where the image has several.
+            timepoint: index from 0, where the image has several.
             mask: path or URL of an array of the same shape; the output is 0 where it is 0.
             bbox: ((z0, z1), (y0, y1), (x0, x1)), see `__call__`.
             begin: False makes nothing.
@@ -242,7 +250,7 @@ class ZarrSlidingWindow:
             DataError: naming the volume that can't be used.
             WriteError: naming the image that can't be written.
         """
-        volume = InputVolume(input, level)
+        volume = InputVolume(input, level, channel, timepoint)
         unit = self.shard_size or self.chunk_size
         block_size = self.block_size or default_block_size(volume.shape, self.roi_size, self.overlap, unit)
         check_block_size(block_size, unit)
@@ -253,7 +261,7 @@ class ZarrSlidingWindow:
         manifest = ProgressManifest(store.folder)
         settings = {
             **self._settings,
-            "input": volume_identity(input, level),
+            "input": volume_identity(input, level, channel, timepoint),
             "mask": None if mask is None else volume_identity(mask),
             "bbox": None if bbox is None else [list(part) for part in bbox],
             **self._geometry(volume.shape, block_size),
