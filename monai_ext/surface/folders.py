@@ -21,16 +21,22 @@ HOW_TO_GET = (
 
 
 def arrays_in(folder: Path) -> dict[str, Path]:
-    """Name → path of each ``<name>.zarr`` or ``<name>.zarr.zip`` in a folder.
+    """Name → path of each ``<name>.zarr`` or ``<name>.zarr.zip`` in a folder, whatever the case of its suffix.
 
     Args:
         folder: any folder.
+
+    Raises:
+        DataError: for two that differ in the case of their suffix only.
     """
     found: dict[str, Path] = {}
     for path in sorted(entries(folder), key=lambda path: suffix_of(path, SUFFIXES) != SUFFIX):
         name = stem_of(path, SUFFIXES)
-        if name is not None:
-            found.setdefault(name, path)
+        if name is None:
+            continue
+        other = found.setdefault(name, path)
+        if other is not path and suffix_of(other, SUFFIXES) == suffix_of(path, SUFFIXES):
+            raise DataError(f"is there as {path.name}, too; keep one of them", other, "copies")
     return found
 
 

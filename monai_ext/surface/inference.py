@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from monai_ext.data.left_out import Found
+from monai_ext.data.walk import stem_of
 from monai_ext.data.zarr_source import ZarrSource
 from monai_ext.errors import DataError
-from monai_ext.surface.folders import SUFFIX, arrays_in, not_in_sets, volume_folders
+from monai_ext.surface.folders import SUFFIX, SUFFIXES, arrays_in, not_in_sets, volume_folders
 
 
 def inference_items(inputs: str | Path | Sequence[str | Path]) -> Found[dict[str, str]]:
@@ -53,5 +54,5 @@ def _is_zarr(path: Path) -> bool:
 def _name(place: str) -> str:
     place = ZarrSource.of(place).place
     path = Path(place.partition("://")[2] or place)
-    name = path.name.removesuffix(".zip").removesuffix(SUFFIX).removesuffix(".nii")
+    name = stem_of(path, (*SUFFIXES, f".nii{SUFFIX}")) or path.name
     return (path.absolute().parent.name or name) if name == "input" else name
