@@ -3,6 +3,7 @@
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tqdm
 import zarr
@@ -45,6 +46,17 @@ def test_time_and_memory_are_those_of_a_measured_batch(tmp_path, monkeypatch):
     # sums of (8 + 8) · 16 · 16 voxels, four channels and the weights, in float32
     assert found.on_device == 16 * 16 * 16 * 5 * 4 + 4000
     assert re.search(r"windows  \d+ in \d+ batches\n(.*\n)*memory .*\ntime     \d+ h \d+ min", str(found))
+
+
+def test_the_memory_of_a_batch_is_measured_whatever_was_needed_before(tmp_path):
+    class Wide(TwoHeads):
+        def forward(self, x):
+            return {name: logits + x.new_ones(2**25).sum() for name, logits in super().forward(x).items()}
+
+    volume(tmp_path / "in.zarr")
+    np.ones(2**27, np.uint8)
+    found = predictor(Wide(), device="cpu").estimate(tmp_path / "in.zarr", tmp_path / "out")
+    assert found.on_device > 2**26
 
 
 def test_what_cannot_fit_is_refused(tmp_path, monkeypatch):
