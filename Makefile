@@ -34,8 +34,9 @@ demo: setup
 	@echo "  table:  $(BIN)/python -m monai_ext compare"
 	@echo "  pages:  $(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
 
-# A process a core: more threads would wait for each other.
-test: export OMP_NUM_THREADS = 1
+# A process a core: more threads would wait for each other. Compiled modules are kept, as tests start many processes.
+test test-slow: export OMP_NUM_THREADS = 1
+test test-slow: export PYTHONDONTWRITEBYTECODE =
 test: setup
 	$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile
 

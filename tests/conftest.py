@@ -2,9 +2,24 @@ import logging
 import os
 
 import pytest
+from hypothesis import settings
+
+# A first example imports MONAI, and the machine may be busy.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # Two OpenMP threads per test process fight for two cores with whatever else runs; small tensors need only one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """An MLflow store without runs. MLflow takes seconds to make one, and a copy is as good."""
+    from monai_ext.handlers.mlflow_store import make_sound
+
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    make_sound(database)
+    return database
 
 
 @pytest.fixture(autouse=True)
@@ -26,15 +41,19 @@ def _no_closed_handlers():
             logging.getLogger().removeHandler(handler)
 
 
-# Folders whose tests train again and again. Rendering, which takes longer than a small training, is tested with the
-# predictions, the reports, and the training that the tests of a bundle share (made before this fixture is).
-_TRAINING = ("bundles", "engines", "handlers", "spine", "test_html.py")
+# Folders and modules whose tests train or write reports again and again. Rendering, which takes longer than a small
+# training, is tested with the figures, and by the training that the tests of a bundle share (made before this fixture).
+_UNRENDERED = {
+    *("bundles", "engines", "handlers", "spine"),
+    *("test_html.py", "test_instances.py", "test_masks_best.py", "test_multi_label_best.py"),
+    "test_multi_label_report.py",
+}
 
 
 @pytest.fixture(autouse=True)
 def _unrendered(request, monkeypatch):
     """Figures are saved as empty ones where rendering isn't what is tested; ``pytest.mark.rendered`` for a test."""
-    if not set(_TRAINING).intersection(request.path.parts) or request.node.get_closest_marker("rendered"):
+    if not _UNRENDERED.intersection(request.path.parts) or request.node.get_closest_marker("rendered"):
         return
     from matplotlib.figure import Figure
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from typing import Annotated
+
 import typer
 
+from monai_ext import __version__
 from monai_ext.cli.check import check
 from monai_ext.cli.compare import compare
 from monai_ext.cli.cross_validate import cross_validate
 from monai_ext.cli.demo import demo
 from monai_ext.cli.demo_data import demo_data
+from monai_ext.cli.domain_commands import OVERRIDES, add_command
 from monai_ext.cli.new_bundle import new_bundle
 from monai_ext.cli.prepare import prepare
 from monai_ext.cli.report import report
 from monai_ext.cli.settings import settings
 from monai_ext.cli.sync import sync
-from monai_ext.task import commands_of, find_tasks
+from monai_ext.task import Command, commands_of, find_tasks
 
 app = typer.Typer(
     name="python -m monai_ext",
@@ -23,8 +28,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# These pass unknown options to the config as overrides, where misspelt ones are caught.
-OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"monai-ext {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options before a command."""
+
 
 app.command("demo-data")(demo_data)
 app.command("demo", context_settings=OVERRIDES)(demo)
@@ -36,7 +55,9 @@ app.command("report")(report)
 app.command("sync")(sync)
 app.command("settings")(settings)
 app.command("new-bundle")(new_bundle)
-for task in find_tasks().values():
+_BY_NAME: dict[str, dict[str, Command]] = defaultdict(dict)
+for bundle, task in find_tasks().items():
     for name, command in commands_of(task).items():
-        context = OVERRIDES if command.overrides else {"allow_extra_args": command.words}
-        app.command(name, context_settings=context)(command.function)
+        _BY_NAME[name][bundle] = command
+for name, commands in _BY_NAME.items():
+    add_command(app, name, commands)

@@ -81,7 +81,7 @@ def _prepared(
     picture: Path | None,
 ) -> Any:
     """The inputs of the bundle, as its configs prepare them. Code of a --bundle_root is only listed, never run."""
-    from monai_ext.cli.prepared_check import PreparedCheck, check_prepared
+    from monai_ext.cli.prepared_check import PreparedCheck, all_checks, check_prepared
     from monai_ext.settings import find_bundle
 
     if sample == 0:
@@ -93,7 +93,13 @@ def _prepared(
     except ConfigError:  # a package elsewhere may bring the task alone
         return PreparedCheck(sentence=f"no input was prepared: the configs of {bundle} are not below this folder")
     show = picture is not None and picture.suffix.lower() != ".json"
-    return check_prepared(root, dataset_dir, given, sample, workers, show)
+    trainings = getattr(find_task(bundle, "check"), "trainings", None)
+    if trainings is None or "stage" in given:
+        return check_prepared(root, dataset_dir, given, sample, workers, show)
+    several = trainings(dataset_dir).items()
+    return all_checks(
+        {name: check_prepared(root, dataset_dir, given, sample, workers, show, overlay) for name, overlay in several}
+    )
 
 
 def _further(found: list[Any], known: list[Any]) -> list[Any]:
@@ -145,5 +151,7 @@ def _options(check: Any, bundle: str, bundle_root: Path | None, given: dict[str,
                     f"check: --{name} is no option for the data of {bundle}; it has {known or 'none'}"
                 ) from None
         return given
-    config = read_bundle_config(str(root / "configs" / "train.json"), given) if given else {}
+    if not given:
+        return {}
+    config = read_bundle_config(str(root / "configs" / "train.json"), given)
     return {name: config.get_parsed_content(name) for name in given if name in known}

@@ -18,6 +18,7 @@ KINDS = {
     "not-used": "nothing, if it is not meant for this job; else rename it as the message says",
     "copies": "keep one of the files, the one you trust",
     "patients": "nothing, if that is right; else name the patient of each case in a column 'patient'",
+    "joined": "nothing, if it is right; else give each series a folder and a SeriesInstanceUID of its own",
     "same-file": "nothing, if they are meant to be one; else remove the link, and copy the file that belongs there",
     "labels": "correct the table, or the folder the case lies in",
     "few-cases": "add cases of that class, or choose fewer folds",

@@ -41,12 +41,15 @@ class Walk:
     Args:
         files: with one of the suffixes that were asked for.
         others: with another suffix.
-        problems: errors for broken links that have one of the suffixes; notes for other links that weren't followed.
+        problems: errors for broken links that have one of the suffixes, and for folders that can't be listed; notes for
+            other links that weren't followed.
+        hidden: hidden files and folders, which are left out.
     """
 
     files: list[RealFile]
     others: list[RealFile]
     problems: list[Problem]
+    hidden: list[str]
 
 
 def walk(folder: str | Path, suffixes: Sequence[str], repeatable: Sequence[str] = (), title: str | None = None) -> Walk:
@@ -64,7 +67,7 @@ def walk(folder: str | Path, suffixes: Sequence[str], repeatable: Sequence[str] 
         title: of a progress bar, which only terminals show; None for none.
 
     Raises:
-        DataError: for a folder that doesn't exist or can't be listed.
+        DataError: for a folder that doesn't exist or can't be listed; one below it is among the problems.
     """
     from tqdm import tqdm
 
@@ -81,6 +84,7 @@ def walk(folder: str | Path, suffixes: Sequence[str], repeatable: Sequence[str] 
         [file for file, is_wanted in zip(found, wanted, strict=True) if is_wanted],
         [file for file, is_wanted in zip(found, wanted, strict=True) if not is_wanted],
         walker.problems,
+        walker.hidden,
     )
 
 
@@ -93,7 +97,7 @@ def entries(folder: str | Path) -> list[Path]:
     Raises:
         DataError: for a folder that doesn't exist or can't be listed.
     """
-    return [Path(entry.path) for entry in _listed(folder)]
+    return [Path(entry.path) for entry in _listed(folder) if not entry.name.startswith(".")]
 
 
 def suffix_of(path: str | Path, suffixes: Sequence[str]) -> str | None:
@@ -170,12 +174,14 @@ class _Walker:
         self.suffixes, self.repeatable, self.progress = suffixes, repeatable, progress
         self.found: list[RealFile] = []
         self.problems: list[Problem] = []
+        self.hidden: list[str] = []
         self.links: list[os.DirEntry[str]] = []
         self.folders: dict[tuple[int, int], str] = {}
         self.names: dict[tuple[int, int], str] = {}
 
     def enter(self, root: str) -> None:
         """Links come last: what lies in the folder itself keeps its own name."""
+        self.root = root
         self._list(root)
         while self.links:
             links, self.links = sorted(self.links, key=lambda entry: natural_key(entry.path)), []
@@ -186,11 +192,20 @@ class _Walker:
         waiting = [folder]
         while waiting:
             current = waiting.pop()
+            try:
+                listed = _listed(current)
+            except DataError as error:
+                if current == self.root:
+                    raise
+                self.problems.append(Problem.of(error))
+                continue
             if not self._is_new(current, self.folders, os.stat(current)):
                 continue
             below = []
-            for entry in _listed(current):
-                if entry.is_symlink():
+            for entry in listed:
+                if entry.name.startswith("."):
+                    self.hidden.append(entry.path)
+                elif entry.is_symlink():
                     self.links.append(entry)
                 elif entry.is_dir():
                     below.append(entry.path)
@@ -225,9 +240,7 @@ class _Walker:
 def _listed(folder: str | Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as found:
-            return sorted(
-                (entry for entry in found if not entry.name.startswith(".")), key=lambda entry: natural_key(entry.name)
-            )
+            return sorted(found, key=lambda entry: natural_key(entry.name))
     except (FileNotFoundError, NotADirectoryError):
         raise DataError("is not a folder", folder, "unreadable") from None
     except OSError as error:

@@ -13,8 +13,7 @@ from monai_ext.predictions.collecting import gathered
 class Readings:
     """Keeps ``reading`` of every case in the batches of one or more engines, where the data have it.
 
-    Only reading a file tells how it is to be understood (`monai_ext.ct_rate.hounsfield.choose_reading`), so this is
-    known of the cases that were in a batch.
+    Only reading a file tells how it is to be understood, so this is known of the cases that were in a batch.
     """
 
     def __init__(self) -> None:

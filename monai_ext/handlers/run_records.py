@@ -103,7 +103,7 @@ class RunRecords:
         if self.run.resumed:
             with optional("how the files were read before"):
                 self.readings = self._earlier_readings() | self.readings
-        record = {
+        record: dict[str, Any] = {
             "bundle": self.bundle.name if self.bundle else None,
             "fold": self.run.fold,
             "run_name": self.run_name or self.run.name,

@@ -20,7 +20,7 @@ from monai_ext.handlers.checkpoint import LAST, Checkpoints
 from monai_ext.handlers.console import Console
 from monai_ext.handlers.early_stopping import EarlyStopping
 from monai_ext.handlers.engine_parts import part_of
-from monai_ext.handlers.handing_on import inference_command, run_metadata
+from monai_ext.handlers.handing_on import next_command, run_metadata
 from monai_ext.handlers.history import NOT_METRICS, History
 from monai_ext.handlers.input_sheet import FILE as INPUTS
 from monai_ext.handlers.input_sheet import draw_inputs
@@ -496,10 +496,10 @@ class StandardTraining:
         return {"memory": peaks, "events": [*self.step.events, *events]}
 
     def _say_what_next(self) -> None:
-        config = self.run / "config" / "inference.json"
-        if config.is_file():
-            which = "best" if self.best_checkpoint else "last"
-            logger.info("to infer with the %s checkpoint: %s", which, inference_command(config))
+        if (self.run / "config" / "inference.json").is_file():
+            which, file = ("best", self.best_checkpoint) if self.best_checkpoint else ("last", f"checkpoints/{LAST}")
+            purpose, command = next_command(self.run / "", file)
+            logger.info("to %s with the %s checkpoint: %s", purpose, which, command)
 
 
 def _is_main() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,9 @@ def _refusal(name: str, value: Any, rule: Rule) -> str:
     from jsonschema.exceptions import best_match
 
     description = meaning(rule)
-    for place, part in nodes(value, name):
-        if place != name and _is_infinite(part):
-            return f"--{place} {part}: must be a finite number ({description})"
+    for place, part in nodes(convert(rule, value), name):
+        if _is_beyond(part) and (place != name or isinstance(part, int)):
+            return f"--{place} {part}: must be a finite number below 2^63 ({description})"
     error = best_match(Draft202012Validator(rule).iter_errors(value)) if isinstance(value, Mapping) else None
     if error is not None:
         name, value, rule = "#".join([name, *map(str, error.absolute_path)]), error.instance, error.schema
@@ -147,21 +148,25 @@ def convert(rule: Rule, value: Any) -> Any:
 
 
 def is_valid(rule: Rule, value: Any) -> bool:
-    """Whether a converted value is allowed; NaN and infinity never are, an empty text only with ``"minLength": 0``.
+    """Whether a converted value is allowed.
 
-    An empty text is mostly a shell variable without a value: weights to begin with that nobody loads.
+    NaN, infinity and 2^63 never are, an empty text only with ``"minLength": 0``: it is mostly a shell variable
+    without a value, and would be weights to begin with that nobody loads.
     """
     import jsonschema
 
-    if any(_is_infinite(part) for _, part in nodes(value)):
+    if any(_is_beyond(part) for _, part in nodes(value)):
         return False
     if isinstance(value, str) and not value.strip() and rule.get("minLength") != 0:
         return False
     return bool(jsonschema.Draft202012Validator(rule).is_valid(value))
 
 
-def _is_infinite(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+def _is_beyond(value: Any) -> bool:
+    """Whether this is no finite number, or one that Python's own loops can't count to."""
+    return (isinstance(value, float) and not math.isfinite(value)) or (
+        isinstance(value, int) and abs(value) > sys.maxsize
+    )
 
 
 def types(rule: Rule) -> set[str]:

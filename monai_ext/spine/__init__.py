@@ -4,7 +4,9 @@ Items of training folders are dicts:
 
 - ``case``: path below the folder without suffix,
 - ``patient``: the sub-folder, else the file name up to its first "_",
-- ``image``: absolute path of the slice, ``mask``: that of its mask (`image_mask_items`), ``cord``: that of the cord's,
+- ``image``: absolute path of the slice, or of a volume (of DICOM its folder), ``mask``: that of its mask
+  (`image_mask_items`), ``cord``: that of the cord's,
+- ``slice``: of a volume, the number of the slice in the order of inference,
 - ``label``: from 0, the position in the class map (`class_items`),
 - ``stamp``: [[size in bytes, modification time in ns], ...] of the files, for caches.
 """
@@ -33,6 +35,7 @@ _NAMES = {
     "class_sample_weights": ".balance",
     "class_weights": ".balance",
     "find_series": ".series",
+    "extract_slices": ".extraction",
     "image_mask_items": ".image_mask",
     "inference_series": ".inference",
     "load_class_map": ".class_folders",

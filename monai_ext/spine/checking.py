@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from monai_ext.data.patients import patient_problems
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 from monai_ext.places import Place
-from monai_ext.spine.class_folders import class_items
-from monai_ext.spine.image_mask import image_mask_items
+from monai_ext.spine.class_folders import class_items, class_names
+from monai_ext.spine.image_mask import image_mask_problems, mask_folders
 from monai_ext.spine.series import Series, find_series
 from monai_ext.spine.slices import read_mask, read_slice
+from monai_ext.spine.volume_slices import image_slices, mask_slices
 
 CLASS_STAGES = ("foundation", "anatomy", "location_view", "sequence")
 MASK_STAGES = ("cord", "lesion")
@@ -53,14 +55,24 @@ def check(dataset_dir: str | Path, workers: int | Place | None = None) -> list[P
     for stage in CLASS_STAGES:
         if (root / stage).is_dir():
             problems += _check_classes(root / stage, workers)
-    for stage in MASK_STAGES:
-        if (root / stage).is_dir():
-            problems += _check_masks(root / stage, workers)
+    for stage, folder in (masked := mask_folders(root)).items():
+        problems += _check_masks(folder, stage, workers)
     if (root / SERIES).is_dir():
         problems += _check_series(root / SERIES, workers)
-    elif not any((root / stage).is_dir() for stage in (*CLASS_STAGES, *MASK_STAGES)):
+    elif not masked and not any((root / stage).is_dir() for stage in CLASS_STAGES):
         problems += _check_series(root, workers)
     return problems
+
+
+def trainings(dataset_dir: str | Path) -> dict[str, str | None]:
+    """Stage → its overlay of ``train.json`` (None for train.json itself), of the stages whose folders are there.
+
+    Args:
+        dataset_dir: folder of training folders, or of BIDS.
+    """
+    root = Path(dataset_dir)
+    found = [*(stage for stage in CLASS_STAGES if (root / stage).is_dir()), *mask_folders(root)]
+    return {stage: None if stage == "lesion" else f"stage_{stage}.json" for stage in found}
 
 
 def _check_series(folder: Path, workers: int | Place | None) -> list[Problem]:
@@ -88,36 +100,49 @@ def _check_classes(folder: Path, workers: int | Place | None) -> list[Problem]:
         items = class_items(folder)
     except DataError as error:
         return [Problem.of(error, folder)]
-    patients: dict[str, set[str]] = defaultdict(set)
+    names, patients = class_names(folder), defaultdict(set)
     for item in items:
-        patients[item["case"].partition("/")[0]].add(item["patient"])
+        patients[names[item["label"]]].add(item["patient"])
     few = [
         Problem(str(folder / name), f"has slices of {len(found)} patients, too few for {ENOUGH} folds", "warning")
         for name, found in patients.items()
         if len(found) < ENOUGH
     ]
     few += _check_patients(folder, items)
-    checked = run_checks(_check_image, [{"path": item["image"]} for item in items], workers)
+    checked = run_checks(_check_image, [{"item": item} for item in _files(items)], workers)
     return [*few, *items.unused, *checked]
 
 
-def _check_image(path: str) -> list[Problem]:
+def _files(items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """One item of each file: the slices of a volume are looked at together."""
+    return list({item["image"]: item for item in reversed(items)}.values())[::-1]
+
+
+def _check_image(item: Mapping[str, Any]) -> list[Problem]:
     try:
-        return _check_values(read_slice(path), Path(path))
+        return _check_values(_image(item), Path(item["image"]))
     except DataError as error:
-        return [Problem.of(error, path)]
+        return [Problem.of(error, item["image"])]
 
 
-def _check_masks(folder: Path, workers: int | Place | None) -> list[Problem]:
+def _image(item: Mapping[str, Any]) -> np.ndarray:
+    return image_slices(item["image"]) if "slice" in item else read_slice(item["image"])
+
+
+def _mask(item: Mapping[str, Any]) -> np.ndarray:
+    return mask_slices(item["mask"], item["image"]) if "slice" in item else read_mask(item["mask"])
+
+
+def _check_masks(folder: Path, stage: str, workers: int | Place | None) -> list[Problem]:
     try:
-        items = image_mask_items(folder)
+        items, found = image_mask_problems(folder, stage)
     except DataError as error:
         return [Problem.of(error, folder)]
-    problems = run_checks(_check_pair, [{"item": item} for item in items], workers)
-    failed = any(problem.severity == "error" for problem in problems)
-    if not failed and not any(read_mask(item["mask"]).any() for item in items):
+    problems = run_checks(_check_pair, [{"item": item} for item in _files(items)], workers)
+    failed = any(problem.severity == "error" for problem in (*problems, *found))
+    if not failed and not any(_mask(item).any() for item in _files(items)):
         problems.append(Problem(str(folder / "masks"), "has nothing but zeros; there is nothing to learn"))
-    return [*items.unused, *_check_patients(folder, items), *problems]
+    return [*found, *_check_patients(folder, items), *problems]
 
 
 def _check_patients(folder: Path, items: list[dict[str, Any]]) -> list[Problem]:
@@ -125,9 +150,9 @@ def _check_patients(folder: Path, items: list[dict[str, Any]]) -> list[Problem]:
     return patient_problems(folder, {item["patient"]: item["patient"] for item in items}, step)
 
 
-def _check_pair(item: dict[str, Any]) -> list[Problem]:
+def _check_pair(item: Mapping[str, Any]) -> list[Problem]:
     try:
-        image, mask = read_slice(item["image"]), read_mask(item["mask"])
+        image, mask = _image(item), _mask(item)
     except DataError as error:
         return [Problem.of(error)]
     if image.shape != mask.shape:

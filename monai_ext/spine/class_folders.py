@@ -14,12 +14,17 @@ from monai_ext.data.problems import Problem
 from monai_ext.data.walk import natural_key, without_copies
 from monai_ext.errors import DataError
 from monai_ext.io import read_json, write_json
-from monai_ext.spine.folders import patient_of, slice_walk, stamp_of
-from monai_ext.spine.slices import SLICE_SUFFIXES
+from monai_ext.spine.folders import READ, TrainingFiles, is_slice, patient_of, stamp_of, training_files
+from monai_ext.spine.volume_slices import image_slices
+
+# First folders of RadImageNet.
+_MODALITIES = ("CT", "MR", "US")
 
 
 def class_names(folder: str | Path) -> list[str]:
     """Names of the classes: the sub-folders with slices in them, in natural order; a label is the position.
+
+    RadImageNet has folders within folders, such as ``MR/knee/acl``: these paths are its classes.
 
     Args:
         folder: with one sub-folder per class.
@@ -37,7 +42,7 @@ def class_names(folder: str | Path) -> list[str]:
 
 
 def class_items(folder: str | Path, names: Sequence[str] | None = None) -> Found[dict[str, Any]]:
-    """The slices of all classes.
+    """The slices of all classes; of a volume all its slices.
 
     Args:
         folder: ``<class>/<patient>/...`` or ``<class>/<patient>_...``.
@@ -62,29 +67,39 @@ def class_items(folder: str | Path, names: Sequence[str] | None = None) -> Found
     items: Found[dict[str, Any]] = Found(unused=unused)
     for name in found:
         root = Path(os.path.abspath(folder)) / name
-        for path in slices[name]:
-            relative = path.relative_to(root)
-            items.append(
-                {
-                    "case": f"{name}/{relative.with_suffix('').as_posix()}",
-                    "patient": patient_of(relative),
-                    "image": str(path),
-                    "label": names.index(name),
-                    "stamp": stamp_of(path),
-                }
-            )
+        below = TrainingFiles(root, slices[name], [])
+        for path in below.images:
+            case = below.case(path)
+            item = {
+                "case": f"{name}/{case}",
+                "patient": patient_of(path.relative_to(root) if is_slice(path) else Path(case)),
+                "image": str(path),
+                "label": names.index(name),
+                "stamp": stamp_of(path),
+            }
+            if is_slice(path):
+                items.append(item)
+            else:
+                count = len(image_slices(path))
+                items += [{**item, "case": f"{item['case']}/{n:03d}", "slice": n} for n in range(count)]
     return items
 
 
+def _class_of(parts: Sequence[str]) -> str:
+    """The first folder; in RadImageNet (below a modality) all folders down to the slice."""
+    nested = any(part.upper() in _MODALITIES for part in parts[:2]) and len(parts) > 2
+    return "/".join(parts[:-1]) if nested else parts[0]
+
+
 def _by_class(folder: Path) -> tuple[dict[str, list[Path]], list[Problem]]:
-    """Class → its slices, and notes on all other files."""
+    """Class → its slices and volumes, and notes on all other files."""
     root = Path(os.path.abspath(folder))
-    found = slice_walk(root)
-    single, copies = without_copies((file.path for file in found.files), SLICE_SUFFIXES)
-    refuse(copies)
+    found = training_files(root)
+    single, copies = without_copies(found.images, READ)
+    refuse([*copies, *found.problems])
     for problem in found.problems:
         for other in problem.files if problem.code == "same-file" else ():
-            mine, its = (Path(path).relative_to(root).parts[0] for path in (problem.path, other))
+            mine, its = (_class_of(Path(path).relative_to(root).parts) for path in (problem.path, other))
             if mine != its:
                 raise DataError(f"{problem.message}, in the class {its!r}; remove one", problem.path, "copies")
     slices: dict[str, list[Path]] = defaultdict(list)
@@ -93,7 +108,7 @@ def _by_class(folder: Path) -> tuple[dict[str, list[Path]], list[Problem]]:
         if path.parent == root:
             loose.append(path)
         else:
-            slices[path.relative_to(root).parts[0]].append(path)
+            slices[_class_of(path.relative_to(root).parts)].append(path)
     return slices, [*found.problems, *not_used(loose, lambda _: "in no folder of a class", root)]
 
 

@@ -31,8 +31,32 @@ def train_cascade(
 
     default = f"{find_bundle('spinal_cord_cascade')}/configs/train.json" if config_file is None else config_file
     chosen = stages.replace(",", " ").split() if stages is not None else STAGES
-    models = CascadeTraining(parse_files(default), dataset_dir, output_dir, chosen, parse_overrides(context.args)).run()
+    training = CascadeTraining(parse_files(default), dataset_dir, output_dir, chosen, parse_overrides(context.args))
+    models = training.run()
     typer.echo(f"\nnetworks: {models}")
+    if command := training.prediction_command():
+        typer.echo(f"to predict with them: {command}")
+
+
+def extract_slices(
+    dataset_dir: Annotated[Path, typer.Option("--dataset_dir", help="Folder with one for each stage, or of BIDS.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder to write; give it to training as --dataset_dir.")],
+    workers: Annotated[int | None, typer.Option("--workers", help="Threads; default one per CPU, at most 8.")] = None,
+) -> None:
+    """Write the slices of training volumes as small files: a training on them gets the same values, in less time.
+
+    What can't be used is left out; all of it is listed at the end, and the exit code is 1.
+    """
+    from monai_ext.spine import extraction
+
+    count, problems = extraction.extract_slices(dataset_dir, output, workers)
+    for problem in problems:
+        typer.echo(f"{problem.severity}: {problem}", err=True)
+    errors = [problem for problem in problems if problem.severity == "error"]
+    typer.echo(f"{count} slices, {len(errors)} problems")
+    typer.echo(str(output))
+    if errors:
+        raise typer.Exit(1)
 
 
 def demo_cascade(configs: Path, dataset_dir: Path, output_dir: Path, overrides: Mapping[str, Any]) -> None:
@@ -44,6 +68,7 @@ def demo_cascade(configs: Path, dataset_dir: Path, output_dir: Path, overrides: 
         output_dir: of everything else.
         overrides: settings of the training, see `monai_ext.spine.training.CascadeTraining`.
     """
+    from monai.bundle import run
     from monai.bundle.scripts import ckpt_export
 
     from monai_ext.spine.demo import make_demo
@@ -54,7 +79,13 @@ def demo_cascade(configs: Path, dataset_dir: Path, output_dir: Path, overrides: 
 
     def predict(output: Path, **settings: Any) -> None:
         announce("prediction", output)
-        _predict(inference, dataset_dir=str(dataset_dir), output_dir=str(output), models_dir=str(models), **settings)
+        run(
+            config_file=inference,
+            dataset_dir=str(dataset_dir),
+            output_dir=str(output),
+            models_dir=str(models),
+            **settings,
+        )
 
     inference = str(configs / "inference.json")
     announce("synthetic data", dataset_dir)
@@ -75,19 +106,3 @@ def demo_cascade(configs: Path, dataset_dir: Path, output_dir: Path, overrides: 
         )
     predict(output_dir / "inference_exported", weights="model.ts")
     typer.echo(f"\nreport of the series: {output_dir / 'inference' / 'report.html'}")
-
-
-def _predict(config: str, **settings: Any) -> None:
-    from monai.bundle import run
-
-    from monai_ext.error_report import chain
-    from monai_ext.errors import IncompleteError
-
-    try:
-        run(config_file=config, **settings)
-    except Exception as error:
-        # Most series of the demo are refused on purpose; MONAI may wrap the error that reports it.
-        refused = next((link for link in chain(error) if isinstance(link, IncompleteError)), None)
-        if refused is None:
-            raise
-        typer.echo(str(refused), err=True)

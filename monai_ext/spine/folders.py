@@ -4,32 +4,84 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.left_out import not_used, refuse
+from monai_ext.data.left_out import refuse
 from monai_ext.data.patients import patient_of_case
+from monai_ext.data.problems import Problem
 from monai_ext.data.splits import grouped_stratified_folds
-from monai_ext.data.walk import Walk, walk
-from monai_ext.errors import ConfigError
+from monai_ext.data.walk import stem_of, suffix_of, walk, without_copies, without_data_files
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.spine.dicom import read_dicom_header
+from monai_ext.spine.dicom_seg import is_dicom_seg
+from monai_ext.spine.series import VOLUME_SUFFIXES
 from monai_ext.spine.slices import SLICE_SUFFIXES
+from monai_ext.spine.unread import unread
+
+READ = (*SLICE_SUFFIXES, *VOLUME_SUFFIXES)
 
 
-def slice_walk(folder: str | Path, repeatable: Sequence[str] = ()) -> Walk:
-    """The PNG, JPEG and TIFF files below a folder, each once; and notes on all others.
+@dataclass(frozen=True)
+class TrainingFiles:
+    """The images below a folder.
+
+    Args:
+        folder: absolute.
+        images: slices and volume files (also DICOM segmentations), and the folders of DICOM series, each once.
+        problems: errors for files that can't be used, and notes on those that aren't.
+    """
+
+    folder: Path
+    images: list[Path]
+    problems: list[Problem]
+
+    def case(self, path: Path) -> str:
+        """Path below the folder, without the suffix of a file."""
+        relative = path.relative_to(self.folder)
+        stem = stem_of(path, (*READ, ".dcm"))
+        return (relative if stem is None or path.is_dir() else relative.with_name(stem or "volume")).as_posix()
+
+
+def training_files(folder: str | Path, repeatable: Sequence[str] = ()) -> TrainingFiles:
+    """The slices and volumes below a folder, each once; and what is to be said about all other files.
 
     Args:
         folder: where to search.
         repeatable: see `monai_ext.data.walk.walk`.
 
     Raises:
-        DataError: for a folder that doesn't exist or can't be listed, or a broken link to a slice.
+        ConfigError: for DICOM files without the packages for DICOM.
+        DataError: for a folder that doesn't exist or can't be listed, or a broken link to an image.
     """
-    found = walk(folder, SLICE_SUFFIXES, repeatable)
+    root = Path(os.path.abspath(folder))
+    found = walk(root, READ, repeatable)
     refuse(found.problems)
-    others = (file.path for file in found.others)
-    return replace(found, problems=[*found.problems, *not_used(others, lambda _: "no PNG, JPEG or TIFF", folder)])
+    files = [file.path for file in found.files]
+    images, problems, rest, series = [Path(path) for path in files], list(found.problems), [], set()
+    for path in without_data_files((file.path for file in found.others), files):
+        try:
+            if read_dicom_header(path):
+                series.add(path.parent)
+            elif is_dicom_seg(path):
+                images.append(path)
+            else:
+                rest.append(path)
+        except (DataError, OSError) as error:
+            problems.append(Problem.of(error) if isinstance(error, DataError) else Problem(str(path), str(error)))
+    volumes = [path for path in images if suffix_of(path, VOLUME_SUFFIXES)]
+    problems += [*without_copies(volumes, VOLUME_SUFFIXES)[1], *unread(rest, found.hidden, root)]
+    return TrainingFiles(root, [*images, *sorted(series)], problems)
+
+
+def is_slice(path: str | Path) -> bool:
+    """Whether a file is one slice (PNG, JPEG, TIFF), not a volume.
+
+    Args:
+        path: of the file, or of the folder of a DICOM series.
+    """
+    return suffix_of(path, SLICE_SUFFIXES) is not None
 
 
 def patient_of(relative: Path) -> str:
@@ -41,8 +93,13 @@ def patient_of(relative: Path) -> str:
 
 
 def stamp_of(*files: Path) -> list[list[int]]:
-    """[[size in bytes, modification time in ns], ...]."""
-    return [[status.st_size, status.st_mtime_ns] for status in map(os.stat, files)]
+    """[[size in bytes, modification time in ns], ...]; of a folder, all sizes together and the last time."""
+    return [_stamp(path) for path in files]
+
+
+def _stamp(path: Path) -> list[int]:
+    below = [entry.stat() for entry in os.scandir(path)] if path.is_dir() else [path.stat()]
+    return [sum(one.st_size for one in below), max(one.st_mtime_ns for one in below)]
 
 
 def split_by_patient(

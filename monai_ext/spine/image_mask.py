@@ -1,82 +1,232 @@
-"""Training sets of images and masks in two folders."""
+"""Training sets of images and masks: slices or volumes in two folders, or volumes by the names of BIDS and SCT."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.left_out import Found
+from monai_ext.data.left_out import Found, not_used, refuse
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
-from monai_ext.spine.folders import patient_of, slice_walk, stamp_of
+from monai_ext.spine.folders import TrainingFiles, is_slice, patient_of, stamp_of, training_files
 from monai_ext.spine.slices import SLICE_SUFFIXES
+from monai_ext.spine.volume_slices import image_slices, mask_slices
+
+# What follows the image's name in that of its mask, by the structure; a manual one goes first.
+MASK_NAMES = {
+    "cord": (
+        *("label-SC_seg-manual", "seg-manual", "label-SC_seg", "label-SC_mask", "label-cord_seg", "label-cord_dseg"),
+        *("label-cord_mask", "seg_manual", "seg"),
+    ),
+    "lesion": (
+        *("lesion-manual", "label-lesion_seg", "label-lesion_dseg", "label-lesion_mask", "lesion-seg", "lesion_seg"),
+        "lesion",
+    ),
+}
+_HOW = "add one (all 0 if empty)"
 
 
-def image_mask_items(folder: str | Path) -> Found[dict[str, Any]]:
-    """Slices with their masks, which have the same path below ``masks`` as the image below ``images``.
+def stage_root(folder: str | Path) -> Path:
+    """The folder of a segmentation stage; where it isn't there, the dataset above it, if that is one of BIDS.
 
     Args:
-        folder: ``images/<patient>/...`` or ``images/<patient>_...``, and ``masks``; suffixes may differ.
+        folder: of the stage.
+    """
+    root = Path(folder)
+    return root.parent if not root.exists() and (root.parent / "derivatives").is_dir() else root
+
+
+def mask_folders(dataset_dir: str | Path) -> dict[str, Path]:
+    """Structure → folder with its images and masks, of those that are there; of BIDS, those that it has masks of.
+
+    Args:
+        dataset_dir: folder of training folders, or of BIDS.
+    """
+    root = Path(dataset_dir)
+    found = {structure: stage_root(root / structure) for structure in MASK_NAMES}
+    return {
+        structure: folder
+        for structure, folder in found.items()
+        if folder.is_dir() and (folder != root or _bids_pairs(root, structure)[0])
+    }
+
+
+def image_mask_items(folder: str | Path, structure: str = "") -> Found[dict[str, Any]]:
+    """Slices with their masks; of a volume with a mask, all its slices.
+
+    In ``images`` and ``masks`` both have the same path, or the mask one of `MASK_NAMES` behind it
+    (``sub-01_T2w_lesion-manual.nii.gz``); suffixes may differ. A folder without ``images`` is one as BIDS and SCT have
+    it: masks by these names lie in ``derivatives/<any>`` under the same path as the image, or beside it.
+
+    Args:
+        folder: ``images/<patient>/...`` or ``images/<patient>_...`` and ``masks``; or of BIDS.
+        structure: "cord" or "lesion", or a name that has one of the two in it: which masks are meant.
 
     Returns:
         Items as the package's docstring lists them; files that aren't used are in their ``left_out``.
 
     Raises:
-        DataError: when there is no image; for an image without a mask, a mask without an image, or two files with the
-            same name.
+        DataError: for the first problem that `image_mask_problems` lists.
     """
-    images, unused = _by_case(Path(folder) / "images")
-    masks, others = _by_case(Path(folder) / "masks", SLICE_SUFFIXES)
-    # An image that is another name of one that is read has its mask there.
-    linked = [_case(Path(one.path), Path(folder) / "images") for one in unused if one.code == "same-file"]
-    masks = {case: path for case, path in masks.items() if case in images or case not in linked}
-    if not images:
-        raise DataError("holds no PNG, JPEG or TIFF files", Path(folder) / "images")
-    for case in images:
-        if case not in masks:
-            raise DataError(
-                f"has no mask of that name in {Path(folder) / 'masks'}; add one (all 0 if empty)", images[case]
-            )
-    for case in masks:
-        if case not in images:
-            raise DataError(f"has no image of that name in {Path(folder) / 'images'}; remove it", masks[case])
-    items = (
-        {
-            "case": case,
-            "patient": patient_of(Path(case)),
-            "image": str(image),
-            "mask": str(masks[case]),
-            "stamp": stamp_of(image, masks[case]),
-        }
-        for case, image in images.items()
-    )
-    return Found(items, [*unused, *others])
+    items, problems = image_mask_problems(folder, structure)
+    refuse(problems)
+    return Found(items, problems)
 
 
-def mask_files(folder: str | Path) -> dict[str, str]:
-    """Case → path of its mask, of all masks below ``masks``.
+def image_mask_problems(folder: str | Path, structure: str = "") -> tuple[list[dict[str, Any]], list[Problem]]:
+    """The items of `image_mask_items`, and all problems: no image at all, an image without a mask, a mask without an
+    image, two files of one name, volumes that can't be read or lie on another grid than their mask; and notes.
 
     Args:
-        folder: with a folder ``masks``.
+        folder: see `image_mask_items`.
+        structure: see `image_mask_items`.
+
+    Raises:
+        DataError: for a folder that can't be listed.
+    """
+    pairs, problems = _pairs(Path(folder), structure)
+    items = []
+    for case, (image, mask) in pairs.items():
+        try:
+            items += list(_items(case, image, mask))
+        except DataError as error:
+            problems.append(Problem.of(error))
+    return items, problems
+
+
+def cord_of(item: Mapping[str, Any], cords: Mapping[str, str]) -> str | None:
+    """The mask of the cord for an item of `image_mask_items`; None without one.
+
+    Args:
+        item: of a slice.
+        cords: see `mask_files`.
+    """
+    if "slice" not in item:
+        return cords.get(item["case"])
+    volume = item["case"].rpartition("/")[0]
+    return next((cords[case] for case in (item["case"], volume) if case in cords), None)
+
+
+def mask_files(folder: str | Path, structure: str = "cord") -> dict[str, str]:
+    """Case of a slice or a volume → path of its mask, of all masks of a folder.
+
+    Args:
+        folder: see `image_mask_items`; without ``images`` only the masks are read.
+        structure: see `image_mask_items`.
 
     Raises:
         DataError: without such a folder, or for two files with the same name.
     """
-    return {case: str(path) for case, path in _by_case(Path(folder) / "masks", SLICE_SUFFIXES)[0].items()}
+    root = Path(folder)
+    if not (root / "masks").is_dir():
+        return {_volume_case(case): str(mask) for case, (_, mask) in _pairs(root, structure)[0].items()}
+    found, problems = _by_case(training_files(root / "masks", SLICE_SUFFIXES))
+    refuse(problems)
+    names = _names(structure)
+    stems = {case: next((case.removesuffix(f"_{n}") for n in names if case.endswith(f"_{n}")), case) for case in found}
+    return {(_volume_case(stems[case]) if not is_slice(path) else case): str(path) for case, path in found.items()}
 
 
-def _by_case(folder: Path, repeatable: Sequence[str] = ()) -> tuple[dict[str, Path], list[Problem]]:
+def _items(case: str, image: Path, mask: Path) -> Iterator[dict[str, Any]]:
+    item = {
+        "case": case,
+        "patient": patient_of(Path(case)),
+        "image": str(image),
+        "mask": str(mask),
+        "stamp": stamp_of(image, mask),
+    }
+    if is_slice(image):
+        yield item
+        return
+    count = len(image_slices(image))
+    mask_slices(mask, image)  # before a training begins, not in the middle of it
+    for number in range(count):
+        yield {**item, "case": f"{_volume_case(case)}/{number:03d}", "slice": number}
+
+
+def _volume_case(case: str) -> str:
+    """With a folder for the patient, so that its slices can lie below it."""
+    patient = patient_of(Path(case))
+    return case if patient_of(Path(f"{case}/000")) == patient else f"{patient}/{case}"
+
+
+def _pairs(root: Path, structure: str) -> tuple[dict[str, tuple[Path, Path]], list[Problem]]:
+    if not (root / "images").exists() and not (root / "masks").exists():
+        return _bids_pairs(root, structure)
+    images, unused = _by_case(training_files(root / "images"))
+    masks, others = _by_case(training_files(root / "masks", SLICE_SUFFIXES))
+    problems = [*unused, *others]
+    if not images:
+        kinds = "no slices (PNG, JPEG, TIFF) and no volumes (NIfTI, DICOM, NRRD, MetaImage, FreeSurfer)"
+        problems.append(Problem(str(root / "images"), f"holds {kinds}"))
+    pairs, taken = {}, set()
+    for case, image in images.items():
+        names = (case, *(f"{case}_{name}" for name in _names(structure))) if not is_slice(image) else (case,)
+        mask = next((name for name in names if name in masks and is_slice(masks[name]) == is_slice(image)), None)
+        if mask is None:
+            problems.append(Problem(str(image), f"has no mask of that name in {root / 'masks'}; {_HOW}"))
+        else:
+            pairs[case] = image, masks[mask]
+            taken.add(mask)
+    # An image that is another name of one that is read has its mask there.
+    linked = {Path(one.path).relative_to((root / "images").absolute()) for one in unused if one.code == "same-file"}
+    left = [case for case in masks if case not in taken and case not in {str(one.with_suffix("")) for one in linked}]
+    problems += [
+        Problem(str(masks[case]), f"has no image of that name in {root / 'images'}; remove it") for case in left
+    ]
+    return pairs, problems
+
+
+def _bids_pairs(root: Path, structure: str) -> tuple[dict[str, tuple[Path, Path]], list[Problem]]:
+    names = _names(structure)
+    if not names:
+        message = f"has no folder 'images', and --folder {structure} doesn't say which masks are meant"
+        return {}, [Problem(str(root), f"{message}; its name must have 'cord' or 'lesion' in it")]
+    below = training_files(root)
+    found, problems = _by_case(below, volumes_only=True)
+    derived: dict[str, str] = {}
+    for case in found:  # derivatives/<any>/sub-01/anat/... belongs to sub-01/anat/...
+        parts = case.split("/")
+        if parts[0] == "derivatives" and len(parts) > 2:
+            derived.setdefault("/".join(parts[2:]), case)
+    every = [name for known in MASK_NAMES.values() for name in known]
+    images = [case for case in found if not case.startswith("derivatives/") and not _is_mask(case, every, found)]
+    pairs, without = {}, []
+    for case in images:
+        masks = (f"{case}_{name}" for name in names)
+        mask = next((one for name in masks for one in (derived.get(name), name) if one in found), None)
+        if mask is None:
+            without.append(found[case])
+        else:
+            pairs[case] = found[case], found[mask]
+    problems += not_used(
+        without, lambda _: f"no mask of {structure} ({names[0]}, ...) beside it or in derivatives", root
+    )
+    if not pairs:
+        shown = ", ".join(f"<image>_{name}.nii.gz" for name in names[:3])
+        problems.append(
+            Problem(str(root), f"holds neither 'images' and 'masks' nor an image with a mask ({shown}, ...)")
+        )
+    return pairs, problems
+
+
+def _is_mask(case: str, names: list[str], found: Mapping[str, Path]) -> bool:
+    return any(case.endswith(f"_{name}") and case.removesuffix(f"_{name}") in found for name in names)
+
+
+def _names(structure: str) -> tuple[str, ...]:
+    return next((names for known, names in MASK_NAMES.items() if known in structure), ())
+
+
+def _by_case(below: TrainingFiles, volumes_only: bool = False) -> tuple[dict[str, Path], list[Problem]]:
     found: dict[str, Path] = {}
-    below = slice_walk(folder, repeatable)
-    for path in (Path(file.path) for file in below.files):
-        case = _case(path, folder)
+    problems = list(below.problems)
+    for path in below.images:
+        case = below.case(path)
+        if volumes_only and is_slice(path):
+            continue
         if case in found:
-            raise DataError(f"has the name of {found[case].name}; keep one of them", path, "copies")
-        found[case] = path
-    return found, below.problems
-
-
-def _case(path: Path, folder: Path) -> str:
-    return path.relative_to(os.path.abspath(folder)).with_suffix("").as_posix()
+            problems.append(Problem(str(path), f"has the name of {found[case].name}; keep one of them", code="copies"))
+        found.setdefault(case, path)
+    return found, problems

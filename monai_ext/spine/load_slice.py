@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
@@ -13,11 +14,33 @@ from monai.utils import ensure_tuple
 from monai_ext.data.masks import mask_fault, mask_values
 from monai_ext.data.problems import warn_once
 from monai_ext.errors import DataError
+from monai_ext.spine.folders import is_slice
 from monai_ext.spine.slices import read_mask, read_slice
+from monai_ext.spine.volume_slices import image_slices, mask_slices
+
+
+def read_item(item: Mapping[Any, Any], key: str, mask: bool = False) -> np.ndarray:
+    """Image or mask of an item of a training folder, as intensities or values (Y, X), float32.
+
+    Args:
+        item: with the path ``item[key]``; that of a volume also with ``slice``, the slice's number, and for a mask
+            with ``image``, the path of its image.
+        key: such as "image".
+        mask: whether it is a mask.
+
+    Raises:
+        DataError: naming the file that can't be read, see `monai_ext.spine.slices` and `volume_slices`.
+    """
+    path = item[key]
+    if is_slice(path):
+        return read_mask(path) if mask else read_slice(path)
+    slices = mask_slices(path, item["image"]) if mask else image_slices(path)
+    return np.array(slices[item["slice"]])
 
 
 class LoadSliced(MapTransform):
-    """Read PNG, JPEG or TIFF files as greyscale images (1, Y, X), float32, rows and columns as on the screen.
+    """Read slices as greyscale images (1, Y, X), float32: PNG, JPEG or TIFF files with rows and columns as on the
+    screen, slices of volumes as inference sees them (see `read_item`).
 
     MONAI's ``LoadImaged`` transposes them, and keeps the three channels of a colour file.
 
@@ -36,11 +59,12 @@ class LoadSliced(MapTransform):
         self.mask_keys = ensure_tuple(mask_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
+        # The slice's number has served then; some of MONAI's transforms make tensors of numbers, others don't.
+        result = {key: value for key, value in data.items() if key != "slice"}
         first: tuple[int, ...] | None = None
         for key in self.key_iterator(result):
-            path = result[key]
-            image = read_mask(path) if key in self.mask_keys else read_slice(path)
+            path = data[key]
+            image = read_item(data, str(key), key in self.mask_keys)
             if first is not None and image.shape != first:
                 raise DataError(f"has {image.shape} pixels, but the image of its item has {first}", path)
             first = image.shape

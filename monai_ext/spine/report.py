@@ -29,7 +29,7 @@ def write_batch_report(output_dir: str | Path, report: Mapping[str, Any]) -> Pat
         Section("Series", [_series_table(report)]),
         Section(
             "Other files that were not used",
-            [Table(("file", "problem"), problems) if problems else Text(["There are none."])],
+            [Table(("file or folder", "why"), problems) if problems else Text(["There are none."])],
         ),
         Section("Previews", _previews(folder, report)),
         Section("Settings", [pairs(report["settings"], ("setting", "value"))]),
@@ -45,7 +45,7 @@ def _summary(counts: Mapping[str, int]) -> list[str]:
         "Not for clinical use: a research tool, not a medical device. Every mask has to be checked by an expert.",
         f"{counts['admitted']} of {counts['series']} series were admitted, {counts['refused']} refused by a stage, "
         f"{counts['broken']} broken.",
-        f"Other files that could not be used: {counts['problems']}.",
+        f"Other files or folders that were left out, though they may hold images: {counts['problems']}.",
     ]
 
 
@@ -72,7 +72,7 @@ def _volume(volume: float | None) -> str | None:
 def _previews(folder: Path, report: Mapping[str, Any]) -> list[Block]:
     """One preview of each admitted series: the middle one of those with a lesion, else of all."""
     pictures: list[Block] = []
-    for one in report["series"]:
+    for one in (series for series in report["series"] if series["status"] == "admitted"):
         files = sorted((folder / one["patient"] / one["series"] / "previews").glob("*.png"))
         if not files:
             continue

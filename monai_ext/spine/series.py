@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monai_ext.data.left_out import not_used
 from monai_ext.data.problems import Problem
 from monai_ext.data.volumes import SUFFIXES, volume_stem
-from monai_ext.data.walk import natural_key, suffix_of, walk, without_copies, without_data_files
+from monai_ext.data.walk import RealFile, natural_key, suffix_of, walk, without_copies, without_data_files
 from monai_ext.errors import DataError
-from monai_ext.spine.dicom import DicomSlice, read_dicom_header, read_dicom_series, sort_slices
+from monai_ext.spine.dicom import read_dicom_header, read_dicom_series
+from monai_ext.spine.dicom_grouping import group_slices, without_repeats
+from monai_ext.spine.dicom_slices import DicomSlice, sort_slices
 from monai_ext.spine.image import SeriesImage
+from monai_ext.spine.naming import folder_name
 from monai_ext.spine.nifti import read_volume_series
 from monai_ext.spine.slices import SLICE_SUFFIXES, read_slice_series
+from monai_ext.spine.unread import unread
 
 VOLUME_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix != ".npy")
 
@@ -28,9 +32,10 @@ class Series:
     Args:
         patient: name of the folder; for DICOM files without one, or with several patients in one, a number
             ("patient_001"), never the name or id of the header.
-        series: name of the folder or the file; unique within the patient.
+        series: name of the folder or the file; unique within the patient. Long names are cut (`folder_name`).
         kind: ``"dicom"``, ``"nifti"`` (or another volume file) or ``"slices"``.
-        files: absolute paths in the order of the slices; a single one for a volume file.
+        files: absolute paths in the order of the slices; a volume file, followed by that with its voxels where it is a
+            header only.
     """
 
     patient: str
@@ -57,7 +62,7 @@ class Series:
 
 def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     """All series below ``folder`` in natural order of their names, the problems of the others, and notes on files that
-    aren't used.
+    aren't used: each file is part of a series, or of a problem.
 
     DICOM files are grouped by SeriesInstanceUID, whatever their names and sub-folders; each volume file (NIfTI, NRRD,
     MetaImage, FreeSurfer) is a series; the PNG, JPEG and TIFF files of one folder are a series (in a flat layout those
@@ -73,30 +78,48 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     root = Path(os.path.abspath(folder))
     dicom: list[DicomSlice] = []
     below = walk(root, (*VOLUME_SUFFIXES, *SLICE_SUFFIXES), repeatable=SLICE_SUFFIXES)
-    files = [file.path for file in below.files]
+    derived, files = _parted(below.files, root)
+    more, unknown = _parted(below.others, root)
+    others = [Path(path) for path in unknown]
     problems, no_image = list(below.problems), []
-    for path in without_data_files((file.path for file in below.others), files):
+    single = without_data_files(others, files)
+    for path in single:
         try:
-            header = read_dicom_header(path)
+            headers = read_dicom_header(path)
         except DataError as error:
             problems.append(Problem.of(error, path))
             continue
-        if header is None:
+        dicom += headers
+        if not headers:
             no_image.append(path)
-        else:
-            dicom.append(header)
     volumes, copies = without_copies((one for one in files if suffix_of(one, VOLUME_SUFFIXES)), VOLUME_SUFFIXES)
     slices = [Path(one) for one in files if suffix_of(one, SLICE_SUFFIXES)]
-    problems += [*copies, *not_used(no_image, lambda _: "no image that is read", root)]
+    problems += [*copies, *unread(no_image, below.hidden, root)]
+    problems += not_used([*derived, *more], lambda _: "derived from series (BIDS), none itself", root)
+    voxels: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    for path in sorted({*others} - {*single}):
+        voxels[path.parent, _begin(path)].append(path)
     found = [
-        *_nifti_series(root, list(map(Path, volumes))),
+        *_nifti_series(root, list(map(Path, volumes)), voxels),
         *_slice_series(root, slices, problems),
         *_dicom_series(root, dicom, problems),
     ]
+    found = [replace(one, patient=folder_name(one.patient), series=folder_name(one.series)) for one in found]
     return sorted(_numbered(found), key=lambda one: natural_key(one.name)), problems
 
 
-def _nifti_series(root: Path, volumes: Sequence[Path]) -> list[Series]:
+def _parted(files: Sequence[RealFile], root: Path) -> tuple[list[str], list[str]]:
+    """Paths in the folder that BIDS keeps for masks and other results, and all others."""
+    inside = f"{root / 'derivatives'}{os.sep}"
+    paths = [file.path for file in files]
+    return [path for path in paths if path.startswith(inside)], [path for path in paths if not path.startswith(inside)]
+
+
+def _begin(path: Path) -> str:
+    return path.name.partition(".")[0]
+
+
+def _nifti_series(root: Path, volumes: Sequence[Path], voxels: Mapping[tuple[Path, str], list[Path]]) -> list[Series]:
     """A volume alone in the folder of a series has the name of the folder, others have the names of their files."""
     counts = Counter(path.parent for path in volumes)
     found = []
@@ -104,7 +127,8 @@ def _nifti_series(root: Path, volumes: Sequence[Path]) -> list[Series]:
         folders = path.relative_to(root).parts[:-1]
         stem = volume_stem(path) or "volume"
         name = folders[1:] if len(folders) > 1 and counts[path.parent] == 1 else (*folders[1:], stem)
-        found.append(Series(folders[0] if folders else stem, _joined(name), "nifti", (path,)))
+        both = (path, *voxels.get((path.parent, _begin(path)), ()))
+        found.append(Series(folders[0] if folders else stem, _joined(name), "nifti", both))
     return found
 
 
@@ -115,37 +139,39 @@ def _slice_series(root: Path, files: Sequence[Path], problems: list[Problem]) ->
         groups[path.relative_to(root).parts[:-1] or (prefix,)].append(path)
     found = []
     for parts, members in groups.items():
-        copies = without_copies(members, SLICE_SUFFIXES)[1]
-        problems += copies
-        if not copies:  # without the slice that is there twice, the others would move together
+        single, copies = without_copies(members, SLICE_SUFFIXES)
+        # without the slice that is there twice, the others would move together
+        problems += [replace(one, files=(*one.files, *single)) for one in copies]
+        if not copies:
             found.append(Series(parts[0], _joined(parts[1:] or parts), "slices", tuple(members)))
     return found
 
 
 def _dicom_series(root: Path, slices: Sequence[DicomSlice], problems: list[Problem]) -> list[Series]:
-    groups: dict[tuple[str, str, str], list[DicomSlice]] = defaultdict(list)
-    patients: dict[str, list[str]] = defaultdict(list)
+    folders: dict[str, list[DicomSlice]] = defaultdict(list)
     for one in slices:
         parts = one.path.relative_to(root).parts
-        folder = parts[0] if len(parts) > 1 else ""
-        groups[folder, one.patient_id, one.series_uid].append(one)
-        if one.patient_id not in patients[folder]:
-            patients[folder].append(one.patient_id)
+        folders[parts[0] if len(parts) > 1 else ""].append(one)
     found = []
-    for (folder, patient_id, _), members in groups.items():
-        patient = folder
-        if not folder or len(patients[folder]) > 1:
-            patient = f"{folder or 'patient'}_{patients[folder].index(patient_id) + 1:03d}"
-            # A folder of that name is another patient.
-            patient += "_flat" if (root / patient).exists() else ""
-        folders = members[0].path.relative_to(root).parts[1:-1]
-        name = _joined(folders) or f"series_{members[0].series_number:03d}"
-        try:
-            files = tuple(one.path for one in sort_slices(members))
-        except DataError as error:
-            problems.append(Problem.of(error))
-            continue
-        found.append(Series(patient, name, "dicom", files))
+    for folder, below in folders.items():
+        kept, copies = without_repeats(below)
+        groups, odd = group_slices(kept)
+        problems += [*copies, *odd]
+        patients = list(dict.fromkeys(members[0].patient_id for members in groups))
+        for members in groups:
+            patient = folder
+            if not folder or len(patients) > 1:
+                patient = f"{folder or 'patient'}_{patients.index(members[0].patient_id) + 1:03d}"
+                # A folder of that name is another patient.
+                patient += "_flat" if (root / patient).exists() else ""
+            name = _joined(members[0].path.relative_to(root).parts[1:-1]) or f"series_{members[0].series_number:03d}"
+            files = tuple(dict.fromkeys(one.path for one in members))
+            try:
+                files = tuple(dict.fromkeys(one.path for one in sort_slices(members)))
+            except DataError as error:
+                problems.append(replace(Problem.of(error), files=tuple(map(str, files))))
+                continue
+            found.append(Series(patient, name, "dicom", files))
     return found
 
 

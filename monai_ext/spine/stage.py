@@ -15,8 +15,8 @@ from monai_ext.spine.checking import HOW_TO_GET
 from monai_ext.spine.class_folders import class_items, class_names
 from monai_ext.spine.folders import split_by_patient
 from monai_ext.spine.heads import shared_items
-from monai_ext.spine.image_mask import image_mask_items, mask_files
-from monai_ext.spine.slices import read_mask
+from monai_ext.spine.image_mask import cord_of, image_mask_items, mask_files, stage_root
+from monai_ext.spine.load_slice import read_item
 
 logger = logging.getLogger("monai_ext")
 
@@ -56,9 +56,9 @@ def check_stage(task: str, labels: str, network: str, loss: str, image_size: int
         fitting, others = others, fitting
     if network in others:
         raise ConfigError(f"--network {network}: isn't for --task {task}; choose {', '.join(fitting)}")
-    if (loss == "cross_entropy") != (task == "classification"):
-        choice = "cross_entropy" if task == "classification" else "dice or dice_ce"
-        raise ConfigError(f"--loss {loss}: isn't for --task {task}; choose {choice}")
+    losses = {"classification": ("cross_entropy",), "segmentation": ("dice", "dice_ce")}
+    if any(loss in known for other, known in losses.items() if other != task):
+        raise ConfigError(f"--loss {loss}: isn't for --task {task}; choose {' or '.join(losses[task])}")
     divisor = _DIVISORS.get(network, 1)
     if image_size % divisor:
         raise ConfigError(f"--image_size {image_size}: must be a multiple of {divisor} for --network {network}")
@@ -87,6 +87,7 @@ def stage_items(
     cord_dir: str | Path | None = None,
     visible_area: float = 0.001,
     inner_fraction: float = 0.0,
+    structure: str = "",
 ) -> Splits[dict[str, Any]]:
     """``{"train": items, "val": items}`` of one fold, split by patient.
 
@@ -103,31 +104,36 @@ def stage_items(
         cord_dir: for ``"masks"``, a folder with ``masks`` of the cord; items whose case has one get it as ``cord``.
         visible_area: for ``"visible"``, least fraction of a slice's pixels in the mask, between 0 and 1.
         inner_fraction: of the training patients, a third part "inner", see `monai_ext.data.with_inner`; 0 for none.
+        structure: which masks of BIDS and SCT are meant, see `image_mask_items`; by default the name of the folder.
 
     Raises:
         ConfigError: for a fold, fraction or area out of range, or other than two classes for ``"visible"``.
         DataError: for folders that can't be used (see `class_items`, `image_mask_items`), or a class with fewer
             patients than folds.
     """
-    root = _existing(folder)
+    root = _existing(stage_root(folder) if LABELS.get(labels) == "segmentation" or labels == "visible" else folder)
     if labels == "folders":
         found = class_items(root, classes)
     elif labels == "stages":
         found = shared_items(root, classes)
     else:
-        found = image_mask_items(root)
+        found = image_mask_items(root, structure or Path(folder).name)
     items: Sequence[dict[str, Any]] = found
     if labels == "visible":
         items = _visible(found, classes, visible_area)
     elif labels == "synthetic":
         items = [{"cord" if key == "mask" else key: value for key, value in item.items()} for item in found]
-    elif labels == "masks" and cord_dir is not None and (Path(cord_dir) / "masks").is_dir():
-        cords = mask_files(cord_dir)
-        items = [{**item, "cord": cords[item["case"]]} if item["case"] in cords else item for item in items]
+    elif labels == "masks" and cord_dir is not None and _has_masks(stage_root(cord_dir)):
+        cords = mask_files(stage_root(cord_dir))
+        items = [{**item, "cord": cord} if (cord := cord_of(item, cords)) else item for item in items]
         logger.info("%d of %d slices have a mask of the cord", sum("cord" in item for item in items), len(items))
     parts = Splits(with_inner(split_by_patient(items, fold, num_folds, seed), inner_fraction, seed))
     parts.left_out = found.left_out
     return parts
+
+
+def _has_masks(folder: Path) -> bool:
+    return (folder / "masks").is_dir() or (folder / "derivatives").is_dir()
 
 
 def _existing(folder: str | Path) -> Path:
@@ -143,7 +149,7 @@ def _visible(found: Sequence[dict[str, Any]], classes: Sequence[str], min_area: 
         raise ConfigError(f"--visible_area {min_area}: must be a fraction of a slice, above 0 and below 1")
     items = []
     for item in found:
-        mask = read_mask(item["mask"]) > 0
+        mask = read_item(item, "mask", mask=True) > 0
         rest = {key: value for key, value in item.items() if key != "mask"}
         items.append({**rest, "label": int(np.mean(mask) >= min_area)})
     return items

@@ -11,6 +11,7 @@ from bundle_helpers import SMALL_RESNET, user_error
 from monai.bundle import run
 
 from monai_ext.errors import ConfigError
+from monai_ext.workflow import sqlite_uri
 
 pytestmark = pytest.mark.slow
 
@@ -70,9 +71,8 @@ def test_a_user_s_mistake_is_one_last_sentence_and_exit_code_2(tmp_path):
     [
         ({"max_epoch": 3}, "--max_epoch: is no setting; did you mean --max_epochs?"),
         ({"device": "cuda:7"}, "--device cuda:7: not on this machine"),
-        ({"output_dir": "runs #2"}, "--output_dir runs #2: MONAI's configs can't hold '#'"),
     ],
-    ids=["key", "device", "hash"],
+    ids=["key", "device"],
 )
 def test_other_mistakes_are_told_as_well_and_leave_nothing(tmp_path, monkeypatch, setting, message):
     monkeypatch.chdir(tmp_path)
@@ -82,6 +82,31 @@ def test_other_mistakes_are_told_as_well_and_leave_nothing(tmp_path, monkeypatch
     assert isinstance(error, ConfigError)
     assert message in str(error)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_character_of_a_path_means_anything(brats_data, tmp_path, monkeypatch):
+    here = tmp_path / "läuf #1, 50% ?a=b&c @home"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    shutil.copytree(BUNDLE, here / "bündel #2")
+    shutil.copytree(brats_data, here / "daten #3")
+    settings = {**QUICK, "dataset_dir": str(here / "daten #3"), "output_dir": str(here / "runs #4" / "brats")}
+    run(config_file="bündel #2/configs/train.json", **settings)
+    (folder,) = here.glob("runs #4/brats/fold_1/run_*")
+    client = mlflow.MlflowClient(sqlite_uri(here / "runs #4" / "mlflow.db"))
+    (experiment,) = client.search_experiments(filter_string="name = 'brats_resnet50'")
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert {"report.html", "plots"} <= {file.path for file in client.list_artifacts(found.info.run_id)}
+    run(
+        config_file=str(folder / "config" / "inference.json"),
+        checkpoint=str(folder / "checkpoints" / "best.pt"),
+        inputs=str(here / "daten #3"),
+        output_dir=str(here / "out #5"),
+        num_workers=0,
+    )
+    assert (here / "out #5" / "predictions.csv").is_file()
+    assert {path.name for path in here.iterdir()} == {"bündel #2", "daten #3", "runs #4", "out #5"}
+    assert {path.name for path in (here / "runs #4").iterdir()} >= {"brats", "mlflow.db"}
 
 
 def test_a_foreign_tracking_handler_makes_ours_step_back(brats_data, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,11 @@ app.command()(compare)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("runs")
-    client = MlflowClient(tracking_uri=f"sqlite:///{path / 'mlflow.db'}")
+    client = MlflowClient(tracking_uri=f"sqlite:///{shutil.copy(empty_store, path / 'mlflow.db')}")
     experiment = client.create_experiment("brats_resnet50", artifact_location=str(path / "artifacts"))
     for name, value in (("first", 0.7), ("second", 0.9)):
         run = client.create_run(experiment, run_name=name).info.run_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import nibabel as nib
@@ -30,6 +31,7 @@ def noisy(volume: np.ndarray, sigma: float = 15.0) -> np.ndarray:
     return np.clip(np.rint(volume + noise), -1024, 3071)
 
 
+@functools.cache
 def chest(labels: tuple[str, ...] = (), seed: int = 3) -> np.ndarray:
     return noisy(demo.make_volume(np.random.default_rng(seed), set(labels), SIZE))
 

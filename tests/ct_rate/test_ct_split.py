@@ -33,7 +33,7 @@ patients = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=3), min_siz
     seed=st.integers(0, 99),
     order=st.randoms(use_true_random=False),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_patient_is_in_two_parts_and_every_volume_in_one(scans, test, val_fraction, seed, order) -> None:
     index = cohort(scans, valid=4)
     parts = splits(index, num_folds=3, test=test, val_fraction=val_fraction, seed=seed)

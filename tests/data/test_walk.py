@@ -32,7 +32,9 @@ def test_files_come_in_natural_order_whatever_the_case_of_their_suffix(tmp_path)
 
 def test_hidden_files_and_folders_are_left_out(tmp_path):
     touch(tmp_path, ".a.nii", ".cache/b.nii", "._c.nii", "d.nii")
-    assert relative(tmp_path, walk(tmp_path, (".nii",)).files) == ["d.nii"]
+    found = walk(tmp_path, (".nii",))
+    assert relative(tmp_path, found.files) == ["d.nii"]
+    assert sorted(os.path.relpath(path, tmp_path) for path in found.hidden) == ["._c.nii", ".a.nii", ".cache"]
 
 
 def test_links_to_parents_and_loops_end(tmp_path):
@@ -101,7 +103,23 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match=r"/a: can't be listed \(Permission denied\)"):
-        walk(tmp_path, (".nii",))
+        walk(tmp_path / "a", (".nii",))
+
+
+def test_a_folder_below_that_cannot_be_listed_is_a_problem_and_the_others_are_read(tmp_path):
+    touch(tmp_path, "b/c.nii")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(20):  # longer than any path may be
+        os.mkdir("n" * 250, dir_fd=folder)
+        inner = os.open("n" * 250, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    found = walk(tmp_path, (".nii",))
+    assert [file.name for file in found.files] == ["c.nii"]
+    (problem,) = found.problems
+    assert problem.severity == "error"
+    assert problem.message == "can't be listed (File name too long)"
 
 
 def test_direct_entries_come_in_natural_order(tmp_path):

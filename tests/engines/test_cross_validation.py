@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -157,11 +158,11 @@ def test_what_each_fold_has_of_its_own_is_refused(tmp_path, own):
         CrossValidation(str(write_bundle(tmp_path, resume=None)), 2, own)
 
 
-def test_a_signal_between_two_folds_ends_the_cross_validation_as_killed(tmp_path, monkeypatch):
+def test_a_signal_between_two_folds_ends_the_cross_validation_as_killed(tmp_path, monkeypatch, empty_store):
     import mlflow
     import monai.bundle
 
-    uri = sqlite_uri(tmp_path / "mlflow.db")
+    uri = sqlite_uri(shutil.copy(empty_store, tmp_path))
     validation = CrossValidation(str(write_bundle(tmp_path, tracking_uri=uri)), 2, {})
 
     def train(fold, **_):

@@ -12,9 +12,9 @@ from monai_ext.workflow import sqlite_uri
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A store with a run; made once, as that takes seconds."""
-    database = tmp_path_factory.mktemp("whole") / "mlflow.db"
+def whole(tmp_path_factory, empty_store):
+    """A store with a run."""
+    database = shutil.copy(empty_store, tmp_path_factory.mktemp("whole") / "mlflow.db")
     MLflowTracker(sqlite_uri(database), "grades", "first").finish()
     return database
 
@@ -46,7 +46,9 @@ def garbled(whole, database):
 
 
 @pytest.mark.parametrize("damage", [half_made, not_a_database, truncated, garbled])
-def test_a_damaged_store_is_set_aside_and_made_anew(whole, tmp_path, damage, caplog):
+def test_a_damaged_store_is_set_aside_and_made_anew(whole, empty_store, tmp_path, damage, caplog, monkeypatch):
+    if damage is not half_made:  # once is enough
+        monkeypatch.setattr(mlflow_store, "_make", lambda database: shutil.copy(empty_store, database))
     database = tmp_path / "mlflow.db"
     damage(whole, database)
     content = database.read_bytes()

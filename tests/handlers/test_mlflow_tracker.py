@@ -1,3 +1,5 @@
+import shutil
+
 import mlflow
 import pytest
 
@@ -6,8 +8,8 @@ from monai_ext.handlers.mlflow_tracker import FAILED, MLflowTracker
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory):
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+def uri(tmp_path_factory, empty_store):
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('mlflow'))}"
 
 
 @pytest.fixture(scope="module")

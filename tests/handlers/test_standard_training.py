@@ -70,7 +70,7 @@ def test_a_trainer_with_monai_s_own_step_is_refused_before_there_is_a_run_folder
     [
         ("monai_ext.reports.write_report", "the report"),
         ("monai_ext.reports.save_all", "the plots"),
-        ("monai_ext.handlers.standard_training.inference_command", "the hint on what to do next"),
+        ("monai_ext.handlers.standard_training.next_command", "the hint on what to do next"),
         ("monai_ext.handlers.standard_training.key_metric", "the sentence on the selection"),
     ],
 )
@@ -129,11 +129,11 @@ def test_killed_at_any_moment_of_its_end_a_run_is_ended_by_resume_and_not_traine
 
 
 @pytest.mark.parametrize("moment", ["before the first epoch", "after the last epoch", "while artifacts are sent"])
-def test_a_signal_at_the_edge_of_a_run_ends_it_as_killed(tmp_path, monkeypatch, moment):
+def test_a_signal_at_the_edge_of_a_run_ends_it_as_killed(tmp_path, monkeypatch, moment, empty_store):
     def ask():
         os.kill(os.getpid(), signal.SIGTERM)
 
-    uri = sqlite_uri(tmp_path / "mlflow.db")
+    uri = sqlite_uri(shutil.copy(empty_store, tmp_path / "mlflow.db"))
     trainer = trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False), tracking_uri=uri)
     if moment == "while artifacts are sent":
         monkeypatch.setattr(MLflowTracker, "artifact", lambda self, path, *_: path.name == "plots" and ask())

@@ -65,6 +65,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.rendered
 def test_every_figure_is_written_as_png(tmp_path: Path) -> None:
     paths = save_all(tmp_path, [], MultiLabel.figures(made(), "volumes"))
     assert [path.stem for path in paths] == ["prevalence", "roc", "precision_recall", "calibration"]
@@ -124,6 +125,7 @@ def test_only_what_is_defined_is_drawn() -> None:
     assert MultiLabel.figures(broken) == {}
 
 
+@pytest.mark.rendered
 def test_class_names_with_formula_signs_are_drawn_as_they_are(tmp_path: Path) -> None:
     assert len(save_all(tmp_path, [], MultiLabel.figures(made(names=["$\\frac{", "_hidden", "<b>"])))) == 4
 

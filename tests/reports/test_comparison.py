@@ -15,11 +15,11 @@ from monai_ext.workflow import default_tracking_uri
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     """A store with two plain runs, a cross-validation of two folds and, in an experiment of its own, a hostile run."""
     from mlflow import MlflowClient
 
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    path = Path(shutil.copy(empty_store, tmp_path_factory.mktemp("store") / "mlflow.db"))
     client = MlflowClient(tracking_uri=f"sqlite:///{path}")
 
     def log(
@@ -171,10 +171,10 @@ def test_choice_of_the_metric(logged: list[dict[str, float]], wanted: str | None
     assert choose_metric(logged, wanted) == chosen
 
 
-def test_runs_are_ranked_by_what_they_chose_their_best_epoch_by(tmp_path: Path) -> None:
+def test_runs_are_ranked_by_what_they_chose_their_best_epoch_by(tmp_path: Path, empty_store: Path) -> None:
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = MlflowClient(tracking_uri=f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}")
     experiment = client.create_experiment("surface", artifact_location=str(tmp_path / "artifacts"))
     for name, angle, own in (("wide", 40.0, 3.0), ("narrow", 10.0, 9.0)):
         identifier = client.create_run(experiment, run_name=name).info.run_id

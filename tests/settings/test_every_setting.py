@@ -38,7 +38,7 @@ def test_a_value_that_a_setting_can_not_have_is_refused_before_anything_is_writt
     wrong = wrong_values(SCHEMAS[bundle][name])
     assert wrong, "nothing is wrong for this setting: its rule says nothing"
     for value in wrong:
-        with pytest.raises(ConfigError, match=f"^--{name} "):
+        with pytest.raises(ConfigError, match=f"^--{name}[ #]"):
             settle(SCHEMAS[bundle], {name: value})
     with pytest.raises(ConfigError) as caught:
         read_bundle_config(config_of(bundle, name), {name: wrong[0]})

@@ -159,7 +159,8 @@ TARGETS = {
     [
         ({"sheet": {"channels": 0}}, "--targets#sheet#channels 0: must be a whole number from 1"),
         ({"sheet": {"channels": 1}, "mask": {}}, "--targets#mask {}: needs channels"),
-        ({"sheet": {"channels": 1, "weight": float("nan")}}, "--targets#sheet#weight nan: must be a finite number"),
+        ({"sheet": {"channels": 1, "weight": float("nan")}}, "--targets#sheet#weight nan: must be a finite"),
+        ({"sheet": {"channels": 10**21}}, f"--targets#sheet#channels {10**21}: must be a finite"),
         ({"sheet": 3}, "--targets#sheet 3: must be settings by name"),
         ({}, "--targets {}: must be one or more settings by name"),
     ],
@@ -168,3 +169,9 @@ def test_the_entry_of_a_table_that_is_wrong_is_named(value, told):
     with pytest.raises(ConfigError) as caught:
         settle({"targets": TARGETS}, {"targets": value})
     assert str(caught.value).startswith(told)
+
+
+@pytest.mark.parametrize("value", [10**21, "1e21", str(10**21)])
+def test_a_number_that_no_loop_can_count_to_is_refused(value):
+    with pytest.raises(ConfigError, match=r"--batch_size 10{21}: must be a finite number below 2\^63"):
+        settle({"batch_size": {"type": "integer", "minimum": 1}}, {"batch_size": value})

@@ -125,11 +125,11 @@ def test_the_report_names_every_series_and_every_bad_file_with_its_reason(done):
     assert page.count("<img ") == 3
 
 
-def test_the_run_ends_with_one_sentence_when_something_was_not_admitted(data, tmp_path):
+def test_the_run_ends_with_one_sentence_when_a_file_was_left_out(data, tmp_path):
     series, problems = inference_series(data)
     batch = CascadeBatch(cascade(), series[:4], problems, data, tmp_path / "out", previews=False)
     with pytest.raises(
-        IncompleteError, match=r"^1 of 4 series admitted, 3 refused, 1 other files with problems; .*report.html"
+        IncompleteError, match=r"^1 of 4 series admitted, 3 refused, 1 other files or folders left out; .*report.html"
     ):
         batch.run()
 
@@ -169,7 +169,7 @@ def test_a_series_that_no_segmentation_can_refer_to_keeps_its_other_results(tmp_
         del dataset.FrameOfReferenceUID
         dataset.save_as(path)
     series, problems = inference_series(tmp_path / "data")
-    with pytest.raises(IncompleteError, match="1 of 1 series admitted, 1 without DICOM segmentation"):
+    with pytest.raises(IncompleteError, match="1 of 1 series admitted, 0 refused, 1 without DICOM segmentation"):
         CascadeBatch(cascade(), series, problems, tmp_path / "data", tmp_path / "out").run()
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     notes = report["series"][0]["notes"]
@@ -241,21 +241,23 @@ def test_a_second_run_replaces_what_is_there(data, tmp_path):
     assert not (tmp_path / "out" / "bob").exists()
 
 
-def test_a_series_whose_results_can_not_be_written_keeps_the_old_ones(tmp_path, monkeypatch):
-    write_series(tmp_path / "data" / "ann" / "t2.nii.gz", "nifti")
+def test_a_series_whose_results_can_not_be_written_is_broken_and_the_next_go_on(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write_series(tmp_path / "data" / "ann" / f"{name}.nii.gz", "nifti")
     predict(tmp_path / "data", tmp_path / "out")
-    before = files(tmp_path / "out")
 
     def full(image, slices, path):
-        if path.name == "cord.nii.gz":
+        if path.name == "cord.nii.gz" and ".a." in str(path):
             raise WriteError(f"could not write {path}: no space left on device")
         return write_like(image, slices, path)
 
     monkeypatch.setattr(output_module, "write_like", full)
-    with pytest.raises(WriteError, match="no space left"):
-        predict(tmp_path / "data", tmp_path / "out")
-    assert files(tmp_path / "out") == before
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["status"] == "failed"
+    report = predict(tmp_path / "data", tmp_path / "out")
+    assert [one["status"] for one in report["series"]] == ["broken", "admitted"]
+    assert "no space left" in report["series"][0]["reason"]
+    # no masks of the run before beside a report that says "broken"
+    assert files(tmp_path / "out" / "ann" / "a") == ["decisions.json"]
+    assert report["status"] == "finished"
 
 
 def test_results_that_can_not_be_put_in_their_place_leave_the_old_ones_there(tmp_path, monkeypatch):
@@ -270,8 +272,10 @@ def test_results_that_can_not_be_put_in_their_place_leave_the_old_ones_there(tmp
         replace(source, target)
 
     monkeypatch.setattr(output_module.os, "replace", failing)
-    with pytest.raises(WriteError, match="ann/t2: input/output error"):
-        predict(tmp_path / "data", tmp_path / "out")
+    (series,) = predict(tmp_path / "data", tmp_path / "out")["series"]
+    assert series["status"] == "broken"
+    for text in (series["reason"], *series["notes"]):
+        assert "ann/t2: input/output error" in text
     assert files(tmp_path / "out") == before
 
 

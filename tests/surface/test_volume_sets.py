@@ -147,7 +147,9 @@ def test_targets_must_have_their_channels_and_the_input_s_size(surface_dir, save
     ("arrays", "size", "words"),
     [
         pytest.param({}, (25, 16, 16), r"input\.zarr: .*\(24, 32, 40\).*smaller than patch_size \(25", id="small"),
-        pytest.param({"input": np.ones((4, 24, 32, 40), np.uint8)}, SIZE, r"input must have three axes", id="4-D"),
+        pytest.param(
+            {"input": np.ones((4, 24, 32, 40), np.uint8)}, SIZE, r"has 4 channels .*choose one by --channel", id="4-D"
+        ),
         pytest.param({"input": np.ones((24, 32, 40), complex)}, SIZE, r"type complex128", id="type"),
         pytest.param({"ref_label": np.ones((24, 32, 41), np.uint8)}, SIZE, r"ref_label.*have the input's", id="label"),
     ],

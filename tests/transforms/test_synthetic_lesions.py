@@ -41,7 +41,7 @@ def blobs(label: torch.Tensor) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_blobs_lie_in_the_cord_in_number_and_size_and_nothing_else_changes(shape, seed) -> None:
     before = item(shape, seed)
     after = transform(seed)(before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -14,13 +14,14 @@ from typing import Any
 import monai_ext
 from monai_ext import runs
 from monai_ext.data.problems import Problem
-from monai_ext.errors import ConfigError, DataError, IncompleteError, UserError, WriteError
+from monai_ext.error_report import describe
+from monai_ext.errors import ConfigError, IncompleteError, UserError, WriteError
 from monai_ext.io import read_json, write_json
-from monai_ext.memory import FullMemoryError
 from monai_ext.spine import Series
 from monai_ext.spine.cascade.cascade import SpineCascade
 from monai_ext.spine.cascade.output import CascadeOutput, prune
 from monai_ext.spine.cascade.record import ADMITTED, BROKEN, REFUSED, SeriesRecord, patient_summary
+from monai_ext.spine.naming import one_line
 
 logger = logging.getLogger("monai_ext")
 
@@ -29,10 +30,11 @@ REPORT = "report.json"
 
 
 class CascadeBatch:
-    """Predict all series of a folder, one after the other; one that is refused or broken doesn't stop the others.
+    """Predict all series of a folder, one after the other; whatever happens with one, the others are predicted.
 
     ``<output_dir>/<patient>/<series>`` has the masks and decisions of a series (see `CascadeOutput`), ``summary.json``
-    beside it the lesions of the patient, ``report.json`` and ``report.html`` all series. An output folder belongs to
+    beside it the lesions of the patient, ``report.json`` and ``report.html`` all series and, each with its reason, the
+    files that are in none. An output folder belongs to
     one ``dataset_dir``: a second run replaces all results in it.
 
     Args:
@@ -73,8 +75,9 @@ class CascadeBatch:
         Raises:
             ConfigError: before anything is read, for an output folder inside ``dataset_dir`` or with other contents.
             WeightsError: before anything is read, when a stage can't be loaded.
-            WriteError: when a result can't be written.
-            IncompleteError: at the end, when a series was refused, or a file or series is broken.
+            WriteError: when the report can't be written.
+            IncompleteError: at the end, when a series is broken, or a file that may hold an image was left out; that
+                stages refuse series is what they are for.
         """
         self._check_folder()
         stages = self.cascade.stages
@@ -82,7 +85,7 @@ class CascadeBatch:
             "bundle": BUNDLE,
             "version": monai_ext.__version__,
             "note": "Not for clinical use.",
-            "dataset_dir": str(self.dataset_dir),
+            "dataset_dir": one_line(self.dataset_dir),
             "started": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
             "status": runs.RUNNING,
             "settings": self.cascade.settings(),
@@ -104,61 +107,81 @@ class CascadeBatch:
     def _predict_all(self) -> dict[str, Any]:
         # MONAI's Dataset has a length and items, but isn't declared iterable.
         records = [self._predict(self.series[number]) for number in range(len(self.series))]
+        failed: list[str] = []
         for patient in dict.fromkeys(record.patient for record in records):
             own = [record for record in records if record.patient == patient]
-            write_json(self.output_dir / patient / "summary.json", patient_summary(patient, own))
-        for folder in prune(self.output_dir, {self.output_dir / record.name for record in records}):
-            logger.info("%s: of an earlier run, removed", folder.relative_to(self.output_dir))
-        return self._outcome(records)
+            with _going_on(failed):
+                write_json(self.output_dir / patient / "summary.json", patient_summary(patient, own))
+        with _going_on(failed):
+            for folder in prune(self.output_dir, {self.output_dir / record.name for record in records}):
+                logger.info("%s: of an earlier run, removed", folder.relative_to(self.output_dir))
+        return self._outcome(records, [*self.problems, *(Problem(str(self.output_dir), text) for text in failed)])
 
     def _predict(self, series: Series) -> SeriesRecord:
         start = time.perf_counter()
         try:
             image = series.read()
             result = self.cascade(image)
-        except (DataError, FullMemoryError) as error:
-            record = SeriesRecord.broken(series, self._relative(error, series))
-            record.seconds = round(time.perf_counter() - start, 3)
-            self.output.write(record, series)
-        else:
             record = SeriesRecord.of(series, image, result)
             record.seconds = round(time.perf_counter() - start, 3)
             self.output.write(record, series, image, result)
+        except Exception as error:  # files, networks and disks fail in ways that nobody can list
+            logger.debug("%s", series.name, exc_info=error)
+            record = SeriesRecord.broken(series, self._reason(error, series))
+            record.seconds = round(time.perf_counter() - start, 3)
+            with _going_on(record.notes):
+                self.output.write(record, series)
         found = f"{len(record.lesions)} lesions" if record.status == ADMITTED else record.reason
         logger.info("%s: %s: %s (%.1f s)", record.name, record.status, found, record.seconds)
         for note in record.notes:
             logger.warning("%s: %s", record.name, note)
         return record
 
-    def _outcome(self, records: Sequence[SeriesRecord]) -> dict[str, Any]:
+    def _outcome(self, records: Sequence[SeriesRecord], problems: Sequence[Problem]) -> dict[str, Any]:
         return {
             "status": runs.FINISHED,
             "finished": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
             "counts": {
                 "series": len(records),
                 **{s: sum(r.status == s for r in records) for s in (ADMITTED, REFUSED, BROKEN)},
-                "problems": sum(problem.severity != "note" for problem in self.problems),
+                "problems": sum(problem.severity != "note" for problem in problems),
             },
             "series": [
-                {"patient": record.patient, **record.summary(), "seconds": record.seconds} for record in records
+                {
+                    "patient": record.patient,
+                    **record.summary(),
+                    "seconds": record.seconds,
+                    "files": [self._shown(file) for file in series.files],
+                }
+                for record, series in zip(records, self.series, strict=True)
             ],
-            "problems": [asdict(problem) | {"path": self._shown(problem.path)} for problem in self.problems],
+            "problems": [
+                asdict(problem)
+                | {
+                    "path": self._shown(problem.path),
+                    "message": one_line(problem.message),
+                    "files": [self._shown(file) for file in problem.files],
+                }
+                for problem in problems
+            ],
         }
 
     def _raise_if_incomplete(self, report: dict[str, Any]) -> None:
         counts = report["counts"]
+        admitted = [one for one in report["series"] if one["status"] == ADMITTED]
         wrong = {
-            "refused": counts[REFUSED],
             "broken": counts[BROKEN],
-            "other files with problems": counts["problems"],
-            "without DICOM segmentation": sum("notes" in one for one in report["series"]),
+            "other files or folders left out": counts["problems"],
+            "without DICOM segmentation": sum("notes" in one for one in admitted),
         }
-        if any(wrong.values()):
-            found = ", ".join(f"{count} {what}" for what, count in wrong.items() if count)
-            raise IncompleteError(
-                f"{counts[ADMITTED]} of {counts['series']} series admitted, {found}; "
-                f"see {self.output_dir / 'report.html'} for the reasons"
-            )
+        found = "".join(f", {count} {what}" for what, count in wrong.items() if count)
+        summary = (
+            f"{counts[ADMITTED]} of {counts['series']} series admitted, {counts[REFUSED]} refused{found}; "
+            f"see {self.output_dir / 'report.html'} for the reasons"
+        )
+        if found:
+            raise IncompleteError(summary)
+        logger.info(summary)
 
     def _write_html(self, report: dict[str, Any]) -> None:
         from monai_ext.spine.report import write_batch_report
@@ -181,11 +204,23 @@ class CascadeBatch:
         elif self.output_dir.exists() and (not self.output_dir.is_dir() or any(self.output_dir.iterdir())):
             raise ConfigError(f"--output_dir {self.output_dir}: holds other files; give a new or an empty folder")
 
-    def _relative(self, error: UserError, series: Series) -> str:
-        """The message with its file relative to the dataset."""
+    def _reason(self, error: Exception, series: Series) -> str:
+        """One sentence, with its file relative to the dataset."""
+        if not isinstance(error, UserError):
+            return one_line(describe(error)[0])
         problem = Problem.of(error, series.files[0].parent)
-        return f"{self._shown(problem.path)}: {problem.message}"
+        return f"{self._shown(problem.path)}: {one_line(problem.message)}"
 
-    def _shown(self, path: str) -> str:
+    def _shown(self, path: str | Path) -> str:
         where = Path(path)
-        return str(where.relative_to(self.dataset_dir)) if where.is_relative_to(self.dataset_dir) else path
+        return one_line(where.relative_to(self.dataset_dir) if where.is_relative_to(self.dataset_dir) else where)
+
+
+@contextlib.contextmanager
+def _going_on(failed: list[str]) -> Iterator[None]:
+    """Note an error, whatever it is, and go on."""
+    try:
+        yield
+    except Exception as error:
+        logger.debug("", exc_info=error)
+        failed.append(one_line(describe(error)[0]))

@@ -20,12 +20,12 @@ class SeriesRecord:
         patient: see `Series`.
         series: see `Series`.
         kind: see `Series`.
-        status: ``"admitted"``, ``"refused"`` (by a stage) or ``"broken"`` (it couldn't be read).
+        status: ``"admitted"``, ``"refused"`` (by a stage) or ``"broken"`` (it couldn't be read, predicted or written).
         reason: why it wasn't admitted; empty when it was.
         image: shape, spacing, plane; empty for a broken series.
         stages: decisions of the stages, up to the one that refused it.
         lesions: lesions of an admitted series.
-        notes: outputs that couldn't be made of an admitted series, and why.
+        notes: outputs that couldn't be made, and why.
         seconds: time for reading and prediction.
     """
 
@@ -71,7 +71,7 @@ class SeriesRecord:
 
     @classmethod
     def broken(cls, series: Series, reason: str) -> SeriesRecord:
-        """Record of a series that couldn't be read."""
+        """Record of a series that couldn't be read, predicted or written."""
         return cls(series.patient, series.series, series.kind, BROKEN, reason)
 
     @property

@@ -1,0 +1,187 @@
+"""Volumes as training data: each slice is what inference sees of it, and lies on its mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from cascade_files import spine, write_series
+
+from monai_ext import spine as package
+from monai_ext.errors import ConfigError, DataError
+from monai_ext.spine import LoadSliced, check, find_series, image_mask_items, stage_items, write_dicom_seg
+from monai_ext.spine.extraction import extract_slices
+from monai_ext.spine.image_mask import image_mask_problems, mask_files
+
+LOAD = LoadSliced(["image", "mask", "cord"], ["mask", "cord"], allow_missing_keys=True)
+
+
+def save(path: Path, voxels: np.ndarray, affine: np.ndarray, axes: str | None = None) -> Path:
+    """Write a volume, with its axes in another order and direction where they are named."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    volume = nib.Nifti1Image(np.asarray(voxels, np.int16), affine)
+    if axes:
+        ends = nib.orientations.axcodes2ornt(axes)
+        volume = volume.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), ends))
+    nib.save(volume, path)
+    return path
+
+
+def write_bids(root: Path, subjects: int = 5, name: str = "lesion-manual", axes: str | None = None) -> Path:
+    image, lesion = spine(oblique=5.0)
+    for number in range(1, subjects + 1):
+        where = f"sub-{number:02d}/anat/sub-{number:02d}_T2w"
+        save(root / f"{where}.nii.gz", image.voxels + number, image.affine)
+        save(root / f"derivatives/labels/{where}_{name}.nii.gz", lesion, image.affine, axes)
+        save(root / f"derivatives/labels/{where}_seg.nii.gz", image.voxels % 1000 > 400, image.affine, axes)
+    return root
+
+
+def expected(kind: str = "image") -> np.ndarray:
+    """Slices in the order of inference."""
+    image, lesion = spine(oblique=5.0)
+    return (image if kind == "image" else package.SeriesImage(lesion.astype(np.float32), image.affine, 2)).slices()
+
+
+@pytest.mark.parametrize("axes", [None, "RAS", "IPR", "LSA"])
+def test_slices_of_a_volume_are_those_of_inference_and_masks_lie_on_them_whatever_their_axes(tmp_path, axes) -> None:
+    items = image_mask_items(write_bids(tmp_path, 1, axes=axes), "lesion")
+    assert [item["case"] for item in items] == [f"sub-01/anat/sub-01_T2w/{number:03d}" for number in range(6)]
+    assert {item["patient"] for item in items} == {"sub-01"}
+    (series,) = (one for one in find_series(tmp_path)[0] if one.files[0].name == "sub-01_T2w.nii.gz")
+    loaded = [LOAD(item) for item in items]
+    np.testing.assert_array_equal([one["image"].numpy() for one in loaded], series.read().slices())
+    np.testing.assert_array_equal([one["image"].numpy() for one in loaded], expected() + 1)
+    np.testing.assert_array_equal([one["mask"].numpy() for one in loaded], expected("mask"))
+
+
+def test_names_of_bids_and_sct_say_which_mask_is_meant(tmp_path) -> None:
+    root = write_bids(tmp_path)
+    image, lesion = spine()
+    save(root / "sub-09/anat/sub-09_T1w.nii.gz", image.voxels, image.affine)
+    save(root / "sub-01/anat/t2.nii.gz", image.voxels, image.affine)
+    save(root / "sub-01/anat/t2_lesion.nii.gz", lesion, image.affine)
+    save(root / "sub-01/anat/t2_lesion-manual.nii.gz", lesion, image.affine)
+    lesions, cords = image_mask_items(root, "lesion_7t"), image_mask_items(root, "cord")
+    assert {Path(item["mask"]).name for item in lesions} == {
+        *(f"sub-{number:02d}_T2w_lesion-manual.nii.gz" for number in range(1, 6)),
+        "t2_lesion-manual.nii.gz",
+    }
+    assert {Path(item["mask"]).name for item in cords} == {f"sub-{n:02d}_T2w_seg.nii.gz" for n in range(1, 6)}
+    assert any("sub-09_T1w.nii.gz): no mask of lesion" in text for text in lesions.left_out)
+    with pytest.raises(DataError, match="must have 'cord' or 'lesion' in it"):
+        image_mask_items(root, "knee")
+
+
+def test_a_stage_reads_the_dataset_above_it_where_that_is_one_of_bids_and_finds_the_cords(tmp_path) -> None:
+    root = write_bids(tmp_path)
+    parts = stage_items(root / "lesion", num_folds=5, cord_dir=root / "cord", structure="lesion")
+    items = [item for part in parts.values() for item in part]
+    assert len(items) == 30
+    assert {Path(item["cord"]).name for item in items} == {f"sub-{n:02d}_T2w_seg.nii.gz" for n in range(1, 6)}
+    assert not {item["patient"] for item in parts["train"]} & {item["patient"] for item in parts["val"]}
+    assert LOAD(items[3])["cord"].sum() > 0
+    visible = stage_items(root / "cord", "visible", ["no_cord", "cord"], structure="cord")
+    assert {item["label"] for part in visible.values() for item in part} == {0, 1}
+
+
+def test_masks_of_a_dataset_are_no_series_to_predict(tmp_path) -> None:
+    series, problems = find_series(write_bids(tmp_path, 2))
+    assert [one.name for one in series] == ["sub-01/anat", "sub-02/anat"]
+    (note,) = problems
+    assert (note.severity, len(note.files)) == ("note", 4)
+
+
+@pytest.mark.parametrize("mask", ["seg", "nifti"])
+def test_dicom_series_with_dicom_segmentations_or_nifti_masks(tmp_path, mask) -> None:
+    write_series(tmp_path / "images/ann/t2", "dicom")
+    (series,), _ = find_series(tmp_path / "images")
+    image = series.read()
+    lesion = image.slices()[:, 0] > 600
+    if mask == "seg":
+        (tmp_path / "masks/ann").mkdir(parents=True)
+        write_dicom_seg(series, image, lesion, tmp_path / "masks/ann/t2.dcm")
+    else:
+        save(tmp_path / "masks/ann/t2.nii.gz", image.restore(lesion), image.affine, "RAS")
+    items = image_mask_items(tmp_path)
+    assert [item["case"] for item in items] == [f"ann/t2/{number:03d}" for number in range(6)]
+    loaded = [LOAD(item) for item in items]
+    np.testing.assert_array_equal([one["image"].numpy() for one in loaded], image.slices())
+    np.testing.assert_array_equal([one["mask"].numpy() for one in loaded], lesion[:, None])
+
+
+@pytest.mark.parametrize("change", ["shape", "place"])
+def test_a_mask_on_another_grid_is_refused_before_the_training_begins(tmp_path, change) -> None:
+    image, lesion = spine()
+    affine = image.affine.copy()
+    if change == "shape":
+        lesion = lesion[:-1]
+    else:
+        affine[0, 3] += 3
+    save(tmp_path / "images/ann_t2.nii.gz", image.voxels, image.affine)
+    save(tmp_path / "masks/ann_t2.nii.gz", lesion, affine)
+    with pytest.raises(DataError, match=r"masks/ann_t2\.nii\.gz: .* draw it on this image, or resample it") as caught:
+        image_mask_items(tmp_path)
+    assert caught.value.code == "geometry"
+
+
+def test_all_problems_of_a_folder_are_listed_and_the_other_volumes_are_used(tmp_path) -> None:
+    image, lesion = spine()
+    for name in ("ann_t2", "bob_t2", "cat_t2", "dan_t2"):
+        save(tmp_path / f"images/{name}.nii.gz", image.voxels, image.affine)
+        save(tmp_path / f"masks/{name}.nii.gz", lesion, image.affine)
+    (tmp_path / "masks/ann_t2.nii.gz").unlink()
+    (tmp_path / "masks/bob_t2.nii.gz").write_bytes(b"damaged")
+    save(tmp_path / "masks/eve_t2.nii.gz", lesion, image.affine)
+    items, problems = image_mask_problems(tmp_path)
+    assert {item["patient"] for item in items} == {"cat", "dan"}
+    assert sorted(Path(one.path).name for one in problems) == ["ann_t2.nii.gz", "bob_t2.nii.gz", "eve_t2.nii.gz"]
+
+
+def test_a_volume_in_a_folder_of_a_class_is_all_its_slices(tmp_path) -> None:
+    image, _ = spine()
+    for name in ("knee", "spine"):
+        save(tmp_path / name / "ann/t2.nii.gz", image.voxels, image.affine)
+        write_series(tmp_path / name / "bob/t2", "dicom")
+    items = package.class_items(tmp_path)
+    assert len(items) == 24
+    assert {item["patient"] for item in items} == {"ann", "bob"}
+    shown = [LOAD(item)["image"].numpy() for item in items if item["case"].startswith("knee/ann/t2/")]
+    np.testing.assert_array_equal(shown, image.slices())
+
+
+def test_slices_that_were_extracted_train_as_the_volumes_do(tmp_path) -> None:
+    root = write_bids(tmp_path / "bids", 2)
+    count, problems = extract_slices(root, tmp_path / "slices")
+    assert (count, [one for one in problems if one.severity == "error"]) == (24, [])
+    for stage in ("lesion", "cord"):
+        direct = sorted(image_mask_items(root, stage), key=lambda item: item["case"])
+        extracted = sorted(image_mask_items(tmp_path / "slices" / stage), key=lambda item: item["case"])
+        assert [(one["case"], one["patient"]) for one in direct] == [(one["case"], one["patient"]) for one in extracted]
+        for one, other in zip(direct, extracted, strict=True):
+            for key in ("image", "mask"):
+                np.testing.assert_array_equal(LOAD(one)[key].numpy(), LOAD(other)[key].numpy())
+    assert mask_files(tmp_path / "slices/cord").keys() == {item["case"] for item in image_mask_items(root, "lesion")}
+    with pytest.raises(ConfigError, match="holds other files"):
+        extract_slices(root, tmp_path / "slices")
+
+
+def test_the_check_looks_at_volumes_as_at_slices(tmp_path) -> None:
+    image, lesion = spine()
+    for name in ("p1", "p2", "p3", "p4", "p5"):
+        save(tmp_path / f"lesion/images/{name}.nii.gz", image.voxels, image.affine)
+        save(tmp_path / f"lesion/masks/{name}.nii.gz", lesion, image.affine)
+    assert [one for one in check(tmp_path) if one.severity != "note"] == []
+    broken = image.voxels.astype(np.float32)
+    broken[3, 4, 2] = np.nan
+    nib.save(nib.Nifti1Image(broken, image.affine), tmp_path / "lesion/images/p2.nii.gz")
+    (tmp_path / "lesion/masks/p3.nii.gz").unlink()
+    (tmp_path / "lesion/masks/p4.nii.gz").unlink()
+    found = [(Path(one.path).name, one.message[:18]) for one in check(tmp_path) if one.severity == "error"]
+    assert found == [
+        ("p3.nii.gz", "has no mask of tha"),
+        ("p4.nii.gz", "has no mask of tha"),
+        ("p2.nii.gz", "1 of 11520 values "),
+    ]
