@@ -185,34 +185,36 @@ def predict_zarr(
         raise ConfigError("predict-zarr: give --part and --parts together")
     if device is not None and dask is None:  # this machine doesn't know the GPUs of Dask's workers
         user_device(device)
-    call: dict[str, Any] = {"level": level, "channel": channel, "timepoint": timepoint, "mask": mask}
-    call["bbox"] = None if bbox is None else (bbox[:2], bbox[2:4], bbox[4:])
+    call = _settled(
+        {
+            **{"level": level, "channel": channel, "timepoint": timepoint, "mask": mask, "part": part, "parts": parts},
+            "bbox": None if bbox is None else [list(bbox[:2]), list(bbox[2:4]), list(bbox[4:])],
+        }
+    )
+    shard = {name: call.pop(name) for name in ("part", "parts")}
+    settings = _settled(
+        {
+            **{"patch_size": list(patch_size), "overlap": overlap, "mode": mode, "batch_size": batch_size},
+            "output_targets": names or None,
+            "dtypes": dict(_pair("--dtype", "sheet=uint8", choice) for choice in dtype or []),
+            "activations": dict(_pair("--activation", "sheet=sigmoid", choice) for choice in activation or []),
+            **{"network_threads": network_threads, "engine": engine, "precision": precision, "tf32": tf32},
+            **{"nonfinite_voxels": nonfinite_voxels, "input_cache_gib": input_cache_gib},
+            **{"chunk_size": list(chunk_size), "shard_size": shard_size and list(shard_size)},
+            "block_size": block_size and list(block_size),
+            **{"zarr_format": zarr_format, "pyramid_levels": pyramid_levels},
+        }
+    )
     if verify and ProgressManifest(output).begun:
         for problem in ZarrPrediction(output).verify(repair=True):
             typer.echo(f"{problem.path}: {problem.message}", err=True)
     make = partial(
         surface_predictor,
         checkpoint.absolute(),
-        patch_size,
-        overlap=overlap,
-        mode=mode,
-        batch_size=batch_size,
-        output_targets=names or None,
-        dtypes=dict(_pair("--dtype", "sheet=uint8", choice) for choice in dtype or []),
-        activations=dict(_pair("--activation", "sheet=sigmoid", choice) for choice in activation or []),
+        settings.pop("patch_size"),
         device=device,
-        network_threads=network_threads,
-        engine=engine,
-        precision=precision,
-        tf32=tf32,
         test_time_flips=test_time_flips,
-        nonfinite_voxels=nonfinite_voxels,
-        input_cache_gib=input_cache_gib,
-        chunk_size=chunk_size,
-        shard_size=shard_size,
-        block_size=block_size,
-        zarr_format=zarr_format,
-        pyramid_levels=pyramid_levels,
+        **settings,
     )
     if estimate:
         typer.echo(str(make().estimate(input, output, **call)))
@@ -220,10 +222,22 @@ def predict_zarr(
     if dask is not None:
         done = predict_on_dask(dask, make, input, output, **call)
     else:
-        done = make()(input, output, part=part, parts=parts, **call)
+        done = make()(input, output, **shard, **call)
     state = "complete" if done.complete else "not complete yet"
     typer.echo(f"{done.blocks} blocks computed, {done.ready} were ready; the output is {state}")
     typer.echo(str(output))
+
+
+def _settled(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings by the rules of the bundle's own, where it is at hand; the engine has its checks without it, too."""
+    from monai_ext.settings import find_bundle
+    from monai_ext.settings.schema import settings_schema, settle
+
+    try:
+        folder = find_bundle("surface_unet")
+    except ConfigError:
+        return settings
+    return settle(settings_schema(folder), settings)
 
 
 def _pair(option: str, example: str, choice: str) -> tuple[str, str]:
