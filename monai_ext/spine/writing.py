@@ -108,7 +108,7 @@ def write_dicom_seg(
     try:
         with _silenced():
             segmentation = _segmentation(sources, np.ascontiguousarray(frames), segment)
-    except (AttributeError, TypeError, ValueError):
+    except Exception:  # of odd tags of any kind
         missing = [tag for tag in _REQUIRED if tag not in sources[0]]
         reason = f"has no {missing[0]}" if missing else "has a tag with a value that isn't allowed"
         raise DataError(f"{reason}, so no DICOM segmentation can refer to it; write NIfTI", series.files[0]) from None
