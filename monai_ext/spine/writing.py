@@ -27,6 +27,7 @@ _RED, _CYAN = (53.2, 80.1, 67.2), (91.1, -48.1, -14.1)
 # A SeriesNumber has at most 31 bits.
 _MOST_SERIES = 10**7
 _REQUIRED = ("FrameOfReferenceUID", "StudyInstanceUID", "SOPInstanceUID", "Modality")
+_COMMON = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 # A DICOM file must have them, if only empty; anonymised ones often don't, and highdicom then stops.
 _MAY_BE_EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
@@ -109,8 +110,7 @@ def write_dicom_seg(
         with _silenced():
             segmentation = _segmentation(sources, np.ascontiguousarray(frames), segment)
     except Exception:  # of odd tags of any kind
-        missing = [tag for tag in _REQUIRED if tag not in sources[0]]
-        reason = f"has no {missing[0]}" if missing else "has a tag with a value that isn't allowed"
+        reason = _why_not(sources)
         raise DataError(f"{reason}, so no DICOM segmentation can refer to it; write NIfTI", series.files[0]) from None
     with atomic_path(path) as temporary:
         segmentation.save_as(temporary)
@@ -154,6 +154,16 @@ def _completed(sources: Sequence[Any], thickness: float) -> list[Any]:
         else:  # equal but for rounding, see `sort_slices`
             source.ImageOrientationPatient = completed[0].ImageOrientationPatient
     return completed
+
+
+def _why_not(sources: Sequence[Any]) -> str:
+    for tag in _REQUIRED:
+        if tag not in sources[0]:
+            return f"has no {tag}"
+    for tag in _COMMON:
+        if len({str(source.get(tag)) for source in sources}) > 1:
+            return f"has another {tag} than other slices of its series"
+    return "has a tag with a value that isn't allowed"
 
 
 def _is_allowed(element: Any) -> bool:
