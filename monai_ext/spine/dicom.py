@@ -69,7 +69,7 @@ def read_dicom_header(path: Path) -> list[DicomSlice]:
         raise DataError(f"can't be read ({error.strerror or error}); copy or export it again", path) from error
 
 
-def read_dicom_series(files: Sequence[Path]) -> SeriesImage:
+def read_dicom_series(files: Sequence[Path], volume: tuple[str, str] | None = None) -> SeriesImage:
     """Read a series, its slices sorted (see `sort_slices`); slope and intercept of the header are applied.
 
     Each file is opened once; its other tags are kept in ``sources``, for `write_dicom_seg`. The intensities of
@@ -77,6 +77,7 @@ def read_dicom_series(files: Sequence[Path]) -> SeriesImage:
 
     Args:
         files: of one series.
+        volume: that of the slices to read, see `DicomSlice`; None for all.
 
     Raises:
         ConfigError: without the packages for DICOM.
@@ -88,7 +89,7 @@ def read_dicom_series(files: Sequence[Path]) -> SeriesImage:
         data = _dataset(path, path)
         images.update(zip(_slices(data, path), _pixels(data, path), strict=True))
         sources.append(_without_pixels(data))
-    slices = sort_slices(list(images))
+    slices = sort_slices([one for one in images if volume in (None, one.volume)])
     voxels = np.stack([images[one].T for one in slices], axis=-1)
     if sources[0].get("PhotometricInterpretation") == "MONOCHROME1":  # 0 is shown white
         voxels = voxels.max() + voxels.min() - voxels

@@ -98,17 +98,15 @@ def write_dicom_seg(
         raise DataError(f"series {series.name!r}: the image isn't from its files; pass the result of series.read()")
     # (column, row, slice) to frames (slice, row, column)
     frames = (image.restore(np.asarray(slices)) > 0).astype(np.uint8).transpose(2, 1, 0)
-    if image.frames:
-        if len(image.sources) > 1:
-            raise DataError(
-                "is one of several multi-frame files, to which no DICOM segmentation can refer; write NIfTI",
-                series.files[0],
-            )
-        frames = frames[np.argsort(image.frames)]  # the order of the file
+    if image.frames and len(image.sources) > 1:
+        raise DataError(
+            "is one of several multi-frame files, to which no DICOM segmentation can refer; write NIfTI",
+            series.files[0],
+        )
     sources = _completed(image.sources, thickness=float(voxel_sizes(image.affine)[2]))
     try:
         with _silenced():
-            segmentation = _segmentation(sources, np.ascontiguousarray(frames), segment)
+            segmentation = _segmentation(sources, np.ascontiguousarray(frames), segment, image.frames)
     except Exception:  # of odd tags of any kind
         reason = _why_not(sources)
         raise DataError(f"{reason}, so no DICOM segmentation can refer to it; write NIfTI", series.files[0]) from None
@@ -189,7 +187,17 @@ def _shared_groups(source: Any) -> Any:
     return shared
 
 
-def _segmentation(sources: list[Any], frames: np.ndarray, segment: str) -> Any:
+def _positions(source: Any, numbers: Sequence[int]) -> list[Any]:
+    """Those of frames, in any order."""
+    import highdicom as hd
+
+    frames = [source.PerFrameFunctionalGroupsSequence[number] for number in numbers]
+    return [
+        hd.PlanePositionSequence("PATIENT", frame.PlanePositionSequence[0].ImagePositionPatient) for frame in frames
+    ]
+
+
+def _segmentation(sources: list[Any], frames: np.ndarray, segment: str, numbers: Sequence[int]) -> Any:
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
@@ -214,6 +222,7 @@ def _segmentation(sources: list[Any], frames: np.ndarray, segment: str) -> Any:
     return hd.seg.Segmentation(
         source_images=sources,
         pixel_array=frames,
+        plane_positions=_positions(sources[0], numbers) if numbers else None,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[description],
         series_instance_uid=hd.UID(),
