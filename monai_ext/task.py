@@ -35,8 +35,9 @@ class Command(NamedTuple):
 
 
 class Task(Protocol):
-    """A module. Optional beside these: ``COMMANDS``, name → `Command`; and ``demo(configs, dataset_dir, output_dir,
-    overrides)`` in place of the usual demo.
+    """A module. Optional beside these: ``COMMANDS``, name → `Command`; ``demo(configs, dataset_dir, output_dir,
+    overrides)`` in place of the usual demo; and ``trainings(dataset_dir)``, name → overlay of ``train.json``, where a
+    bundle trains several networks: those that the data are for.
     """
 
     BUNDLE: str

@@ -27,6 +27,7 @@ from monai_ext.settings import check_overrides, check_resume, recipe_of, settle_
 from monai_ext.settings.reading import keep_hash
 from monai_ext.settings.schema import computed_value
 from monai_ext.settings.tree import strings
+from monai_ext.system_errors import writing
 
 _WORKFLOW_ARGUMENTS = {
     "meta_file",
@@ -79,8 +80,16 @@ def bundle_root() -> str:
         # `ckpt_export`, `verify_net_in_out` and the like keep the config's path in this local variable.
         files = frame.f_locals.get("config_file_")
         if files:
+            _make_folder(frame.f_locals.get("filepath_"))
             return _root_of(Path(files if isinstance(files, str) else files[0]).parent)
     return "."
+
+
+def _make_folder(exported: Any) -> None:
+    """The folder of an export: MONAI would end at its very last step without it."""
+    if isinstance(exported, str):
+        with writing(exported):
+            Path(exported).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _root_of(config_folder: str | Path) -> str:

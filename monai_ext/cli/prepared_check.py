@@ -12,6 +12,21 @@ from monai_ext.data.problems import Problem
 from monai_ext.errors import UserError
 
 
+def all_checks(checks: Mapping[str, PreparedCheck]) -> PreparedCheck:
+    """Several checks as one, each with its name.
+
+    Args:
+        checks: name → check.
+    """
+    found = PreparedCheck(sentence="; ".join(f"{name}: {one.sentence}" for name, one in checks.items() if one.sentence))
+    for one in checks.values():
+        found.problems += one.problems
+        found.shown += one.shown
+        found.looked_at += one.looked_at
+        found.available += one.available
+    return found
+
+
 @dataclass
 class PreparedCheck:
     """Result of the check.
@@ -38,6 +53,7 @@ def check_prepared(
     sample: int | None = None,
     workers: int | None = None,
     show: bool = False,
+    overlay: str | None = None,
 ) -> PreparedCheck:
     """Prepare the data of a bundle as a validation does, and compare the inputs.
 
@@ -48,6 +64,7 @@ def check_prepared(
         sample: number of inputs to prepare; ``None`` for all.
         workers: threads; default one per CPU, at most 8.
         show: whether to keep inputs for a contact sheet.
+        overlay: config over ``train.json``, of a bundle that trains several networks.
     """
     from monai_ext.data.duplicates import duplicates
     from monai_ext.data.input_findings import input_findings
@@ -58,7 +75,8 @@ def check_prepared(
 
     with tempfile.TemporaryDirectory() as scratch:  # for an index that a training would keep beside its runs
         given = {"output_dir": scratch, **settings, "dataset_dir": str(dataset_dir)}
-        parser = read_bundle_config(str(root / "configs" / "train.json"), given)
+        files = [str(root / "configs" / name) for name in ("train.json", overlay) if name]
+        parser = read_bundle_config(files, given, root)
         try:
             plain, train = (parser.get_parsed_content(f"{name}#dataset") for name in ("validate", "train"))
             items = parser.get_parsed_content("items") if "items" in parser else {}

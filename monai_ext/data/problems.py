@@ -41,6 +41,7 @@ KINDS = {
     "uneven-inputs": "give all inputs one size, by the preparation or the files",
     "same-input": "remove all but one of them",
     "copies-across-sets": "remove all but one of them, or name them as one patient",
+    "near-copies": "compare them; remove one, or name them as one patient",
     "near-copies-across-sets": "compare them; remove one, or name them as one patient",
     "empty-mask": "check that the masks belong to the images and hold the label as any value but 0",
     "shortcut": "balance the classes over this property, or make it the same for all cases",

@@ -67,6 +67,23 @@ def inference_config(
     return content
 
 
+def next_command(run: Path, checkpoint: str) -> tuple[str, str]:
+    """The purpose, and a command that runs with what the run left: inference, or, where that needs the networks of
+    other stages, evaluation.
+
+    Args:
+        run: folder of the run, with ``config/inference.json`` and ``config/config.json``.
+        checkpoint: path of the best checkpoint within it.
+    """
+    config = run / "config" / "inference.json"
+    if _stages(read_json(config)) is None:
+        return "infer", inference_command(config)
+    whole = run / "config" / "config.json"
+    evaluate = Path(read_json(whole)["bundle_root"]) / "configs" / "evaluate.json"
+    options = ["--config_file", str([str(whole), str(evaluate)]), "--checkpoint", str(run / checkpoint)]
+    return "evaluate", f"python -m monai.bundle run {shlex.join(options)}"
+
+
 def inference_command(config: Path) -> str:
     """The command that infers with the ``inference.json`` of a run, and so with its best checkpoint.
 
@@ -98,8 +115,13 @@ def _add_referred(found: dict[str, Any], config: Mapping[str, Any]) -> None:
             waiting += [other for text in strings({name: config[name]}) for other in re.findall(r"@(\w+)", text)]
 
 
+def _stages(config: Mapping[str, Any]) -> re.Match[str] | None:
+    """The table of checkpoints and the setting that chooses from it, where a bundle has several stages."""
+    return re.match(r"\$@(\w+)\[@(\w+)\]", config["checkpoint"])
+
+
 def _checkpoint_key(config: Mapping[str, Any]) -> str:
     """The setting that holds the checkpoint's path: that of the stage, where a bundle has several."""
-    choice = re.match(r"\$@(\w+)\[@(\w+)\]", config["checkpoint"])
+    choice = _stages(config)
     entry = config[choice[1]].get(config[choice[2]]) if choice else None
     return entry.removeprefix("@") if isinstance(entry, str) else "checkpoint"

@@ -16,8 +16,8 @@ from monai_ext.data.patients import patient_problems
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 from monai_ext.places import Place
-from monai_ext.spine.class_folders import class_items
-from monai_ext.spine.image_mask import image_mask_problems, stage_root
+from monai_ext.spine.class_folders import class_items, class_names
+from monai_ext.spine.image_mask import image_mask_problems, mask_folders
 from monai_ext.spine.series import Series, find_series
 from monai_ext.spine.slices import read_mask, read_slice
 from monai_ext.spine.volume_slices import image_slices, mask_slices
@@ -55,14 +55,24 @@ def check(dataset_dir: str | Path, workers: int | Place | None = None) -> list[P
     for stage in CLASS_STAGES:
         if (root / stage).is_dir():
             problems += _check_classes(root / stage, workers)
-    for stage in MASK_STAGES:
-        if (folder := stage_root(root / stage)).is_dir():
-            problems += _check_masks(folder, stage, workers)
+    for stage, folder in (masked := mask_folders(root)).items():
+        problems += _check_masks(folder, stage, workers)
     if (root / SERIES).is_dir():
         problems += _check_series(root / SERIES, workers)
-    elif not any(stage_root(root / stage).is_dir() for stage in (*CLASS_STAGES, *MASK_STAGES)):
+    elif not masked and not any((root / stage).is_dir() for stage in CLASS_STAGES):
         problems += _check_series(root, workers)
     return problems
+
+
+def trainings(dataset_dir: str | Path) -> dict[str, str | None]:
+    """Stage → its overlay of ``train.json`` (None for train.json itself), of the stages whose folders are there.
+
+    Args:
+        dataset_dir: folder of training folders, or of BIDS.
+    """
+    root = Path(dataset_dir)
+    found = [*(stage for stage in CLASS_STAGES if (root / stage).is_dir()), *mask_folders(root)]
+    return {stage: None if stage == "lesion" else f"stage_{stage}.json" for stage in found}
 
 
 def _check_series(folder: Path, workers: int | Place | None) -> list[Problem]:
@@ -90,9 +100,9 @@ def _check_classes(folder: Path, workers: int | Place | None) -> list[Problem]:
         items = class_items(folder)
     except DataError as error:
         return [Problem.of(error, folder)]
-    patients: dict[str, set[str]] = defaultdict(set)
+    names, patients = class_names(folder), defaultdict(set)
     for item in items:
-        patients[item["case"].partition("/")[0]].add(item["patient"])
+        patients[names[item["label"]]].add(item["patient"])
     few = [
         Problem(str(folder / name), f"has slices of {len(found)} patients, too few for {ENOUGH} folds", "warning")
         for name, found in patients.items()

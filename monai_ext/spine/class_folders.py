@@ -17,9 +17,14 @@ from monai_ext.io import read_json, write_json
 from monai_ext.spine.folders import READ, TrainingFiles, is_slice, patient_of, stamp_of, training_files
 from monai_ext.spine.volume_slices import image_slices
 
+# First folders of RadImageNet.
+_MODALITIES = ("CT", "MR", "US")
+
 
 def class_names(folder: str | Path) -> list[str]:
     """Names of the classes: the sub-folders with slices in them, in natural order; a label is the position.
+
+    RadImageNet has folders within folders, such as ``MR/knee/acl``: these paths are its classes.
 
     Args:
         folder: with one sub-folder per class.
@@ -80,6 +85,12 @@ def class_items(folder: str | Path, names: Sequence[str] | None = None) -> Found
     return items
 
 
+def _class_of(parts: Sequence[str]) -> str:
+    """The first folder; in RadImageNet (below a modality) all folders down to the slice."""
+    nested = any(part.upper() in _MODALITIES for part in parts[:2]) and len(parts) > 2
+    return "/".join(parts[:-1]) if nested else parts[0]
+
+
 def _by_class(folder: Path) -> tuple[dict[str, list[Path]], list[Problem]]:
     """Class → its slices and volumes, and notes on all other files."""
     root = Path(os.path.abspath(folder))
@@ -88,7 +99,7 @@ def _by_class(folder: Path) -> tuple[dict[str, list[Path]], list[Problem]]:
     refuse([*copies, *found.problems])
     for problem in found.problems:
         for other in problem.files if problem.code == "same-file" else ():
-            mine, its = (Path(path).relative_to(root).parts[0] for path in (problem.path, other))
+            mine, its = (_class_of(Path(path).relative_to(root).parts) for path in (problem.path, other))
             if mine != its:
                 raise DataError(f"{problem.message}, in the class {its!r}; remove one", problem.path, "copies")
     slices: dict[str, list[Path]] = defaultdict(list)
@@ -97,7 +108,7 @@ def _by_class(folder: Path) -> tuple[dict[str, list[Path]], list[Problem]]:
         if path.parent == root:
             loose.append(path)
         else:
-            slices[path.relative_to(root).parts[0]].append(path)
+            slices[_class_of(path.relative_to(root).parts)].append(path)
     return slices, [*found.problems, *not_used(loose, lambda _: "in no folder of a class", root)]
 
 

@@ -31,8 +31,11 @@ def train_cascade(
 
     default = f"{find_bundle('spinal_cord_cascade')}/configs/train.json" if config_file is None else config_file
     chosen = stages.replace(",", " ").split() if stages is not None else STAGES
-    models = CascadeTraining(parse_files(default), dataset_dir, output_dir, chosen, parse_overrides(context.args)).run()
+    training = CascadeTraining(parse_files(default), dataset_dir, output_dir, chosen, parse_overrides(context.args))
+    models = training.run()
     typer.echo(f"\nnetworks: {models}")
+    if command := training.prediction_command():
+        typer.echo(f"to predict with them: {command}")
 
 
 def extract_slices(

@@ -13,9 +13,9 @@ from monai_ext.data.problems import Problem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import atomic_path
 from monai_ext.places import Threads
-from monai_ext.spine.checking import CLASS_STAGES, HOW_TO_GET, MASK_STAGES
+from monai_ext.spine.checking import CLASS_STAGES, HOW_TO_GET
 from monai_ext.spine.class_folders import class_items
-from monai_ext.spine.image_mask import image_mask_problems, stage_root
+from monai_ext.spine.image_mask import image_mask_problems, mask_folders
 from monai_ext.spine.load_slice import read_item
 from monai_ext.workflow import default_workers
 
@@ -71,11 +71,10 @@ def _items(root: Path) -> tuple[list[tuple[Path, Mapping[str, Any]]], list[Probl
             found = class_items(root / stage)
             entries += [(Path(stage), item) for item in found]
             problems += found.unused
-    for stage in MASK_STAGES:
-        if (folder := stage_root(root / stage)).is_dir():
-            items, more = image_mask_problems(folder, stage)
-            entries += [(Path(stage), item) for item in items]
-            problems += more
+    for stage, folder in mask_folders(root).items():
+        items, more = image_mask_problems(folder, stage)
+        entries += [(Path(stage), item) for item in items]
+        problems += more
     return entries, problems
 
 

@@ -17,7 +17,7 @@ from monai_ext.spine.volume_slices import image_slices, mask_slices
 MASK_NAMES = {
     "cord": (
         *("label-SC_seg-manual", "seg-manual", "label-SC_seg", "label-SC_mask", "label-cord_seg", "label-cord_dseg"),
-        *("label-cord_mask", "seg"),
+        *("label-cord_mask", "seg_manual", "seg"),
     ),
     "lesion": (
         *("lesion-manual", "label-lesion_seg", "label-lesion_dseg", "label-lesion_mask", "lesion-seg", "lesion_seg"),
@@ -35,6 +35,21 @@ def stage_root(folder: str | Path) -> Path:
     """
     root = Path(folder)
     return root.parent if not root.exists() and (root.parent / "derivatives").is_dir() else root
+
+
+def mask_folders(dataset_dir: str | Path) -> dict[str, Path]:
+    """Structure → folder with its images and masks, of those that are there; of BIDS, those that it has masks of.
+
+    Args:
+        dataset_dir: folder of training folders, or of BIDS.
+    """
+    root = Path(dataset_dir)
+    found = {structure: stage_root(root / structure) for structure in MASK_NAMES}
+    return {
+        structure: folder
+        for structure, folder in found.items()
+        if folder.is_dir() and (folder != root or _bids_pairs(root, structure)[0])
+    }
 
 
 def image_mask_items(folder: str | Path, structure: str = "") -> Found[dict[str, Any]]:

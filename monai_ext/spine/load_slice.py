@@ -59,7 +59,8 @@ class LoadSliced(MapTransform):
         self.mask_keys = ensure_tuple(mask_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
+        # The slice's number has served then; some of MONAI's transforms make tensors of numbers, others don't.
+        result = {key: value for key, value in data.items() if key != "slice"}
         first: tuple[int, ...] | None = None
         for key in self.key_iterator(result):
             path = data[key]

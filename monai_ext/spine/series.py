@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from monai_ext.data.left_out import not_used
 from monai_ext.data.problems import Problem
 from monai_ext.data.volumes import SUFFIXES, volume_stem
-from monai_ext.data.walk import natural_key, suffix_of, walk, without_copies, without_data_files
+from monai_ext.data.walk import RealFile, natural_key, suffix_of, walk, without_copies, without_data_files
 from monai_ext.errors import DataError
 from monai_ext.spine.dicom import read_dicom_header, read_dicom_series
 from monai_ext.spine.dicom_grouping import group_slices, without_repeats
@@ -79,8 +80,9 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     root = Path(os.path.abspath(folder))
     dicom: list[DicomSlice] = []
     below = walk(root, (*VOLUME_SUFFIXES, *SLICE_SUFFIXES), repeatable=SLICE_SUFFIXES)
-    files = [file.path for file in below.files]
-    others = [Path(file.path) for file in below.others]
+    derived, files = _parted(below.files, root)
+    more, unknown = _parted(below.others, root)
+    others = [Path(path) for path in unknown]
     problems, no_image = list(below.problems), []
     single = without_data_files(others, files)
     for path in single:
@@ -95,6 +97,7 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     volumes, copies = without_copies((one for one in files if suffix_of(one, VOLUME_SUFFIXES)), VOLUME_SUFFIXES)
     slices = [Path(one) for one in files if suffix_of(one, SLICE_SUFFIXES)]
     problems += [*copies, *unread(no_image, below.hidden, root)]
+    problems += not_used([*derived, *more], lambda _: "derived from series (BIDS), none itself", root)
     voxels: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in sorted({*others} - {*single}):
         voxels[path.parent, _begin(path)].append(path)
@@ -105,6 +108,13 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     ]
     found = [replace(one, patient=folder_name(one.patient), series=folder_name(one.series)) for one in found]
     return sorted(_numbered(found), key=lambda one: natural_key(one.name)), problems
+
+
+def _parted(files: Sequence[RealFile], root: Path) -> tuple[list[str], list[str]]:
+    """Paths in the folder that BIDS keeps for masks and other results, and all others."""
+    inside = f"{root / 'derivatives'}{os.sep}"
+    paths = [file.path for file in files]
+    return [path for path in paths if path.startswith(inside)], [path for path in paths if not path.startswith(inside)]
 
 
 def _begin(path: Path) -> str:

@@ -56,9 +56,9 @@ def check_stage(task: str, labels: str, network: str, loss: str, image_size: int
         fitting, others = others, fitting
     if network in others:
         raise ConfigError(f"--network {network}: isn't for --task {task}; choose {', '.join(fitting)}")
-    if (loss == "cross_entropy") != (task == "classification"):
-        choice = "cross_entropy" if task == "classification" else "dice or dice_ce"
-        raise ConfigError(f"--loss {loss}: isn't for --task {task}; choose {choice}")
+    losses = {"classification": ("cross_entropy",), "segmentation": ("dice", "dice_ce")}
+    if any(loss in known for other, known in losses.items() if other != task):
+        raise ConfigError(f"--loss {loss}: isn't for --task {task}; choose {' or '.join(losses[task])}")
     divisor = _DIVISORS.get(network, 1)
     if image_size % divisor:
         raise ConfigError(f"--image_size {image_size}: must be a multiple of {divisor} for --network {network}")

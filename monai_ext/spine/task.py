@@ -24,6 +24,13 @@ def demo_data(output: Path, seed: int = 0, size: str = "small") -> Path:
     return make_demo(output, seed=seed, size=size)
 
 
+def trainings(dataset_dir: Path) -> dict[str, str | None]:
+    """See `monai_ext.spine.checking.trainings`."""
+    from monai_ext.spine.checking import trainings
+
+    return trainings(dataset_dir)
+
+
 def check(dataset_dir: Path, workers: int | Place | None = None) -> list[Any]:
     """See `monai_ext.spine.checking.check`."""
     from monai_ext.spine.checking import check

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.handlers.signals import interrupted_by_sigterm
 from monai_ext.io import atomic_path, write_json
 from monai_ext.settings import read_bundle_config, recipe_key, recipe_of
+from monai_ext.spine.cascade.stages import CLASSIFIERS, SEGMENTATIONS
 from monai_ext.spine.class_map import FILE as CLASS_MAP
 from monai_ext.spine.heads import SHARING
 from monai_ext.spine.split_heads import split_heads
@@ -94,7 +97,10 @@ class CascadeTraining:
         self.settings = {stage: _of_stage(overrides or {}, stage) for stage in self.stages}
         for stage, settings in self.settings.items():
             settings |= {"dataset_dir": str(dataset_dir), "output_dir": str(self.output_dir / stage)}
-            self._parser(stage, settings)  # all stages are checked before the first is trained
+            try:  # all stages are checked before the first is trained
+                self._parser(stage, settings)
+            except ConfigError as error:
+                raise ConfigError(_as_given(str(error), stage, overrides or {})) from None
 
     @interrupted_by_sigterm()
     def run(self) -> Path:
@@ -120,6 +126,16 @@ class CascadeTraining:
             logger.warning(warning)
         write_json(self.output_dir / "models" / "summary.json", {"stages": self.stages, "warnings": warnings})
         return self.output_dir / "models"
+
+    def prediction_command(self) -> str | None:
+        """The command that predicts with the networks; stages without one are left out. None without cord or lesion."""
+        models = self.output_dir / "models"
+        there = {path.parent.name for path in models.glob("*/model.pt")}
+        if not there >= set(SEGMENTATIONS):
+            return None
+        options = ["--config_file", str(self.configs / "inference.json"), "--models_dir", str(models)]
+        options += [word for stage in CLASSIFIERS if stage not in there for word in (f"--{stage}_checkpoint", "")]
+        return f"python -m monai.bundle run {shlex.join([*options, '--dataset_dir', 'FOLDER'])}"
 
     def _files(self, stage: str) -> list[str]:
         overlay = self.configs / f"stage_{stage}.json"  # the last stage is train.json itself
@@ -184,6 +200,14 @@ def _check_stages(overrides: Mapping[str, Any], stages: Sequence[str]) -> None:
             raise ConfigError(f"--{key}: changes nothing, as --stages has no {stage} (it has {', '.join(stages)})")
         if setting in _OWN and stage in ("", *_CHOICES):
             raise ConfigError(f"--{key}: train-cascade gives each stage its own; leave it out")
+
+
+def _as_given(sentence: str, stage: str, overrides: Mapping[str, Any]) -> str:
+    """A sentence about the settings of a stage, with those that are its own named as they were given."""
+    for key in overrides:
+        if key.startswith(f"{stage}."):
+            sentence = re.sub(rf"--{re.escape(key.removeprefix(f'{stage}.'))}(?![\w#])", f"--{key}", sentence)
+    return sentence
 
 
 def _of_stage(overrides: Mapping[str, Any], stage: str) -> dict[str, Any]:

@@ -484,7 +484,7 @@ class BundleContract:
         bundle = tmp_path / "another place" / self.bundle
         quick = {**settings, "max_epochs": 1, "plot_every": 0, "tracking_uri": "none"}
         said = command_line(tmp_path, bundle / "configs" / "train.json", quick)
-        assert "to infer with the best checkpoint" in said
+        assert re.search("to (infer|evaluate) with the best checkpoint", said)
         (best,) = tmp_path.glob(f"runs/{self.bundle}/**/fold_1/run_*/checkpoints/{self.best}.pt")
         target = bundle / "models" / self.model
         target.parent.mkdir(exist_ok=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -218,6 +219,33 @@ def test_checkpoints_without_settings_are_refused(series, trained, tmp_path):
     error = error_of(series, tmp_path / "out", trained, lesion_checkpoint=str(tmp_path / "bare.pt"))
     assert isinstance(error, WeightsError)
     assert "bare.pt: lacks its settings" in str(error)
+
+
+def test_a_network_that_the_config_lacks_is_named(series, trained, tmp_path):
+    settings = settings_of("lesion", network="my_unet", image_size=64)
+    torch.save({"model": CordUNet(features=2).state_dict(), "settings": settings}, tmp_path / "mine.pt")
+    error = error_of(series, tmp_path / "out", trained, lesion_checkpoint=str(tmp_path / "mine.pt"))
+    assert isinstance(error, WeightsError), error
+    assert "mine.pt: its network is 'my_unet', which this config doesn't have (networks: cord_unet, " in str(error)
+
+
+def test_an_export_by_the_config_of_a_run_makes_its_folder(trained, tmp_path):
+    run_folder = tmp_path / "run"
+    (run_folder / "config").mkdir(parents=True)
+    for name in ("run.json", "config/metadata.json"):
+        (run_folder / name).write_text("{}")
+    shutil.copy(trained / "cord" / "model.pt", run_folder / "model.pt")
+    config = {**json.loads(CONFIG.read_text()), "stage": "cord", "cord_checkpoint": "$@bundle_root + '/model.pt'"}
+    (run_folder / "config" / "inference.json").write_text(json.dumps(config))
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(tmp_path / "new" / "cord" / "model.ts"),
+        ckpt_file=str(run_folder / "model.pt"),
+        key_in_ckpt="model",
+        config_file=str(run_folder / "config" / "inference.json"),
+        meta_file=str(run_folder / "config" / "metadata.json"),
+    )
+    assert (tmp_path / "new" / "cord" / "model.ts").is_file()
 
 
 def test_the_network_of_a_classifier_can_be_verified(trained, tmp_path):

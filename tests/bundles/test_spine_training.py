@@ -1,12 +1,17 @@
 """Trainings of `spinal_cord_cascade` on small, made-up slices with few steps."""
 
+import ast
 import json
 import math
+import re
+import shlex
 
+import nibabel as nib
 import pytest
 import torch
 from bundle_helpers import rows_of, user_error
-from monai.bundle import ConfigWorkflow
+from cascade_files import spine as phantom
+from monai.bundle import ConfigWorkflow, run
 from spine_runs import checkpoint_of, files_of, metrics_of, parsed, train
 
 from monai_ext import spine
@@ -50,6 +55,32 @@ def test_every_stage_trains_and_its_checkpoint_says_what_it_is(trained, spine_da
     output = json.loads((folder / "config" / "metadata.json").read_text())["network_data_format"]["outputs"]["pred"]
     assert output["format"] == task
     assert (output["num_channels"], output["spatial_shape"]) == ((len(names), [1]) if names else (1, [32, 32]))
+
+
+@pytest.mark.slow
+def test_the_printed_command_runs_after_a_single_stage(spine_configs, spine_settings, tmp_path, capfd):
+    folder = train(spine_configs, "cord", tmp_path / "cord", **spine_settings)
+    said = "".join(capfd.readouterr()) + next((folder / "logs").glob("*.log")).read_text()
+    command = re.search(r"to evaluate with the best checkpoint: python -m monai.bundle run (.*)", said)[1]
+    _, files, _, checkpoint = shlex.split(command)
+    run(config_file=ast.literal_eval(files), checkpoint=checkpoint)
+    (evaluated,) = (tmp_path / "cord").glob("evaluation/fold_1/run_*")
+    assert metrics_of(evaluated)["metrics"].keys() >= {"dice"}
+
+
+@pytest.mark.slow
+def test_volumes_by_the_names_of_bids_train_a_stage(spine_configs, spine_settings, tmp_path):
+    image, lesion = phantom()
+    for number in range(1, 6):
+        where = f"sub-{number:02d}/anat/sub-{number:02d}_T2w"
+        for name, voxels in ((f"{where}.nii.gz", image.voxels), (f"derivatives/labels/{where}_lesion.nii.gz", lesion)):
+            (tmp_path / "bids" / name).parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(voxels.astype("int16"), image.affine), tmp_path / "bids" / name)
+    settings = {**spine_settings, "dataset_dir": str(tmp_path / "bids"), "previews": 0}
+    folder = train(spine_configs, "lesion", tmp_path / "runs", **settings)
+    (entry,) = metrics_of(folder)["history"]
+    assert math.isfinite(entry["train_loss"])
+    assert not list(folder.glob("previews/*.png"))
 
 
 @pytest.mark.parametrize("stage", [*CLASSIFIERS, *MASKS])

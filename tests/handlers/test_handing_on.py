@@ -1,9 +1,10 @@
+import ast
 import json
 import shlex
 
 import pytest
 
-from monai_ext.handlers.handing_on import inference_command, inference_config, run_metadata
+from monai_ext.handlers.handing_on import inference_command, inference_config, next_command, run_metadata
 from monai_ext.predictions import Classification
 
 SHIPPED = {
@@ -107,3 +108,16 @@ def test_metadata_are_those_of_the_bundle_made_true_for_the_run(bundle):
     }
     assert found["settings"] == {"size": 8}
     assert run_metadata(bundle, (1, 8), None, {})["network_data_format"]["outputs"]["pred"] == {"num_channels": 2}
+
+
+def test_after_one_of_several_stages_the_next_command_is_one_that_needs_no_other_stage(tmp_path):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "inference.json").write_text('{"checkpoint": "$@files[@stage]"}')
+    (tmp_path / "config" / "config.json").write_text('{"bundle_root": "/some bundle"}')
+    purpose, command = next_command(tmp_path, "checkpoints/best.pt")
+    assert purpose == "evaluate"
+    *_, files, option, checkpoint = shlex.split(command)
+    assert ast.literal_eval(files) == [str(tmp_path / "config" / "config.json"), "/some bundle/configs/evaluate.json"]
+    assert (option, checkpoint) == ("--checkpoint", str(tmp_path / "checkpoints" / "best.pt"))
+    (tmp_path / "config" / "inference.json").write_text('{"checkpoint": "$@bundle_root + \'/model.pt\'"}')
+    assert next_command(tmp_path, "checkpoints/best.pt")[0] == "infer"

@@ -70,7 +70,7 @@ def test_a_trainer_with_monai_s_own_step_is_refused_before_there_is_a_run_folder
     [
         ("monai_ext.reports.write_report", "the report"),
         ("monai_ext.reports.save_all", "the plots"),
-        ("monai_ext.handlers.standard_training.inference_command", "the hint on what to do next"),
+        ("monai_ext.handlers.standard_training.next_command", "the hint on what to do next"),
         ("monai_ext.handlers.standard_training.key_metric", "the sentence on the selection"),
     ],
 )

@@ -369,10 +369,11 @@ class TestSlices:
     def test_mixed_shapes_and_damaged_files_are_errors_that_name_the_file(self, tmp_path) -> None:
         write_png(tmp_path / "a/1.png", np.zeros((4, 6), np.uint8))
         write_png(tmp_path / "a/2.png", np.zeros((6, 4), np.uint8))
+        write_png(tmp_path / "a/3.png", np.zeros((6, 4), np.uint8))
         (tmp_path / "b").mkdir()
         (tmp_path / "b/1.png").write_bytes(b"text")
         mixed, damaged = find_series(tmp_path)[0]
-        with pytest.raises(DataError, match=r"2\.png: has 6 x 4 pixels, but 1\.png of the same series has 4 x 6"):
+        with pytest.raises(DataError, match=r"1\.png: has 4 x 6 pixels, but of the same series 2 others have 6 x 4"):
             mixed.read()
         with pytest.raises(DataError, match=r"b/1\.png: can't be read"):
             damaged.read()

@@ -94,3 +94,7 @@ def test_a_missing_folder_says_how_to_get_data(tmp_path) -> None:
 def test_networks_and_losses_of_one_s_own_are_let_through() -> None:
     spine.check_stage("segmentation", "masks", "my_unet", "my_loss", 33)
     spine.check_stage("classification", "folders", "my_network", "cross_entropy", 33)
+    spine.check_stage("classification", "folders", "resnet18", "my_loss", 33)
+    for task, labels, loss in (("segmentation", "masks", "cross_entropy"), ("classification", "folders", "dice")):
+        with pytest.raises(ConfigError, match=f"--loss {loss}: isn't for --task {task}"):
+            spine.check_stage(task, labels, "my_network", loss, 32)

@@ -57,6 +57,16 @@ class TestClassFolders:
         with pytest.raises(DataError, match=r"brain: the class 'brain' isn't in the class map; did you mean 'brains'"):
             spine.class_items(classes, ["brains", "knee", "spine"])
 
+    def test_folders_of_radimagenet_are_classes_by_their_whole_path(self, tmp_path) -> None:
+        for file in ("CT/abd/normal/a1.png", "MR/knee/acl/b1.png", "MR/knee/normal/b2.png", "US/aorta/c1.png"):
+            write(tmp_path / "plain" / file)
+            write(tmp_path / "unpacked" / "radiology_ai" / file)
+        expected = ["CT/abd/normal", "MR/knee/acl", "MR/knee/normal", "US/aorta"]
+        assert spine.class_names(tmp_path / "plain") == expected
+        assert spine.class_names(tmp_path / "unpacked") == [f"radiology_ai/{name}" for name in expected]
+        items = spine.class_items(tmp_path / "plain")
+        assert [(item["case"], item["label"]) for item in items][1] == ("MR/knee/acl/b1", 1)
+
     def test_one_class_is_none(self, tmp_path) -> None:
         write(tmp_path / "a/1.png")
         (tmp_path / "empty").mkdir()

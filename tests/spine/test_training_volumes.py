@@ -87,6 +87,13 @@ def test_a_stage_reads_the_dataset_above_it_where_that_is_one_of_bids_and_finds_
     assert {item["label"] for part in visible.values() for item in part} == {0, 1}
 
 
+def test_masks_of_a_dataset_are_no_series_to_predict(tmp_path) -> None:
+    series, problems = find_series(write_bids(tmp_path, 2))
+    assert [one.name for one in series] == ["sub-01/anat", "sub-02/anat"]
+    (note,) = problems
+    assert (note.severity, len(note.files)) == ("note", 4)
+
+
 @pytest.mark.parametrize("mask", ["seg", "nifti"])
 def test_dicom_series_with_dicom_segmentations_or_nifti_masks(tmp_path, mask) -> None:
     write_series(tmp_path / "images/ann/t2", "dicom")
