@@ -48,6 +48,19 @@ def decoded(path: Path) -> str:
         ) from error
 
 
+def columns_of(path: Path, wanted: Sequence[str] = ()) -> set[str]:
+    """Names of the columns of a CSV; none for a file that can't be read as one.
+
+    Args:
+        path: the file.
+        wanted: see `table_of`.
+    """
+    try:
+        return set(table_of(path, wanted)[0])
+    except DataError:
+        return set()
+
+
 def table_of(path: Path, wanted: Sequence[str] = ()) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header of a CSV, and number and cells of each row that isn't blank; an index column of pandas is dropped.
 

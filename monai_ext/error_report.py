@@ -118,6 +118,9 @@ def install_error_report() -> None:
     """Report uncaught exceptions of this process in one sentence, ``python -m monai.bundle run`` included."""
     sys.excepthook = _excepthook
     threading.excepthook = _thread_excepthook
+    if not debugging():
+        # Ignite's engines announce the error twice before, with the traceback of a loader process.
+        logging.getLogger("ignite.engine.engine").setLevel(logging.CRITICAL)
 
 
 def _thread_excepthook(arguments: threading.ExceptHookArgs) -> None:

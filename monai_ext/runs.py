@@ -304,7 +304,8 @@ def now() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide the numbers."""
-    names = ("monai-ext", "monai", "torch", "pytorch-ignite", "numpy", "nibabel", "itk", "scikit-learn", "mlflow")
+    ours = ("monai-ext", "monai", "torch", "pytorch-ignite")
+    names = (*ours, "numpy", "nibabel", "itk-filtering", "scikit-learn", "mlflow")
     found = {"python": platform.python_version()}
     for name in names:
         try:

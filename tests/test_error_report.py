@@ -1,9 +1,12 @@
+import logging
 import subprocess
 import sys
+import threading
 
 import pytest
+from ignite.engine import Engine
 
-from monai_ext.error_report import describe
+from monai_ext.error_report import describe, install_error_report
 from monai_ext.errors import DataError, IncompleteError
 
 SCRIPT = """
@@ -73,3 +76,22 @@ def test_a_component_that_refuses_its_arguments_is_wrong_input_and_named():
     sentence, code = describe(caught.value)
     assert code == 2
     assert sentence.startswith("torch.nn.Dropout(p): dropout probability has to be between 0 and 1")
+
+
+@pytest.mark.parametrize("debugging", [False, True])
+def test_engines_announce_an_error_only_to_those_who_debug(monkeypatch, caplog, debugging):
+    """Of an error in a loader process, the announcement is its traceback."""
+    engines = logging.getLogger("ignite.engine.engine")
+    monkeypatch.setattr(engines, "level", logging.NOTSET)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setenv("MONAI_EXT_DEBUG", str(int(debugging)))
+    engines.setLevel(logging.NOTSET)  # which forgets what loggers remember of their parents' level
+    install_error_report()
+
+    def fail(engine, batch):
+        raise DataError("has NaN\nTraceback (most recent call last): ...", "a.nii")
+
+    with pytest.raises(DataError):
+        Engine(fail).run([0])
+    assert ("Traceback" in caplog.text) == debugging

@@ -7,6 +7,7 @@ from source_lines import REPOSITORY
 
 # What each domain brings under the same name, so that commands and configs need know one name only.
 OF_EACH_DOMAIN = {"check", "class_names", "demo_data", "inference_items", "make_demo", "read_slice", "splits", "Size"}
+OF_EACH_DOMAIN |= {"trainings"}  # the cascade has several
 # A command is called as what it does.
 COMMANDS = {"check", "compare", "demo_data", "extract_slices", "find_patches", "prepare", "report"}
 # Figures and sections of each kind of predictions.

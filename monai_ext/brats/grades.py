@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monai_ext.brats.names import CLASS_NAMES
+from monai_ext.csv_text import columns_of
 from monai_ext.data.patients import column_of_patients, patient_of_case
 from monai_ext.errors import DataError
 from monai_ext.io import read_csv
@@ -58,14 +59,6 @@ def read_patients(path: Path) -> dict[str, str]:
     rows = read_csv(path, COLUMNS[:1], unique=COLUMNS[0])
     column = column_of_patients(rows, path)
     return {row[COLUMNS[0]]: row[column] for row in rows} if column else {}
-
-
-def columns_of(path: Path) -> set[str]:
-    """Columns of a CSV; none for a file that can't be read as one, or has no rows."""
-    try:
-        return {column for row in read_csv(path, [])[:1] for column in row}
-    except DataError:
-        return set()
 
 
 def _label(case: str, name: str, path: Path) -> int:

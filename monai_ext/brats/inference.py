@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ext.brats.layouts import Layout, NoClasses, data_root, find_layout, volumes_in
+from monai_ext.brats.layouts import Layout, NoClasses, data_root, find_layout, is_class_table, volumes_in
 from monai_ext.brats.names import MODALITIES, OTHER, PLAIN, SEG, Volumes, channels_of, name_of
 from monai_ext.brats.subjects import channel_files, find_subjects, item_of
 from monai_ext.data.left_out import Found, log_left_out, not_used
@@ -62,7 +62,7 @@ def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "
 
 
 def _unused_below(folder: Path, used: Sequence[str], channels: Sequence[str]) -> list[Problem]:
-    """Notes on the files of a folder that no case uses."""
+    """Notes on the files of a folder that no case uses; tables that belong to the data aren't among them."""
 
     def reason(path: Path) -> str:
         stem = volume_stem(path)
@@ -77,7 +77,9 @@ def _unused_below(folder: Path, used: Sequence[str], channels: Sequence[str]) ->
     files += map(str, without_data_files((file.path for file in below.others), files))
     return [
         *below.problems,
-        *not_used((path for path in files if _file(path) not in real), reason, folder),
+        *not_used(
+            (path for path in files if _file(path) not in real and not is_class_table(Path(path))), reason, folder
+        ),
     ]
 
 

@@ -7,8 +7,9 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai_ext.brats.grades import COLUMNS, GRADE, Grades, columns_of, read_grades, read_patients
+from monai_ext.brats.grades import COLUMNS, GRADE, Grades, read_grades, read_patients
 from monai_ext.brats.names import CLASS_NAMES, Volumes
+from monai_ext.csv_text import columns_of
 from monai_ext.data.patients import PATIENT_COLUMNS, patients_of_cases
 from monai_ext.data.volumes import volume_stem
 from monai_ext.data.walk import entries
@@ -100,6 +101,12 @@ def find_layout(dataset_dir: str | Path) -> Layout:
     table = _class_table(root, tables)
     listed, unlisted = _in_table(root, table)
     return Layout(root, _with_patients(listed, table.patients), table.path, unlisted)
+
+
+def is_class_table(path: Path) -> bool:
+    """Whether a file is a CSV of classes, patients or folds, as a labelled dataset has them beside its volumes."""
+    header = columns_of(path) if path.suffix.lower() == ".csv" else set()
+    return _tells_classes(header) or COLUMNS[0] in header
 
 
 def _places(folder: Path) -> list[Path]:

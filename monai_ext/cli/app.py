@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Annotated
 
 import typer
 
+from monai_ext import __version__
 from monai_ext.cli.check import check
 from monai_ext.cli.compare import compare
 from monai_ext.cli.cross_validate import cross_validate
@@ -26,6 +28,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"monai-ext {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options before a command."""
+
+
 app.command("demo-data")(demo_data)
 app.command("demo", context_settings=OVERRIDES)(demo)
 app.command("check", context_settings=OVERRIDES)(check)

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from monai_ext.chosen_workers import DASK, chosen_workers
-from monai_ext.errors import ConfigError, DataError
+from monai_ext.errors import ConfigError
 from monai_ext.task import find_task
+
+_SEE = "the findings say why no input could be prepared"
 
 
 def check(
@@ -79,7 +81,7 @@ def _prepared(
     picture: Path | None,
 ) -> Any:
     """The inputs of the bundle, as its configs prepare them. Code of a --bundle_root is only listed, never run."""
-    from monai_ext.cli.prepared_check import PreparedCheck, check_prepared, joined
+    from monai_ext.cli.prepared_check import PreparedCheck, all_checks, check_prepared
     from monai_ext.settings import find_bundle
 
     if sample == 0:
@@ -95,7 +97,7 @@ def _prepared(
     if trainings is None or "stage" in given:
         return check_prepared(root, dataset_dir, given, sample, workers, show)
     several = trainings(dataset_dir).items()
-    return joined(
+    return all_checks(
         {name: check_prepared(root, dataset_dir, given, sample, workers, show, overlay) for name, overlay in several}
     )
 
@@ -127,9 +129,9 @@ def _write(
     pages = [path for path in (output, preview) if path is not None and path.suffix.lower() == ".html"]
     for path in dict.fromkeys(pages):
         yield write_check_page(path, title, problems, found.sentence, sheet)
-    if preview is not None and preview.suffix.lower() == ".png":
-        if sheet is None:
-            raise DataError(f"--preview {preview}: there is nothing to draw; {found.sentence or 'see the findings'}")
+    if preview is not None and sheet is None:  # no error of its own: the findings say how bad it is
+        typer.echo(f"--preview {preview}: no picture, there is nothing to draw; {found.sentence or _SEE}")
+    elif preview is not None and sheet is not None and preview.suffix.lower() == ".png":
         yield save(sheet, preview)
 
 

@@ -12,7 +12,7 @@ from monai_ext.data.problems import Problem
 from monai_ext.errors import UserError
 
 
-def joined(checks: Mapping[str, PreparedCheck]) -> PreparedCheck:
+def all_checks(checks: Mapping[str, PreparedCheck]) -> PreparedCheck:
     """Several checks as one, each with its name.
 
     Args:

@@ -8,8 +8,9 @@ Items are dicts, one per slice or per volume:
 - ``slice``: index along Z, for a slice,
 - ``label``: float32 (classes,) of 0 and 1; absent when unknown,
 - ``rescale``: slope and intercept, and ``spacing``: voxel edges in mm (Z, Y, X), both from the metadata table,
+- ``manufacturer`` and ``scanner`` (its model) of a volume, from the metadata table; empty when unknown,
 - ``stamp``: size and time of the file, for caches,
-- ``reading``: how a volume's Hounsfield units were found; added when it is read.
+- ``reading``: how a volume's Hounsfield units were found; added when it is read, of slices known before.
 """
 
 from typing import Any

@@ -14,7 +14,7 @@ from monai_ext.ct_rate.chest_range import chest_range
 from monai_ext.ct_rate.finding import find_split_paths
 from monai_ext.ct_rate.indexing import scan
 from monai_ext.ct_rate.labels import LABELS
-from monai_ext.ct_rate.slice_files import read_extracted_slice
+from monai_ext.ct_rate.slice_files import odd_slices, read_extracted_slice
 from monai_ext.ct_rate.slice_table import extracted_slices
 from monai_ext.ct_rate.volume import Volume
 from monai_ext.data.checks import run_checks
@@ -106,12 +106,13 @@ def _joined(problems: Sequence[Problem]) -> list[Problem]:
 
 def _check_slices(volume: Volume) -> list[Problem]:
     problems = []
+    images = {}
     for _, path in volume.slices:
         try:
-            read_extracted_slice(path)
+            images[path] = read_extracted_slice(path)
         except DataError as error:
             problems.append(Problem.of(error, path))
-    return problems
+    return problems + [Problem(path, difference) for path, difference in odd_slices(images).items()]
 
 
 def _check_labels(dataset_dir: str | Path, volumes: Sequence[Volume]) -> list[Problem]:

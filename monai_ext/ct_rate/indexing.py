@@ -143,5 +143,7 @@ def _volume(name: str, file: RealFile, split: str, labels: tuple[int, ...], meta
         path=file.path,
         rescale=metadata.rescale if metadata is not None else None,
         spacing=metadata.spacing if metadata is not None else None,
+        manufacturer=metadata.manufacturer if metadata is not None else "",
+        scanner=metadata.scanner if metadata is not None else "",
         stamp=file.stamp,
     )

@@ -7,9 +7,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from monai_ext.csv_text import columns_of
 from monai_ext.ct_rate.finding import KINDS, SUFFIX, VOLUME_SUFFIXES, volume_name
 from monai_ext.ct_rate.indexing import volumes
 from monai_ext.ct_rate.items import Items, slice_items, volume_items
+from monai_ext.ct_rate.labels import NAME
 from monai_ext.ct_rate.metadata import Metadata, read_metadata
 from monai_ext.ct_rate.slice_table import extracted_slices, tables_of
 from monai_ext.ct_rate.volume import Volume, order, parse_name
@@ -55,10 +57,11 @@ def inference_items(
             index = volumes(root)
             return Found(volume_items({"all": index.volumes}, classes)["all"], index.problems)
         if tables_of(root):
-            found = {"all": extracted_slices(root).volumes}
-            return slice_items(found, classes, neighbours, num_slices)["all"]
+            index = extracted_slices(root)
+            items = slice_items({"all": index.volumes}, classes, neighbours, num_slices)["all"]
+            return Found(items, index.problems)
         inputs = [root]
-    files, unused = _files(inputs)
+    files, unused = _files(inputs, metadata)
     kinds = {volume_name(path) is not None for path in files}
     if not files:
         raise DataError(f"no volume ({KINDS}) and no slice (.npy) found in {[str(entry) for entry in inputs]}")
@@ -70,8 +73,9 @@ def inference_items(
     return Found(volume_items({"all": _from_volumes(files, listed)}, classes)["all"], unused)
 
 
-def _files(inputs: Sequence[str | Path]) -> tuple[list[str], list[Problem]]:
-    """Paths of volumes and slices, and notes on the files of their folders that are neither."""
+def _files(inputs: Sequence[str | Path], metadata: str | Path | None) -> tuple[list[str], list[Problem]]:
+    """Paths of volumes and slices, and notes on the files of their folders that are neither, nor the metadata."""
+    table = os.path.realpath(metadata) if metadata is not None else None
     found: set[str] = set()
     problems: list[Problem] = []
     for entry in map(Path, inputs):
@@ -82,12 +86,18 @@ def _files(inputs: Sequence[str | Path]) -> tuple[list[str], list[Problem]]:
         elif entry.is_dir():
             below = walk(entry, READ, repeatable=(".npy",), title="finding volumes")
             found.update(file.path for file in below.files)
-            others = (file.path for file in below.others)
-            problems += [*below.problems, *not_used(others, lambda _: f"no volume ({KINDS}), no slice (.npy)", entry)]
+            others = (file.path for file in below.others if os.path.realpath(file.path) != table)
+            problems += [*below.problems, *not_used(others, _why_not, entry)]
         else:
             raise DataError("no such file or folder", entry)
     refuse(problems)
     return sorted(found), problems
+
+
+def _why_not(path: Path) -> str:
+    if path.suffix.lower() == ".csv" and NAME in columns_of(path, [NAME]):
+        return "a table of CT-RATE; one with slope and intercept is used when --metadata names it"
+    return f"no volume ({KINDS}), no slice (.npy)"
 
 
 def _from_volumes(files: Sequence[str], listed: dict[str, Metadata]) -> list[Volume]:

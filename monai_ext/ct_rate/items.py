@@ -89,6 +89,8 @@ def volume_item(volume: Volume, columns: Sequence[int]) -> dict[str, Any]:
     item = {**_shared(volume, columns), "image": volume.path}
     return {
         **item,
+        "manufacturer": volume.manufacturer,
+        "scanner": volume.scanner,
         **({"rescale": volume.rescale} if volume.rescale is not None else {}),
         **({"spacing": volume.spacing} if volume.spacing is not None else {}),
     }
@@ -133,6 +135,8 @@ def _paths(volume: Volume) -> list[str]:
 
 def _shared(volume: Volume, columns: Sequence[int]) -> dict[str, Any]:
     item: dict[str, Any] = {"case": volume.name, "patient": volume.patient, "stamp": list(volume.stamp)}
+    if volume.reading:
+        item["reading"] = volume.reading
     if volume.labels is not None:
         item["label"] = np.array([volume.labels[column] for column in columns], np.float32)
         item["patient"] = volume.patient

@@ -14,6 +14,7 @@ from monai_ext.errors import DataError
 from monai_ext.io import read_csv
 
 COLUMNS = ("RescaleSlope", "RescaleIntercept", "XYSpacing", "ZSpacing")
+SCANNER = ("Manufacturer", "ManufacturerModelName")  # not in every table
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,20 @@ class Metadata:
     Args:
         rescale: slope and intercept; NaN where the table has none.
         spacing: voxel edges along Z, Y, X in mm; None where the table has none.
+        manufacturer: of the scanner; empty where the table has none.
+        scanner: its model; empty where the table has none.
     """
 
     rescale: tuple[float, float]
     spacing: tuple[float, float, float] | None
+    manufacturer: str = ""
+    scanner: str = ""
 
 
 def read_metadata(path: str | Path) -> tuple[dict[str, Metadata], list[Problem]]:
-    """Read a table with ``VolumeName``, `COLUMNS` and any others; ``XYSpacing`` is text such as ``[0.7, 0.7]``.
+    """Read a table with ``VolumeName``, `COLUMNS`, perhaps `SCANNER`, and any others.
+
+    ``XYSpacing`` is text such as ``[0.7, 0.7]``.
 
     Args:
         path: the CSV.
@@ -51,7 +58,8 @@ def read_metadata(path: str | Path) -> tuple[dict[str, Metadata], list[Problem]]
     for row in rows:
         name = volume_name(row[NAME]) or row[NAME]
         try:
-            entry = Metadata((_number(row, "RescaleSlope"), _number(row, "RescaleIntercept")), _spacing(row))
+            rescale = _number(row, "RescaleSlope"), _number(row, "RescaleIntercept")
+            entry = Metadata(rescale, _spacing(row), *(row.get(column, "") for column in SCANNER))
         except ValueError as error:
             problems.append(Problem(str(path), f"{name!r} has {error}", code="labels"))
             continue

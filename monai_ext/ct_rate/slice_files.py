@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from monai_ext.data.majority import unlike_most
+from monai_ext.data.prepared_inputs import image_files
 from monai_ext.errors import DataError
 
 
@@ -20,18 +22,22 @@ def read_extracted_slices(named: Sequence[Any]) -> np.ndarray:
     Raises:
         DataError: see `read_extracted_slice`; when the slices have different shapes.
     """
-    return _stack(named, {})
+    images = {path: read_extracted_slice(path) for path in dict.fromkeys(image_files(list(named)))}
+    for path, difference in odd_slices(images).items():
+        raise DataError(difference, path)
+    return _stack(named, images)
 
 
-def _stack(named: Any, images: dict[str, np.ndarray]) -> np.ndarray:
+def odd_slices(images: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """The slices of a volume, by path, that have another shape than most of the others, and what is different."""
+    shapes = {path: image.shape for path, image in images.items()}
+    usual, others = unlike_most(shapes)
+    return {path: f"has shape {shapes[path]}, but of its volume {usual}" for path in others}
+
+
+def _stack(named: Any, images: Mapping[str, np.ndarray]) -> np.ndarray:
     if isinstance(named, str | Path):
-        path = str(named)
-        if path not in images:
-            images[path] = read_extracted_slice(path)
-        first = next(iter(images.values()))
-        if images[path].shape != first.shape:
-            raise DataError(f"has shape {images[path].shape}, others of its volume {first.shape}", path)
-        return images[path]
+        return images[str(named)]
     return np.stack([_stack(entry, images) for entry in named])
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from monai_ext.ct_rate.indexing import VolumeIndex
 from monai_ext.ct_rate.labels import LABELS
 from monai_ext.ct_rate.volume import SPLITS, Volume, order, parse_name
-from monai_ext.data.left_out import refuse_or_leave_out
+from monai_ext.data.left_out import not_used, refuse_or_leave_out
 from monai_ext.data.problems import Problem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_csv, read_json, write_csv
@@ -19,6 +20,7 @@ COLUMNS = (
     *("slice_id", "volume_name", "slice_index", "relative_position", "file_path"),
     *("slice_shape", "original_volume_shape", "split"),
 )
+READING = "reading"  # a column that older tables lack
 SETTINGS = "extraction.json"
 
 
@@ -34,7 +36,7 @@ def write_tables(output: Path, done: Sequence[tuple[Volume, dict[str, Any]]]) ->
         rows = [row for volume, record in done if volume.split == split for row in _rows(volume, record)]
         file = output / "splits" / f"{split}_slices.csv"
         if rows or file.is_file():
-            write_csv(file, rows, [*COLUMNS, *LABELS])
+            write_csv(file, rows, [*COLUMNS, READING, *LABELS])
 
 
 def _rows(volume: Volume, record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -50,6 +52,7 @@ def _rows(volume: Volume, record: dict[str, Any]) -> list[dict[str, Any]]:
             "slice_shape": f"({size}, {size})",
             "original_volume_shape": str(tuple(record["shape"])),
             "split": volume.split,
+            READING: record["reading"],
             **labels,
         }
         for entry in record["slices"]
@@ -64,6 +67,8 @@ def extracted_slices(
     on_bad_volume: str = "error",
 ) -> VolumeIndex:
     """The volumes of which slices were extracted; the volumes' own files aren't needed any more.
+
+    Files beside the slices that no table lists are notes among the problems.
 
     Args:
         slices_dir: the ``output`` of `extract_slices`.
@@ -92,17 +97,27 @@ def extracted_slices(
         had = ", ".join(f"{name}={value}" for name, value in others.items())
         raise ConfigError(f"{slices_dir}: its slices were extracted with {had}, not {given}; extract them again")
     problems: list[Problem] = []
-    found = [volume for table in tables for volume in _read_table(table, root, problems)]
+    listed: set[str] = set()
+    found = [volume for table in tables for volume in _read_table(table, root, problems, listed)]
+    problems += _strays(listed, root)
     refuse_or_leave_out(problems, on_bad_volume, "on_bad_volume", "ct_rate_multilabel")
     if not found:
         raise DataError("lists no slices", tables[0])
     return VolumeIndex(sorted(found, key=lambda volume: order(volume.name)), problems)
 
 
-def _read_table(table: Path, root: Path, problems: list[Problem]) -> list[Volume]:
+def _strays(listed: set[str], root: Path) -> list[Problem]:
+    """Notes on what lies in the folders of slices and isn't one that is listed; no file of them is looked at."""
+    folders = filter(os.path.isdir, sorted({os.path.dirname(path) for path in listed}))
+    found = [os.path.join(folder, name) for folder in folders for name in sorted(os.listdir(folder)) if name[0] != "."]
+    return not_used((path for path in found if path not in listed), lambda _: "in no table of slices", root)
+
+
+def _read_table(table: Path, root: Path, problems: list[Problem], listed: set[str]) -> list[Volume]:
     labels: dict[str, tuple[int, ...]] = {}
     slices: dict[str, list[tuple[int, str]]] = {}
     splits: dict[str, str] = {}
+    readings: dict[str, str] = {}
     for row in read_csv(table, [*COLUMNS, *LABELS], unique="slice_id"):
         name = row["volume_name"]
         try:
@@ -113,7 +128,9 @@ def _read_table(table: Path, root: Path, problems: list[Problem]) -> list[Volume
         if labels.setdefault(name, values) != values:
             raise DataError(f"the slices of {name!r} have different labels", table)
         splits[name] = row["split"]
+        readings[name] = row.get(READING, "")
         slices.setdefault(name, []).append((position, str(root / row["file_path"])))
+        listed.add(slices[name][-1][1])
     found = []
     for name, members in slices.items():
         parsed = parse_name(name)
@@ -127,7 +144,8 @@ def _read_table(table: Path, root: Path, problems: list[Problem]) -> list[Volume
         except DataError as error:
             problems.append(Problem.of(error))
             continue
-        found.append(Volume(name, splits[name], parsed.patient, labels[name], stamp=stamp, slices=tuple(members)))
+        volume = Volume(name, splits[name], parsed.patient, labels[name], stamp=stamp, slices=tuple(members))
+        found.append(replace(volume, reading=readings[name]))
     return found
 
 

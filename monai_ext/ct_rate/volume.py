@@ -49,6 +49,9 @@ class Volume:
         spacing: voxel edges along the file's Z, Y, X in mm, of the metadata table; None when it has none.
         stamp: size in bytes and modification time in ns of the file, for caches; of its first slice without one.
         slices: index along Z and path of each extracted slice, ascending; empty when none are.
+        manufacturer: of the scanner, of the metadata table; empty when it has none.
+        scanner: its model, likewise.
+        reading: how Hounsfield units were found when the slices were extracted; empty where that isn't known.
     """
 
     name: str
@@ -60,3 +63,6 @@ class Volume:
     spacing: tuple[float, float, float] | None = None
     stamp: tuple[int, int] = (0, 0)
     slices: tuple[tuple[int, str], ...] = ()
+    manufacturer: str = ""
+    scanner: str = ""
+    reading: str = ""

@@ -18,9 +18,10 @@ MOST_COMPARED = 8000
 
 
 def duplicates(inputs: Sequence[PreparedInput]) -> list[Problem]:
-    """Different cases with the same prepared input, and cases in different sections that are nearly the same.
+    """Different cases with the same prepared input, and cases of different patients that are nearly the same.
 
-    Inputs without any contrast don't count: they are a finding of their own, and all the same.
+    In one section too: another fold would have them on both sides. Inputs without any contrast don't count: they are a
+    finding of their own, and all the same.
 
     Args:
         inputs: of all sections.
@@ -44,7 +45,11 @@ def _identical(inputs: Sequence[PreparedInput]) -> list[Problem]:
         names = ", ".join(f"{one.case} ({one.section})" for one in cases[:4]) + (", ..." if len(cases) > 4 else "")
         message = f"{len(cases)} cases have the same input: {names}"
         message += ", with different labels" if labels else ""
-        message += f"; they are in {' and '.join(sections)}, so results would be too good" if across else ""
+        message += (
+            f"; they are in {' and '.join(sections)}, so results would be too good"
+            if across
+            else "; with another fold or seed they may be on both sides"
+        )
         severity, code = "error" if across or labels else "warning", "copies-across-sets" if across else "same-input"
         files = tuple(dict.fromkeys(file for one in cases for file in one.files))
         key = tuple(sorted(one.case for one in cases))
@@ -54,14 +59,22 @@ def _identical(inputs: Sequence[PreparedInput]) -> list[Problem]:
 
 
 def _similar(inputs: Sequence[PreparedInput]) -> list[Problem]:
-    same_size = [one for one in inputs if one.small.size == inputs[0].small.size][:MOST_COMPARED]
-    if len({one.section for one in same_size}) < 2:
+    same_size = [one for one in inputs if one.small.size == inputs[0].small.size]
+    if len(same_size) < 2:
         return []
+    problems: dict[frozenset[str], Problem] = {}
+    if len(same_size) > MOST_COMPARED:
+        message = f"near copies were looked for among {MOST_COMPARED} of {len(same_size)} inputs, evenly spread"
+        problems[frozenset()] = Problem(
+            "all cases", message, "note", "not-looked-at", step="nothing, if that is enough"
+        )
+        same_size = [same_size[i] for i in np.linspace(0, len(same_size) - 1, MOST_COMPARED).astype(int)]
     small = np.stack([one.small for one in same_size])
     small -= small.mean(axis=1, keepdims=True)
     small /= np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-12)
-    sections, cases = (np.array([getattr(one, name) for one in same_size]) for name in ("section", "case"))
-    patients, digests = (np.array([getattr(one, name) for one in same_size]) for name in ("patient", "digest"))
+    cases, patients, digests = (
+        np.array([getattr(one, name) for one in same_size]) for name in ("case", "patient", "digest")
+    )
     nearest, difference = np.zeros(len(small), np.int64), np.ones(len(small))
     for row, of_row in enumerate(small):
         away = 1 - small @ of_row
@@ -69,19 +82,21 @@ def _similar(inputs: Sequence[PreparedInput]) -> list[Problem]:
         nearest[row], difference[row] = away.argmin(), away.min()
     known = difference[np.isfinite(difference)]
     if not known.size:
-        return []
+        return list(problems.values())
     limit = min(_MOST_DIFFERENCE, _OF_THE_USUAL * float(np.median(known)))
-    problems: dict[frozenset[str], Problem] = {}
-    for number in np.flatnonzero((difference < limit) & (sections != sections[nearest])).tolist():
+    for number in np.flatnonzero(difference < limit).tolist():
         one, other = same_size[number], same_size[nearest[number]]
+        across = one.section != other.section
         usual = f"{1 - float(np.median(known)):.5f}"
         message = (
             f"cases {one.case} ({one.section}) and {other.case} ({other.section}) are nearly the same (correlation "
             f"{1 - difference[number]:.5f}, where two cases most alike usually have {usual}): is it one patient "
             "twice?"
         )
+        message += "" if across else f" Both are in {one.section}; with another fold or seed they may be on both sides"
         files = (*one.files, *other.files)
         path = next(iter(files), one.case)
+        code = "near-copies-across-sets" if across else "near-copies"
         pair = frozenset((one.case, other.case))
-        problems.setdefault(pair, Problem(path, message, "warning", "near-copies-across-sets", files))
+        problems.setdefault(pair, Problem(path, message, "warning", code, files))
     return list(problems.values())

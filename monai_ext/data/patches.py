@@ -22,9 +22,10 @@ def find_patches(
     min_labeled_ratio: float = 0.07,
     *,
     cover_tail: bool = False,
+    ignore_label: float | None = None,
     workers: int | None = None,
 ) -> list[tuple[int, int, int]]:
-    """Patches with enough labels; a voxel is labelled when it isn't 0.
+    """Patches with enough labels; a voxel is labelled when it is neither 0 nor ``ignore_label``.
 
     Candidates start at the first voxel of the label's bounding box and continue in steps of half a patch (rounded down)
     as long as they lie within it. One counts when the bounding box of its own labels and their number are both large
@@ -39,6 +40,7 @@ def find_patches(
         min_labeled_ratio: fraction from 0 to 1 of the patch's voxels that have to be labelled.
         cover_tail: also take candidates that end where the bounding box ends (within the volume, where the box is
             shorter than the patch). The reference leaves that remainder out.
+        ignore_label: value of the voxels that losses leave out: none of them is a label here.
         workers: threads; default one per CPU, at most 8. The result is the same for any number.
 
     Returns:
@@ -53,10 +55,11 @@ def find_patches(
     if isinstance(label, str | Path):
         array, where = open_volume(label), str(label)
     _check_shape(array.shape, size, where)
-    blocks = LabelBlocks(array, workers, where)
+    blocks = LabelBlocks(array, workers, where, ignore_label)
     box = blocks.bounding_box()
     if box is None:
-        raise DataError("the label is empty: no voxel differs from 0, so there are no patches", where)
+        but = "" if ignore_label is None else f" and ignore_label {ignore_label:g}"
+        raise DataError(f"the label is empty: no voxel differs from 0{but}, so there are no patches", where)
     if not cover_tail and (box[1] - box[0] < size).any():
         raise DataError(
             f"the label's bounding box, {_shown(box[1] - box[0])} voxels along Z, Y, X at {_shown(box[0])}, is smaller "

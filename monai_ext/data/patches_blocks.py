@@ -23,17 +23,25 @@ Box = tuple[np.ndarray, np.ndarray]
 
 
 class LabelBlocks:
-    """Whole chunks of a label, or parts of its shards; a voxel is labelled when it isn't 0.
+    """Whole chunks of a label, or parts of its shards; a voxel is labelled when it is neither 0 nor ``ignore_label``.
 
     Args:
         array: numpy or Zarr array (Z, Y, X).
         workers: threads; default one per CPU, at most 8. Two processes were 1.4 times as fast as two threads, but take
             seconds to start and can't share an array in memory, nor the box found so far.
         name: name of the array in messages.
+        ignore_label: value of the voxels that are no label; None for none.
     """
 
-    def __init__(self, array: Any, workers: int | None = None, name: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        array: Any,
+        workers: int | None = None,
+        name: str | Path | None = None,
+        ignore_label: float | None = None,
+    ) -> None:
         self.name = name
+        self.ignore_label = ignore_label
         self.array = array
         self.threads = Threads(default_workers() if workers is None else workers)
         self.starts, self.shape = block_layout(array)
@@ -71,13 +79,15 @@ class LabelBlocks:
     def _read(self, index: int) -> np.ndarray:
         start = self.starts[index]
         try:
-            return self.array[tuple(map(slice, start, start + self.shape))] != 0
+            values = self.array[tuple(map(slice, start, start + self.shape))]
         except Exception as error:  # each codec and store has its own
             raise DataError(
                 f"the block at {tuple(start.tolist())} can't be read ({type(error).__name__}: {error}); is the file "
                 "damaged?",
                 self.name,
             ) from error
+        labelled: np.ndarray = values != 0
+        return labelled if self.ignore_label is None else labelled & (values != self.ignore_label)
 
     def _outside_in(self) -> np.ndarray:
         if not len(self.starts):

@@ -21,6 +21,7 @@ def cached_patches(
     min_labeled_ratio: float = 0.07,
     *,
     cover_tail: bool = False,
+    ignore_label: float | None = None,
     workers: int | None = None,
 ) -> list[dict[str, Any]]:
     """Patches of several volumes as `find_patches` finds them, from ``file`` while it is up to date.
@@ -37,6 +38,7 @@ def cached_patches(
         min_bbox_percent: see `find_patches`.
         min_labeled_ratio: see `find_patches`.
         cover_tail: see `find_patches`.
+        ignore_label: see `find_patches`.
         workers: see `find_patches`.
 
     Raises:
@@ -49,10 +51,11 @@ def cached_patches(
         "min_labeled_ratio": min_labeled_ratio,
         "cover_tail": cover_tail,
         "labels": [volume_identity(label) for label in labels],
+        "ignore_label": ignore_label,
     }
 
     def find() -> list[dict[str, Any]]:
-        options: dict[str, Any] = {"cover_tail": cover_tail, "workers": workers}
+        options: dict[str, Any] = {"cover_tail": cover_tail, "ignore_label": ignore_label, "workers": workers}
         return [
             {"volume_idx": index, "start_pos": list(start)}
             for index, label in enumerate(labels)

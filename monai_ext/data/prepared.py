@@ -32,7 +32,7 @@ PRELOAD = ("monai_ext.data.prepared", "monai_ext.transforms")
 
 
 # No image depends on these, so they are no part of a cached file's name, and are never taken from it.
-_OF_THE_LIST = ("patient",)
+_OF_THE_LIST = ("patient", "manufacturer", "scanner")
 
 
 class PreparedDataset(PersistentDataset):

@@ -1,4 +1,4 @@
-"""Whether what is no image tells the label: file size, voxel grid, header text, parts of the name."""
+"""Whether what is no image tells the label: file size, voxel grid, scanner, header text, parts of the name."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def properties(case: str, item: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         case: its name.
-        item: with ``image``, and perhaps ``spacing``.
+        item: with ``image``, and perhaps ``spacing``, ``manufacturer`` and ``scanner``, which count more than what the
+            header says.
     """
     files = list(image_files(item.get("image")))
     found: dict[str, Any] = {"the size of the files": float(sum(_size(Path(file)) for file in files))}
@@ -76,6 +77,9 @@ def properties(case: str, item: Mapping[str, Any]) -> dict[str, Any]:
         found |= _header(files[0])
     if item.get("spacing") is not None:
         found["the voxel spacing"] = tuple(map(float, np.ravel(item["spacing"])))
+    for name, said in (("manufacturer", "the manufacturer of the scanner"), ("scanner", "the model of the scanner")):
+        if item.get(name) is not None:
+            found[said] = str(item[name])
     stem = re.sub(r"(\.nii)?(\.gz)?$", "", case.rpartition("/")[2])
     for number, word in enumerate(re.split(r"[\W_]+", stem), 1):
         found[f"part {number} of the name"] = word

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from monai_ext.data.majority import unlike_most
 from monai_ext.data.sizes import DEFLATE_RATIO, check_claim
 from monai_ext.data.walk import natural_key
 from monai_ext.errors import DataError
@@ -16,7 +18,10 @@ from monai_ext.errors import DataError
 SUFFIXES = (".tif", ".tiff")
 DAMAGED = "copy or download it again"
 # Compressions that may change values, by tifffile's names.
-_LOSSY = ("OJPEG", "JPEG", "JPEG_LOSSY", "JPEG_2000_LOSSY", "JPEGXR_NDPI", "JPEGXR", "WEBP", "APERIO_JP2000_YCBC")
+_LOSSY = (
+    *("OJPEG", "JPEG", "JPEG_99", "ALT_JPEG", "JPEG_LOSSY", "JPEGXR_NDPI", "JPEGXR", "JPEGXL", "JPEGXL_DNG"),
+    *("JPEG2000", "JPEG_2000_LOSSY", "APERIO_JP2000_YCBC", "APERIO_JP2000_RGB", "WEBP", "WEBP_DEPRECATED", "LERC"),
+)
 # Greatest growth of a compression; a blank page of a fax grows most.
 _RATIOS = {"NONE": 1, "ADOBE_DEFLATE": DEFLATE_RATIO, "DEFLATE": DEFLATE_RATIO, "LZW": 4096, "PACKBITS": 128}
 _MOST_RATIO = 1 << 17
@@ -94,7 +99,7 @@ def check_mask_header(header: SliceHeader, path: Path) -> None:
     """
     if header.lossy:
         raise DataError(
-            "is a mask in a lossy format, which changes values along its edges; write it without loss",
+            "is a mask in a format that may be lossy, which changes values along its edges; write it without loss",
             path,
             code="mask-format",
         )
@@ -159,15 +164,18 @@ def _header(tiff: Any, size: int, path: Path) -> SliceHeader:
     return SliceHeader(page.shape, dtype, page.dataoffsets[0] if in_place else None, page.compression.name in _LOSSY)
 
 
-def disagreement(first: SliceHeader, header: SliceHeader, name: str) -> str:
-    """The difference between a slice and the first one of its stack, called ``name``; an empty string for none."""
-    for kind, expected, found in (
-        ("shape", first.shape, header.shape),
-        ("data type", native(first.dtype), native(header.dtype)),
-    ):
-        if expected != found:
-            return f"has {kind} {found}, but {name} has {expected}; all slices of a stack must agree"
-    return ""
+def disagreements(headers: Mapping[str, SliceHeader]) -> dict[str, str]:
+    """The slices of a stack, by name, that differ from most of the others, and what is different."""
+    found: dict[str, str] = {}
+    kinds: dict[str, dict[str, Any]] = {
+        "shape": {name: header.shape for name, header in headers.items()},
+        "data type": {name: native(header.dtype) for name, header in headers.items()},
+    }
+    for kind, values in kinds.items():
+        usual, others = unlike_most(values)
+        for name in others:
+            found.setdefault(name, f"has {kind} {values[name]}, but {usual}; all slices of a stack must agree")
+    return found
 
 
 def native(dtype: str) -> np.dtype:

@@ -19,7 +19,7 @@ from monai_ext.data.tiff_slices import (
     SliceHeader,
     check_mask_header,
     decode_slice,
-    disagreement,
+    disagreements,
     list_slices,
     native,
     read_slice_header,
@@ -67,7 +67,7 @@ class TiffStack:
 
         Raises:
             DataError: naming the file (or the empty folder): not a TIFF, empty, truncated, several pages, colour, of
-                another shape or data type than the first slice, of a type that isn't a real number, a lossy mask.
+                another shape or data type than most slices, of a type that isn't a real number, a lossy mask.
         """
         files = list_slices(folder) if files is None else files
         root = Path(os.path.abspath(folder))
@@ -76,8 +76,9 @@ class TiffStack:
             headers.append(read_slice_header(root / file.name))
             if mask:
                 check_mask_header(headers[-1], root / file.name)
-            if difference := disagreement(headers[0], headers[-1], files[0].name):
-                raise DataError(difference, root / file.name)
+        named = dict(zip((file.name for file in files), headers, strict=True))
+        for name, difference in disagreements(named).items():
+            raise DataError(difference, root / name)
         in_place = all(header.offset is not None and header.dtype == headers[0].dtype for header in headers)
         return cls(
             folder=str(root),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -12,51 +13,139 @@ import numpy as np
 import zarr
 from zarr.core.sync import sync
 
-from monai_ext.data.volumes_nifti import SUFFIXES as NIFTI
-from monai_ext.data.volumes_nifti import open_nifti
+from monai_ext.data.found_volume import find_volume
+from monai_ext.data.ome_image import AXES
+from monai_ext.data.volume_view import Volume, VolumeView, view_of
+from monai_ext.data.zarr_source import ZarrSource
 from monai_ext.errors import DataError
 
-# v3 names chunks c/0/0/0, v2 0.0.0 or 0/0/0
-_CHUNK_KEY = re.compile(r"(?:c[/.])?(\d+(?:[/.]\d+)*)")
+# Names of chunks, or their first parts: v3 has c/0/0/0, v2 0.0.0 or 0/0/0.
+_CHUNK_KEY = re.compile(r"c|(?:c[/.])?\d+(?:[/.]\d+)*")
 _METADATA = ("zarr.json", ".zarray")
+# What no volume has, but metadata may claim: loops and tables would be as long.
+_MOST_CHUNKS, _MOST_VOXELS, _MOST_BYTES = 1 << 31, 1 << 48, 1 << 36
 
 # What stores report of a file besides its size, each under a key of its own.
 _CHANGES = ("mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "md5Hash")
 
 
-def open_volume(source: str | Path, level: int = 0) -> zarr.Array:
-    """Open a volume for reading: Zarr v2 or v3, local or any fsspec URL, an array or an OME-Zarr image; or NIfTI.
+def open_volume(
+    source: str | Path,
+    level: int = 0,
+    channel: int | None = None,
+    timepoint: int | None = None,
+    *,
+    channels: bool = False,
+) -> Volume:
+    """Open a volume (Z, Y, X) for reading: Zarr v2 or v3, local, a .zip or any fsspec URL, an array or an OME-Zarr
+    image; or NIfTI.
+
+    Axes are read by their names, in whichever order (those of OME-Zarr, the array's ``dimension_names``, xarray's);
+    without names they are the last of t, c, z, y, x.
 
     Args:
-        source: path or URL of the array, or of the OME-Zarr group above its resolution levels.
+        source: path or URL of the array, or of the OME-Zarr group above its resolution levels; ``#channel=1``,
+            ``#timepoint=0`` or ``#channel=1,timepoint=0`` at its end chooses from it.
         level: resolution level of an OME-Zarr image, 0 the finest; an array has one level only.
+        channel: index from 0, where there are several and ``source`` doesn't choose.
+        timepoint: index from 0, where there are several and ``source`` doesn't choose.
+        channels: keep the channel axis, (C, Z, Y, X). An array of four axes without names is given as it is.
 
     Raises:
-        DataError: naming ``source``, when there is no such array or level.
+        DataError: naming ``source``, when there is no such array or level, its metadata can't be, its chunks have names
+            that don't fit them, or several channels or timepoints and no choice.
     """
-    node = open_node(source)
-    if isinstance(node, zarr.Group):
-        return _level(node, level, source)
-    if level:
-        raise DataError(f"is a single array; there is no level {level}, only 0", source)
-    return node
+    found = find_volume(source, level, channel, timepoint)
+    where = found.source.place
+    _check_claims(found.array, where)
+    _check_chunk_names(found.array, where)
+    return view_of(found.array, found.axes, found.source.channel, found.source.timepoint, channels, where)
 
 
-def array_source(source: str | Path, level: int = 0) -> str:
-    """Path or URL of the array behind ``source``: of a resolution level, or ``source`` where it is an array itself.
+def array_source(source: str | Path, level: int = 0, channel: int | None = None, timepoint: int | None = None) -> str:
+    """Path or URL of the array behind ``source``: of a resolution level, or ``source`` where it is an array itself;
+    with ``#channel=1``, ``#timepoint=0`` where it has several.
 
     Args:
         source: path or URL of an array, or of an OME-Zarr image.
         level: resolution level of an OME-Zarr image, 0 the finest; an array has no levels.
+        channel: index from 0; for an array that has channels and doesn't choose.
+        timepoint: index from 0; for an array that has timepoints and doesn't choose.
 
     Raises:
         DataError: see `open_volume`.
     """
-    node = open_node(source)
-    if isinstance(node, zarr.Array):
-        return str(source)
-    name = _level(node, level, source).path.removeprefix(node.path).strip("/")
-    return f"{str(source).rstrip('/')}/{name}"
+    own = ZarrSource.of(source)
+    found = find_volume(source, level, channel, timepoint, level_of_arrays=True)
+    names = found.axes or AXES[-found.array.ndim :]
+    return str(
+        ZarrSource(
+            found.source.place,
+            found.source.channel if own.channel is not None or "c" in names else None,
+            found.source.timepoint if own.timepoint is not None or "t" in names else None,
+        )
+    )
+
+
+def _check_claims(array: zarr.Array, where: str) -> None:
+    """Refuse what no volume has.
+
+    Raises:
+        DataError: for an axis or a chunk without voxels, or far too many of either.
+    """
+    shape, unit = array.shape, storage_unit(array)
+    if min(*shape, *unit, *array.chunks, 1) < 1:
+        raise DataError(f"has no voxels: shape {shape}, chunks {array.chunks}", where)
+    chunks = math.prod(-(-size // edge) for size, edge in zip(shape, unit, strict=True))
+    if (
+        chunks > _MOST_CHUNKS
+        or math.prod(shape) > _MOST_VOXELS
+        or math.prod(array.chunks) * array.dtype.itemsize > _MOST_BYTES
+    ):
+        raise DataError(
+            f"claims {chunks} chunks of {array.chunks} voxels for the shape {shape}, more than a volume can have; "
+            "correct its metadata",
+            where,
+            "too-large",
+        )
+
+
+def _check_chunk_names(array: zarr.Array, where: str) -> None:
+    """Refuse an array that has chunks under names which its metadata doesn't give: all of them would read as nothing.
+
+    Only names directly below the array are looked at; a server that lists nothing has none.
+    """
+    expected = array.metadata.encode_chunk_key((0,) * array.ndim)
+    fits = re.compile(re.escape(expected.partition("/")[0]).replace("0", r"\d+"))
+    _refuse_misnamed(array, _names_below(array), fits, where)
+
+
+def _refuse_misnamed(array: zarr.Array, names: Sequence[str], fits: re.Pattern[str], where: str) -> None:
+    """Refuse names of chunks that don't fit.
+
+    Raises:
+        DataError: naming the first.
+    """
+    odd = next((name for name in names if _CHUNK_KEY.fullmatch(name) and not fits.fullmatch(name)), None)
+    if odd is not None:
+        setting = "chunk_key_encoding" if array.metadata.zarr_format == 3 else "dimension_separator"
+        raise DataError(
+            f"its metadata names its chunks like {array.metadata.encode_chunk_key((0,) * array.ndim)!r}, but there is "
+            f"{odd!r}, which would be read as nothing; correct {setting} in its metadata",
+            where,
+        )
+
+
+def _names_below(array: zarr.Array) -> list[str]:
+    async def listed() -> list[str]:
+        return [name async for name in array.store.list_dir(array.path)]
+
+    if not array.store.supports_listing:
+        return []
+    try:
+        return [name.rstrip("/").rpartition("/")[2] for name in sync(listed())]
+    except Exception:  # forbidden, or not there at all: each store has its own words
+        return []
 
 
 def channel_axis(shape: Sequence[int], spatial: Sequence[int]) -> int | None:
@@ -78,58 +167,39 @@ def channel_axis(shape: Sequence[int], spatial: Sequence[int]) -> int | None:
     raise DataError(f"the shape {shape} fits neither (Z, Y, X), (Z, Y, X, C) nor (C, Z, Y, X) with (Z, Y, X) {spatial}")
 
 
-def open_node(source: str | Path) -> zarr.Array | zarr.Group:
-    """The array or group at a path or URL; a NIfTI file as an array, see `open_nifti`.
-
-    Raises:
-        DataError: naming ``source``, when there is none.
-    """
-    if str(source).lower().endswith(NIFTI) and "://" not in str(source):
-        return open_nifti(source)
-    try:
-        return zarr.open(str(source), mode="r")
-    except FileNotFoundError:
-        raise DataError("no Zarr array or group found; give the folder or URL with its metadata", source) from None
-    except ImportError as error:
-        raise DataError(f"can't be opened without another package ({error})", source) from error
-    except Exception as error:  # each store has its own
-        raise DataError(f"is not a readable Zarr array or group ({type(error).__name__}: {error})", source) from error
-
-
-def _level(group: zarr.Group, level: int, source: str | Path) -> zarr.Array:
-    attributes: dict[str, Any] = dict(group.attrs)
-    attributes = attributes.get("ome", attributes)
-    try:
-        paths = [dataset["path"] for dataset in attributes["multiscales"][0]["datasets"]]
-    except (KeyError, IndexError, TypeError):
-        names = sorted(name for name, _ in group.arrays())
-        raise DataError(f"is a group without OME-Zarr levels; add one of its arrays: {names}", source) from None
-    if not 0 <= level < len(paths):
-        raise DataError(f"has the levels 0 to {len(paths) - 1}; there is no level {level}", source)
-    array = group.get(paths[level])
-    if not isinstance(array, zarr.Array):
-        raise DataError(f"names {paths[level]!r} as level {level}, but there is no such array", source)
-    return array
-
-
-def stored_chunks(array: zarr.Array) -> np.ndarray:
+def stored_chunks(array: Volume) -> np.ndarray:
     """Grid coordinates (N, axes) of the chunks (shards, where there are any) that may hold other values than 0.
 
     These are the stored ones. Where the store can't list them, or where missing ones aren't 0, it is the whole grid.
+
+    Raises:
+        DataError: for a stored chunk whose name doesn't fit the array's metadata, or that lies outside of its shape.
     """
+    if isinstance(array, VolumeView):
+        places, unit = stored_chunks(array.array), storage_unit(array.array)
+        for axis, index in array.fixed:
+            places = places[places[:, axis] == index // unit[axis]]
+        return places[:, list(array.axes)]
     grid = [-(-size // edge) for size, edge in zip(array.shape, storage_unit(array), strict=True)]
-    named = _CHUNK_KEY.fullmatch(array.metadata.encode_chunk_key((0,) * array.ndim))
     found = None
-    if not array.fill_value and array.store.supports_listing and named:
+    if not array.fill_value and array.store.supports_listing:
         found = sync(_listed(array))
     if found is None:
         return np.stack(np.unravel_index(np.arange(np.prod(grid, dtype=np.int64)), grid), axis=-1)
     places = np.array(found, dtype=np.int64).reshape(-1, array.ndim)
-    # keys outside of the grid are left-overs of a larger array
-    return places[(places < grid).all(axis=1)]
+    outside = places[(places >= grid).any(axis=1)]
+    if len(outside):
+        raise DataError(
+            f"{len(outside)} of its {len(places)} chunks, such as {tuple(outside[0].tolist())}, lie outside of the "
+            f"shape {array.shape} that its metadata gives; are these of another array, or another level?",
+            str(array.store_path),
+        )
+    return places
 
 
-def volume_identity(source: str | Path, level: int = 0) -> dict[str, Any]:
+def volume_identity(
+    source: str | Path, level: int = 0, channel: int | None = None, timepoint: int | None = None
+) -> dict[str, Any]:
     """Path, shape and type of a volume, and a digest of the sizes and times of all its files: plain values.
 
     A store that can't list its files (plain HTTP) gives the digest of an empty list: new content isn't noticed.
@@ -137,9 +207,9 @@ def volume_identity(source: str | Path, level: int = 0) -> dict[str, Any]:
     """
     from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
-    array = open_volume(source, level)
-    store, place = url_to_fs(str(source))
-    place = f"{place.rstrip('/')}/{array.path}".rstrip("/")
+    found = find_volume(source, level, channel, timepoint)
+    store, place = url_to_fs(found.source.file[0] if found.source.file else found.source.place)
+    place = place.rstrip("/")
     digest = hashlib.sha256()
     try:
         files = store.find(place, detail=True)
@@ -148,10 +218,13 @@ def volume_identity(source: str | Path, level: int = 0) -> dict[str, Any]:
     for name, entry in sorted(files.items()):
         changes = [str(entry[key]) for key in _CHANGES if key in entry]
         digest.update(f"{name.removeprefix(place)}\0{entry['size']}\0{' '.join(changes)}\n".encode())
-    return {"path": place, "shape": list(array.shape), "dtype": str(array.dtype), "chunks": digest.hexdigest()}
+    path = f"{place}/{found.source.file[1]}".rstrip("/") if found.source.file else place
+    chosen = {name: index for name in ("channel", "timepoint") if (index := getattr(found.source, name)) is not None}
+    shape, dtype = list(open_volume(source, level, channel, timepoint, channels=True).shape), str(found.array.dtype)
+    return {"path": path, "shape": shape, "dtype": dtype, "chunks": digest.hexdigest(), **chosen}
 
 
-def storage_unit(array: zarr.Array) -> tuple[int, ...]:
+def storage_unit(array: Volume) -> tuple[int, ...]:
     """Voxels along each axis of the array's storage unit: a shard, or a chunk."""
     return array.shards or array.chunks
 
@@ -169,5 +242,8 @@ async def _listed(array: zarr.Array) -> list[tuple[int, ...]] | None:
         return None
     if not set(names) & set(_METADATA):
         return None
-    chunks = [tuple(map(int, re.split("[/.]", match[1]))) for name in names if (match := _CHUNK_KEY.fullmatch(name))]
-    return [chunk for chunk in chunks if len(chunk) == array.ndim]
+    expected = array.metadata.encode_chunk_key((0,) * array.ndim)
+    fits = re.compile(re.escape(expected).replace("0", r"(\d+)"))
+    chunks = [tuple(map(int, match.groups())) for name in names if (match := fits.fullmatch(name))]
+    _refuse_misnamed(array, names, fits, str(array.store_path))
+    return chunks

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import zarr
 from monai.data import Dataset, MetaTensor
 
+from monai_ext.data.volume_view import Volume
 from monai_ext.data.volumes_zarr import channel_axis
 from monai_ext.data.zarr_fast import open_fast
 from monai_ext.errors import ConfigError, DataError
@@ -87,16 +87,18 @@ class ZarrPatchDataset(Dataset):
         if self._handles is None or self._handles.process != os.getpid():
             self._handles = _Handles()
         handles = self._handles
-        shape = handles.get(volume["input"]).shape
+        shape = handles.get(volume["input"], False).shape
         names = {"image": volume["input"], **{key: place for key, place in volume.items() if key not in _NOT_READ}}
-        boxes = handles.threads.map(lambda place: self._box(handles.get(place), place, start, shape), names.values())
+        boxes = handles.threads.map(
+            lambda name: self._box(handles.get(names[name], name != "image"), names[name], start, shape), names
+        )
         tensors = {
             name: MetaTensor(_tensor(box, name == "image"), meta={"filename_or_obj": place})
             for (name, place), box in zip(names.items(), boxes, strict=True)
         }
         return {**tensors, **record}
 
-    def _box(self, array: zarr.Array, place: str, start: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    def _box(self, array: Volume, place: str, start: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
         """Channel-first values of a patch."""
         where = tuple(slice(first, first + edge) for first, edge in zip(start, self.patch_size, strict=True))
         axis = channel_axis(array.shape, shape)
@@ -127,12 +129,12 @@ class _Handles:
     def __init__(self) -> None:
         self.process = os.getpid()
         self.threads = ThreadPoolExecutor(4, thread_name_prefix="zarr-patch")
-        self._arrays: dict[str, zarr.Array] = {}
+        self._arrays: dict[tuple[str, bool], Volume] = {}
 
-    def get(self, place: str) -> zarr.Array:
-        if place not in self._arrays:
-            self._arrays[place] = open_fast(place)
-        return self._arrays[place]
+    def get(self, place: str, channels: bool) -> Volume:
+        if (place, channels) not in self._arrays:
+            self._arrays[place, channels] = open_fast(place, channels=channels)
+        return self._arrays[place, channels]
 
 
 def _tensor(box: np.ndarray, as_floats: bool) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.handlers.optional import optional
 from monai_ext.handlers.tensorboard import TensorBoard
-from monai_ext.io import finite, read_json, write_csv, write_json, write_text
+from monai_ext.io import finite, read_csv, read_json, write_csv, write_json, write_text
 from monai_ext.predictions.kind import Predictions
 from monai_ext.provenance import provenance_of
 from monai_ext.settings import changes_since, recipe_key, recipe_of, resolved_settings
@@ -70,6 +71,9 @@ class RunRecords:
         self.tracking = dict(tracking or {"tracking_uri": "none"})
         self.run_name = run_name
         self.split_columns = split_columns
+        # Case → how its file was understood; of extracted slices this is known from the beginning.
+        items = (item for section in self.data.values() for item in section)
+        self.readings: dict[str, str] = {item["case"]: item["reading"] for item in items if "reading" in item}
         self.tracker: MLflowTracker | None = None
         self.tensorboard: TensorBoard | None = None
         self.log_file: LogFile | None = None
@@ -96,7 +100,7 @@ class RunRecords:
             key_metric: name of the metric that selects the best epoch, with ``-`` in front where less is better.
         """
         parameters = resolved_settings(self.parser) if self.parser is not None else {}
-        record = {
+        record: dict[str, Any] = {
             "bundle": self.bundle.name if self.bundle else None,
             "fold": self.run.fold,
             "run_name": self.run_name or self.run.name,
@@ -108,6 +112,9 @@ class RunRecords:
         }
         if self.run.resumed:
             _warn_of_other_data(self.run.record, record)
+            with optional("how the files were read before"):
+                self.readings = self._earlier_readings() | self.readings
+                record["data"] |= self._count_readings()
         changes: list[dict[str, Any]] = list(self.run.record.get("changes", []))
         if self.parser is not None:
             recipe = recipe_of(self.parser.get())
@@ -131,6 +138,18 @@ class RunRecords:
         for crashed in self.run.crashed():
             self._mark_failed(crashed)
         self.run.update(**record)
+
+    def note_readings(self, readings: Mapping[str, str]) -> None:
+        """Add to the lists of cases, and count in the record, how files were understood.
+
+        Args:
+            readings: case → by what its file was read, such as "metadata table (slope 1, intercept -1024)".
+        """
+        known = {**self.readings, **readings}
+        if known != self.readings:
+            self.readings = known
+            self._write_splits()
+            self.run.update(data=self.run.record["data"] | self._count_readings())
 
     def epoch(self, entry: Mapping[str, Any], extra: Mapping[str, float] | None = None) -> None:
         """Add an epoch's numbers to TensorBoard and MLflow; ``extra`` to MLflow only.
@@ -334,6 +353,7 @@ class RunRecords:
             "counts": counts,
             **patient_counts(self.data),
             "left_out": self.left_out,
+            **self._count_readings(),
         }
         return summary if cases == counts else {**summary, "cases": cases}
 
@@ -343,8 +363,22 @@ class RunRecords:
         case, label = self.split_columns
         for section, items in unique_cases(self.data).items():
             rows = [{case: item["case"], **label_cells(item, self.class_names, label)} for item in items]
-            path = self.run / "splits" / f"fold_{self.run.fold}_{section}.csv"
-            write_csv(path, rows, None if rows else [case, label])
+            if self.readings:
+                rows = [{**row, "reading": self.readings.get(row[case], "")} for row in rows]
+            write_csv(self._list_of(section), rows, None if rows else [case, label])
+
+    def _list_of(self, section: str) -> Path:
+        return self.run / "splits" / f"fold_{self.run.fold}_{section}.csv"
+
+    def _count_readings(self) -> dict[str, Any]:
+        return {"readings": dict(Counter(self.readings.values()))} if self.readings else {}
+
+    def _earlier_readings(self) -> dict[str, str]:
+        """Those that a resumed run has noted: in the epochs that are left, not every case need come again."""
+        case, _ = self.split_columns
+        files = [path for path in map(self._list_of, self.data) if path.is_file()]
+        rows = [row for path in files for row in read_csv(path, [case])]
+        return {row[case]: row["reading"] for row in rows if row.get("reading")}
 
     def _tracks(self) -> bool:
         if str(self.tracking["tracking_uri"]).lower() == "none":

@@ -29,6 +29,7 @@ from monai_ext.handlers.memory_monitor import MemoryMonitor
 from monai_ext.handlers.mistakes import FILE as MISTAKES
 from monai_ext.handlers.mistakes import draw_mistakes
 from monai_ext.handlers.optional import failed_already, optional
+from monai_ext.handlers.readings import Readings
 from monai_ext.handlers.replicas import check_replicas
 from monai_ext.handlers.run_records import Data, RunRecords
 from monai_ext.handlers.seeding import IterationSeeding
@@ -136,6 +137,7 @@ class StandardTraining:
         self.empty_cache_interval = empty_cache_interval
         self.history = History(evaluator)
         self.memory = MemoryMonitor()
+        self.readings = Readings()
         self.signals = GracefulSignals()
         self.console = Console(predictions.instances if predictions is not None else None)
         tracking = {
@@ -157,6 +159,7 @@ class StandardTraining:
         IterationSeeding(self.seed).attach(engine)
         self.history.attach(engine)
         self.memory.attach(engine)
+        self.readings.attach(*[engine] + ([self.evaluator] if self.evaluator is not None else []))
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
         if self.checkpoint_every:
             engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.checkpoint_every), self._save_within_epoch)
@@ -281,7 +284,9 @@ class StandardTraining:
         self._step_scheduler(entry)
         stop = (self.history.validated or self.evaluator is None) and self.stopping.should_stop(entry["epoch"])
         history = self.history.state_dict()
+        readings = self.readings.take()
         if _is_main():
+            self.records.note_readings(readings)
             self.console.epoch(entry, engine.state.max_epochs or 0, is_best)
             # Before the checkpoint: a run killed in between resumes behind this epoch, and would never show it.
             self.records.epoch(entry, {f"memory_{name}_mib": value for name, value in self.memory.latest.items()})

@@ -17,7 +17,7 @@ from monai_ext.losses.bce_dice import BCEDiceLoss
 from monai_ext.losses.cross_entropy_dice import CrossEntropyDiceLoss
 from monai_ext.losses.masked_cosine import MaskedCosineLoss
 from monai_ext.losses.masked_smooth_l1 import MaskedSmoothL1Loss
-from monai_ext.targets import ACTIVATIONS
+from monai_ext.targets import ACTIVATIONS, target_loss
 
 
 class MultiTargetLoss(nn.Module):
@@ -167,7 +167,7 @@ def _any_channel(found: torch.Tensor) -> torch.Tensor:
 
 
 def _loss_of(name: str, definition: Mapping[str, Any], losses: Mapping[str, nn.Module]) -> nn.Module:
-    loss = definition.get("loss")
+    loss = target_loss(definition)
     if isinstance(loss, str):
         loss = _named_loss(name, loss, losses)
     if loss is not None:

@@ -243,13 +243,16 @@ def load_model(
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], path: str | Path) -> None:
-    """Copy ``state`` into ``network``; every key and shape must fit.
+    """Copy ``state`` into ``network``; every key and shape must fit, but for its ``ignored_prefixes``: dead parts of
+    files from elsewhere.
 
     Raises:
         WeightsError: listing what is missing, unexpected or of another shape; the network is then unchanged.
     """
     network = unwrap(network)
     own = network.state_dict()
+    dead = tuple(getattr(network, "ignored_prefixes", ()))
+    state = {key: value for key, value in state.items() if not key.startswith(dead)}
     problems = {
         "missing": [key for key in own if key not in state],
         "unexpected": [key for key in state if key not in own],

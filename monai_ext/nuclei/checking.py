@@ -11,7 +11,7 @@ from monai_ext.data.left_out import not_used
 from monai_ext.data.masks import mask_fault, mask_values
 from monai_ext.data.numbering import numbering_problems
 from monai_ext.data.problems import Problem
-from monai_ext.data.tiff_slices import SliceHeader, check_mask_header, decode_slice, disagreement, list_slices
+from monai_ext.data.tiff_slices import SliceHeader, check_mask_header, decode_slice, disagreements, list_slices
 from monai_ext.errors import DataError
 from monai_ext.nuclei.classes import UNCLASSIFIED, is_excluded
 from monai_ext.nuclei.samples import SampleFolder, find_samples, find_table, is_table
@@ -80,15 +80,14 @@ def _check_sample(sample: SampleFolder, masks: bool) -> list[Problem]:
 
 
 def _check_stack(folder: Path, is_mask: bool = False) -> tuple[list[Problem], tuple[int, int] | None]:
-    """Problems of all slices, and the shape of the first good one."""
+    """Problems of all slices, and the shape of the first one that is like most."""
     try:
         files = list_slices(folder)
     except DataError as error:
         return [Problem.of(error, folder)], None
     problems = [] if is_mask else numbering_problems(folder, [file.name for file in files])
     values: set[float] = set()
-    first: SliceHeader | None = None
-    name = ""
+    headers: dict[str, SliceHeader] = {}
     for file in files:
         path = folder / file.name
         try:
@@ -97,17 +96,16 @@ def _check_stack(folder: Path, is_mask: bool = False) -> tuple[list[Problem], tu
             if is_mask:
                 check_mask_header(header, path)
                 values |= mask_values(pixels)
-            if first is None:
-                first, name = header, file.name
-            if difference := disagreement(first, header, name):
-                raise DataError(difference, path)
+            headers[file.name] = header
         except DataError as error:
             problems.append(Problem.of(error, path))
+    odd = disagreements(headers)
+    problems += [Problem(str(folder / name), difference) for name, difference in odd.items()]
     if values == {0.0}:
         problems.append(Problem(str(folder), "holds nothing but zeros; it marks no nucleus", "warning", "empty-mask"))
     if fault := mask_fault(values):
         problems.append(Problem(str(folder), fault, "warning", "mask-values"))
-    return problems, first.shape if first is not None else None
+    return problems, next((header.shape for name, header in headers.items() if name not in odd), None)
 
 
 def _check_classes(dataset_dir: str | Path, samples: Sequence[SampleFolder]) -> list[Problem]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from monai_ext.csv_text import table_of
+from monai_ext.csv_text import columns_of
 from monai_ext.data.left_out import not_used
 from monai_ext.data.patients import column_of_patients
 from monai_ext.data.problems import Problem
@@ -126,7 +126,7 @@ def find_table(dataset_dir: str | Path, class_csv: str | Path | None, required: 
     if not root.is_dir():
         raise DataError(f"is not a folder; {HOW_TO_GET}", root)
     files = [file for file in entries(root) if file.suffix.lower() == ".csv"]
-    fitting = [file for file in files if _has_columns(file)]
+    fitting = [file for file in files if set(COLUMNS) <= columns_of(file, COLUMNS)]
     if len(fitting) > 1:
         names = ", ".join(file.name for file in fitting)
         raise DataError(f"has {len(fitting)} class tables ({names}); keep one, or choose by --class_csv FILE", root)
@@ -183,13 +183,6 @@ def read_table(path: str | Path) -> ClassTable:
 def is_table(path: Path, table: ClassTable | None) -> bool:
     """Whether a path is that of the table, links resolved."""
     return table is not None and os.path.realpath(path) == os.path.realpath(table.path)
-
-
-def _has_columns(file: Path) -> bool:
-    try:
-        return set(COLUMNS) <= set(table_of(file, COLUMNS)[0])
-    except DataError:
-        return False
 
 
 def _why_not(path: Path) -> str:

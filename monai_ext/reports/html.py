@@ -176,8 +176,10 @@ def _parameters(run: RunContents) -> list[Block]:
 
 
 def _data(run: RunContents) -> list[Block]:
-    hashed = as_dict(run.info.get("data")).get("fingerprint", "not recorded")
-    blocks: list[Block] = [Text([f"Dataset hash: {hashed}."])]
+    data = as_dict(run.info.get("data"))
+    lines = [f"Dataset hash: {data.get('fingerprint', 'not recorded')}."]
+    lines += [f"Read by {reading}: {count} cases." for reading, count in as_dict(data.get("readings")).items()]
+    blocks: list[Block] = [Text(lines)]
     blocks += _count_tables(run)
     return blocks if run.result is None else [*blocks, *run.kind.case_blocks(run.result, run.cases or "cases")]
 

@@ -62,7 +62,7 @@ def training_files(folder: str | Path, repeatable: Sequence[str] = ()) -> Traini
     images, problems, rest, series = [Path(path) for path in files], list(found.problems), [], set()
     for path in without_data_files((file.path for file in found.others), files):
         try:
-            if read_dicom_header(path) is not None:
+            if read_dicom_header(path):
                 series.add(path.parent)
             elif is_dicom_seg(path):
                 images.append(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ from nibabel.affines import voxel_sizes
 _DIRECTIONS = {"sagittal": "RIP", "coronal": "PIL", "axial": "SPL"}
 # Of files without geometry, axes x, y, slice: rows run down and columns to the right, as in an axial slice.
 UNKNOWN_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Least ratio of slice distance and pixel size; no quotient of usual sizes, which rounding would decide.
+_THICK = 1.21
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class SeriesImage:
         has_geometry: False for plain image files: mm and directions are then unknown, and a pixel counts as 1 mm.
         header: geometry fields of a NIfTI header; empty for other kinds.
         geometry_note: what was passed over in the header's geometry; else empty.
-        sources: datasets of a DICOM series without pixels, one per slice; may name the patient.
+        sources: datasets of a DICOM series without pixels, one per file; may name the patient.
+        frames: of slices that are frames of files, their numbers from 0 in the order of ``voxels``; else empty.
     """
 
     voxels: np.ndarray
@@ -38,6 +41,7 @@ class SeriesImage:
     header: Mapping[str, Any] = field(default_factory=dict)
     geometry_note: str = ""
     sources: tuple[Any, ...] = field(default=(), repr=False, compare=False)
+    frames: tuple[int, ...] = ()
 
     @property
     def plane(self) -> str:
@@ -94,3 +98,20 @@ class SeriesImage:
 
 def _slice_orientation(plane: str) -> np.ndarray:
     return nib.orientations.axcodes2ornt(_DIRECTIONS[plane])
+
+
+def slice_axis_of(affine: np.ndarray, shape: Sequence[int]) -> int:
+    """The axis along which a volume is sliced, whatever the order of its axes: that with the longest edge of a voxel,
+    else (edges about equal) the only one of length 1, else the one nearest to left-right, as for sagittal slices.
+
+    Args:
+        affine: (4, 4), from voxel indices to mm.
+        shape: of the volume.
+    """
+    sizes = voxel_sizes(affine)
+    thickest = int(np.argmax(sizes))
+    if sizes[thickest] > _THICK * np.sort(sizes)[1]:
+        return thickest
+    if list(shape).count(1) == 1:
+        return list(shape).index(1)
+    return int(np.argmin(nib.orientations.io_orientation(affine)[:, 0]))

@@ -13,7 +13,9 @@ from monai_ext.data.problems import Problem
 from monai_ext.data.volumes import SUFFIXES, volume_stem
 from monai_ext.data.walk import RealFile, natural_key, suffix_of, walk, without_copies, without_data_files
 from monai_ext.errors import DataError
-from monai_ext.spine.dicom import DicomSlice, read_dicom_header, read_dicom_series, sort_slices
+from monai_ext.spine.dicom import read_dicom_header, read_dicom_series
+from monai_ext.spine.dicom_grouping import group_slices, without_repeats
+from monai_ext.spine.dicom_slices import DicomSlice, sort_slices
 from monai_ext.spine.image import SeriesImage
 from monai_ext.spine.naming import folder_name
 from monai_ext.spine.nifti import read_volume_series
@@ -83,14 +85,13 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     single = without_data_files(others, files)
     for path in single:
         try:
-            header = read_dicom_header(path)
+            headers = read_dicom_header(path)
         except DataError as error:
             problems.append(Problem.of(error, path))
             continue
-        if header is None:
+        dicom += headers
+        if not headers:
             no_image.append(path)
-        else:
-            dicom.append(header)
     volumes, copies = without_copies((one for one in files if suffix_of(one, VOLUME_SUFFIXES)), VOLUME_SUFFIXES)
     slices = [Path(one) for one in files if suffix_of(one, SLICE_SUFFIXES)]
     problems += [*copies, *unread(no_image, below.hidden, root)]
@@ -147,29 +148,30 @@ def _slice_series(root: Path, files: Sequence[Path], problems: list[Problem]) ->
 
 
 def _dicom_series(root: Path, slices: Sequence[DicomSlice], problems: list[Problem]) -> list[Series]:
-    groups: dict[tuple[str, str, str], list[DicomSlice]] = defaultdict(list)
-    patients: dict[str, list[str]] = defaultdict(list)
+    folders: dict[str, list[DicomSlice]] = defaultdict(list)
     for one in slices:
         parts = one.path.relative_to(root).parts
-        folder = parts[0] if len(parts) > 1 else ""
-        groups[folder, one.patient_id, one.series_uid].append(one)
-        if one.patient_id not in patients[folder]:
-            patients[folder].append(one.patient_id)
+        folders[parts[0] if len(parts) > 1 else ""].append(one)
     found = []
-    for (folder, patient_id, _), members in groups.items():
-        patient = folder
-        if not folder or len(patients[folder]) > 1:
-            patient = f"{folder or 'patient'}_{patients[folder].index(patient_id) + 1:03d}"
-            # A folder of that name is another patient.
-            patient += "_flat" if (root / patient).exists() else ""
-        folders = members[0].path.relative_to(root).parts[1:-1]
-        name = _joined(folders) or f"series_{members[0].series_number:03d}"
-        try:
-            files = tuple(one.path for one in sort_slices(members))
-        except DataError as error:
-            problems.append(replace(Problem.of(error), files=tuple(str(one.path) for one in members)))
-            continue
-        found.append(Series(patient, name, "dicom", files))
+    for folder, below in folders.items():
+        kept, copies = without_repeats(below)
+        groups, odd = group_slices(kept)
+        problems += [*copies, *odd]
+        patients = list(dict.fromkeys(members[0].patient_id for members in groups))
+        for members in groups:
+            patient = folder
+            if not folder or len(patients) > 1:
+                patient = f"{folder or 'patient'}_{patients.index(members[0].patient_id) + 1:03d}"
+                # A folder of that name is another patient.
+                patient += "_flat" if (root / patient).exists() else ""
+            name = _joined(members[0].path.relative_to(root).parts[1:-1]) or f"series_{members[0].series_number:03d}"
+            files = tuple(dict.fromkeys(one.path for one in members))
+            try:
+                files = tuple(dict.fromkeys(one.path for one in sort_slices(members)))
+            except DataError as error:
+                problems.append(replace(Problem.of(error), files=tuple(map(str, files))))
+                continue
+            found.append(Series(patient, name, "dicom", files))
     return found
 
 

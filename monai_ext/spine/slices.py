@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from monai_ext.data.majority import unlike_most
 from monai_ext.data.sizes import DEFLATE_RATIO, check_claim
 from monai_ext.data.tiff_slices import check_mask_header, decode_slice, reason
 from monai_ext.errors import DataError
@@ -15,6 +16,8 @@ from monai_ext.spine.image import UNKNOWN_AFFINE, SeriesImage
 
 _TIFF = (".tif", ".tiff")
 SLICE_SUFFIXES = (".png", ".jpg", ".jpeg", *_TIFF)
+# Of files whose content is another than their names say, too; by names of Pillow.
+_LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
 
 
 def read_slice(path: str | Path) -> np.ndarray:
@@ -53,8 +56,10 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 def _mask_channel(image: Any, path: Path) -> Any:
     fault = ""
-    if image.format == "JPEG":
-        fault = "is a mask in a lossy format (JPEG), which changes values along its edges; write it without loss"
+    if image.format in _LOSSY:
+        fault = (
+            f"is a mask in a lossy format ({image.format}), which changes values along its edges; write it without loss"
+        )
     elif image.mode in ("P", "PA"):
         fault = "is a mask with a palette, whose numbers and colours may differ in what is 0; save it as greyscale"
     elif "A" in image.getbands() and image.getchannel("A").getextrema() != (255, 255):
@@ -93,14 +98,11 @@ def read_slice_series(files: Sequence[Path]) -> SeriesImage:
         files: PNG, JPEG or TIFF, one per slice.
 
     Raises:
-        DataError: naming a file that can't be read or has another shape than the first.
+        DataError: naming a file that can't be read or has another shape than most.
     """
     images = [read_slice(path) for path in files]
-    for path, image in zip(files, images, strict=True):
-        if image.shape != images[0].shape:
-            raise DataError(
-                f"has {image.shape[0]} x {image.shape[1]} pixels, but {files[0].name} of the same series has "
-                f"{images[0].shape[0]} x {images[0].shape[1]}; split the series by shape",
-                path,
-            )
+    sizes = {path: "{} x {} pixels".format(*image.shape) for path, image in zip(files, images, strict=True)}
+    usual, others = unlike_most(sizes)
+    for path in others:
+        raise DataError(f"has {sizes[path]}, but of the same series {usual}; split the series by shape", path)
     return SeriesImage(np.stack([image.T for image in images], axis=-1), UNKNOWN_AFFINE, 2, has_geometry=False)

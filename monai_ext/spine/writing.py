@@ -13,19 +13,26 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import atomic_path
+from monai_ext.spine.dicom_slices import series_number_of
 from monai_ext.spine.image import SeriesImage
 from monai_ext.spine.series import Series
 
 SEGMENTS = ("lesion", "cord")
+# L*, a*, b* of CIE 1976
+_RED, _CYAN = (53.2, 80.1, 67.2), (91.1, -48.1, -14.1)
+# A SeriesNumber has at most 31 bits.
+_MOST_SERIES = 10**7
 _REQUIRED = ("FrameOfReferenceUID", "StudyInstanceUID", "SOPInstanceUID", "Modality")
 # A DICOM file must have them, if only empty; anonymised ones often don't, and highdicom then stops.
 _MAY_BE_EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
 )
+_SHARED = ("PlaneOrientationSequence", "PixelMeasuresSequence")
 
 
 def write_like(image: SeriesImage, slices: np.ndarray, path: str | Path) -> Path:
@@ -48,8 +55,11 @@ def write_like(image: SeriesImage, slices: np.ndarray, path: str | Path) -> Path
     voxels = voxels.astype({"b": np.uint8, "f": np.float32, "i": np.int32}.get(voxels.dtype.kind, voxels.dtype))
     volume = nib.Nifti1Image(voxels, None if image.header else image.affine, _header(image.header))
     if not image.header:
-        volume.set_sform(image.affine, code="scanner" if image.has_geometry else "aligned")
-        volume.set_qform(image.affine, code="scanner" if image.has_geometry else "aligned")
+        code = "scanner" if image.has_geometry else "aligned"
+        volume.set_sform(image.affine, code)
+        volume.set_qform(image.affine, code)
+        if not np.allclose(volume.get_qform(), image.affine, atol=1e-3):  # sheared, which a quaternion can't be
+            volume.set_qform(None, "unknown")
         volume.header.set_xyzt_units("mm" if image.has_geometry else "unknown")
     volume.set_data_dtype(voxels.dtype)
     content = volume.to_bytes()
@@ -63,7 +73,8 @@ def write_dicom_seg(
 ) -> Path:
     """Write a mask as a DICOM segmentation that refers to the slices of a DICOM series.
 
-    As any DICOM object it has the patient's name and id, copied from the series. Written by highdicom.
+    As any DICOM object it has the patient's name and id, copied from the series. Its SeriesNumber is 100 times that of
+    the series, plus 1 (lesion) or 2 (cord). Written by highdicom.
 
     Args:
         series: a series of kind "dicom".
@@ -86,7 +97,14 @@ def write_dicom_seg(
         raise DataError(f"series {series.name!r}: the image isn't from its files; pass the result of series.read()")
     # (column, row, slice) to frames (slice, row, column)
     frames = (image.restore(np.asarray(slices)) > 0).astype(np.uint8).transpose(2, 1, 0)
-    sources = _completed(image.sources, thickness=image.spacing[0])
+    if image.frames:
+        if len(image.sources) > 1:
+            raise DataError(
+                "is one of several multi-frame files, to which no DICOM segmentation can refer; write NIfTI",
+                series.files[0],
+            )
+        frames = frames[np.argsort(image.frames)]  # the order of the file
+    sources = _completed(image.sources, thickness=float(voxel_sizes(image.affine)[2]))
     try:
         with _silenced():
             segmentation = _segmentation(sources, np.ascontiguousarray(frames), segment)
@@ -127,11 +145,38 @@ def _completed(sources: Sequence[Any], thickness: float) -> list[Any]:
     completed = [copy.copy(source) for source in sources]
     for source in completed:
         for tag in _MAY_BE_EMPTY:
-            if tag not in source:
+            if tag not in source or not _is_allowed(source[tag]):
                 setattr(source, tag, "")
         if "SliceThickness" not in source:
             source.SliceThickness = thickness
+        if "PerFrameFunctionalGroupsSequence" in source:
+            source.SharedFunctionalGroupsSequence = [_shared_groups(source)]
+        else:  # equal but for rounding, see `sort_slices`
+            source.ImageOrientationPatient = completed[0].ImageOrientationPatient
     return completed
+
+
+def _is_allowed(element: Any) -> bool:
+    """False for dates, times and sexes that are none, such as the ``***`` of anonymised files."""
+    from pydicom.valuerep import DA, TM
+
+    try:
+        {"DA": DA, "TM": TM}.get(element.VR, str)(element.value)
+    except (TypeError, ValueError):
+        return False
+    return element.keyword != "PatientSex" or element.value in ("M", "F", "O")
+
+
+def _shared_groups(source: Any) -> Any:
+    """What all frames have in common, also where each frame says it by itself, which highdicom doesn't look up."""
+    from pydicom import Dataset
+
+    shared = Dataset()
+    for groups in (*source.get("SharedFunctionalGroupsSequence", ())[:1], source.PerFrameFunctionalGroupsSequence[0]):
+        for name in _SHARED:
+            if name in groups:
+                shared[name] = groups[name]
+    return shared
 
 
 def _segmentation(sources: list[Any], frames: np.ndarray, segment: str) -> Any:
@@ -140,15 +185,17 @@ def _segmentation(sources: list[Any], frames: np.ndarray, segment: str) -> Any:
 
     import monai_ext
 
-    category, kind = {
-        "lesion": (codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion),
-        "cord": (codes.SCT.Organ, codes.SCT.SpinalCord),
+    category, kind, colour = {
+        "lesion": (codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion, _RED),
+        "cord": (codes.SCT.Organ, codes.SCT.SpinalCord, _CYAN),
     }[segment]
+    number = series_number_of(sources[0])
     description = hd.seg.SegmentDescription(
         segment_number=1,
         segment_label=segment,
         segmented_property_category=category,
         segmented_property_type=kind,
+        display_color=hd.color.CIELabColor(*colour),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name="spinal_cord_cascade", version=monai_ext.__version__, family=codes.DCM.ArtificialIntelligence
@@ -160,7 +207,8 @@ def _segmentation(sources: list[Any], frames: np.ndarray, segment: str) -> Any:
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[description],
         series_instance_uid=hd.UID(),
-        series_number=100,
+        series_number=100 * min(number, _MOST_SERIES) + 1 + SEGMENTS.index(segment),
+        series_description=f"{segment} in series {number} (spinal_cord_cascade)",
         sop_instance_uid=hd.UID(),
         instance_number=1,
         manufacturer="monai_ext",

@@ -17,6 +17,8 @@ _NAMES = {
     "inference_items": ".inference",
     "intensity": ".intensities",
     "patches": ".finding",
+    "predicted_targets": ".weights",
+    "saved_network": ".weights",
     "splits": ".split",
     "surface_predictor": ".predictor",
     "volume_sets": ".sets",

@@ -12,39 +12,89 @@ from monai_ext.errors import ConfigError
 
 
 def find_patches(
-    label: Annotated[str, typer.Option("--label", help="Path or URL of a Zarr array or OME-Zarr image (Z, Y, X).")],
-    patch_size: Annotated[tuple[int, int, int], typer.Option("--patch_size", help="Voxels along Z, Y, X.")],
+    context: typer.Context,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Path or URL of one Zarr array or OME-Zarr image, with --output.")
+    ] = None,
+    patch_size: Annotated[
+        tuple[int, int, int] | None, typer.Option("--patch_size", help="Voxels along Z, Y, X.")
+    ] = None,
     output: Annotated[
-        Path, typer.Option("--output", help="JSON file to write; kept while label and settings are unchanged.")
-    ],
+        Path | None, typer.Option("--output", help="JSON file to write; kept while label and settings are unchanged.")
+    ] = None,
     min_bbox_percent: Annotated[
-        float,
-        typer.Option("--min_bbox_percent", help="Fraction of a patch that the bounding box of its labels must fill."),
-    ] = 0.95,
+        float | None,
+        typer.Option(
+            "--min_bbox_percent",
+            help="Fraction of a patch that the bounding box of its labels must fill; default 0.95.",
+        ),
+    ] = None,
     min_labeled_ratio: Annotated[
-        float, typer.Option("--min_labeled_ratio", help="Fraction of a patch's voxels that must be labelled.")
-    ] = 0.07,
+        float | None,
+        typer.Option("--min_labeled_ratio", help="Fraction of a patch's voxels that must be labelled; default 0.07."),
+    ] = None,
     cover_tail: Annotated[
-        bool, typer.Option("--cover_tail", help="Also take patches that end where the labels end.")
-    ] = False,
+        bool | None, typer.Option("--cover_tail", help="Also take patches that end where the labels end.")
+    ] = None,
+    ignore_label: Annotated[
+        float | None, typer.Option("--ignore_label", help="Value of voxels that are no label.")
+    ] = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Threads; default one per CPU, at most 8.")] = None,
+    config_file: Annotated[
+        str | None, typer.Option("--config_file", help="Config or list of configs; default configs/train.json.")
+    ] = None,
 ) -> None:
-    """Find the patches with enough labels, in steps of half a patch, however large the volume is."""
-    from monai_ext.data import cached_patches
+    """Find the patches with enough labels, in steps of half a patch, however large the volumes are.
 
-    records = cached_patches(
-        output, [label], patch_size, min_bbox_percent, min_labeled_ratio, cover_tail=cover_tail, workers=workers
-    )
+    Without --label those of all sets of a training, kept where that training looks for them: the same settings follow,
+    such as --dataset_dir DIR or --index_dir DIR.
+    """
+    given = {
+        "patch_size": None if patch_size is None else list(patch_size),
+        "min_bbox_percent": min_bbox_percent,
+        "min_labeled_ratio": min_labeled_ratio,
+        "cover_tail": cover_tail,
+        "ignore_label": ignore_label,
+    }
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if label is None:
+        if output is not None or workers is not None:
+            raise ConfigError(
+                "find-patches: --output and --workers are for one --label; a training has its --index_dir"
+            )
+        file, records = _patches_of_training(config_file, options, context.args)
+    elif output is None or patch_size is None or context.args or config_file:
+        extra = f"; {context.args[0]} is a setting of a training" if context.args else ""
+        raise ConfigError(f"find-patches: --label needs --patch_size and --output, and no others{extra}")
+    else:
+        from monai_ext.data import cached_patches
+
+        file, records = output, cached_patches(output, [label], workers=workers, **options)
     typer.echo(f"{len(records)} patches")
-    typer.echo(str(output))
+    typer.echo(str(file))
+
+
+def _patches_of_training(
+    config_file: str | None, options: dict[str, Any], further: list[str]
+) -> tuple[Path, list[dict[str, Any]]]:
+    """The patches as a training with these settings lists them, and its file of them."""
+    from monai_ext.settings import find_bundle, parse_files, parse_overrides, read_bundle_config
+
+    files = parse_files(config_file) if config_file else str(find_bundle("surface_unet") / "configs" / "train.json")
+    config = read_bundle_config(files, {**options, **parse_overrides(further)})
+    records = config.get_parsed_content("patches")
+    for number, places in enumerate(config.get_parsed_content("volume_sets")):
+        count = sum(record["volume_idx"] == number for record in records)
+        typer.echo(f"volume {number}: {count} patches by {places['ref_label']}")
+    return Path(config.get_parsed_content("index_dir")) / "patches.json", records
 
 
 def predict_zarr(
     context: typer.Context,
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="A .pt of surface_unet, or its exported .ts.")],
-    input: Annotated[str, typer.Option("--input", help="Path or URL of a Zarr array or OME-Zarr image (Z, Y, X).")],
+    input: Annotated[str, typer.Option("--input", help="Path or URL of a Zarr array, .zip or OME-Zarr image.")],
     output: Annotated[
-        Path, typer.Option("--output", help="Folder for TARGET.zarr; an incomplete prediction is continued.")
+        str, typer.Option("--output", help="Folder or s3:// URL for TARGET.zarr; an incomplete one is continued.")
     ],
     patch_size: Annotated[
         tuple[int, int, int], typer.Option("--patch_size", help="Voxels of a window along Z, Y, X.")
@@ -58,12 +108,25 @@ def predict_zarr(
     dtype: Annotated[
         list[str] | None, typer.Option("--dtype", help="TARGET=uint8, uint16 or float32; can be repeated.")
     ] = None,
+    activation: Annotated[
+        list[str] | None, typer.Option("--activation", help="TARGET=sigmoid, softmax or none; can be repeated.")
+    ] = None,
     level: Annotated[int, typer.Option("--level", help="Resolution level of an OME-Zarr input.")] = 0,
+    channel: Annotated[int | None, typer.Option("--channel", help="Channel, from 0, of an input with several.")] = None,
+    timepoint: Annotated[
+        int | None, typer.Option("--timepoint", help="Timepoint, from 0, of an input with several.")
+    ] = None,
     mask: Annotated[str | None, typer.Option("--mask", help="Zarr array of the same shape; 0 where it is 0.")] = None,
     bbox: Annotated[
         tuple[int, int, int, int, int, int] | None,
         typer.Option("--bbox", help="Z0 Z1 Y0 Y1 X0 X1, first voxels and those after the last; 0 elsewhere."),
     ] = None,
+    nonfinite_voxels: Annotated[
+        str, typer.Option("--nonfinite_voxels", help="What NaN and infinite voxels do: reject or fill (with 0).")
+    ] = "reject",
+    input_cache_gib: Annotated[
+        float, typer.Option("--input_cache_gib", help="GiB for chunks that the next tile columns need again.")
+    ] = 1.0,
     test_time_flips: Annotated[str, typer.Option("--test_time_flips", help="Axes to flip along, of zyx.")] = "",
     chunk_size: Annotated[
         tuple[int, int, int], typer.Option("--chunk_size", help="Voxels of a chunk of the output.")
@@ -76,7 +139,10 @@ def predict_zarr(
         typer.Option("--block_size", help="Voxels of a block, whole chunks; larger is faster and needs more memory."),
     ] = None,
     zarr_format: Annotated[int, typer.Option("--zarr_format", help="3 with OME-Zarr 0.5, or 2 with 0.4.")] = 3,
-    pyramid_levels: Annotated[int, typer.Option("--pyramid_levels", help="Coarser levels to add at the end.")] = 0,
+    pyramid_levels: Annotated[
+        int | None,
+        typer.Option("--pyramid_levels", help="Coarser levels to add at the end; default until a side has 512 voxels."),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option("--device", help="cpu, cuda (this process's GPU), cuda:1; default the GPU, else the CPU."),
@@ -115,7 +181,7 @@ def predict_zarr(
         raise ConfigError("predict-zarr: give --part and --parts together")
     if device is not None and dask is None:  # this machine doesn't know the GPUs of Dask's workers
         user_device(device)
-    call: dict[str, Any] = {"level": level, "mask": mask}
+    call: dict[str, Any] = {"level": level, "channel": channel, "timepoint": timepoint, "mask": mask}
     call["bbox"] = None if bbox is None else (bbox[:2], bbox[2:4], bbox[4:])
     if verify and ProgressManifest(output).begun:
         for problem in ZarrPrediction(output).verify(repair=True):
@@ -128,13 +194,16 @@ def predict_zarr(
         mode=mode,
         batch_size=batch_size,
         output_targets=names or None,
-        dtypes=dict(_pair(choice) for choice in dtype or []),
+        dtypes=dict(_pair("--dtype", "sheet=uint8", choice) for choice in dtype or []),
+        activations=dict(_pair("--activation", "sheet=sigmoid", choice) for choice in activation or []),
         device=device,
         network_threads=network_threads,
         engine=engine,
         precision=precision,
         tf32=tf32,
         test_time_flips=test_time_flips,
+        nonfinite_voxels=nonfinite_voxels,
+        input_cache_gib=input_cache_gib,
         chunk_size=chunk_size,
         shard_size=shard_size,
         block_size=block_size,
@@ -150,8 +219,8 @@ def predict_zarr(
     typer.echo(str(output))
 
 
-def _pair(choice: str) -> tuple[str, str]:
+def _pair(option: str, example: str, choice: str) -> tuple[str, str]:
     name, equals, kind = choice.partition("=")
     if not equals:
-        raise ConfigError(f"--dtype must be TARGET=TYPE, such as sheet=uint8, got {choice!r}")
+        raise ConfigError(f"{option} must be TARGET=VALUE, such as {example}, got {choice!r}")
     return name, kind

@@ -19,6 +19,7 @@ def patches(
     min_bbox_percent: float = 0.95,
     min_labeled_ratio: float = 0.07,
     cover_tail: bool = False,
+    ignore_label: float | None = None,
     workers: int | None = None,
 ) -> list[dict[str, Any]]:
     """Patches with enough of the sets' reference labels.
@@ -30,6 +31,7 @@ def patches(
         min_bbox_percent: fraction (0 to 1) of a patch that the bounding box of its labels must fill.
         min_labeled_ratio: fraction (0 to 1) of a patch's voxels that must be labelled.
         cover_tail: also take patches that end where the labels end.
+        ignore_label: value of a reference label that is no label; None for none.
         workers: threads; default one per CPU, at most 8.
 
     Returns:
@@ -42,9 +44,8 @@ def patches(
         WriteError: when ``file`` can't be written.
     """
     labels = [entry["ref_label"] for entry in sets]
-    found = cached_patches(
-        file, labels, patch_size, min_bbox_percent, min_labeled_ratio, cover_tail=cover_tail, workers=workers
-    )
+    options: dict[str, Any] = {"cover_tail": cover_tail, "ignore_label": ignore_label, "workers": workers}
+    found = cached_patches(file, labels, patch_size, min_bbox_percent, min_labeled_ratio, **options)
     if not found:
         raise DataError(
             f"no patch of {tuple(patch_size)} voxels has enough labels; lower min_bbox_percent ({min_bbox_percent:g}) "

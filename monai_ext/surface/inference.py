@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from monai_ext.data.left_out import Found
+from monai_ext.data.walk import stem_of
+from monai_ext.data.zarr_source import ZarrSource
 from monai_ext.errors import DataError
-from monai_ext.surface.sets import SUFFIX, not_in_sets, volume_folders
+from monai_ext.surface.folders import SUFFIX, SUFFIXES, arrays_in, not_in_sets, volume_folders
 
 
 def inference_items(inputs: str | Path | Sequence[str | Path]) -> Found[dict[str, str]]:
@@ -38,7 +40,7 @@ def _volumes(place: str) -> list[str]:
     folders = volume_folders(place)
     if not folders:
         raise DataError(f"is no Zarr volume, and holds no input{SUFFIX}; give the volume itself", place)
-    return [str(folder.absolute() / f"input{SUFFIX}") for folder in folders]
+    return [str(arrays_in(folder)["input"].absolute()) for folder in folders]
 
 
 def _is_folder_of_sets(place: str) -> bool:
@@ -50,6 +52,7 @@ def _is_zarr(path: Path) -> bool:
 
 
 def _name(place: str) -> str:
+    place = ZarrSource.of(place).place
     path = Path(place.partition("://")[2] or place)
-    name = path.name.removesuffix(SUFFIX).removesuffix(".nii")
+    name = stem_of(path, (*SUFFIXES, f".nii{SUFFIX}")) or path.name
     return (path.absolute().parent.name or name) if name == "input" else name

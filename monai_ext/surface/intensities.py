@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import zarr
 
 from monai_ext.data.cached_file import cached
 from monai_ext.data.patches_blocks import LabelBlocks
+from monai_ext.data.volume_view import Volume
 from monai_ext.data.volumes_zarr import open_volume, volume_identity
 from monai_ext.errors import ConfigError, DataError
 
@@ -21,17 +21,20 @@ _LOWEST, _HIGHEST = -(1 << 15), (1 << 16) - 1
 _SAMPLE = 1 << 20
 
 
-def intensity(sets: Sequence[Mapping[str, str]], scheme: str, file: str | Path) -> dict[str, float] | None:
+def intensity(
+    sets: Sequence[Mapping[str, str]], scheme: str, file: str | Path, ignore_label: float | None = None
+) -> dict[str, float] | None:
     """Statistics for nnU-Net's CT normalisation (arXiv:1904.08128); none for a z-score.
 
-    Measured over all voxels whose reference label isn't 0, of all sets, and kept in ``file`` until the data change.
-    Exact for integers of up to 16 bits. Otherwise a sample of 2²⁰ voxels is drawn, the same for the same data (nnU-Net
-    draws 10⁸ voxels over all cases, with the same percentiles).
+    Measured over all voxels whose reference label is neither 0 nor ``ignore_label``, of all sets, and kept in ``file``
+    until the data change. Exact for integers of up to 16 bits. Otherwise a sample of 2²⁰ voxels is drawn, the same for
+    the same data (nnU-Net draws 10⁸ voxels over all cases, with the same percentiles).
 
     Args:
         sets: see `volume_sets`; ``input`` and ``ref_label`` are read.
         scheme: "ct", or "zscore" (each patch with its own mean and standard deviation).
         file: JSON that keeps the result; its folder is created.
+        ignore_label: value of a reference label that is no label; None for none.
 
     Returns:
         ``{"lower", "upper", "mean", "std"}`` for "ct": the percentiles 0.5 and 99.5 to clip to, and mean and standard
@@ -50,16 +53,17 @@ def intensity(sets: Sequence[Mapping[str, str]], scheme: str, file: str | Path) 
     made_from = {
         "percentiles": list(PERCENTILES),
         "volumes": [{key: volume_identity(entry[key]) for key in ("input", "ref_label")} for entry in sets],
+        "ignore_label": ignore_label,
     }
-    return cached(Path(file), made_from, lambda: _measure(sets), "intensities are measured again")
+    return cached(Path(file), made_from, lambda: _measure(sets, ignore_label), "intensities are measured again")
 
 
-def _measure(sets: Sequence[Mapping[str, str]]) -> dict[str, float]:
+def _measure(sets: Sequence[Mapping[str, str]], ignore_label: float | None) -> dict[str, float]:
     arrays = [open_volume(entry["input"]) for entry in sets]
     small = all(array.dtype.kind in "iu" and array.dtype.itemsize <= 2 for array in arrays)
     values: _Histogram | _Sample = _Histogram() if small else _Sample(_SAMPLE)
     for number, (entry, array) in enumerate(zip(sets, arrays, strict=True)):
-        _add(values, number, array, entry)
+        _add(values, number, array, entry, ignore_label)
     if not values.count:
         raise DataError("no voxel is labelled, so there are no intensities to measure", sets[0]["ref_label"])
     figures = values.figures()
@@ -68,7 +72,9 @@ def _measure(sets: Sequence[Mapping[str, str]]) -> dict[str, float]:
     return figures
 
 
-def _add(values: _Histogram | _Sample, number: int, array: zarr.Array, entry: Mapping[str, str]) -> None:
+def _add(
+    values: _Histogram | _Sample, number: int, array: Volume, entry: Mapping[str, str], ignore_label: float | None
+) -> None:
     def add(start: np.ndarray, labelled: np.ndarray) -> None:
         if not labelled.any():
             return
@@ -89,7 +95,8 @@ def _add(values: _Histogram | _Sample, number: int, array: zarr.Array, entry: Ma
             )
         values.add(found, (number, *start.tolist()))
 
-    LabelBlocks(open_volume(entry["ref_label"]), name=entry["ref_label"]).for_each(add, "intensities")
+    label = entry["ref_label"]
+    LabelBlocks(open_volume(label), name=label, ignore_label=ignore_label).for_each(add, "intensities")
 
 
 class _Histogram:

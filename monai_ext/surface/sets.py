@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import os
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.left_out import Found, not_used
-from monai_ext.data.problems import Problem
+from monai_ext.data.left_out import Found
 from monai_ext.data.volumes_zarr import array_source, channel_axis, open_volume
-from monai_ext.data.walk import entries, natural_key
 from monai_ext.errors import ConfigError, DataError
+from monai_ext.surface.folders import HOW_TO_GET, SUFFIX, arrays_in, not_in_sets, volume_folders
+from monai_ext.targets import target_kind
 
 Targets = Mapping[str, Mapping[str, Any]]
-SUFFIX = ".zarr"
-HOW_TO_GET = (
-    "to try things out, make demo data with `python -m monai_ext demo-data surface_unet --output DIR` and pass "
-    "`--dataset_dir DIR`"
-)
 # Keys of a set and of an item that no target may have.
 RESERVED = ("input", "ref_label", "image", "case", "start_pos", "volume_idx", "index")
 
@@ -30,6 +24,8 @@ def volume_sets(
     patch_size: Sequence[int],
     volumes: Sequence[Mapping[str, str]] | None = None,
     level: int = 0,
+    channel: int | None = None,
+    timepoint: int | None = None,
 ) -> Found[dict[str, str]]:
     """The training sets: paths or URLs of plain arrays ``{"input": ..., <target>: ..., "ref_label": ...}``.
 
@@ -47,6 +43,8 @@ def volume_sets(
             Without ``volumes``: ``dataset_dir`` itself and each of its folders that holds ``input.zarr``, with
             ``<target>.zarr`` beside it, and ``ref_label.zarr`` where there is one.
         level: resolution level of OME-Zarr images, 0 the finest; not used for plain arrays.
+        channel: of inputs that have several, from 0; a path that ends in ``#channel=1`` chooses for itself.
+        timepoint: of volumes that have several, from 0; or ``#timepoint=1``.
 
     Raises:
         ConfigError: for keys of ``volumes`` that don't agree with ``targets``.
@@ -66,70 +64,13 @@ def volume_sets(
     unused = [] if volumes is not None else not_in_sets(dataset_dir, ("input", "ref_label", *targets))
     sets: Found[dict[str, str]] = Found(unused=unused)
     for entry in given:
-        places = {key: array_source(located(place, dataset_dir), level) for key, place in entry.items()}
+        places = {
+            key: array_source(located(place, dataset_dir), level, channel if key == "input" else None, timepoint)
+            for key, place in entry.items()
+        }
         check_set(places, targets, patch_size)
         sets.append(places)
     return sets
-
-
-def volume_folders(dataset_dir: str | Path) -> list[Path]:
-    """``dataset_dir`` and its direct sub-folders, as far as they hold ``input.zarr``, each real one once; in natural
-    order.
-
-    Args:
-        dataset_dir: folder of one volume or of several.
-
-    Raises:
-        DataError: when there is no such folder.
-    """
-    root = Path(dataset_dir)
-    if not root.is_dir():
-        raise DataError(f"no such folder; {HOW_TO_GET}", dataset_dir)
-    return list(_real_folders(root).values())
-
-
-def not_in_sets(dataset_dir: str | Path, names: Container[str] | None = None) -> list[Problem]:
-    """Notes on what lies in a folder of sets and isn't used.
-
-    Args:
-        dataset_dir: see `volume_folders`.
-        names: of the arrays that are used; None for all.
-    """
-    root = Path(dataset_dir)
-    folders = _real_folders(root)
-    links = [
-        Problem(
-            str(path),
-            f"is another name of {folders[os.path.realpath(path)]}, which is read once",
-            "note",
-            "same-file",
-            (str(folders[os.path.realpath(path)]),),
-        )
-        for path in entries(root)
-        if os.path.realpath(path) in folders and path not in folders.values()
-    ]
-    others = [] if root in folders.values() else [e for e in entries(root) if os.path.realpath(e) not in folders]
-    for folder in folders.values():
-        below = [entry for entry in entries(folder) if os.path.realpath(entry) not in folders]
-        others += [e for e in below if e.suffix != SUFFIX or not (names is None or e.stem in names)]
-    return [*links, *not_used(others, _why_not, root)]
-
-
-def _real_folders(root: Path) -> dict[str, Path]:
-    """Real path → folder with an input, its own name before that of a link."""
-    own_first = sorted(entries(root), key=lambda path: path.is_symlink())
-    found: dict[str, Path] = {}
-    for folder in (root, *own_first):
-        if folder.is_dir() and (folder / f"input{SUFFIX}").exists():
-            found.setdefault(os.path.realpath(folder), folder)
-    order = {path: (path != root, natural_key(path.name)) for path in found.values()}
-    return dict(sorted(found.items(), key=lambda pair: order[pair[1]]))
-
-
-def _why_not(path: Path) -> str:
-    if path.suffix == SUFFIX:
-        return "a Zarr array that isn't asked for"
-    return f"a folder without input{SUFFIX}" if path.is_dir() else "no Zarr array"
 
 
 def located(place: str | Path, dataset_dir: str | Path) -> str:
@@ -155,8 +96,6 @@ def check_set(places: Mapping[str, str], targets: Targets, patch_size: Sequence[
     """
     volume = open_volume(places["input"])
     shape = volume.shape
-    if len(shape) != 3:
-        raise DataError(f"the input must have three axes (Z, Y, X), got the shape {shape}", places["input"])
     if len(patch_size) != 3 or any(edge < 1 for edge in patch_size):
         raise ConfigError(f"patch_size must be three positive integers (Z, Y, X), got {patch_size!r}")
     if any(length < edge for length, edge in zip(shape, patch_size, strict=True)):
@@ -167,18 +106,18 @@ def check_set(places: Mapping[str, str], targets: Targets, patch_size: Sequence[
         )
     check_type(volume.dtype, "iuf", places["input"])
     for name, settings in targets.items():
-        array = open_volume(places[name])
+        array = open_volume(places[name], channels=True)
         check_type(array.dtype, "biuf", places[name])
         try:
             axis = channel_axis(array.shape, shape)
         except DataError as error:
             raise DataError(f"target {name!r}: {error}, the shape of {places['input']}", places[name]) from None
-        softmax = settings.get("activation") == "softmax"
-        channels, expected = 1 if axis is None else array.shape[axis], 1 if softmax else settings["channels"]
+        classes = target_kind(settings) == "classes"
+        channels, expected = 1 if axis is None else array.shape[axis], 1 if classes else settings["channels"]
         if channels != expected:
             raise DataError(
                 f"target {name!r} has {channels} channels (shape {array.shape}), expected {expected}"
-                + (" with class numbers, as the activation is softmax" if softmax else "; correct targets or the data"),
+                + (" with class numbers, which that target has" if classes else "; correct targets or the data"),
                 places[name],
             )
     label = open_volume(places["ref_label"])
@@ -191,12 +130,12 @@ def check_set(places: Mapping[str, str], targets: Targets, patch_size: Sequence[
 
 
 def _found(folder: Path, targets: Targets) -> dict[str, str]:
-    places = {key: str(folder.absolute() / f"{key}{SUFFIX}") for key in ("input", *targets)}
+    places = {name: str(path.absolute()) for name, path in arrays_in(folder).items()}
     for name in targets:
-        if not Path(places[name]).exists():
+        if name not in places:
             raise DataError(f"no {name}{SUFFIX} beside input{SUFFIX}; add it, or drop {name!r} from targets", folder)
-    own = folder.absolute() / f"ref_label{SUFFIX}"
-    return {**places, "ref_label": str(own) if own.exists() else places[next(iter(targets))]}
+    label = places.get("ref_label", places[next(iter(targets))])
+    return {**{key: places[key] for key in ("input", *targets)}, "ref_label": label}
 
 
 def _listed(entry: Mapping[str, str], number: int, targets: Targets) -> dict[str, str]:

@@ -10,7 +10,7 @@ from monai_ext.surface.commands import find_patches, predict_zarr
 from monai_ext.task import Command
 
 BUNDLE = "surface_unet"
-COMMANDS = {"find-patches": Command(find_patches), "predict-zarr": Command(predict_zarr, words=True)}
+COMMANDS = {"find-patches": Command(find_patches, overrides=True), "predict-zarr": Command(predict_zarr, words=True)}
 
 
 def demo_data(output: Path, seed: int = 0, size: str = "small") -> Path:
@@ -20,8 +20,15 @@ def demo_data(output: Path, seed: int = 0, size: str = "small") -> Path:
     return make_demo(output, seed=seed, size=size)
 
 
-def check(dataset_dir: Path, workers: int | Place | None = None) -> list[Any]:
+def check(
+    dataset_dir: Path,
+    workers: int | Place | None = None,
+    level: int = 0,
+    channel: int | None = None,
+    timepoint: int | None = None,
+    ignore_label: float | None = None,
+) -> list[Any]:
     """See `monai_ext.surface.checking.check`."""
     from monai_ext.surface.checking import check
 
-    return check(dataset_dir, workers=workers)
+    return check(dataset_dir, workers, level, channel, timepoint, ignore_label)

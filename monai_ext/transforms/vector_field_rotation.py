@@ -10,7 +10,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import Rotate
 from monai.transforms.utils import create_rotate
-from monai.utils import ensure_tuple_rep
+from monai.utils import ensure_tuple, ensure_tuple_rep
 
 from monai_ext.errors import ConfigError
 from monai_ext.transforms.vector_field import check_vector_field
@@ -24,7 +24,8 @@ class RandRotateVectorFieldd(RandVectorFieldd):
 
     Vectors are those of the nearest voxel, rotated, and normalised to length 1: background, the zero vector, stays
     exactly zero and does not bleed into its neighbours. Images are interpolated linearly, labels take the nearest
-    value. Shapes and types stay; voxels from outside the volume are 0 everywhere. `inverse` rotates back, which
+    value. Shapes and types stay; voxels from outside the volume are 0, or
+    ``outside`` in ``outside_keys``. `inverse` rotates back, which
     restores the inner voxels up to resampling.
 
     Args:
@@ -36,6 +37,8 @@ class RandRotateVectorFieldd(RandVectorFieldd):
         mode: "bilinear" or "nearest", for all keys or one per key (unused for vectors); "auto" takes "bilinear" for
             floats and "nearest" for all other types, so that labels stored as floats need "nearest".
         allow_missing_keys: keys that an item lacks are left out.
+        outside: value of the voxels from outside, such as the ``ignore_label`` of the losses; None for 0.
+        outside_keys: label maps that get it.
 
     Raises:
         ConfigError: for another ``range`` or ``mode``, or one of ``vector_keys`` that isn't among ``keys``.
@@ -50,8 +53,11 @@ class RandRotateVectorFieldd(RandVectorFieldd):
         range: float | Sequence[float] = 0.2,
         mode: str | Sequence[str] = "auto",
         allow_missing_keys: bool = False,
+        outside: float | None = None,
+        outside_keys: KeysCollection = (),
     ) -> None:
         super().__init__(keys, vector_keys, prob, allow_missing_keys)
+        self.outside = dict.fromkeys(ensure_tuple(outside_keys), outside or 0)
         self.intervals = _intervals(range)
         self.modes = dict(zip(self.keys, ensure_tuple_rep(mode, len(self.keys)), strict=True))
         unknown = [name for name in self.modes.values() if name not in MODES]
@@ -64,7 +70,11 @@ class RandRotateVectorFieldd(RandVectorFieldd):
     def apply(self, key: Hashable, image: torch.Tensor, drawn: Mapping[str, Any]) -> torch.Tensor:
         angles, order = [float(angle) for angle in drawn["angles"]], drawn["order"]
         if key not in self.vector_keys:
-            return _resample(image, angles, order, self._mode(key, image))
+            outside = self.outside.get(key, 0)
+            mode = self._mode(key, image)
+            if not outside:
+                return _resample(image, angles, order, mode)
+            return _resample(image - outside, angles, order, mode) + outside
         check_vector_field(image)
         return _turn(_resample(image, angles, order, "nearest"), angles, order)
 

@@ -116,6 +116,19 @@ def test_subjects_that_the_table_lacks_are_named(tmp_path: Path, caplog) -> None
     assert "b: is not in labels.csv" in caplog.text
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_tables_that_belong_to_the_data_are_not_called_left_out(tmp_path, save_volume, labelled):
+    save_volume(tmp_path / "P1" / "P1_flair.nii.gz")
+    if labelled:
+        (tmp_path / "labels.csv").write_text("patient_id,class\nP1,HGG\n")
+    (tmp_path / "patients.csv").write_text("patient_id,patient\nP1,Ann\n")
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "fold_1_val.csv").write_text("patient_id,class\nP1,HGG\n")
+    (tmp_path / "survival.csv").write_text("id,days\nP1,9\n")
+    items = brats.inference_items(tmp_path)
+    assert items.left_out == [f"{tmp_path}: 1 entry is not used (survival.csv): no volume that is read"]
+
+
 def test_every_file_that_is_not_predicted_is_told(tmp_path, save_volume):
     for name in ("P1/P1_flair.nii.gz", "P1/P1_t1.nii", "P1/P1_seg.nii", "P2/P2_t1.nii"):
         save_volume(tmp_path / name)

@@ -52,7 +52,11 @@ def test_folds_are_trained_once_and_evaluated_together(brats_configs, short_run,
         rows = list(csv.DictReader(file))
     assert len({row["case"] for row in rows}) == len(rows) == 13
     assert {row["cross_fitted_prediction"] for row in rows} <= {"LGG", "HGG"}
-    assert record.with_name("report.html").exists()
+    page = record.with_name("report.html").read_text()
+    pictures = [record.parent / fold["run_dir"] / "plots" / "mistakes.png" for fold in content["folds"]]
+    assert all(row["prediction"] == row["label"] for row in rows) != any(path.is_file() for path in pictures)
+    for number, path in enumerate(pictures, 1):
+        assert (f"Mistakes of fold {number} in pictures" in page) == path.is_file()
 
     client = mlflow.MlflowClient(f"sqlite:///{short_run['output_dir']}/mlflow.db")
     (experiment,) = client.search_experiments(filter_string="name = 'brats_resnet50'")

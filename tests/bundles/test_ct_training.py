@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from monai_ext import ct_rate
 from monai_ext.cli.app import app
 from monai_ext.ct_rate import LABELS
+from monai_ext.ct_rate.chest_ct import read_chest_ct
 from monai_ext.engines.cross_validation import CrossValidation
 from monai_ext.errors import ConfigError
 from monai_ext.networks import SliceClassifier, saved_thresholds
@@ -83,6 +85,19 @@ class TestCt(BundleContract):
         assert sum(map(len, parts)) == len(set.union(*parts)) == 13
         assert parts[2] == {"valid_1", "valid_2", "valid_3"}
 
+    def test_the_lists_of_volumes_and_the_report_say_how_each_was_read(self, trained, data):
+        right = {v.name: str(read_chest_ct(v.path, v.rescale).reading) for v in ct_rate.volumes(data).volumes}
+        lists = {s: rows_of(trained / "splits" / f"fold_1_{s}.csv") for s in ("train", "val", "test")}
+        read = {row["volume"]: row["reading"] for s in ("train", "val") for row in lists[s] if row["reading"]}
+        assert read == {name: right[name] for name in read}
+        assert len(read) >= len(lists["val"]) + 4  # an epoch of this training takes few of its volumes
+        assert {row["reading"] for row in lists["test"]} == {""}  # which no training reads
+        counts = Counter(read.values())
+        assert len(counts) == 3
+        assert json.loads((trained / "run.json").read_text())["data"]["readings"] == counts
+        report = (trained / "report.html").read_text()
+        assert all(f"Read by {way}: {count} cases." in report for way, count in counts.items())
+
     def test_labels_of_one_value_are_said_and_not_scored(self, metrics):
         assert metrics["per_class"]["Hiatal hernia"]["auroc"] is None
         assert any("Hiatal hernia" in sentence for sentence in metrics["skipped"])
@@ -120,6 +135,7 @@ def test_a_slice_network_is_scored_by_slice_and_volume_and_predicts_both(
     slices = rows_of(folder / "predictions" / "predictions_slices.csv")
     volumes = rows_of(folder / "predictions" / "predictions_volumes.csv")
     assert len(slices) == 3 * len(volumes)
+    assert "" not in {row["reading"] for row in rows_of(folder / "splits" / "fold_1_train.csv")}
 
     best = folder / "checkpoints" / "best.pt"
     by_slice = rows_of(infer(ct_configs, tmp_path / "s", best, slices_dir) / "predictions_volumes.csv")

@@ -96,6 +96,50 @@ def test_training_starts_from_the_reference_s_weights_and_fresh_targets_from_ran
         assert torch.allclose(model[key], value, rtol=0, atol=1e-20), key
 
 
+# As it stands in the original's tasks/sheet_normals.json.
+BLOCK_OF_THE_ORIGINAL = {
+    "sheet": {
+        "channels": 1,
+        "activation": "none",
+        "weight": 1,
+        "loss_fn": "BCEDiceLoss",
+        "loss_kwargs": {"alpha": 0.5, "beta": 0.5},
+    },
+    "normals": {"channels": 3, "activation": "none", "weight": 1, "loss_fn": "MaskedCosineLoss"},
+}
+
+
+def test_checkpoint_and_targets_of_the_original_train_on_and_predict_a_mask(
+    surface_configs, surface_settings, surface_data, tmp_path
+):
+    torch.manual_seed(5)
+    original = SurfaceUNet(targets=BLOCK_OF_THE_ORIGINAL, f_maps=(8, 16))
+    state = {f"_orig_mod.{key}": value for key, value in original.state_dict().items()}
+    state["_orig_mod.decoders.0.x.weight"] = state["_orig_mod.final_conv.weight"] = torch.zeros(1, 8, 1, 1, 1)
+    file = tmp_path / "SheetNorm_388.pth"
+    torch.save({"model": state, "optimizer": {}, "scheduler": {}, "epoch": 388}, file)
+    settings = {**surface_settings, "pretrained_path": str(file), "targets": BLOCK_OF_THE_ORIGINAL, "lr": 1e-30}
+    run(config_file=str(surface_configs / "train.json"), output_dir=str(tmp_path / "run"), **settings)
+    trained = only_run(tmp_path / "run")
+    assert 0 <= read(trained / "metrics" / "metrics.json")["history"][0]["sheet_dice"] <= 1
+
+    windows = {"patch_size": [16, 32, 32], "chunk_size": 32, "bbox": [[0, 32], [0, 64], [64, 128]]}
+    given = {**windows, "inputs": str(surface_data)}
+    shipped = {"config_file": str(surface_configs / "inference.json"), "checkpoint": str(file)}
+    for name, call in (("own", {"config_file": str(trained / "config" / "inference.json")}), ("theirs", shipped)):
+        run(**call, output_dir=str(tmp_path / name), **given)
+    sheets = [zarr.open_array(tmp_path / name / "scroll_1" / "sheet.zarr" / "0")[...] for name in ("own", "theirs")]
+    assert sheets[0].dtype == "uint8"
+    assert sheets[0].any()
+    # such a rate moves nothing but what is 0
+    assert abs(sheets[0].astype(int) - sheets[1]).max() <= 1
+    run(**shipped, output_dir=str(tmp_path / "raw"), activations={"sheet": "none"}, **given)
+    raw = zarr.open_array(tmp_path / "raw" / "scroll_1" / "sheet.zarr" / "0")[:32, :64, 64:128]
+    assert raw.dtype == "float32"
+    scores = torch.sigmoid(torch.from_numpy(raw)).numpy() * 255
+    assert abs(scores - sheets[1][:32, :64, 64:128]).max() < 1
+
+
 def test_a_stale_list_of_patches_is_made_anew_and_that_is_said(
     surface_configs, surface_settings, surface_data, tmp_path, capfd
 ):

@@ -106,6 +106,21 @@ def test_a_preview_and_a_page_show_the_inputs(nuclei, tmp_path):
     assert str(tmp_path / "found.html") in done.output
 
 
+@pytest.mark.parametrize("suffix", [".png", ".html"])
+def test_a_preview_with_nothing_to_draw_is_no_picture_and_the_findings_decide_the_exit_code(suffix, clean, tmp_path):
+    preview = tmp_path / f"inputs{suffix}"
+    good = check(clean, "--sample", 0, "--preview", preview)
+    assert good.exit_code == 0
+    assert f"--preview {preview}: no picture, there is nothing to draw; no input was prepared (--s" in good.output
+    bad = check(clean, "--num_folds", 9, "--preview", preview)
+    assert bad.exit_code == 1
+    assert "nothing to draw; the findings say why no input could be prepared" in bad.output
+    if suffix == ".png":
+        assert not preview.exists()
+    else:
+        assert "data:image/png" not in preview.read_text()
+
+
 @pytest.mark.parametrize("words", [("--output", "found.txt"), ("--preview", "inputs.jpg")])
 def test_a_file_of_another_kind_is_refused_before_anything_is_read(words, tmp_path):
     error = check(tmp_path / "none", *words).exception

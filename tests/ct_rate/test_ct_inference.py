@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ct_helpers import NAMES, chest, save_ct
+from ct_helpers import NAMES, chest, metadata_row, save_ct, write_table
 
 from monai_ext.ct_rate import LoadChestCTd, View, extract_slices, inference_items, transforms, volumes
 from monai_ext.data import PreparedDataset
@@ -93,6 +93,14 @@ def test_files_that_are_not_predicted_are_named(tmp_path: Path) -> None:
     link, other = items.left_out
     assert link.startswith(f"{tmp_path / 'a' / 'link.nii'}: is another name of")
     assert other == f"{tmp_path / 'a'}: 1 entry is not used (x.json): no volume (.nii.gz or .nii), no slice (.npy)"
+
+
+def test_tables_of_ct_rate_are_not_left_out_when_they_are_used_else_by_the_right_reason(tmp_path: Path) -> None:
+    save_ct(tmp_path / "x.nii.gz")
+    table = write_table(tmp_path / "metadata.csv", [metadata_row("x.nii.gz")])
+    assert inference_items(tmp_path, metadata=table).left_out == []
+    (note,) = inference_items(tmp_path).left_out
+    assert "1 entry is not used (metadata.csv): a table of CT-RATE; one with slope and intercept is used when" in note
 
 
 def test_impossible_settings_are_refused() -> None:

@@ -17,9 +17,11 @@ from monai_ext.ct_rate import (
     LABELS,
     LoadChestCTd,
     Volume,
+    check,
     extract_slices,
     extracted_slices,
     extraction,
+    inference_items,
     slice_items,
     slice_positions,
     splits,
@@ -65,11 +67,11 @@ def test_files_and_tables_have_the_documented_form(extracted: Path) -> None:
     assert len(rows) == 5 * len(positions)
     assert [int(row["slice_index"]) for row in rows[: len(positions)]] == positions
     row = rows[0]
-    assert list(row)[:8] == [
+    assert list(row)[:9] == [
         *("slice_id", "volume_name", "slice_index", "relative_position", "file_path"),
-        *("slice_shape", "original_volume_shape", "split"),
+        *("slice_shape", "original_volume_shape", "split", "reading"),
     ]
-    assert list(row)[8:] == list(LABELS)
+    assert list(row)[9:] == list(LABELS)
     assert row["file_path"] == "slices/train/train_1_a_1_slice_004.npy"
     assert row["slice_id"] == "train_1_a_1_slice_004"
     assert row["volume_name"] == "train_1_a_1.nii.gz"
@@ -276,6 +278,27 @@ def test_slices_are_usable_without_their_volumes_and_after_a_move(
     assert loaded["image"].shape == (1, SIZE, SIZE)
 
 
+def test_a_file_beside_the_slices_that_no_table_lists_is_noted(extracted: Path) -> None:
+    assert inference_items(extracted).left_out == []
+    stray = extracted / "slices" / "train" / "train_9_a_1_slice_004.npy"
+    np.save(stray, np.zeros((SIZE, SIZE), np.float32))
+    note = f"{extracted}: 1 entry is not used (slices/train/{stray.name}): in no table of slices"
+    assert inference_items(extracted).left_out == [note]
+    assert note in map(str, check(extracted, slices_dir=extracted))
+    assert note in splits(extracted_slices(extracted), num_folds=2).left_out
+
+
+def test_a_first_slice_of_another_shape_is_the_only_one_named(extracted: Path) -> None:
+    items = slice_items({"train": extracted_slices(extracted).volumes}, num_slices=6)["train"]
+    first = items[0]["image"][0][0]
+    np.save(first, np.zeros((SIZE, 7), np.float32))
+    with pytest.raises(DataError, match="of its volume 5 others have") as caught:
+        LoadChestCTd("image")(items[0])
+    assert str(caught.value.path) == first
+    errors = [one for one in check(extracted, slices_dir=extracted) if one.severity == "error"]
+    assert [one.path for one in errors] == [first]
+
+
 def test_damaged_tables_and_slices_are_named(extracted: Path) -> None:
     items = slice_items({"train": extracted_slices(extracted).volumes}, num_slices=6)["train"]
     path = Path(items[0]["image"][1][0])
@@ -283,7 +306,7 @@ def test_damaged_tables_and_slices_are_named(extracted: Path) -> None:
         (np.full((SIZE, SIZE), -800, np.float32), "goes from -800 to -800, expected 0 to 1"),
         (np.full((SIZE, SIZE), np.nan, np.float32), "expected 0 to 1"),
         (np.zeros((SIZE, SIZE, 1), np.float32), "expected one 2-D array"),
-        (np.zeros((SIZE, 7), np.float32), "others of its volume"),
+        (np.zeros((SIZE, 7), np.float32), r"has shape \(24, 7\), but of its volume 5 others have"),
     ):
         np.save(path, damaged)
         with pytest.raises(DataError, match=message) as caught:
@@ -315,9 +338,22 @@ def test_a_prepared_dataset_caches_volumes_and_notices_new_metadata(ct_dir: Path
     assert torch.equal(item["label"], torch.tensor([1.0, 1.0]))
     assert item["case"] == "train_1_b_1.nii.gz"
     assert dataset().cache_file(2).is_file()
+    assert dataset()[2]["reading"] == item["reading"] == "metadata table (slope 1, intercept -1024)"
     rows = [metadata_row(name, RescaleIntercept=-1000) for name in NAMES if name.startswith("train")]
     write_table(ct_dir / "dataset" / "metadata" / "train_metadata.csv", rows)
     assert not dataset().cache_file(2).is_file()
+    assert dataset()[2]["reading"] == "metadata table (slope 1, intercept -1000)"
+
+
+def test_tables_of_slices_say_how_volumes_were_read_and_older_ones_need_not(extracted: Path) -> None:
+    assert {volume.reading for volume in extracted_slices(extracted).volumes} == {
+        "metadata table (slope 1, intercept -1024)"
+    }
+    rows = table(extracted)
+    write_table(
+        extracted / "splits" / "train_slices.csv", [{k: v for k, v in r.items() if k != "reading"} for r in rows]
+    )
+    assert "reading" not in slice_items({"all": extracted_slices(extracted).volumes})["all"][0]
 
 
 @pytest.mark.parametrize("source", ["slices", "slices together", "volumes"])

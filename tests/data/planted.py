@@ -19,7 +19,8 @@ class Fault:
     """A fault and what tells it.
 
     Args:
-        plant: changes a dataset; returns a path that the finding names, or None where it is about all cases.
+        plant: changes a dataset; returns a path (or words, as a path) that the finding names, or None where it is about
+            all cases.
         code: of the finding.
         prepared: whether it shows in prepared inputs only, so that ``check --sample 0`` can't see it.
         words: of the command line, before the bundle's own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import os
 import shutil
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from planted import Fault, fresh, in_latin, inflated, rows, twice_first
+from planted import Fault, bytes_of, fresh, in_latin, inflated, rows, twice_first
 from planted_volumes import volume_faults
 
 from monai_ext.ct_rate import LABELS
@@ -121,6 +122,25 @@ def other_scanner(folder: Path) -> None:
             inflated(path, lambda content: content[:148] + b"GE Signa".ljust(80, b"\0") + content[228:])
 
 
+def other_maker(folder: Path) -> Path:
+    """In columns of the metadata that the demo data lack, as CT-RATE has them."""
+    names = with_large_heart(folder)
+
+    def made(line: str) -> str:
+        return f"{line},{'Philips' if line.partition(',')[0] in names else 'Siemens'},x"
+
+    rows(folder, lambda s: [s[0] + ",Manufacturer,ManufacturerModelName", *map(made, s[1:])], METADATA)
+    return Path("the manufacturer of the scanner alone")
+
+
+def less_compressed(folder: Path) -> Path:
+    names = with_large_heart(folder)
+    for path in folder.rglob("train_*.nii.gz"):
+        if path.name in names:
+            bytes_of(path, lambda content: gzip.compress(gzip.decompress(content), 0))
+    return Path("the size of the files alone")
+
+
 def other_spacing(folder: Path) -> None:
     """In the metadata, whose spacing counts."""
     names = with_large_heart(folder)
@@ -154,4 +174,6 @@ FAULTS = {
     "file of another kind": Fault(stray, "not-used"),
     "spacing tells a label": Fault(other_spacing, "shortcut", prepared=True),
     "scanner tells a label": Fault(other_scanner, "shortcut", prepared=True),
+    "manufacturer in the metadata tells a label": Fault(other_maker, "shortcut", prepared=True),
+    "size of the file alone tells the label": Fault(less_compressed, "shortcut", prepared=True),
 }

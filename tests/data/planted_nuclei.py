@@ -134,13 +134,26 @@ def all_as_camera(folder: Path) -> Path:
     return one
 
 
+def of_first_class(folder: Path) -> set[str]:
+    lines = [line.split(",") for line in next(folder.rglob("classes.csv")).read_text().splitlines()[1:]]
+    return {line[0] for line in lines if line[1] == "1"}
+
+
 def larger_by_class(folder: Path) -> None:
     """One class in images with a wide black border."""
-    lines = [line.split(",") for line in next(folder.rglob("classes.csv")).read_text().splitlines()[1:]]
-    chosen = {line[0] for line in lines if line[1] == "1"}
+    chosen = of_first_class(folder)
     for path in [*stacks(folder), *stacks(folder, "mask")]:
         if path.parent.name in chosen:
             restack(path, lambda volume: np.pad(volume, ((0, 0), (30, 30), (30, 30))))
+
+
+def longer_by_class(folder: Path) -> Path:
+    """One class in files with something behind the image, as some microscopes write them."""
+    chosen = of_first_class(folder)
+    for path in stacks(folder):
+        for file in slices(path) if path.parent.name in chosen else ():
+            bytes_of(file, lambda content: content + bytes(16384))
+    return Path("the size of the files alone")
 
 
 def table(change: Callable[[list[str]], list[str]], code: str = "labels") -> Fault:
@@ -211,4 +224,5 @@ FAULTS = {
         "few-cases",
     ),
     "size of the image tells the class": Fault(larger_by_class, "shortcut", prepared=True),
+    "size of the file alone tells the label": Fault(longer_by_class, "shortcut", prepared=True),
 }

@@ -8,6 +8,7 @@ import torch
 from monai.transforms import Lambdad
 
 from monai_ext.data import PreparedDataset
+from monai_ext.data import duplicates as duplicates_module
 from monai_ext.data.duplicates import duplicates
 from monai_ext.data.input_findings import input_findings
 from monai_ext.data.prepared_inputs import chosen_items, image_files, over, sum_up
@@ -141,9 +142,22 @@ def test_a_changed_copy_in_another_set_is_nearly_the_same(change):
     (problem,) = duplicates([*inputs, copy])
     assert codes([problem]) == [("near-copies-across-sets", "warning")]
     assert {"/data/case 3.nii.gz", "/data/again.nii.gz"} == set(problem.files)
-    # in the same set, or of the same patient, it may be
-    assert duplicates([*inputs, replace(copy, section="train")]) == []
+    # in the same set now, and on both sides in another fold
+    (problem,) = duplicates([*inputs, replace(copy, section="train")])
+    assert codes([problem]) == [("near-copies", "warning")]
+    assert "Both are in train; with another fold or seed they may be on both sides" in problem.message
+    # of the same patient it may be
     assert duplicates([*inputs, replace(copy, patient="case 3")]) == []
+
+
+def test_of_many_inputs_some_of_all_sets_are_compared_and_a_note_says_so(monkeypatch):
+    monkeypatch.setattr(duplicates_module, "MOST_COMPARED", 13)
+    inputs = [summed(texture(seed), f"case {seed}", index=seed) for seed in range(24)]
+    copies = [summed(texture(23) * 3, "again", "val"), summed(texture(22) * 3, "once more", "val")]
+    note, problem = duplicates([*inputs, *copies])
+    assert codes([note, problem]) == [("not-looked-at", "note"), ("near-copies-across-sets", "warning")]
+    assert "case 22 (train) and once more (val)" in problem.message
+    assert "among 13 of 26 inputs" in note.message
 
 
 def test_cases_that_are_all_alike_are_not_called_near_copies():
@@ -211,6 +225,14 @@ def test_a_voxel_grid_that_tells_one_of_several_labels_is_a_shortcut(tmp_path):
         item["spacing"] = (1.0, 1.0, 2.5 if item["label"][1] else 1.0)
     (problem,) = shortcuts(data, ["nodule", "effusion"])
     assert "the voxel spacing alone tells effusion" in problem.message
+
+
+def test_a_scanner_that_tells_the_label_is_a_shortcut(tmp_path):
+    data = labelled(tmp_path, [1000] * 60, LABELS)
+    for number, item in enumerate(data["train"]):
+        item |= {"manufacturer": "Philips" if item["label"] else "Siemens", "scanner": f"model {number % 6 // 2}"}
+    (problem,) = shortcuts(data)
+    assert "the manufacturer of the scanner alone tells label 1" in problem.message
 
 
 @pytest.mark.parametrize("seed", range(20))

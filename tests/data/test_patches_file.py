@@ -70,6 +70,7 @@ def test_a_true_file_is_kept(labels, tmp_path, searches) -> None:
         pytest.param({"min_bbox_percent": 0.5}, "min_bbox_percent changed", id="bounding box"),
         pytest.param({"min_labeled_ratio": 0.5}, "min_labeled_ratio changed", id="ratio"),
         pytest.param({"cover_tail": True}, "cover_tail changed", id="tail"),
+        pytest.param({"ignore_label": 9}, "ignore_label changed", id="ignored label"),
         pytest.param({"labels": 1}, "labels changed", id="fewer volumes"),
     ],
 )

@@ -97,6 +97,9 @@ def test_commands_and_their_options_exist(path):
         if not words or words[0] in ("COMMAND", "--help"):
             continue
         command = COMMANDS[words[0]]
+        several = getattr(command, "commands", None)  # of several bundles, the first by default
+        if several:
+            command = several.get(words[1], next(iter(several.values())))
         known = {name.removeprefix("--") for parameter in command.params for name in parameter.opts} | {"help"}
         if command.context_settings.get("ignore_unknown_options"):
             known |= {name for config in ROOT.glob("bundles/*/configs/train.json") for name in knobs(read(config))}

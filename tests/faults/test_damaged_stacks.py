@@ -71,9 +71,9 @@ CORPUS = [
     ("planar colour", tiff(RGB.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"), "is a colour image"),
     ("palette", tiff(noise()[0], photometric="palette", colormap=np.zeros((3, 256), "u2")), "is a colour image"),
     ("complex", tiff(noise()[0].astype("c8")), "of type complex64"),
-    ("other shape", tiff(noise()[0, :39]), r"has shape \(39, 50\), but slice_0\.tif has \(40, 50\)"),
-    ("other type", tiff(noise("u2")[0]), r"has data type uint16, but slice_0\.tif has uint8"),
-    ("signed", tiff(noise("i1")[0]), r"has data type int8, but slice_0\.tif has uint8"),
+    ("other shape", tiff(noise()[0, :39]), r"has shape \(39, 50\), but 3 others have \(40, 50\)"),
+    ("other type", tiff(noise("u2")[0]), r"has data type uint16, but 3 others have uint8"),
+    ("signed", tiff(noise("i1")[0]), r"has data type int8, but 3 others have uint8"),
 ]
 
 

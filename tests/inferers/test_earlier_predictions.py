@@ -77,8 +77,8 @@ def test_an_earlier_prediction_goes_on(tmp_path):
 
 def test_one_of_a_gpu_from_before_tf32_was_a_setting_goes_on_with_tf32(tmp_path, on_gpu):
     volume(tmp_path / "in.zarr")
-    begun = on_gpu(True).job(tmp_path / "in.zarr", tmp_path / "out").manifest
-    file = begun.folder / "settings.json"
+    on_gpu(True).job(tmp_path / "in.zarr", tmp_path / "out")
+    file = tmp_path / "out" / "ledger" / "settings.json"
     settings = json.loads(file.read_text())
     assert settings.pop("tf32") is True
     file.write_text(json.dumps(settings))

@@ -5,17 +5,19 @@ import json
 import os
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 from failing_system import failing
-from zarr_helpers import TARGETS, TwoHeads, predictor, stored, tree, volume
+from zarr_helpers import ROI, TARGETS, TwoHeads, predictor, stored, tree, volume
 
 from monai_ext.data import decode_normals
 from monai_ext.errors import ConfigError, DataError, WriteError
-from monai_ext.inferers import ZarrPrediction
+from monai_ext.inferers import ZarrInferer, ZarrPrediction
 from monai_ext.inferers.streaming.manifest import ProgressManifest
+from monai_ext.inferers.streaming.pyramid import default_levels
 from monai_ext.inferers.streaming.shard import shard_of_launcher
 
 SCALED = {
@@ -69,6 +71,27 @@ def test_the_metadata_are_valid_ome_zarr(ome_input, tmp_path, zarr_format):
         np.testing.assert_allclose(corners, corners[0])
 
 
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_another_reader_opens_the_output(ome_input, tmp_path, zarr_format):
+    tensorstore = pytest.importorskip("tensorstore")
+    predictor(zarr_format=zarr_format, pyramid_levels=1)(ome_input, tmp_path / "out")
+    for name in TARGETS:
+        for level in (0, 1):
+            place = {"driver": "file", "path": str(tmp_path / "out" / f"{name}.zarr" / str(level))}
+            array = tensorstore.open({"driver": "zarr" if zarr_format == 2 else "zarr3", "kvstore": place}).result()
+            assert np.array_equal(array.read().result(), stored(tmp_path / "out", name, level))
+
+
+def test_zarr_v2_names_its_compressor_as_all_readers_know_it(ome_input, tmp_path):
+    """Older numcodecs, tensorstore and others refuse further keys, such as ``checksum``."""
+    predictor(zarr_format=2)(ome_input, tmp_path / "out")
+    metadata = json.loads((tmp_path / "out" / "sheet.zarr" / "0" / ".zarray").read_text())
+    assert metadata["compressor"] == {"id": "zstd", "level": 3}
+    assert metadata["filters"] is None
+    chunk = (tmp_path / "out" / "sheet.zarr" / "0" / "0" / "0" / "0").read_bytes()
+    assert chunk[4] & 0b100  # the frame's header (RFC 8878) says that a checksum follows
+
+
 def test_levels_hold_means_and_unit_vectors(ome_input, tmp_path):
     predictor(pyramid_levels=2)(ome_input, tmp_path / "out")
     sheet, coarse = (stored(tmp_path / "out", "sheet", level) for level in (0, 1))
@@ -78,6 +101,19 @@ def test_levels_hold_means_and_unit_vectors(ome_input, tmp_path):
     normals, coarse = (decode_normals(stored(tmp_path / "out", "normals", level), 0) for level in (0, 1))
     mean = normals[:, 6:8, 8:10, 10:12].mean(axis=(1, 2, 3))
     np.testing.assert_allclose(coarse[:, 3, 4, 5], mean / np.linalg.norm(mean), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "levels"), [((512, 300, 9), 0), ((64, 513, 64), 1), ((27144, 27144, 27144), 6)], ids=str
+)
+def test_a_large_volume_gets_coarser_levels_by_default(shape, levels):
+    assert default_levels(shape) == levels
+
+
+def test_the_default_levels_are_made(tmp_path):
+    volume(tmp_path / "in.zarr", (8, 8, 600), chunks=(8, 8, 64))
+    predictor(block_size=(8, 8, 600))(tmp_path / "in.zarr", tmp_path / "default")
+    assert stored(tmp_path / "default", "sheet", 1).shape == (4, 4, 300)
 
 
 def test_levels_can_be_added_later(ome_input, tmp_path):
@@ -101,12 +137,16 @@ def test_zeros_within_a_written_block_are_stored(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "call", "message"),
     [
-        ({"network": TwoHeads(seed=1)}, {}, "network: there"),
+        ({"network": TwoHeads(seed=1)}, {}, r'settings \(network\.weights: there "\w{64}", now "\w{64}"\);'),
         ({"overlap": 0.5}, {}, r"overlap: there \[0.25, 0.25, 0.25\], now \[0.5, 0.5, 0.5\]"),
-        ({"dtypes": {"sheet": "uint16"}, "mode": "constant"}, {}, "mode: .*targets: "),
-        ({"identity": {"checkpoint": "other"}}, {}, "network"),
+        (
+            {"dtypes": {"sheet": "uint16"}, "mode": "constant"},
+            {},
+            r'settings \(mode: there "gaussian", now "constant"; targets\.sheet\.dtype: there "uint8", now "uint16"\);',
+        ),
+        ({"identity": {"checkpoint": "other"}}, {}, r'settings \(network\.checkpoint: there null, now "other"\);'),
         ({}, {"bbox": ((0, 5), (0, 5), (0, 5))}, "bbox: there null"),
-        ({}, {"input": "other"}, "input: there"),
+        ({}, {"input": "other"}, r'input\.path: there ".*scaled\.zarr/full", now ".*other\.zarr/full"'),
     ],
     ids=["network", "overlap", "dtype and mode", "identity", "bbox", "input"],
 )
@@ -128,7 +168,7 @@ def test_a_changed_input_is_refused(tmp_path):
     volume(tmp_path / "in.zarr")
     predictor()(tmp_path / "in.zarr", tmp_path / "out")
     zarr.open_array(tmp_path / "in.zarr", mode="r+")[0, 0, 0] = 0
-    with pytest.raises(ConfigError, match="input: there"):
+    with pytest.raises(ConfigError, match=r"settings \(input\.chunks: there"):
         predictor()(tmp_path / "in.zarr", tmp_path / "out")
 
 
@@ -227,9 +267,56 @@ def test_a_file_system_without_hard_links_is_named(tmp_path, monkeypatch, number
 def test_an_output_without_locks_is_named(tmp_path, monkeypatch):
     manifest = ProgressManifest(tmp_path)
     manifest.begin({"a": 1})
-    monkeypatch.setattr("monai_ext.inferers.streaming.manifest.fcntl.flock", failing(errno.ENOLCK))
+    monkeypatch.setattr("monai_ext.inferers.streaming.folder.fcntl.flock", failing(errno.ENOLCK))
     with pytest.raises(WriteError, match=r"ledger/\.lock: No locks available; its file system"), manifest.alone():
         pass
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("sftp://host/out", "must be a folder, or in an object store"),
+        ("https://host/out", "must be a folder, or in an object store"),
+        (Path("s3://bucket/out"), "a URL as a Path has lost a slash"),
+    ],
+    ids=str,
+)
+def test_what_keeps_no_promises_is_refused_as_output(ome_input, tmp_path, monkeypatch, output, message):
+    monkeypatch.chdir(tmp_path)
+    for use in (lambda: predictor()(ome_input, output), lambda: ZarrPrediction(output)):
+        with pytest.raises(ConfigError, match=message):
+            use()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_evaluator_refuses_a_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="an evaluator writes to a folder"):
+        ZarrInferer("memory://out", roi_size=ROI)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lost_record_is_computed_again(finished, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(finished / "out None", output)
+    (output / "ledger" / "blocks" / "00000003.json").unlink()
+    (output / "ledger" / "blocks" / "00000005.json").write_text("")
+    (problem,) = ZarrPrediction(output).verify(repair=True)
+    assert (problem.path, problem.message[:14]) == (str(output / "ledger/blocks/00000005.json"), "not valid JSON")
+    done = predictor(pyramid_levels=1, block_size=16)(finished / "in.zarr", output)
+    assert (done.blocks, done.ready, done.complete) == (2, 6, True)
+    assert tree(output) == tree(finished / "out None")
+
+
+def test_records_without_their_settings_prove_nothing(finished, tmp_path, caplog):
+    output = tmp_path / "out"
+    shutil.copytree(finished / "out None", output)
+    (output / "ledger" / "settings.json").unlink()
+    done = predictor(TwoHeads(seed=1), pyramid_levels=1, block_size=16)(finished / "in.zarr", output)
+    assert (done.blocks, done.ready) == (8, 0)
+    assert "settings.json is lost; all blocks are computed again" in caplog.text
+    predictor(TwoHeads(seed=1), pyramid_levels=1, block_size=16)(finished / "in.zarr", tmp_path / "other")
+    assert tree(output) == tree(tmp_path / "other")
 
 
 def test_a_folder_without_a_prediction_is_named(tmp_path):
@@ -260,11 +347,38 @@ def test_the_records_name_the_chunks(finished):
             },
             (5, 8),
         ),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "9",
+                "SLURM_ARRAY_TASK_MIN": "1",
+                "SLURM_ARRAY_TASK_MAX": "13",
+                "SLURM_ARRAY_TASK_STEP": "4",
+                "SLURM_ARRAY_TASK_COUNT": "4",
+            },
+            (2, 4),
+        ),
     ],
-    ids=["alone", "torchrun", "srun", "script of a batch job", "array", "array of several tasks"],
+    ids=["alone", "torchrun", "srun", "script of a batch job", "array", "array of several tasks", "array in steps"],
 )
 def test_a_launcher_gives_the_shard(environment, expected):
     assert shard_of_launcher(environment) == expected
+
+
+def test_each_task_of_a_list_takes_its_own_shard_and_the_same_again(tmp_path, monkeypatch):
+    """``sbatch --array=3,7,8``: SLURM tells a task its number, the first, the last and the count."""
+    volume(tmp_path / "in.zarr")
+    array = {"JOB_ID": "99", "TASK_MIN": "3", "TASK_MAX": "8", "TASK_COUNT": "3", "TASK_STEP": "1"}
+    for name, value in array.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_{name}", value)
+    done = []
+    for task in ("7", "3", "7", "8"):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
+        done.append(predictor()(tmp_path / "in.zarr", tmp_path / "out"))
+    assert [each.blocks for each in done] == [15, 15, 0, 15]
+    assert [each.complete for each in done] == [False, False, False, True]
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
+    with pytest.raises(ConfigError, match="more than 3 tasks of job 99"):
+        predictor()(tmp_path / "in.zarr", tmp_path / "out")
 
 
 def test_a_launcher_s_number_must_be_one():

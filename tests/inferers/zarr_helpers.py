@@ -47,7 +47,7 @@ def volume(path, shape=(37, 41, 33), chunks=(8, 8, 8), seed=0, dtype="uint8", **
 
 def predictor(network=None, **options):
     options = {"targets": TARGETS, "chunk_size": CHUNK, "block_size": BLOCK, "progress": False, **options}
-    return ZarrSlidingWindow(network or TwoHeads(), options.pop("roi_size", ROI), batch_size=4, **options)
+    return ZarrSlidingWindow(network or TwoHeads(), options.pop("roi_size", ROI), **{"batch_size": 4, **options})
 
 
 def stored(output, name, level=0):

@@ -137,8 +137,8 @@ DAMAGES = {
     "raw slice": r"0005/raw/slice_003\.tif: is missing; mask/slice_003\.tif has no counterpart",
     "truncated": r"0005/raw/slice_003\.tif: is truncated",
     "empty folder": r"0005/raw: holds no TIFF slices",
-    "shape": r"0005/raw/slice_003\.tif: has shape \(5, 5\), but slice_001\.tif has \(7, 8\)",
-    "type": r"0005/raw/slice_003\.tif: has data type uint16, but slice_001\.tif has uint8",
+    "shape": r"0005/raw/slice_003\.tif: has shape \(5, 5\), but 5 others have \(7, 8\)",
+    "type": r"0005/raw/slice_003\.tif: has data type uint16, but 5 others have uint8",
     "mask shape": r"0005/mask: has shape \(6, 5, 5\), but raw has \(6, 7, 8\)",
     "no raw": r"0005/raw: is not a folder",
 }

@@ -93,6 +93,18 @@ def test_names_without_a_gap_are_left_alone(sample: Path, names: list[str]) -> N
     assert found(sample) == []
 
 
+@pytest.mark.parametrize("wrong", [0, 3], ids=["the first", "another"])
+@pytest.mark.parametrize(("change", "what"), [(np.float32, "data type float32"), (lambda v: v[:-1], "shape")])
+def test_one_slice_that_is_unlike_the_others_is_the_only_one_named(sample: Path, wrong: int, change, what) -> None:
+    tifffile.imwrite(sample / "raw" / f"s_{wrong}.tif", change(IMAGE[wrong]))
+    assert found(sample) == [(f"s_{wrong}.tif", "error", "unusable")]
+    (problem,) = problems_of(sample)
+    assert f"has {what}" in problem.message
+    assert "but 5 others have" in problem.message
+    with pytest.raises(DataError, match=rf"raw.s_{wrong}\.tif: has {what}"):
+        nuclei.index(sample, labels="optional")
+
+
 @pytest.mark.parametrize("inverted", [range(6), (1, 4)], ids=["all", "some"])
 @pytest.mark.parametrize("compression", [None, "lzw"], ids=["plain", "lzw"])
 def test_white_as_zero_is_inverted_from_the_files_and_from_the_index(
@@ -110,12 +122,13 @@ def test_white_as_zero_is_inverted_from_the_files_and_from_the_index(
     assert found(sample) == []
 
 
-def test_a_lossy_mask_is_refused_and_a_lossy_image_is_not(sample: Path) -> None:
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000"])
+def test_a_lossy_mask_is_refused_and_a_lossy_image_is_not(sample: Path, compression: str) -> None:
     for part in ("raw", "mask"):
-        tifffile.imwrite(sample / part / "s_3.tif", IMAGE[3], compression="jpeg")
+        tifffile.imwrite(sample / part / "s_3.tif", IMAGE[3], compression=compression)
     assert found(sample) == [("s_3.tif", "error", "mask-format")]
     nuclei.index(sample, labels="optional")
-    with pytest.raises(DataError, match=r"mask.s_3\.tif: is a mask in a lossy format"):
+    with pytest.raises(DataError, match=r"mask.s_3\.tif: is a mask in a format that may be lossy"):
         nuclei.index(sample, labels="optional", use_mask=True)
 
 

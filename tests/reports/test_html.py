@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 
 from monai_ext.errors import DataError
-from monai_ext.io import write_json
+from monai_ext.io import read_csv, write_json
 from monai_ext.metrics import classification_metrics
 from monai_ext.pages.document import Picture
 from monai_ext.reports import write_cross_validation_report, write_report
+from monai_ext.reports.mistakes_figure import DrawnMistake, mistakes_figure
+from monai_ext.reports.plots import save
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HOSTILE = '<script>alert(\'x\')</script>{{ 7*7 }}$\\frac{ " onerror="x" \u202e'
@@ -244,6 +247,32 @@ def test_cross_validation_report(make_cross_validation: Callable[..., Path]) -> 
     assert "calibration.a" in page.text
     assert "false negatives (missed HGG)" in page.text
     assert len(page.attributes("img")) == 4
+
+
+def test_cross_validation_report_names_the_wrong_cases_and_shows_the_heat_maps_of_each_fold(
+    make_cross_validation: Callable[..., Path],
+) -> None:
+    folder = make_cross_validation(3)
+    drawn = {}
+    for fold in (0, 2):  # nothing was wrong in the other, so there is no picture
+        path = folder / f"fold_{fold}" / "run_x" / "plots" / "mistakes.png"
+        heat = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 4, 4, 4)
+        mistake = DrawnMistake(f"case of fold {fold}: HGG", "LGG, 0.91", np.full((1, 4, 4, 4), fold / 9), heat)
+        drawn[fold] = base64.b64encode(save(mistakes_figure([mistake]), path).read_bytes()).decode()
+    page = Page(write_cross_validation_report(folder))
+
+    rows = read_csv(folder / "out_of_fold.csv", ["case", "prediction", "label"])
+    wrong = {row["case"] for row in rows if row["prediction"] != row["label"]}
+    assert wrong
+    mistakes = page.text.split("Calibration and threshold")[-2].split("Curves")[-2]
+    assert {word for word in mistakes.split() if word.startswith("case_")} == wrong
+
+    titles = re.findall(r"<h2[^>]*>(Mistakes of fold \d in pictures)", page.source)
+    assert titles == ["Mistakes of fold 0 in pictures", "Mistakes of fold 2 in pictures"]
+    for title, content in zip(titles, drawn.values(), strict=True):
+        assert content in page.source.split(f">{title}</h2>")[1].split("<h2")[0]
+    shown = [one for one in page.attributes("img") if "Grad-CAM" in (one["alt"] or "")]
+    assert len(shown) == 2
 
 
 def test_cross_validation_without_any_result_yet(tmp_path: Path) -> None:

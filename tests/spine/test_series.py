@@ -12,6 +12,7 @@ from spine_files import affine_of, write_nifti
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.spine import find_series
+from monai_ext.spine.dicom_warnings import EACH_KIND_ONCE
 
 ORIENTATIONS = ["RAS", "LPS", "PIL", "ASR", "RIP"]
 
@@ -161,7 +162,7 @@ class TestDicom:
             ({"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}, "has another ImageOrientationPatient than"),
             ({"PixelSpacing": [2, 2]}, "has another PixelSpacing than"),
             ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "is a localizer"),
-            ({"NumberOfFrames": 4}, r"holds 4 frames \(multi-frame DICOM\)"),
+            ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]}, "is a mosaic of slices"),
         ],
         ids=[
             "shape",
@@ -172,7 +173,7 @@ class TestDicom:
             "orientation",
             "other-spacing",
             "localizer",
-            "frames",
+            "mosaic",
         ],
     )
     def test_a_series_that_is_no_volume_is_a_problem_and_others_go_on(self, dicom, tmp_path, tags, message) -> None:
@@ -195,6 +196,14 @@ class TestDicom:
         dicom()[2].unlink()
         assert "lies 6.00 mm after" in the_problem(tmp_path / "data")[1]
 
+    def test_slices_beside_the_line_of_the_others_are_a_problem(self, dicom, tmp_path) -> None:
+        dicom("good/t1", patient="SECRET2", number=1)
+        path = dicom(directions="LPS")[3]
+        data = pydicom.dcmread(path)
+        data.ImagePositionPatient[0] += 5
+        data.save_as(path)
+        assert "lies 5.00 mm beside the line from IM" in the_problem(tmp_path / "data")[1]
+
     @pytest.mark.parametrize("content", [b"", b"\0" * 128 + b"DICM" + b"\x08\0", b"text"], ids=["empty", "cut", "text"])
     def test_an_unreadable_file_is_a_problem(self, dicom, tmp_path, content) -> None:
         dicom("good/t1", patient="SECRET2", number=1)
@@ -211,6 +220,33 @@ class TestDicom:
         (series,), _ = find_series(tmp_path / "data")
         with pytest.raises(DataError, match=f"{path.name}: its pixels can't be read"):
             series.read()
+
+    @pytest.mark.parametrize(
+        ("tags", "message"),
+        [
+            ({"PhotometricInterpretation": "PALETTE COLOR"}, "is a palette image, whose numbers are no intensities"),
+            ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "is a colour image"),
+        ],
+        ids=["palette", "colour"],
+    )
+    def test_numbers_that_are_no_intensities_are_an_error(self, dicom, tmp_path, tags, message) -> None:
+        for path in dicom():
+            edit(path, **tags)
+        (series,), _ = find_series(tmp_path / "data")
+        with pytest.raises(DataError, match=message):
+            series.read()
+
+    def test_pydicom_warns_once_and_without_values(self, dicom, tmp_path, caplog, recwarn) -> None:
+        for number, path in enumerate(dicom()):
+            content = path.read_bytes()
+            place = content.index(b"1", content.index(b"\x08\x00\x18\x00UI") + 8)
+            path.write_bytes(content[:place] + b"0%d.SECRET" % number + content[place + 9 :])
+        EACH_KIND_ONCE.said.clear()
+        (series,), _ = find_series(tmp_path / "data")
+        series.read()
+        (record,) = [record for record in caplog.records if record.name == "pydicom"]
+        assert record.getMessage() == "DICOM: Invalid value for VR UI (said once, whatever the number of files)"
+        assert not [entry for entry in recwarn if "SECRET" in str(entry.message)]
 
     def test_what_is_no_image_is_left_out(self, dicom, tmp_path) -> None:
         path = dicom()[0]
@@ -322,10 +358,11 @@ class TestSlices:
     def test_mixed_shapes_and_damaged_files_are_errors_that_name_the_file(self, tmp_path) -> None:
         write_png(tmp_path / "a/1.png", np.zeros((4, 6), np.uint8))
         write_png(tmp_path / "a/2.png", np.zeros((6, 4), np.uint8))
+        write_png(tmp_path / "a/3.png", np.zeros((6, 4), np.uint8))
         (tmp_path / "b").mkdir()
         (tmp_path / "b/1.png").write_bytes(b"text")
         mixed, damaged = find_series(tmp_path)[0]
-        with pytest.raises(DataError, match=r"2\.png: has 6 x 4 pixels, but 1\.png of the same series has 4 x 6"):
+        with pytest.raises(DataError, match=r"1\.png: has 4 x 6 pixels, but of the same series 2 others have 6 x 4"):
             mixed.read()
         with pytest.raises(DataError, match=r"b/1\.png: can't be read"):
             damaged.read()

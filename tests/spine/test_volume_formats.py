@@ -101,6 +101,13 @@ def test_masks_that_may_mean_something_else_are_refused_in_check_and_training(
     LoadSliced("mask")({"mask": str(path)})  # as an image it is fine
 
 
+@pytest.mark.parametrize("kind", ["JPEG2000", "WEBP"])
+def test_a_mask_that_is_lossy_under_the_name_of_another_format_is_refused(tmp_path: Path, kind: str) -> None:
+    Image.fromarray(MASK).save(tmp_path / "m.png", format=kind)
+    with pytest.raises(DataError, match=rf"m\.png: is a mask in a lossy format \({kind}\)"):
+        LoadSliced("mask", mask_keys="mask")({"mask": str(tmp_path / "m.png")})
+
+
 def test_a_mask_of_several_values_is_logged_in_training(tmp_path: Path, caplog) -> None:
     Image.fromarray(np.resize([0, 1, 2], (8, 9)).astype(np.uint8)).save(tmp_path / "m.png")
     result = LoadSliced("mask", mask_keys="mask")({"mask": str(tmp_path / "m.png")})

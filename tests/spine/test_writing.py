@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -9,6 +10,7 @@ from spine_files import affine_of, write_nifti
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.spine import Series, find_series, write_dicom_seg, write_like
+from monai_ext.spine.demo_dicom import write_dicom_series
 
 GEOMETRIES = [("RAS", 0.0), ("LPS", 0.0), ("PIL", 0.0), ("ASR", 17.0), ("SRA", 17.0)]
 IDS = [f"{directions}-{oblique:g}" for directions, oblique in GEOMETRIES]
@@ -74,6 +76,16 @@ def test_dicom_and_nifti_of_one_series_give_the_same_mask_at_the_same_place(
     np.testing.assert_allclose(*masks, atol=1e-3)
 
 
+def test_a_sheared_stack_gets_no_qform(tmp_path, voxels) -> None:
+    affine = affine_of("LPS")
+    affine[1, 2] = 1.0
+    write_dicom_series(tmp_path / "in/ann/t2", voxels, affine, "SECRET1")
+    image = only(tmp_path / "in").read()
+    written = nib.load(write_like(image, image.slices(), tmp_path / "out.nii"))
+    assert (int(written.header["qform_code"]), int(written.header["sform_code"])) == (0, 1)
+    np.testing.assert_allclose(written.affine, affine, atol=1e-5)
+
+
 def test_slices_without_geometry_come_back_as_they_were(tmp_path) -> None:
     pictures = np.random.default_rng(0).integers(0, 255, (3, 4, 6), dtype=np.uint8)
     for number, picture in enumerate(pictures):
@@ -108,8 +120,6 @@ def test_other_shapes_are_an_error(tmp_path, voxels) -> None:
 class TestDicomSeg:
     @pytest.mark.parametrize(("directions", "oblique"), GEOMETRIES, ids=IDS)
     def test_lies_where_the_nifti_of_the_mask_lies(self, dicom, tmp_path, directions, oblique) -> None:
-        import highdicom as hd
-
         dicom(directions=directions, oblique=oblique)
         series = only(tmp_path / "data")
         image = series.read()
@@ -171,21 +181,64 @@ class TestDicomSeg:
             write_dicom_seg(series, series.read(), np.zeros((6, 16, 12)), tmp_path / "seg.dcm")
         assert not (tmp_path / "seg.dcm").exists()
 
-    @pytest.mark.parametrize("tag", ["PatientName", "PatientBirthDate"])
-    def test_odd_tags_are_quoted_nowhere(self, dicom, tmp_path, tag, caplog, recwarn, capfd) -> None:
-        """A name in one part, which highdicom warns of, and a date that is none, at which it stops."""
+    def test_has_a_description_a_number_and_a_colour_of_its_own(self, dicom, tmp_path) -> None:
+        dicom(number=7)
+        series = only(tmp_path / "data")
+        image = series.read()
+        mask = blob((6, 16, 12))
+        lesion, cord = (
+            pydicom.dcmread(write_dicom_seg(series, image, mask, tmp_path / "seg.dcm", segment))
+            for segment in ("lesion", "cord")
+        )
+        assert (lesion.SeriesNumber, cord.SeriesNumber) == (701, 702)
+        assert lesion.SeriesDescription == "lesion in series 7 (spinal_cord_cascade)"
+        colours = [tuple(one.SegmentSequence[0].RecommendedDisplayCIELabValue) for one in (lesion, cord)]
+        assert len(set(colours)) == 2
+
+    def test_directions_that_differ_by_rounding_are_one(self, dicom, tmp_path) -> None:
+        path = dicom(oblique=17.0)[2]
+        data = pydicom.dcmread(path)
+        data.ImageOrientationPatient = [round(float(value), 5) for value in data.ImageOrientationPatient]
+        data.save_as(path)
+        series = only(tmp_path / "data")
+        assert write_dicom_seg(series, series.read(), blob((6, 16, 12)), tmp_path / "seg.dcm").exists()
+
+    @pytest.mark.parametrize("directions", ["LPS", "PIL"])
+    def test_of_a_volume_sliced_another_way_lies_where_it_should(self, dicom, tmp_path, voxels, directions) -> None:
+        """Edges are about equal: the slices are sagittal, however the files' are."""
+        write_dicom_series(tmp_path / "data/ann/t2", voxels, affine_of(directions, (1.0, 1.0, 1.1)), "SECRET1")
+        series = only(tmp_path / "data")
+        image = series.read()
+        mask = image.slices()[:, 0] > 1000
+        volume = hd.seg.segread(write_dicom_seg(series, image, mask, tmp_path / "seg.dcm")).get_volume(
+            combine_segments=True
+        )
+        np.testing.assert_allclose(sorted(volume.spacing), (1.0, 1.0, 1.1), atol=1e-5)
+        marked = nib.affines.apply_affine(volume.affine, np.argwhere(volume.array)) * (-1, -1, 1)  # LPS to RAS
+        expected = nib.affines.apply_affine(image.affine, np.argwhere(image.voxels > 1000))
+        np.testing.assert_allclose(
+            marked[np.lexsort(marked.round(2).T)], expected[np.lexsort(expected.round(2).T)], atol=1e-3
+        )
+
+    @pytest.mark.parametrize(
+        "tag", ["PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "SeriesDate", "SeriesNumber"]
+    )
+    @pytest.mark.parametrize("value", ["SECRET", "***"])
+    def test_odd_tags_cost_no_segmentation_and_are_quoted_nowhere(
+        self, dicom, tmp_path, tag, value, caplog, recwarn, capfd
+    ) -> None:
+        """A name in one part, which highdicom warns of, and dates that are none, as anonymisers leave."""
         for path in dicom(patient="SECRET1"):
             data = pydicom.dcmread(path)
-            element = pydicom.DataElement(tag, data[tag].VR, "SECRET", validation_mode=pydicom.config.IGNORE)
-            data[tag] = element
+            vr = "LO" if tag == "SeriesNumber" else data[tag].VR if tag in data else "DA"
+            data[tag] = pydicom.DataElement(tag, vr, value, validation_mode=pydicom.config.IGNORE)
             data.save_as(path)
         recwarn.clear()
         series = only(tmp_path / "data")
-        said = ""
-        try:
-            write_dicom_seg(series, series.read(), blob((6, 16, 12)), tmp_path / "seg.dcm")
-        except DataError as error:
-            said = str(error)
-        assert bool(said) == (tag == "PatientBirthDate")
-        said += caplog.text + "".join(str(entry.message) for entry in recwarn) + "".join(capfd.readouterr())
+        mask = blob((6, 16, 12))
+        written = pydicom.dcmread(write_dicom_seg(series, series.read(), mask, tmp_path / "seg.dcm"))
+        assert int(written.pixel_array.sum()) == int(mask.sum())
+        if tag in ("PatientBirthDate", "StudyDate", "StudyTime", "PatientSex"):
+            assert written[tag].is_empty
+        said = caplog.text + "".join(str(entry.message) for entry in recwarn) + "".join(capfd.readouterr())
         assert "SECRET" not in said

@@ -8,8 +8,10 @@ from typer.testing import CliRunner
 
 from monai_ext.cli.app import app
 from monai_ext.errors import ConfigError, WeightsError
+from monai_ext.inferers.streaming.targets import stored_targets
 from monai_ext.networks import SurfaceUNet
-from monai_ext.surface import surface_predictor
+from monai_ext.surface import predicted_targets, surface_predictor
+from monai_ext.targets import network_targets
 
 SETTINGS = {
     "targets": {
@@ -65,15 +67,62 @@ def test_parts_complete_one_another_and_damage_is_repaired(trained, tmp_path):
     [
         (("--part", "0"), "give --part and --parts together"),
         (("sheet",), "unexpected argument 'sheet'"),
-        (("--dtype", "sheet"), "TARGET=TYPE"),
+        (("--dtype", "sheet"), "--dtype must be TARGET=VALUE"),
         (("--output_targets", "ink"), "no target 'ink'"),
+        (("--output", "sftp://host/out"), "must be a folder, or in an object store"),
+        (("--nonfinite_voxels", "skip"), "nonfinite_voxels must be one of"),
     ],
-    ids=["part alone", "a stray argument", "dtype", "target"],
+    ids=["part alone", "a stray argument", "dtype", "target", "URL", "policy"],
 )
 def test_options_that_cannot_be_are_refused(trained, tmp_path, options, message):
     done = run(trained, tmp_path / "out", *options)
     assert isinstance(done.exception, ConfigError)
     assert message in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("options", "dtype"),
+    [((), np.uint8), (("--activation", "sheet=none"), np.float32), (("--dtype", "sheet=uint8"), np.uint8)],
+    ids=["a mask", "logits", "asked for"],
+)
+def test_a_file_of_the_reference_predicts_from_its_weights_alone(trained, tmp_path, options, dtype):
+    state = torch.load(trained / "model.pt", weights_only=True)["model"]
+    theirs = {f"_orig_mod.{key}": value for key, value in state.items()}
+    theirs["_orig_mod.decoders.0.basic_module.conv1.weight"] = theirs["_orig_mod.final_conv.bias"] = torch.zeros(1)
+    torch.save({"model": theirs, "optimizer": {"state": {}}, "scheduler": {}, "epoch": 388}, tmp_path / "theirs.pth")
+    done = run(trained, tmp_path / "theirs", "--checkpoint", str(tmp_path / "theirs.pth"), *options)
+    assert done.exit_code == 0, done.output
+    # the same as ours with the reference's normalization
+    ours = {**SETTINGS, "normalization": "zscore", "intensity": None}
+    torch.save({"model": state, "settings": ours}, tmp_path / "ours.pt")
+    run(trained, tmp_path / "ours", "--checkpoint", str(tmp_path / "ours.pt"), *options)
+    for name in ("sheet", "normals"):
+        found, expected = (zarr.open_array(tmp_path / who / f"{name}.zarr" / "0")[...] for who in ("theirs", "ours"))
+        np.testing.assert_array_equal(found, expected)
+        assert name != "sheet" or found.dtype == dtype
+
+
+def test_the_activation_of_a_training_does_not_bind_the_prediction():
+    targets = {
+        "sheet": {"channels": 1, "activation": "none"},
+        "depth": {"channels": 1, "activation": "none", "loss": "smooth_l1"},
+        "colour": {"channels": 3, "vector": False},
+        "parts": {"channels": 4, "activation": "none", "loss_fn": "BCEDiceLoss"},
+    }
+    kept = network_targets(targets)
+    assert kept["depth"] == {"channels": 1, "activation": "none", "kind": "values"}
+    for definitions in (targets, kept, network_targets(kept)):
+        stored = stored_targets(predicted_targets(definitions))
+        assert {name: (each.activation, each.kind, each.dtype) for name, each in stored.items()} == {
+            "sheet": ("sigmoid", "scores", "uint8"),
+            "depth": ("none", "values", "float32"),
+            "colour": ("none", "values", "float32"),
+            "parts": ("sigmoid", "scores", "uint8"),
+        }
+    as_integers = stored_targets(predicted_targets(kept, {"sheet": "none"}), ["sheet"], {"sheet": "uint8"})["sheet"]
+    assert (as_integers.activation, as_integers.kind) == ("sigmoid", "scores")
+    with pytest.raises(ConfigError, match="activations: 'ink' can't be 'sigmoid'; there are the targets sheet,"):
+        predicted_targets(kept, {"ink": "sigmoid"})
 
 
 def test_a_checkpoint_without_settings_is_refused(tmp_path):

@@ -29,7 +29,7 @@ def test_the_command_exits_with_0_for_good_and_1_for_bad_data(surface_dir) -> No
     [
         pytest.param({"sheet": np.zeros(SHAPE, np.uint8)}, "sheet", "error", "is empty", id="empty label"),
         pytest.param({"sheet": np.ones((24, 32, 41), np.uint8)}, "sheet", "error", "fits neither", id="shape"),
-        pytest.param({"input": np.ones((1, *SHAPE), np.uint8)}, "input", "error", "three axes", id="4-D input"),
+        pytest.param({"input": np.ones((2, *SHAPE), np.uint8)}, "input", "error", "has 2 channels", id="4-D input"),
         pytest.param({"input": np.ones(SHAPE, complex)}, "input", "error", "type complex128", id="type"),
         pytest.param(
             {"normals": np.full((*SHAPE, 3), 40000, np.uint16)},
@@ -89,6 +89,6 @@ def test_folders_without_sets_or_targets_are_named(tmp_path) -> None:
     (nowhere,), (nothing,) = check(tmp_path / "nowhere"), check(tmp_path)
     assert "no such folder; to try things out" in nowhere.message
     assert "no input.zarr here" in nothing.message
-    zarr.create_array(tmp_path / "input.zarr", shape=SHAPE, dtype="uint8")
+    zarr.create_array(tmp_path / "input.zarr", data=np.ones(SHAPE, np.uint8))
     (alone,) = check(tmp_path)
     assert "no target beside input.zarr" in alone.message

@@ -10,7 +10,7 @@ import zarr
 from monai_ext.data.volumes_zarr import array_source, channel_axis
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers.data_summary import dataset_hash
-from monai_ext.surface import inference_items, patches, splits, volume_sets
+from monai_ext.surface import check, inference_items, patches, splits, volume_sets
 
 SIZE = (8, 16, 16)
 
@@ -32,6 +32,28 @@ def test_folders_with_an_input_are_sets_in_natural_order(surface_dir, targets) -
     assert [Path(entry["input"]).parent.name for entry in sets] == ["scroll 2", "scroll 10"]
     assert sets[0]["ref_label"] == sets[0]["sheet"] == str(surface_dir / "scroll 2" / "sheet.zarr")
     assert list(sets[0]) == ["input", "sheet", "normals", "ref_label"]
+
+
+def test_arrays_with_suffixes_in_capital_letters_are_read_and_two_of_one_name_refused(surface_dir, targets) -> None:
+    folder = surface_dir / "scroll 2"
+    for name in ("input", "sheet"):
+        (folder / f"{name}.zarr").rename(folder / f"{name}.ZARR")
+    first, second = volume_sets(surface_dir, targets, SIZE)
+    assert first["input"] == str(folder / "input.ZARR")
+    assert first["ref_label"] == first["sheet"] == str(folder / "sheet.ZARR")
+    assert second["input"].endswith("input.zarr")
+    assert volume_sets(surface_dir, targets, SIZE).left_out == []
+    assert check(surface_dir, workers=1) == []
+    items = inference_items(surface_dir)
+    assert [(item["case"], Path(item["image"]).name) for item in items] == [
+        ("scroll 2", "input.ZARR"),
+        ("scroll 10", "input.zarr"),
+    ]
+    (alone,) = inference_items(folder / "sheet.ZARR")
+    assert alone["case"] == "sheet"
+    (folder / "input.zarr").mkdir()
+    with pytest.raises(DataError, match=r"input\.(zarr|ZARR): is there as input\.(zarr|ZARR), too; keep one"):
+        volume_sets(surface_dir, targets, SIZE)
 
 
 def test_the_folder_itself_may_be_a_set_with_a_label_of_its_own(tmp_path, save_set, targets) -> None:
@@ -125,7 +147,9 @@ def test_targets_must_have_their_channels_and_the_input_s_size(surface_dir, save
     ("arrays", "size", "words"),
     [
         pytest.param({}, (25, 16, 16), r"input\.zarr: .*\(24, 32, 40\).*smaller than patch_size \(25", id="small"),
-        pytest.param({"input": np.ones((4, 24, 32, 40), np.uint8)}, SIZE, r"input must have three axes", id="4-D"),
+        pytest.param(
+            {"input": np.ones((4, 24, 32, 40), np.uint8)}, SIZE, r"has 4 channels .*choose one by --channel", id="4-D"
+        ),
         pytest.param({"input": np.ones((24, 32, 40), complex)}, SIZE, r"type complex128", id="type"),
         pytest.param({"ref_label": np.ones((24, 32, 41), np.uint8)}, SIZE, r"ref_label.*have the input's", id="label"),
     ],

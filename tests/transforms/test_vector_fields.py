@@ -279,6 +279,19 @@ def test_labels_stored_as_floats_keep_their_values_with_mode_nearest() -> None:
     assert not set(moved["image"].unique().tolist()) <= {0.0, *item["image"].unique().tolist()}
 
 
+def test_what_turns_in_from_outside_is_ignored_where_labels_can_be() -> None:
+    item = {"image": torch.ones(1, 6, 8, 8), "sheet": torch.ones(1, 6, 8, 8)}
+    rotate = RandRotateVectorFieldd(
+        ("image", "sheet"), (), 1.0, (0.5, 0.5), ["bilinear", "nearest"], outside=7, outside_keys=["sheet"]
+    )
+    rotate.set_random_state(0)
+    found = rotate(item)
+    assert set(found["sheet"].unique().tolist()) == {1.0, 7.0}
+    # labels and image agree about what is outside, but for a voxel of interpolation
+    assert (found["image"][found["sheet"] == 7] < 1).all()
+    assert found["image"].min() == 0
+
+
 def test_what_turns_in_from_outside_is_zero() -> None:
     item = {key: torch.ones_like(value) for key, value in make_item((9, 9, 9), 0).items()}
     moved = drawn(RandRotateVectorFieldd, 0, range=(0.7, 0.8))(item)

@@ -16,19 +16,20 @@ class TileColumnBlend:
     and by exactly rounded operations, which give the same bits at any place of any array. A fused multiply-add would
     not: vectorised loops and their remainders round it differently.
 
-    Memory: (block's Z + window's Z) · tile · (channels + 1) · 4 bytes.
+    Memory: (block's Z + window's Z) · tile · (channels + 1) · 4 bytes, at most that of the volume.
 
     Args:
         channels: number of channels of each target.
         weights: importance of a window's voxels (Z, Y, X), float32, on the device of the sums.
-        block_size: voxels of the largest block.
+        block_size: voxels of a block, which may be larger than the volume.
+        shape: voxels of the volume.
     """
 
-    def __init__(self, channels: Mapping[str, int], weights: torch.Tensor, block_size: Size) -> None:
+    def __init__(self, channels: Mapping[str, int], weights: torch.Tensor, block_size: Size, shape: Size) -> None:
         self.weights = weights
-        depth = block_size[0] + weights.shape[0]
-        self._sums = {name: weights.new_zeros(count, depth, *block_size[1:]) for name, count in channels.items()}
-        self._total = weights.new_zeros(1, depth, *block_size[1:])
+        size = [min(pair) for pair in zip((block_size[0] + weights.shape[0], *block_size[1:]), shape, strict=True)]
+        self._sums = {name: weights.new_zeros(count, *size) for name, count in channels.items()}
+        self._total = weights.new_zeros(1, *size)
         self._start = (0, 0, 0)
         self._stop = (0, 0, 0)
 

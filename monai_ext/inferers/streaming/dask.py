@@ -35,14 +35,14 @@ def predict_on_dask(
         make: returns the sliding window, on a worker; it is pickled, such as
             ``functools.partial(surface_predictor, checkpoint, device="cuda")``.
         input: path or URL of a Zarr array or OME-Zarr image, as the workers see it.
-        output: folder on a file system that all workers share.
-        call: ``level``, ``mask``, ``bbox`` of `ZarrSlidingWindow`'s call.
+        output: folder on a file system that all workers share, or the URL of an object store.
+        call: ``level``, ``channel``, ``timepoint``, ``mask``, ``bbox`` of `ZarrSlidingWindow`'s call.
 
     Raises:
         ConfigError: when ``distributed`` isn't installed, the scheduler isn't there, or has no workers.
         UserError: naming the block that ended every worker.
     """
-    output = Path(output).absolute()
+    output = _absolute(output)
     call = {**call, "mask": call.get("mask") and _absolute(call["mask"])}
 
     def failed(task: Sequence[int], error: Exception) -> None:
@@ -53,7 +53,7 @@ def predict_on_dask(
     with Dask(client) as cluster:
         import cloudpickle
 
-        client, work = cluster.client, cloudpickle.dumps((make, _absolute(input), str(output), call))
+        client, work = cluster.client, cloudpickle.dumps((make, _absolute(input), output, call))
         tasks, empty, ready = client.submit(_plan, work, _TASKS * cluster.count(), pure=False).result()
         for _ in run_blocks(partial(_compute, work), tasks, cluster, "predicting", "task", failed):
             pass
@@ -66,7 +66,7 @@ def _absolute(source: str | Path) -> str:
     return str(source) if "://" in str(source) else str(Path(source).absolute())
 
 
-def _killed(output: Path, task: Sequence[int]) -> str:
+def _killed(output: str, task: Sequence[int]) -> str:
     finished = ProgressManifest(output).finished()
     block = next((block for block in task if block not in finished), task[-1])
     return (

@@ -83,6 +83,12 @@ class BlockGrid:
         """Number of the block's tile column, the blocks of one position in Y and X, numbered in a row."""
         return index // self.counts[0]
 
+    def above_and_below(self, index: int, planes: slice) -> range:
+        """Numbers of the blocks of the same tile column that hold one of these planes, which may lie outside."""
+        first = self.tile_column(index) * self.counts[0]
+        start, stop = max(planes.start, 0), min(planes.stop, self.shape[0])
+        return range(first + start // self.block_size[0], first - (-stop // self.block_size[0]))
+
 
 @dataclass(frozen=True)
 class VoxelSpace:
@@ -155,6 +161,17 @@ def chunks_of(region: Sequence[slice], unit: Sequence[int]) -> list[Size]:
     """Grid coordinates of the chunks of ``unit`` voxels that a region touches."""
     axes = (range(part.start // edge, -(-part.stop // edge)) for part, edge in zip(region, unit, strict=True))
     return [_size(place) for place in product(*axes)]
+
+
+def within(part: slice, whole: slice) -> slice:
+    """A part of ``whole`` counted from its beginning."""
+    return slice(part.start - whole.start, part.stop - whole.start)
+
+
+def common(first: slice, second: slice) -> slice:
+    """What two slices share; empty, at the beginning of the second, where that is nothing."""
+    start, stop = max(first.start, second.start), min(first.stop, second.stop)
+    return slice(start, stop) if start < stop else slice(second.start, second.start)
 
 
 def _size(values: object) -> Size:

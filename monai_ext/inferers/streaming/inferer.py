@@ -10,6 +10,8 @@ from typing import Any
 from monai.inferers import Inferer
 from torch import nn
 
+from monai_ext.errors import ConfigError
+from monai_ext.inferers.streaming.folder import LocalFolder, OutputFolder
 from monai_ext.inferers.streaming.selection import Box
 from monai_ext.inferers.streaming.sliding_window import ZarrSlidingWindow
 
@@ -22,8 +24,12 @@ class ZarrInferer(Inferer):
     Args:
         output_dir: folder that gets one folder per volume, ``<case>/<target>.zarr``.
         test_time_flips: mean over all flips of the axes: eight passes.
-        level, mask, bbox, part, parts: see `ZarrSlidingWindow.__call__`; mask and box are for a single volume.
+        level, channel, timepoint, mask, bbox, part, parts: see `ZarrSlidingWindow.__call__`; mask and box are for a
+            single volume.
         options: other arguments of `ZarrSlidingWindow`.
+
+    Raises:
+        ConfigError: for a URL as ``output_dir``.
     """
 
     def __init__(
@@ -31,6 +37,8 @@ class ZarrInferer(Inferer):
         output_dir: str | Path,
         test_time_flips: bool = False,
         level: int = 0,
+        channel: int | None = None,
+        timepoint: int | None = None,
         mask: str | Path | None = None,
         bbox: Box | None = None,
         part: int | None = None,
@@ -38,9 +46,12 @@ class ZarrInferer(Inferer):
         **options: Any,
     ) -> None:
         super().__init__()
+        if not isinstance(OutputFolder.of(output_dir), LocalFolder):
+            raise ConfigError(f"output_dir {output_dir}: an evaluator writes to a folder; predict-zarr writes to URLs")
         self.output_dir = Path(output_dir)
         self.options = {**options, "test_time_flips": "zyx" if test_time_flips else ""}
-        self.call: dict[str, Any] = {"level": level, "mask": mask, "bbox": bbox, "part": part, "parts": parts}
+        chosen = {"level": level, "channel": channel, "timepoint": timepoint}
+        self.call: dict[str, Any] = {**chosen, "mask": mask, "bbox": bbox, "part": part, "parts": parts}
 
     def __call__(
         self, inputs: Mapping[str, Sequence[str]], network: nn.Module, *args: Any, **kwargs: Any

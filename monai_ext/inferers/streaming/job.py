@@ -132,7 +132,10 @@ class PredictionJob:
         if not blocks:
             return
         blend = TileColumnBlend(
-            {name: target.channels for name, target in self.store.targets.items()}, self.weights, self.grid.block_size
+            {name: target.channels for name, target in self.store.targets.items()},
+            self.weights,
+            self.grid.block_size,
+            self.grid.shape,
         )
         voxels = sum(_voxels(self.grid.region(block)) for block in blocks)
         with (
@@ -209,22 +212,26 @@ class _BlockWriter:
         if self._manifest.is_finished(block):
             return
         keys = {}
-        for name, activated in self._values(logits, region).items():
+        for name, activated in self._values(logits, region, kept).items():
             stored = self._store.targets[name].encode(activated)
             if kept is not None:
                 stored = np.where(kept, stored, stored.dtype.type(0))
             keys[name] = self._store.write(name, region, stored)
         self._manifest.record(block, {"chunks": keys})
 
-    def _values(self, logits: dict[str, torch.Tensor], region: Region) -> dict[str, np.ndarray]:
+    def _values(
+        self, logits: dict[str, torch.Tensor], region: Region, kept: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
         values = {}
         for name, blended in logits.items():
+            if kept is not None:  # elsewhere there may be no window at all: 0 / 0
+                blended = torch.where(torch.from_numpy(kept), blended, 0.0)
             if not torch.isfinite(blended).all():
                 voxels = ", ".join(f"{part.start}:{part.stop}" for part in region)
                 raise DataError(
                     f"target {name!r}: the network gives NaN or infinite values in [{voxels}]; look for such voxels in "
                     "the input, or take precision fp32",
-                    self._store.folder,
+                    str(self._store.folder),
                 )
             values[name] = self._store.targets[name].activate(blended).numpy()
         return values

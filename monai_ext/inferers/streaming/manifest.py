@@ -6,22 +6,23 @@ Its folder is called ``ledger``, so that predictions begun by an earlier version
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
-import uuid
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import ConfigError
-from monai_ext.io import TEMPORARY_SUFFIX, read_json, sweep_partial, write_json
-from monai_ext.system_errors import writing
+from monai_ext.inferers.streaming.folder import OutputFolder
 
 Record = dict[str, Any]
 
+logger = logging.getLogger(__name__)
+
 _FOLDER = "ledger"
+_SETTINGS = f"{_FOLDER}/settings.json"
+_RECORDS = (f"{_FOLDER}/blocks", f"{_FOLDER}/levels", f"{_FOLDER}/arrays")
 # Settings that were added later, and their values in predictions begun before.
 _ONCE_IMPLIED = {"tf32": True}
 
@@ -33,39 +34,43 @@ class ProgressManifest:
     writes the same bytes.
 
     Args:
-        output: folder of the prediction.
+        output: folder of the prediction: a path, or the URL of an object store.
     """
 
-    def __init__(self, output: str | Path) -> None:
-        self.folder = Path(output) / _FOLDER
+    def __init__(self, output: str | Path | OutputFolder) -> None:
+        self.output = OutputFolder.of(output)
 
     @property
     def begun(self) -> bool:
         """Whether there are settings."""
-        return (self.folder / "settings.json").exists()
+        return self.output.exists(_SETTINGS)
 
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Write the settings, or compare them with those that are there.
+
+        Records whose settings were lost prove nothing: their blocks are computed again.
 
         Raises:
             ConfigError: listing the settings that differ.
             WriteError: when they can't be written.
         """
-        file = self.folder / "settings.json"
         ours = json.loads(json.dumps(settings))
-        if not file.exists():
-            _write_once(file, {"sha256": _digest(ours), **ours})
+        folders = () if self.begun else _RECORDS
+        records = [f"{folder}/{name}" for folder in folders for name in self.output.names(folder)]
+        # asked again: another process may have written the settings, and then its first record
+        if not self.begun:
+            if records:
+                logger.warning("%s/%s is lost; all blocks are computed again", self.output, _SETTINGS)
+            for record in records:
+                self.output.remove(record)
+            self.output.write_once(_SETTINGS, {"sha256": _digest(ours), **ours})
         implied = {name: value for name, value in _ONCE_IMPLIED.items() if name in ours}
-        theirs = implied | read_json(file)
+        theirs = implied | self.settings()
         theirs.pop("sha256", None)
-        differing = [
-            f"{name}: there {_short(theirs.get(name))}, now {_short(ours.get(name))}"
-            for name in sorted({*ours, *theirs})
-            if ours.get(name) != theirs.get(name)
-        ]
+        differing = list(_differences(theirs, ours))
         if differing:
             raise ConfigError(
-                f"{self.folder.parent}: was begun with other settings ({'; '.join(differing)}); continue with the same "
+                f"{self.output}: was begun with other settings ({'; '.join(differing)}); continue with the same "
                 "ones, or give another output"
             )
 
@@ -75,80 +80,73 @@ class ProgressManifest:
         Raises:
             DataError: when there are none.
         """
-        return read_json(self.folder / "settings.json")
+        settings: dict[str, Any] = self.output.read(_SETTINGS)
+        return settings
 
     def finished(self) -> set[int]:
         """Numbers of the finished blocks."""
-        with contextlib.suppress(FileNotFoundError):
-            names = (entry.name for entry in os.scandir(self.folder / "blocks"))
-            return {int(name.removesuffix(".json")) for name in names if name[:-5].isdigit()}
-        return set()
+        names = self.output.names(f"{_FOLDER}/blocks")
+        return {int(name.removesuffix(".json")) for name in names if name[:-5].isdigit()}
 
     def is_finished(self, block: int) -> bool:
-        return self._file(block).exists()
+        return self.output.exists(self._block(block))
 
     def record(self, block: int, content: Record) -> None:
         """Record that a block is finished, once all of it is on the disk."""
-        write_json(self._file(block), content)
+        self.output.write(self._block(block), content)
 
     def read(self, block: int) -> Record:
         """The record of a finished block."""
-        return read_json(self._file(block))
+        record: Record = self.output.read(self._block(block))
+        return record
 
     def forget(self, block: int) -> None:
         """Remove the record of a block, so that it is computed again."""
-        self._file(block).unlink(missing_ok=True)
+        self.output.remove(self._block(block))
 
     def step(self, name: str) -> Record | None:
         """The record of a step after the blocks; None when it isn't finished."""
-        file = self.folder / f"{name}.json"
-        return read_json(file) if file.exists() else None
+        key = f"{_FOLDER}/{name}.json"
+        return self.output.read(key) if self.output.exists(key) else None
 
     def record_step(self, name: str, content: Record) -> None:
-        write_json(self.folder / f"{name}.json", content)
+        self.output.write(f"{_FOLDER}/{name}.json", content)
 
     def forget_step(self, name: str) -> None:
-        (self.folder / f"{name}.json").unlink(missing_ok=True)
+        self.output.remove(f"{_FOLDER}/{name}.json")
 
-    def sweep(self) -> None:
-        """Remove unfinished files of killed writers, while no block is computed."""
-        sweep_partial(self.folder)
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Whether this process holds the lock; it ends with its process, however that dies.
+    def claim(self, group: str, member: str, count: int) -> int:
+        """A number below ``count`` for a member of a group, the same whenever it asks.
 
         Raises:
-            WriteError: when the lock can't be written, or the file system has none.
+            ConfigError: when other members have them all.
+            WriteError: when it can't be written.
         """
-        alone = True
-        with contextlib.ExitStack() as held:
-            with writing(self.folder / ".lock"):
-                lock = held.enter_context(open(self.folder / ".lock", "a", encoding="utf-8"))
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    alone = False
-            yield alone
+        for number in range(count):
+            key = f"{_FOLDER}/arrays/{group}.{number}.json"
+            if not self.output.exists(key):
+                self.output.write_once(key, {"task": member})
+            if self.output.read(key)["task"] == member:
+                return number
+        raise ConfigError(f"{self.output}: more than {count} tasks of job {group} work on it; give --part and --parts")
 
-    def _file(self, block: int) -> Path:
-        return self.folder / "blocks" / f"{block:08d}.json"
+    def alone(self) -> contextlib.AbstractContextManager[bool]:
+        """Whether this process may finish the prediction; see `OutputFolder.alone`."""
+        return self.output.alone(f"{_FOLDER}/.lock")
 
-
-def _write_once(file: Path, content: Record) -> None:
-    """Of several processes the first one's content stays."""
-    own = write_json(file.with_name(f".{file.stem}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}{file.suffix}"), content)
-    try:
-        with writing(file), contextlib.suppress(FileExistsError):
-            os.link(own, file)
-    finally:
-        own.unlink()
+    def _block(self, block: int) -> str:
+        return f"{_FOLDER}/blocks/{block:08d}.json"
 
 
 def _digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], of: str = "") -> Iterator[str]:
+    """The settings that differ, those within others as ``targets.sheet.dtype``."""
+    for name in sorted({*theirs, *ours}):
+        there, now = theirs.get(name), ours.get(name)
+        if isinstance(there, dict) and isinstance(now, dict):
+            yield from _differences(there, now, f"{of}{name}.")
+        elif there != now:
+            yield f"{of}{name}: there {json.dumps(there)}, now {json.dumps(now)}"

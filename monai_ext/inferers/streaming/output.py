@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy as np
 import zarr
 from numcodecs import Zstd  # type: ignore[import-untyped]
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.metadata import ArrayV2Metadata
 from zarr.errors import ContainsArrayError, ContainsGroupError
 
 from monai_ext.errors import ConfigError, DataError, WriteError
+from monai_ext.inferers.streaming.folder import OutputFolder
 from monai_ext.inferers.streaming.geometry import Region, Size, VoxelSpace, chunks_of
 from monai_ext.inferers.streaming.targets import StoredTarget
 from monai_ext.system_errors import writing
@@ -31,7 +33,7 @@ class OutputStore:
     missing chunk is always damage. Only blocks that are empty as a whole have no chunks; they read as 0.
 
     Args:
-        folder: local folder, or one on a file system that all processes share.
+        folder: path or URL that all processes share.
         targets: the stored targets by name.
         shape: voxels along Z, Y, X.
         chunk_size: voxels of a chunk.
@@ -44,7 +46,7 @@ class OutputStore:
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: str | Path | OutputFolder,
         targets: Mapping[str, StoredTarget],
         shape: Size,
         chunk_size: Size,
@@ -57,7 +59,7 @@ class OutputStore:
             raise ConfigError("shard_size needs zarr_format 3")
         if min(chunk_size) < 1 or any(a % b for a, b in zip(shard_size or chunk_size, chunk_size, strict=True)):
             raise ConfigError(f"shard_size must be a multiple of chunk_size {list(chunk_size)}, got {shard_size}")
-        self.folder = Path(folder).absolute()
+        self.folder = OutputFolder.of(folder)
         self.targets = dict(targets)
         self.shape, self.chunk_size, self.shard_size, self.zarr_format = shape, chunk_size, shard_size, zarr_format
         self._arrays: dict[tuple[str, int], zarr.Array] = {}
@@ -67,9 +69,13 @@ class OutputStore:
         """Voxels of the storage unit: a shard, or a chunk."""
         return self.shard_size or self.chunk_size
 
-    def image(self, name: str) -> Path:
-        """Path of a target's image."""
-        return self.folder / f"{name}.zarr"
+    def image(self, name: str) -> str:
+        """Path or URL of a target's image."""
+        return f"{self.folder}/{name}.zarr"
+
+    def is_stored(self, name: str, key: str) -> bool:
+        """Whether there is this chunk of a target's image."""
+        return self.folder.exists(f"{name}.zarr/{key}")
 
     def create(self, space: VoxelSpace) -> None:
         """Make the images with their level 0; existing ones stay.
@@ -80,21 +86,21 @@ class OutputStore:
         for name, target in self.targets.items():
             with _writing(self.image(name)), contextlib.suppress(ContainsGroupError):
                 attributes = image_attributes(name, target.axes, space, 1, self.zarr_format)
-                zarr.create_group(self.image(name), zarr_format=self._format, attributes=attributes)
+                zarr.create_group(self._node(name), zarr_format=self._format, attributes=attributes)
             self.create_level(name, 0)
 
     def create_level(self, name: str, level: int) -> None:
         """Make the array of a level; one that is there stays."""
         target = self.targets[name]
         channels = (target.channels,) * (len(target.axes) - 3)
-        options: dict[str, Any] = {"compressors": Zstd(level=_ZSTD_LEVEL, checksum=True)}
+        options: dict[str, Any] = {"compressors": Zstd(level=_ZSTD_LEVEL)}
         options["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
         if self.zarr_format == 3:
             # crc32c covers every byte; zstd's own checksum leaves its header out
             options = {"compressors": [ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()], "dimension_names": target.axes}
         with _writing(self.image(name)), contextlib.suppress(ContainsArrayError):
             zarr.create_array(
-                self.image(name) / str(level),
+                self._node(name, level),
                 shape=(*channels, *self.level_shape(level)),
                 chunks=(*channels, *self.chunk_size),
                 shards=None if self.shard_size is None else (*channels, *self.shard_size),
@@ -122,10 +128,10 @@ class OutputStore:
         with _writing(self.image(name)):
             for key in keys if self.shard_size else ():
                 # A shard at the volume's end would be merged with the old one, which may be damaged.
-                (self.image(name) / key).unlink(missing_ok=True)
+                self.folder.remove(f"{name}.zarr/{key}")
             self._array(name, level)[(..., *region)] = values
             for key in keys:
-                _flush(self.image(name) / key)
+                self.folder.flush(f"{name}.zarr/{key}")
         return keys
 
     def read(self, name: str, region: Region, level: int = 0) -> np.ndarray:
@@ -152,14 +158,11 @@ class OutputStore:
         """Write the list of levels for viewers."""
         for name, target in self.targets.items():
             with _writing(self.image(name)):
-                group = zarr.open_group(self.image(name), mode="r+")
+                group = zarr.open_group(self._node(name), mode="r+")
                 group.attrs.put(image_attributes(name, target.axes, space, levels, self.zarr_format))
 
-    def sweep(self) -> None:
-        """Remove unfinished files of killed writers, while nobody writes."""
-        for name in self.targets:
-            for left in self.image(name).rglob("*.partial"):
-                left.unlink(missing_ok=True)
+    def _node(self, name: str, level: int | None = None) -> Any:
+        return self.folder.node(f"{name}.zarr" if level is None else f"{name}.zarr/{level}")
 
     @property
     def _format(self) -> Any:
@@ -167,7 +170,12 @@ class OutputStore:
 
     def _array(self, name: str, level: int) -> zarr.Array:
         if (name, level) not in self._arrays:
-            array = zarr.open_array(self.image(name) / str(level), mode="r+")
+            array = zarr.open_array(self._node(name, level), mode="r+")
+            if isinstance(array.metadata, ArrayV2Metadata):
+                # Every decoder compares the checksum in a frame. The metadata don't name it: tensorstore and older
+                # numcodecs refuse a key that they don't know.
+                metadata = replace(array.metadata, compressor=Zstd(level=_ZSTD_LEVEL, checksum=True))
+                array = zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=array.store_path))
             self._arrays[name, level] = array.with_config({"write_empty_chunks": True})
         return self._arrays[name, level]
 
@@ -211,19 +219,15 @@ def _transformations(space: VoxelSpace, channels: int) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _writing(image: Path) -> Iterator[None]:
+def _writing(image: str) -> Iterator[None]:
     try:
         with writing(image):
             yield
     except WriteError as error:
         raise WriteError(f"{error}; then start again: finished blocks are kept") from error
-    except OSError as error:
+    except (ContainsArrayError, ContainsGroupError):
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and "://" not in image:  # each object store has its own
+            raise
         raise WriteError(f"could not write {image}: {error}; start again: finished blocks are kept") from error
-
-
-def _flush(file: Path) -> None:
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

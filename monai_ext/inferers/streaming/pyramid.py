@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -26,8 +28,7 @@ def add_levels(store: OutputStore, manifest: ProgressManifest, space: VoxelSpace
         space: voxel space of level 0.
         levels: number of levels besides level 0; existing levels stay.
     """
-    store.sweep()
-    manifest.sweep()
+    store.folder.sweep()
     for level in range(1, levels + 1):
         for name in store.targets:
             if manifest.step(step_name(name, level)) is None:
@@ -37,6 +38,11 @@ def add_levels(store: OutputStore, manifest: ProgressManifest, space: VoxelSpace
     while all(manifest.step(step_name(name, complete)) is not None for name in store.targets):
         complete += 1
     store.set_levels(complete, space)
+
+
+def default_levels(shape: Sequence[int]) -> int:
+    """How many coarser levels it takes until no side has more than 512 voxels, which a viewer shows at once."""
+    return max(0, math.ceil(math.log2(max(shape) / 512)))
 
 
 def step_name(name: str, level: int) -> str:

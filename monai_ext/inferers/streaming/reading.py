@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 from queue import Full, Queue
 from threading import Event, Thread
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
-import zarr
 
-from monai_ext.data.volumes_zarr import open_node, open_volume
+from monai_ext.data.found_volume import volume_space
+from monai_ext.data.volumes_zarr import open_volume
 from monai_ext.errors import DataError
-from monai_ext.inferers.streaming.geometry import Size, VoxelSpace
+from monai_ext.inferers.streaming.chunk_cache import ChunkCache, rectangles
+from monai_ext.inferers.streaming.geometry import Region, Size, VoxelSpace, common, within
 
 # Thin chunks are read together, as each access takes time.
 _LEAST_PLANES = 16
@@ -30,13 +32,15 @@ class InputVolume:
     Args:
         source: path or URL, see `monai_ext.data.volumes_zarr.open_volume`.
         level: resolution level of an OME-Zarr image.
+        channel: index from 0, where it has several.
+        timepoint: index from 0, where it has several.
     """
 
-    def __init__(self, source: str | Path, level: int = 0) -> None:
+    def __init__(
+        self, source: str | Path, level: int = 0, channel: int | None = None, timepoint: int | None = None
+    ) -> None:
         self.source = source
-        self.array: zarr.Array = open_volume(source, level)
-        if self.array.ndim != 3:
-            raise DataError(f"must be a volume (Z, Y, X), got the shape {self.array.shape}", source)
+        self.array = open_volume(source, level, channel, timepoint)
 
     @property
     def shape(self) -> Size:
@@ -57,33 +61,15 @@ class InputVolume:
 
 def voxel_space(source: str | Path, level: int = 0) -> VoxelSpace:
     """The voxel space of one level of an OME-Zarr image; voxels of size 1 for an array, or where it isn't given."""
-    node = open_node(source)
-    attributes: dict[str, Any] = dict(node.attrs)
-    try:
-        image = attributes.get("ome", attributes)["multiscales"][0]
-        axes = image.get("axes", [])[-3:]
-        units = tuple(axis.get("unit") if isinstance(axis, dict) else None for axis in axes)
-        scale, translation = [1.0] * 3, [0.0] * 3
-        steps = [
-            *image["datasets"][level].get("coordinateTransformations", []),
-            *image.get("coordinateTransformations", []),
-        ]
-        for step in steps:
-            if step["type"] == "scale":
-                factors = [float(factor) for factor in step["scale"][-3:]]
-                scale = [a * b for a, b in zip(scale, factors, strict=True)]
-                translation = [a * b for a, b in zip(translation, factors, strict=True)]
-            elif step["type"] == "translation":
-                translation = [a + float(b) for a, b in zip(translation, step["translation"][-3:], strict=True)]
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        return VoxelSpace()
-    return VoxelSpace(tuple(scale), tuple(translation), units if len(units) == 3 else (None, None, None))
+    return VoxelSpace(*volume_space(source, level))
 
 
 class _Slab(NamedTuple):
     voxels: np.ndarray
     occupied: np.ndarray
     """Whether a plane has a voxel that isn't 0."""
+    nonfinite: np.ndarray | None
+    """The NaN and infinite voxels, which are 0 in ``voxels``; None where there are none."""
 
 
 class TileColumnReader:
@@ -93,16 +79,35 @@ class TileColumnReader:
         volume: volume to read.
         y, x: extent of the column's windows; may reach beyond the volume, where all is 0.
         executor: threads that read.
+        cache: chunks that other columns read, or will need.
+        later: numbers and extents (y, x) of the columns that are read after this one.
     """
 
-    def __init__(self, volume: InputVolume, y: slice, x: slice, executor: Executor) -> None:
-        self._volume = volume
+    def __init__(
+        self,
+        volume: InputVolume,
+        y: slice,
+        x: slice,
+        executor: Executor,
+        cache: ChunkCache,
+        later: Mapping[int, tuple[slice, slice]],
+    ) -> None:
+        self._volume, self._cache = volume, cache
         self._low = (0, max(y.start, 0), max(x.start, 0))
         self._high = (volume.shape[0], min(y.stop, volume.shape[1]), min(x.stop, volume.shape[2]))
         chunk = volume.array.chunks[0]
         self._planes = -(-_LEAST_PLANES // chunk) * chunk
         self._executor = executor
         self._slabs: dict[int, Future[_Slab]] = {}
+        _, *self._chunk = volume.array.chunks
+        low, high = zip(*map(self._chunks, (0, 1), (y, x)), strict=True)
+        self._first, self._until = low, np.full([b - a for a, b in zip(low, high, strict=True)], -1)
+        for column, extent in sorted(later.items()):
+            places = [
+                slice(max(a - first, 0), max(b - first, 0))
+                for first, (a, b) in zip(low, map(self._chunks, (0, 1), extent), strict=True)
+            ]
+            self._until[tuple(places)] = column
 
     def request(self, planes: slice) -> None:
         """Start reading these planes, if they aren't read yet."""
@@ -123,6 +128,32 @@ class TileColumnReader:
                 self._slabs[number].result().occupied[max(planes.start - first, 0) : planes.stop - first].any()
             )
         return found
+
+    def refuse_nonfinite(self, region: Region, block: Region, kept: np.ndarray | None) -> None:
+        """Raise `DataError` when a part ``region`` of a block has NaN or infinite voxels where ``kept`` (or all) is."""
+        count = 0
+        for number in self._numbers(region[0]):
+            bad = self._slabs[number].result().nonfinite
+            if bad is None:
+                continue
+            first = number * self._planes
+            z = slice(max(region[0].start, first), min(region[0].stop, first + len(bad)))
+            own = bad[
+                (
+                    within(z, slice(first, 0)),
+                    *(within(p, slice(low, 0)) for p, low in zip(region[1:], self._low[1:], strict=True)),
+                )
+            ]
+            if kept is not None:
+                own = own & kept[tuple(within(p, whole) for p, whole in zip((z, *region[1:]), block, strict=True))]
+            count += int(own.sum())
+        if count:
+            voxels = ", ".join(f"{part.start}:{part.stop}" for part in region)
+            raise DataError(
+                f"the region [{voxels}] has {count} voxels that are NaN or infinite; repair it, leave it out by a "
+                "mask, or choose nonfinite_voxels 'fill' (0 in their place). Finished blocks are kept: start again",
+                self._volume.source,
+            )
 
     def fill(self, window: np.ndarray, start: Size) -> None:
         """Fill a window (Z, Y, X), zeros before, with the voxels from ``start`` on."""
@@ -147,8 +178,57 @@ class TileColumnReader:
 
     def _read(self, number: int) -> _Slab:
         z = slice(number * self._planes, min((number + 1) * self._planes, self._high[0]))
-        voxels = self._volume.read((z, *map(slice, self._low[1:], self._high[1:])))
-        return _Slab(voxels, np.asarray(voxels.any(axis=(1, 2))))
+        voxels = self._voxels(number, z)
+        nonfinite = ~np.isfinite(voxels) if voxels.dtype.kind == "f" else None
+        if nonfinite is not None and nonfinite.any():
+            voxels = np.where(nonfinite, voxels.dtype.type(0), voxels)
+        else:
+            nonfinite = None
+        return _Slab(voxels, np.asarray(voxels.any(axis=(1, 2))), nonfinite)
+
+    def _chunks(self, axis: int, part: slice) -> tuple[int, int]:
+        """Numbers of the first chunk along Y or X that a part of the volume touches, and of the one after the last."""
+        start, stop = max(part.start, 0), min(part.stop, self._volume.shape[axis + 1])
+        return start // self._chunk[axis], -(-stop // self._chunk[axis])
+
+    def _voxels(self, number: int, z: slice) -> np.ndarray:
+        own = tuple(map(slice, self._low[1:], self._high[1:]))
+        keys = {
+            place: (number, place[0] + self._first[0], place[1] + self._first[1])
+            for place in np.ndindex(*self._until.shape)
+        }
+        kept = {place: chunk for place, key in keys.items() if (chunk := self._cache.get(key)) is not None}
+        if not kept and (self._until < 0).all():
+            return self._volume.read((z, *own))
+        voxels = np.empty([part.stop - part.start for part in (z, *own)], self._volume.array.dtype)
+        missing = np.ones(self._until.shape, bool)
+        for place, chunk in kept.items():
+            missing[place] = False
+            _paste(chunk, self._extent(*(slice(at, at + 1) for at in place)), voxels, own)
+        for rectangle in rectangles(missing):
+            extent = self._extent(*rectangle)
+            read = self._volume.read((z, *extent))
+            _paste(read, extent, voxels, own)
+            for place in product(*(range(part.start, part.stop) for part in rectangle)):
+                if self._until[place] >= 0:
+                    part = self._extent(*(slice(at, at + 1) for at in place))
+                    self._cache.put(
+                        keys[place], read[(slice(None), *map(within, part, extent))], int(self._until[place])
+                    )
+        return voxels
+
+    def _extent(self, *places: slice) -> tuple[slice, ...]:
+        """Voxels along Y and X of chunks, counted from the first."""
+        return tuple(
+            slice((first + part.start) * edge, min((first + part.stop) * edge, size))
+            for part, first, edge, size in zip(places, self._first, self._chunk, self._volume.shape[1:], strict=True)
+        )
+
+
+def _paste(source: np.ndarray, extent: Sequence[slice], target: np.ndarray, own: Sequence[slice]) -> None:
+    """Copy what two arrays (Z, Y, X) share, by their extents along Y and X."""
+    shared = tuple(map(common, extent, own))
+    target[(slice(None), *map(within, shared, own))] = source[(slice(None), *map(within, shared, extent))]
 
 
 class Ahead(Generic[Item]):

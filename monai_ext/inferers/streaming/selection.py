@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
 from monai_ext.data.volumes_zarr import storage_unit, stored_chunks
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.inferers.streaming.geometry import BlockGrid, Region, WindowAxis
+from monai_ext.inferers.streaming.geometry import BlockGrid, Region, Size, WindowAxis, common, within
 from monai_ext.inferers.streaming.reading import InputVolume
 
 Box = Sequence[Sequence[int]]
 
 
 class Selection:
-    """Blocks within the bounding box, with voxels in the mask, whose windows read anything but 0.
+    """The kept voxels: within the bounding box and the mask, in a window that touches a stored chunk of the input.
+
+    The others have no output, they read as 0; a window that touches no kept voxel isn't computed.
 
     Args:
         grid: the blocks.
@@ -43,35 +46,94 @@ class Selection:
             raise DataError(f"the mask has the shape {mask.shape}, the input {grid.shape}", mask.source)
         self._stored = _StoredVoxels(volume)
         self._masked = None if mask is None else _StoredVoxels(mask)
+        self._recent: dict[int, np.ndarray | None] = {}
+        # those that a window touches, the one it ends in, and the next ones
+        self._most_recent = axes[0].length // grid.block_size[0] + 4
+
+    @property
+    def is_all(self) -> bool:
+        """Whether every voxel is kept, as far as the lists of stored chunks say."""
+        return self._bbox is None and self._mask is None and self._stored.is_full
+
+    def region(self, index: int) -> Region:
+        """The part of a block within the bounding box; all of it where they share nothing."""
+        block = self._grid.region(index)
+        z, y, x = map(common, block, self._bbox or block)
+        return (z, y, x) if all(part.start < part.stop for part in (z, y, x)) else block
 
     def reach(self, index: int) -> Region:
         """Extent of a block's windows; may reach beyond the volume."""
-        z, y, x = (
-            axis.reach(part.start, part.stop) for axis, part in zip(self._axes, self._grid.region(index), strict=True)
-        )
+        z, y, x = (axis.reach(part.start, part.stop) for axis, part in zip(self._axes, self.region(index), strict=True))
         return z, y, x
+
+    def windows(self, index: int, layer: int) -> list[Size]:
+        """First voxels (z, y, x) of the windows to compute of a layer of the block's tile column, in fixed order.
+
+        They touch a kept voxel of any block of the column, so that they are the same wherever in it the work begins.
+        """
+        z, height = self._axes[0].starts[layer], self._axes[0].length
+        in_plane = (
+            [axis.starts[number] for number in axis.touching(part.start, part.stop)]
+            for axis, part in zip(self._axes[1:], self.region(index)[1:], strict=True)
+        )
+        starts = [(z, y, x) for y, x in product(*in_plane)]
+        if self.is_all:
+            return starts
+        blocks = self._grid.above_and_below(index, slice(z, z + height))
+        return [start for start in starts if any(self._touches(start, block) for block in blocks)]
 
     def candidates(self) -> np.ndarray:
         """Numbers of the blocks that may have an output, judged by the lists of stored chunks."""
         return np.array([index for index in range(len(self._grid)) if self._may_be(index)], dtype=np.int64)
 
+    def any(self, index: int) -> bool:
+        """Whether a voxel of a block is kept."""
+        kept = self.kept(index)
+        return kept is None or bool(kept.any())
+
     def kept(self, index: int) -> np.ndarray | None:
         """Mask (Z, Y, X) of the voxels of a block that have an output; None for all."""
-        region = self._grid.region(index)
+        if index not in self._recent:
+            if len(self._recent) == self._most_recent:
+                del self._recent[next(iter(self._recent))]
+            self._recent[index] = self._kept(index)
+        return self._recent[index]
+
+    def _kept(self, index: int) -> np.ndarray | None:
+        block = self._grid.region(index)
+        if not self._may_be(index):
+            return np.zeros([part.stop - part.start for part in block], bool)
+        near_stored = self._near_stored(index)
         if self._bbox is None and self._mask is None:
+            return near_stored
+        kept = np.zeros([part.stop - part.start for part in block], bool)
+        region = self.region(index)
+        inside = tuple(within(part, whole) for part, whole in zip(region, block, strict=True))
+        kept[inside] = True if self._mask is None else self._mask.read(region) != 0
+        return kept if near_stored is None else kept & near_stored
+
+    def _near_stored(self, index: int) -> np.ndarray | None:
+        """Mask of a block's voxels in windows that touch a stored chunk; None for all."""
+        region = self._grid.region(index)
+        if self._stored.all(self.reach(index)):
             return None
-        kept = np.ones([part.stop - part.start for part in region], bool)
-        if self._mask is not None:
-            kept &= self._mask.read(region) != 0
-        if self._bbox is not None:
-            inside = tuple(
-                slice(max(box.start - part.start, 0), max(box.stop - part.start, 0))
-                for box, part in zip(self._bbox, region, strict=True)
-            )
-            outside = np.ones_like(kept)
-            outside[inside] = False
-            kept &= ~outside
-        return kept
+        near = np.zeros([part.stop - part.start for part in region], bool)
+        axes = (
+            [slice(axis.starts[number], axis.starts[number] + axis.length) for number in axis.touching(p.start, p.stop)]
+            for axis, p in zip(self._axes, region, strict=True)
+        )
+        for z, y, x in product(*axes):
+            window = (z, y, x)
+            if self._stored.any(window):
+                near[tuple(within(common(part, own), own) for part, own in zip(window, region, strict=True))] = True
+        return near
+
+    def _touches(self, start: Size, index: int) -> bool:
+        block = self._grid.region(index)
+        window = (slice(first, first + axis.length) for first, axis in zip(start, self._axes, strict=True))
+        kept = self.kept(index)
+        part = tuple(within(common(part, whole), whole) for part, whole in zip(window, block, strict=True))
+        return kept is None or bool(kept[part].any())
 
     def _may_be(self, index: int) -> bool:
         region = self._grid.region(index)
@@ -89,13 +151,20 @@ class _StoredVoxels:
         self._unit = storage_unit(volume.array)
         self._chunks = np.zeros([-(-size // edge) for size, edge in zip(volume.shape, self._unit, strict=True)], bool)
         self._chunks[tuple(stored_chunks(volume.array).T)] = True
+        self.is_full = bool(self._chunks.all())
 
     def any(self, region: Region) -> bool:
+        return bool(self._within(region).any())
+
+    def all(self, region: Region) -> bool:
+        return bool(self._within(region).all())
+
+    def _within(self, region: Region) -> np.ndarray:
         chunks = (
             slice(max(part.start, 0) // edge, -(-part.stop // edge))
             for part, edge in zip(region, self._unit, strict=True)
         )
-        return bool(self._chunks[tuple(chunks)].any())
+        return self._chunks[tuple(chunks)]
 
 
 def _checked(bbox: Box, shape: Sequence[int]) -> Region:

@@ -27,11 +27,13 @@ from monai_ext.inferers.streaming.job import Predicted, PredictionJob
 from monai_ext.inferers.streaming.manifest import ProgressManifest
 from monai_ext.inferers.streaming.output import OutputStore
 from monai_ext.inferers.streaming.predictor import Normalize, WindowPredictor, device_settings, predictor_settings
+from monai_ext.inferers.streaming.pyramid import default_levels
 from monai_ext.inferers.streaming.reading import InputVolume, voxel_space
 from monai_ext.inferers.streaming.selection import Box, Selection
 from monai_ext.inferers.streaming.shard import shard_of_launcher
 from monai_ext.inferers.streaming.steps import Steps, threads_of_each
 from monai_ext.inferers.streaming.targets import stored_targets
+from monai_ext.transforms.finite import POLICIES
 
 _MODES = ("constant", "gaussian")
 
@@ -46,7 +48,8 @@ class ZarrSlidingWindow:
     same number of threads for a batch: what the bytes depend on is in ``<output>/ledger/settings.json``, and another
     call with other settings is refused.
 
-    Blocks whose windows read nothing but 0 are skipped; they read as 0.
+    Windows that touch no kept voxel aren't computed: kept are those within ``bbox`` and ``mask``, in a window with a
+    stored chunk, in a block whose windows read anything but 0. The others read as 0.
 
     Memory: (block's Z + window's Z) · tile · (channels + 1) · 4 bytes, where the tile is the block's Y · X, all
     channels of the targets counted; for blocks that are being written up to 3 · block · channels · 4 bytes; for the
@@ -78,9 +81,12 @@ class ZarrSlidingWindow:
         block_size: voxels of a block, whole chunks (shards); default one of them along Z, and about eight window
             strides along Y and X.
         zarr_format: 3 with OME-Zarr 0.5, or 2 with 0.4.
-        pyramid_levels: coarser levels added at the end, by one process.
+        pyramid_levels: coarser levels added at the end, by one process; default until no side has more than 512 voxels.
         identity: plain values that name the network, such as the digest of its checkpoint; they join the settings.
             Its weights do in any case.
+        nonfinite_voxels: what NaN and infinite voxels do: "reject" stops with an error, "fill" takes them as 0. Those
+            without an output are 0 in any case.
+        input_cache_gib: GiB of main memory for decoded chunks that the next tile columns need again.
         progress: a bar on a terminal.
 
     Raises:
@@ -115,8 +121,10 @@ class ZarrSlidingWindow:
         shard_size: Sequence[int] | int | None = None,
         block_size: Sequence[int] | int | None = None,
         zarr_format: int = 3,
-        pyramid_levels: int = 0,
+        pyramid_levels: int | None = None,
         identity: Mapping[str, Any] | None = None,
+        nonfinite_voxels: str = "reject",
+        input_cache_gib: float = 1.0,
         progress: bool = True,
     ) -> None:
         self.roi_size = voxel_counts("roi_size", roi_size)
@@ -125,8 +133,14 @@ class ZarrSlidingWindow:
             raise ConfigError(f"overlap must be at least 0 and below 1, got {overlap}")
         if mode not in _MODES:
             raise ConfigError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
+        if nonfinite_voxels not in POLICIES:
+            raise ConfigError(f"nonfinite_voxels must be one of {', '.join(POLICIES)}, got {nonfinite_voxels!r}")
         given = {"batch_size": (batch_size, 1), "network_threads": (network_threads, 1)}
-        for name, (value, least) in {**given, "pyramid_levels": (pyramid_levels, 0)}.items():
+        for name, (value, least) in {
+            **given,
+            "input_cache_gib": (input_cache_gib, 0),
+            "pyramid_levels": (pyramid_levels or 0, 0),
+        }.items():
             if value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
         if "auto" in (engine, precision):
@@ -134,13 +148,14 @@ class ZarrSlidingWindow:
                 "engine and precision 'auto' choose by timing, each process for itself, and blocks would differ; name "
                 "them, such as engine 'torchscript', precision 'bf16'"
             )
-        self.mode, self.batch_size = mode, batch_size
+        self.mode, self.batch_size, self.nonfinite_voxels = mode, batch_size, nonfinite_voxels
         self.targets = stored_targets(targets or {"pred": {"channels": 1}}, output_targets, dtypes)
         self.chunk_size = voxel_counts("chunk_size", chunk_size)
         self.shard_size = None if shard_size is None else voxel_counts("shard_size", shard_size)
         self.block_size = None if block_size is None else voxel_counts("block_size", block_size)
         self.zarr_format, self.pyramid_levels, self.progress = zarr_format, pyramid_levels, progress
         self.network_threads, self.tf32 = network_threads, tf32
+        self.cache_bytes = int(input_cache_gib * 2**30)
         self.device = own_device(device)
         self._settings = predictor_settings(network, identity or {}, engine, precision, normalize, test_time_flips)
         example = torch.zeros(batch_size, 1, *self.roi_size)
@@ -153,6 +168,8 @@ class ZarrSlidingWindow:
         output: str | Path,
         *,
         level: int = 0,
+        channel: int | None = None,
+        timepoint: int | None = None,
         mask: str | Path | None = None,
         bbox: Box | None = None,
         part: int | None = None,
@@ -162,8 +179,11 @@ class ZarrSlidingWindow:
 
         Args:
             input: path or URL of a Zarr array (Z, Y, X) or OME-Zarr image.
-            output: folder that all processes share, for ``<target>.zarr`` and ``ledger``; what is finished in it stays.
+            output: folder that all processes share, or the URL of an object store (``s3://bucket/folder``), for
+                ``<target>.zarr`` and ``ledger``; what is finished in it stays.
             level: resolution level of an OME-Zarr image, 0 the finest.
+            channel: index from 0, where the image has several.
+            timepoint: index from 0, where the image has several.
             mask: path or URL of an array of the same shape; the output is 0 where it is 0.
             bbox: ((z0, z1), (y0, y1), (x0, x1)), first voxels and those after the last; the output is 0 elsewhere.
             part: shard index of this process, from 0; default as the launcher says (``torchrun``, SLURM), else the only
@@ -175,11 +195,11 @@ class ZarrSlidingWindow:
             DataError: naming the volume that can't be used.
             WriteError: naming the image that can't be written.
         """
-        if part is None or parts is None:
-            part, parts = shard_of_launcher()
-        if not 0 <= part < parts:
+        if part is not None and parts is not None and not 0 <= part < parts:
             raise ConfigError(f"part must be a shard index from 0 to parts - 1, got part {part} of parts {parts}")
-        job = self.job(input, output, level=level, mask=mask, bbox=bbox)
+        job = self.job(input, output, level=level, channel=channel, timepoint=timepoint, mask=mask, bbox=bbox)
+        if part is None or parts is None:
+            part, parts = shard_of_launcher(claim=job.manifest.claim)
         shard = job.shard(part, parts)
         job.compute(shard.wanted, shard.empty)
         return Predicted(len(shard.wanted) + len(shard.empty), shard.ready, job.finish())
@@ -190,6 +210,8 @@ class ZarrSlidingWindow:
         output: str | Path,
         *,
         level: int = 0,
+        channel: int | None = None,
+        timepoint: int | None = None,
         mask: str | Path | None = None,
         bbox: Box | None = None,
     ) -> PredictionJob:
@@ -197,8 +219,10 @@ class ZarrSlidingWindow:
 
         Args:
             input: path or URL of a Zarr array (Z, Y, X) or OME-Zarr image.
-            output: folder that all processes share.
+            output: path or URL that all processes share.
             level: resolution level of an OME-Zarr image, 0 the finest.
+            channel: index from 0, where the image has several.
+            timepoint: index from 0, where the image has several.
             mask: path or URL of an array of the same shape; the output is 0 where it is 0.
             bbox: ((z0, z1), (y0, y1), (x0, x1)), see `__call__`.
 
@@ -207,7 +231,7 @@ class ZarrSlidingWindow:
             DataError: naming the volume that can't be used.
             WriteError: naming the image that can't be written.
         """
-        volume = InputVolume(input, level)
+        volume = InputVolume(input, level, channel, timepoint)
         unit = self.shard_size or self.chunk_size
         block_size = self.block_size or default_block_size(volume.shape, self.roi_size, self.overlap, unit)
         check_block_size(block_size, unit)
@@ -219,17 +243,20 @@ class ZarrSlidingWindow:
         manifest.begin(
             {
                 **self._settings,
-                "input": volume_identity(input, level),
+                "input": volume_identity(input, level, channel, timepoint),
                 "mask": None if mask is None else volume_identity(mask),
                 "bbox": None if bbox is None else [list(part) for part in bbox],
                 **self._geometry(volume.shape, block_size),
+                # Once all windows of a block were computed, if any: other batches, and other voxels that are 0.
+                **({} if selection.is_all else {"windows": "kept"}),
                 **device_settings(self.device, threads_of_each(self.network_threads), self.tf32),
             }
         )
         space = voxel_space(input, level)
         store.create(space)
         weights = compute_importance_map(self.roi_size, self.mode, device=self.device)
-        steps = Steps(volume, grid, axes, selection, self.batch_size, pin=self.device.type == "cuda")
+        pin = self.device.type == "cuda"
+        steps = Steps(volume, grid, axes, selection, self.batch_size, pin, self.nonfinite_voxels, self.cache_bytes)
         return PredictionJob(
             grid,
             selection,
@@ -239,7 +266,7 @@ class ZarrSlidingWindow:
             store,
             manifest,
             space,
-            self.pyramid_levels,
+            default_levels(volume.shape) if self.pyramid_levels is None else self.pyramid_levels,
             self.network_threads,
             self.tf32,
             self.progress,

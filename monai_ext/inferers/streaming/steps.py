@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import torch
 
+from monai_ext.inferers.streaming.chunk_cache import ChunkCache
 from monai_ext.inferers.streaming.geometry import BlockGrid, Region, Size, WindowAxis
 from monai_ext.inferers.streaming.predictor import WindowPredictor
 from monai_ext.inferers.streaming.reading import InputVolume, TileColumnReader
@@ -65,8 +65,8 @@ class Steps:
     """Steps of blocks in ascending order.
 
     A batch holds windows of one layer (one position along Z) of a tile column, in fixed order: its composition depends
-    on the geometry alone, never on where the work begins, so that a network gives the same bits for a window in every
-    process.
+    on the geometry and the kept voxels alone, never on where the work begins, so that a network gives the same bits for
+    a window in every process.
 
     Args:
         volume: the input.
@@ -75,6 +75,9 @@ class Steps:
         selection: the blocks with an output.
         batch_size: windows of every batch; the last one of a layer is filled up with zeros.
         pin: give batches in page-locked memory, for faster copies to the GPU.
+        nonfinite_voxels: what NaN and infinite voxels that are kept do: "reject" raises `DataError`, "fill" takes them
+            as 0, as all that aren't kept.
+        cache_bytes: room for decoded chunks that a later tile column needs again.
     """
 
     def __init__(
@@ -85,14 +88,20 @@ class Steps:
         selection: Selection,
         batch_size: int,
         pin: bool = False,
+        nonfinite_voxels: str = "reject",
+        cache_bytes: int = 2**30,
     ) -> None:
         self._volume, self._grid, self._axes, self._selection = volume, grid, axes, selection
         self.batch_size, self._pin = batch_size, pin
+        self._cache_bytes = cache_bytes
+        self._reject_nonfinite = nonfinite_voxels == "reject"
 
     def of(self, blocks: Sequence[int]) -> Generator[Step]:
         """All steps of these blocks; input is read ahead, for the next block too."""
         layers_of = self._axes[0].touching
         readers: dict[int, TileColumnReader] = {}
+        reached = {self._grid.tile_column(block): self._selection.reach(block)[1:] for block in blocks}
+        cache = ChunkCache(self._cache_bytes)
         previous: Region | None = None
         with ThreadPoolExecutor(_READERS) as executor:
             for block, upcoming in zip(blocks, [*blocks[1:], None], strict=True):
@@ -100,45 +109,52 @@ class Steps:
                 for left in [left for left in readers if left != column]:
                     del readers[left]
                 for soon in (block, upcoming):
-                    if soon is not None:
-                        self._reader(readers, soon, executor).request(self._selection.reach(soon)[0])
-                reader = readers[column]
-                planes = self._selection.reach(block)[0]
-                reader.forget(planes.start)
-                kept = self._selection.kept(block)
-                if (kept is not None and not kept.any()) or not reader.occupied(planes):
+                    if soon is not None and self._selection.any(soon):
+                        self._reader(readers, reached, soon, executor, cache).request(self._selection.reach(soon)[0])
+                if not (self._selection.any(block) and self._occupied(readers[column], block)):
                     yield EmptyBlock(block, region)
                     previous = None
                     continue
-                layers = layers_of(region[0].start, region[0].stop)
+                reader, kept, wanted = readers[column], self._selection.kept(block), self._selection.region(block)[0]
+                layers = layers_of(wanted.start, wanted.stop)
                 if previous is None:
                     yield BeginBlock(region)
                 else:
                     layers = range(max(layers.start, layers_of(previous[0].start, previous[0].stop).stop), layers.stop)
                 for layer in layers:
-                    yield from self._layer(reader, self._axes[0].starts[layer], region)
+                    yield from self._layer(reader, self._selection.windows(block, layer))
                 goes_on = upcoming == block + 1 and self._grid.tile_column(upcoming) == column
                 yield EndBlock(block, region, kept, self._grid.region(block + 1) if goes_on else None)
                 previous = region if goes_on else None
 
+    def _occupied(self, reader: TileColumnReader, block: int) -> bool:
+        """Whether the windows of a block read anything but 0."""
+        planes = self._selection.reach(block)[0]
+        reader.forget(planes.start)
+        if self._reject_nonfinite:
+            region, kept = self._selection.region(block), self._selection.kept(block)
+            reader.refuse_nonfinite(region, self._grid.region(block), kept)
+        return reader.occupied(planes)
+
     def _reader(
-        self, readers: dict[int, TileColumnReader], block: int, executor: ThreadPoolExecutor
+        self,
+        readers: dict[int, TileColumnReader],
+        reached: Mapping[int, tuple[slice, slice]],
+        block: int,
+        executor: ThreadPoolExecutor,
+        cache: ChunkCache,
     ) -> TileColumnReader:
         column = self._grid.tile_column(block)
         if column not in readers:
-            _, y, x = self._selection.reach(block)
-            readers[column] = TileColumnReader(self._volume, y, x, executor)
+            cache.forget(min(column, *readers) if readers else column)
+            later = {other: extent for other, extent in reached.items() if other > column}
+            readers[column] = TileColumnReader(self._volume, *reached[column], executor, cache, later)
         return readers[column]
 
-    def _layer(self, reader: TileColumnReader, z: int, region: Region) -> Iterator[Windows]:
-        in_plane = (
-            [axis.starts[index] for index in axis.touching(part.start, part.stop)]
-            for axis, part in zip(self._axes[1:], region[1:], strict=True)
-        )
-        starts = [(z, y, x) for y, x in product(*in_plane)]
+    def _layer(self, reader: TileColumnReader, starts: Sequence[Size]) -> Iterator[Windows]:
         roi = [axis.length for axis in self._axes]
         for first in range(0, len(starts), self.batch_size):
-            chosen = starts[first : first + self.batch_size]
+            chosen = list(starts[first : first + self.batch_size])
             batch = torch.zeros(self.batch_size, 1, *roi, pin_memory=self._pin)
             for window, start in zip(batch.numpy()[:, 0], chosen, strict=False):
                 reader.fill(window, start)

@@ -11,7 +11,7 @@ import torch
 
 from monai_ext.data import encode_normals
 from monai_ext.errors import ConfigError
-from monai_ext.targets import target_kind
+from monai_ext.targets import SCORES, target_kind
 
 _TYPES = {"scores": ("uint8", "uint16", "float32"), "vectors": ("uint16", "uint8", "float32"), "values": ("float32",)}
 
@@ -37,6 +37,12 @@ class StoredTarget:
     def of(cls, name: str, definition: Mapping[str, Any], dtype: str | None = None) -> StoredTarget:
         """From its definition, ``{"channels": 1, "activation": "sigmoid"}``.
 
+        Args:
+            name: of the target.
+            definition: with the activation to apply; labels and classes that are stored as integers are scores in any
+                case.
+            dtype: type of the stored values; default by the kind.
+
         Raises:
             ConfigError: when the definition is wrong, or the type doesn't fit the kind of the target.
         """
@@ -44,6 +50,8 @@ class StoredTarget:
         if not isinstance(channels, int) or channels < 1:
             raise ConfigError(f"target {name!r} needs channels, an integer of at least 1, got {channels!r}")
         of_training = target_kind(definition)
+        if activation == "none" and dtype in ("uint8", "uint16"):
+            activation = SCORES.get(of_training, "none")
         kind = "scores" if activation != "none" else "vectors" if of_training == "vectors" else "values"
         if dtype is None:
             dtype = _TYPES[kind][0]

@@ -18,17 +18,17 @@ class ZarrPrediction:
     """A prediction that `ZarrSlidingWindow` wrote to a folder; neither the network nor the input is needed.
 
     Args:
-        output: folder of the prediction.
+        output: path or URL of the prediction.
 
     Raises:
         DataError: when there is no prediction.
     """
 
     def __init__(self, output: str | Path) -> None:
-        self._manifest = ProgressManifest(Path(output).absolute())
+        self._manifest = ProgressManifest(output)
         settings = self._manifest.settings()
         self._store = OutputStore(
-            output,
+            self._manifest.output,
             {name: StoredTarget(**target) for name, target in settings["targets"].items()},
             tuple(settings["shape"]),
             tuple(settings["chunk_size"]),
@@ -51,10 +51,7 @@ class ZarrPrediction:
         problems: list[Problem] = []
         damaged_blocks, damaged_levels = [], []
         for block in sorted(self._manifest.finished()):
-            keys = self._manifest.read(block).get("chunks", {})
-            found = [
-                problem for name in keys for problem in self._damage(name, self._grid.region(block), 0, keys[name])
-            ]
+            found = list(self._damaged_block(block))
             problems += found
             if found:
                 damaged_blocks.append(block)
@@ -73,6 +70,15 @@ class ZarrPrediction:
                 self._manifest.forget(block)
         return problems
 
+    def _damaged_block(self, block: int) -> Iterator[Problem]:
+        try:
+            keys = self._manifest.read(block).get("chunks", {})
+        except DataError as error:  # a record that isn't whole proves nothing
+            yield Problem.of(error)
+            return
+        for name in keys:
+            yield from self._damage(name, self._grid.region(block), 0, keys[name])
+
     def _damaged_level(self, name: str, level: int, keys: set[str]) -> Iterator[Problem]:
         for region in units(self._store, level):
             yield from self._damage(
@@ -81,10 +87,10 @@ class ZarrPrediction:
 
     def _damage(self, name: str, region: Region, level: int, keys: list[str]) -> Iterator[Problem]:
         image = self._store.image(name)
-        missing = [key for key in keys if not (image / key).is_file()]
-        yield from (Problem(str(image / key), "is missing; it was written") for key in missing)
+        missing = [key for key in keys if not self._store.is_stored(name, key)]
+        yield from (Problem(f"{image}/{key}", "is missing; it was written") for key in missing)
         if keys and not missing:
             try:
                 self._store.read(name, region, level)
             except DataError as error:
-                yield Problem.of(error)
+                yield Problem(image, str(error).removeprefix(f"{image}: "))
