@@ -72,7 +72,8 @@ def _volumes(members: list[DicomSlice]) -> list[list[DicomSlice]]:
     for one in members:
         volumes[one.volume].append(one)
     parts = list(volumes.values())
-    return parts if not _is_even(members) and all(map(_is_even, parts)) else [members]
+    several = len(parts) > 1 and not _is_even(members) and all(map(_is_even, parts))
+    return parts if several else [members]
 
 
 def _is_even(members: Sequence[DicomSlice]) -> bool:
