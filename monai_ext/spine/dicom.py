@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from monai_ext.data.sizes import check_claim, claimed_bytes
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.spine.dicom_codecs import add_codecs
 from monai_ext.spine.dicom_frames import frame_tags, frames_of
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 _SUFFIXES = (".dcm", ".ima", ".dicom")
 # Of a file without a preamble, group 2 or 8 comes first.
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+# Of blank images in JPEG 2000.
+_MOST_COMPRESSION = 1 << 20
 _DIRECTORY = "1.2.840.10008.1.3.10"
 
 
@@ -65,7 +69,7 @@ def read_dicom_header(path: Path) -> list[DicomSlice]:
         raise DataError(f"can't be read ({error.strerror or error}); copy or export it again", path) from error
 
 
-def read_dicom_series(files: Sequence[Path]) -> SeriesImage:
+def read_dicom_series(files: Sequence[Path], volume: tuple[str, str] | None = None) -> SeriesImage:
     """Read a series, its slices sorted (see `sort_slices`); slope and intercept of the header are applied.
 
     Each file is opened once; its other tags are kept in ``sources``, for `write_dicom_seg`. The intensities of
@@ -73,6 +77,7 @@ def read_dicom_series(files: Sequence[Path]) -> SeriesImage:
 
     Args:
         files: of one series.
+        volume: that of the slices to read, see `DicomSlice`; None for all.
 
     Raises:
         ConfigError: without the packages for DICOM.
@@ -84,7 +89,7 @@ def read_dicom_series(files: Sequence[Path]) -> SeriesImage:
         data = _dataset(path, path)
         images.update(zip(_slices(data, path), _pixels(data, path), strict=True))
         sources.append(_without_pixels(data))
-    slices = sort_slices(list(images))
+    slices = sort_slices([one for one in images if volume in (None, one.volume)])
     voxels = np.stack([images[one].T for one in slices], axis=-1)
     if sources[0].get("PhotometricInterpretation") == "MONOCHROME1":  # 0 is shown white
         voxels = voxels.max() + voxels.min() - voxels
@@ -94,17 +99,15 @@ def read_dicom_series(files: Sequence[Path]) -> SeriesImage:
 
 
 def _slices(header: Dataset, path: Path) -> list[DicomSlice]:
-    if "SOPClassUID" not in header:
-        if header.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
-            return []
-        raise DataError("is not a DICOM file, or damaged; copy or export it again", path)
-    if "Rows" not in header or header.get("Modality") == "SEG":
-        return []
     try:
-        return slices_of(header, path)
-    except (AttributeError, TypeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+        if "SOPClassUID" not in header:
+            if header.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
+                return []
+            raise DataError("is not a DICOM file, or damaged; copy or export it again", path)
+        return slices_of(header, path) if "Rows" in header and header.get("Modality") != "SEG" else []
+    except DataError:
+        raise
+    except Exception as error:  # tags are parsed when they are asked for
         raise DataError(f"has a damaged header ({_line(error)}); export it again", path) from error
 
 
@@ -112,15 +115,20 @@ def _pixels(dataset: Dataset, path: Path) -> list[np.ndarray]:
     """Rescaled intensities (Y, X) of each frame, float32."""
     from pydicom.pixels import apply_modality_lut
 
-    if dataset.get("SamplesPerPixel", 1) != 1:
-        raise DataError("is a colour image; expected one intensity per pixel", path)
-    if str(dataset.get("PhotometricInterpretation", "")).startswith("PALETTE"):
-        raise DataError("is a palette image, whose numbers are no intensities; export it as greyscale", path)
     add_codecs()
     try:
-        stored = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+        if dataset.get("SamplesPerPixel", 1) != 1:
+            raise DataError("is a colour image; expected one intensity per pixel", path)
+        if str(dataset.get("PhotometricInterpretation", "")).startswith("PALETTE"):
+            raise DataError("is a palette image, whose numbers are no intensities; export it as greyscale", path)
+        shape = (len(frames_of(dataset, path)), dataset.Rows, dataset.Columns)
+        claimed = claimed_bytes(shape, dataset.BitsAllocated // 8, path)
+        check_claim(claimed, path.stat().st_size, path, _MOST_COMPRESSION)
+        stored = dataset.pixel_array.reshape(shape)
         scales = (frame_tags(dataset, frame) for frame in frames_of(dataset, path))
         return [np.asarray(apply_modality_lut(*one), np.float32) for one in zip(stored, scales, strict=True)]
+    except DataError:
+        raise
     except Exception as error:  # each codec has its own
         raise DataError(f"its pixels can't be read ({_line(error)}); export it uncompressed", path) from error
 
@@ -149,4 +157,6 @@ def _dataset(path: Path, source: Path | BinaryIO, **options: Any) -> Dataset:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """The error's text up to the first value that it quotes, which may name the patient."""
+    text = re.split(r"\bb?['\"]|['\"]", " ".join(str(error).split()))[0].strip(" :(,")
+    return text or type(error).__name__

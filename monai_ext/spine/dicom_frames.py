@@ -16,6 +16,8 @@ _IN_GROUP = {
     "PlanePositionSequence": ("ImagePositionPatient",),
     "PlaneOrientationSequence": ("ImageOrientationPatient",),
     "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+    "MRImageFrameTypeSequence": ("FrameType",),
+    "MREchoSequence": ("EffectiveEchoTime",),
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
 }
 PLACE = tuple(tag for tags in list(_IN_GROUP.values())[:3] for tag in tags)
@@ -45,7 +47,7 @@ def frames_of(data: Dataset, path: Path) -> list[int] | list[None]:
 
 
 def frame_tags(data: Dataset, frame: int | None) -> Dataset:
-    """What the functional groups say of a frame's place and intensities, by the tags of a file that is one image.
+    """What the functional groups say of a frame's place, kind and intensities, by the tags of a file that is one image.
 
     Args:
         data: of the file.

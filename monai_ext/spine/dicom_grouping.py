@@ -40,6 +40,7 @@ def without_repeats(slices: Iterable[DicomSlice]) -> tuple[list[DicomSlice], lis
 def group_slices(slices: Sequence[DicomSlice]) -> tuple[list[list[DicomSlice]], list[Problem]]:
     """The slices of each series, and what is odd about them.
 
+    A series of several volumes (echoes, types of the image) is as many.
     Some exports and anonymisers give each slice a SeriesInstanceUID or a PatientID of its own. Series of one slice each
     that share the other one, SeriesNumber, shape and direction are joined if they are an even stack, with a note;
     if they aren't, or share neither, that is a warning.
@@ -58,11 +59,29 @@ def group_slices(slices: Sequence[DicomSlice]) -> tuple[list[list[DicomSlice]], 
         else:
             found.append(members)
     problems = _of_several_patients(found)
+    found = [volume for members in found for volume in _volumes(members)]
     for members in alike.values():
         joined, odd = _joined(members)
         found += joined
         problems += odd
     return found, problems
+
+
+def _volumes(members: list[DicomSlice]) -> list[list[DicomSlice]]:
+    volumes: dict[tuple[str, str], list[DicomSlice]] = defaultdict(list)
+    for one in members:
+        volumes[one.volume].append(one)
+    parts = list(volumes.values())
+    several = len(parts) > 1 and not _is_even(members) and all(map(_is_even, parts))
+    return parts if several else [members]
+
+
+def _is_even(members: Sequence[DicomSlice]) -> bool:
+    try:
+        sort_slices(members)
+    except DataError:
+        return False
+    return True
 
 
 def _likeness(one: DicomSlice) -> tuple[object, ...]:

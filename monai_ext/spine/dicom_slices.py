@@ -23,7 +23,7 @@ _GEOMETRY = (
 )
 SLICE_TAGS = (
     *("SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "SeriesInstanceUID", "SeriesNumber", "ImageType"),
-    *("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames"),
+    *("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "EchoTime"),
     *PLACE,
     *GROUPS,
 )
@@ -41,7 +41,8 @@ _NOT_UNIT = 0.01
 class DicomSlice:
     """Header of one slice: a file, or a frame of one.
 
-    ``patient_id`` is for grouping only and must not be shown; ``no_volume`` says what it is that is no slice of one.
+    ``patient_id`` is for grouping only and must not be shown; ``no_volume`` says what it is that is no slice of one;
+    ``volume`` tells volumes of one SeriesInstanceUID apart: type of the image and echo time.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class DicomSlice:
     series_number: int
     shape: tuple[int, int]
     no_volume: str
+    volume: tuple[str, str]
     spacing: tuple[float, ...]
     orientation: tuple[float, ...]
     position: tuple[float, ...]
@@ -93,6 +95,7 @@ def slices_of(data: Dataset, path: Path) -> list[DicomSlice]:
             series_number=series_number_of(data),
             shape=(int(data.Rows), int(data.Columns)),
             no_volume=next((reason for name, reason in _NO_VOLUME.items() if name in image_type), ""),
+            volume=(str(tags.get("FrameType", image_type)), str(tags.get("EffectiveEchoTime", data.get("EchoTime")))),
             thickness=abs(float(tags.get("SpacingBetweenSlices") or tags.get("SliceThickness") or 1.0)),
             **{field: _numbers(tags, tag, count) for field, tag, count in _GEOMETRY},
         )
@@ -174,7 +177,7 @@ def _check_steps(places: np.ndarray, slices: Sequence[DicomSlice]) -> None:
     twice = int(np.argmin(steps))
     if steps[twice] < max(1e-3, _UNEVEN * usual):
         raise slices[twice + 1].fault(
-            f"lies at the same position as {slices[twice].name}; split the series (by echo, time or copy)"
+            f"lies at the same position as {slices[twice].name}; split the series (by time, direction or copy)"
         )
     if np.abs(steps - usual).max() > _UNEVEN * usual:
         widest = int(np.argmax(np.abs(steps - usual)))

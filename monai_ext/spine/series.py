@@ -36,12 +36,14 @@ class Series:
         kind: ``"dicom"``, ``"nifti"`` (or another volume file) or ``"slices"``.
         files: absolute paths in the order of the slices; a volume file, followed by that with its voxels where it is a
             header only.
+        volume: of a DICOM series, which volume of its files (one echo, one type of the image); None for all slices.
     """
 
     patient: str
     series: str
     kind: str
     files: tuple[Path, ...]
+    volume: tuple[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -56,7 +58,7 @@ class Series:
             DataError: naming a file that can't be read or doesn't fit the others.
         """
         if self.kind == "dicom":
-            return read_dicom_series(self.files)
+            return read_dicom_series(self.files, self.volume)
         return read_volume_series(self.files[0]) if self.kind == "nifti" else read_slice_series(self.files)
 
 
@@ -171,7 +173,8 @@ def _dicom_series(root: Path, slices: Sequence[DicomSlice], problems: list[Probl
             except DataError as error:
                 problems.append(replace(Problem.of(error), files=tuple(map(str, files))))
                 continue
-            found.append(Series(patient, name, "dicom", files))
+            volumes = {one.volume for one in members}
+            found.append(Series(patient, name, "dicom", files, volumes.pop() if len(volumes) == 1 else None))
     return found
 
 

@@ -27,6 +27,7 @@ _RED, _CYAN = (53.2, 80.1, 67.2), (91.1, -48.1, -14.1)
 # A SeriesNumber has at most 31 bits.
 _MOST_SERIES = 10**7
 _REQUIRED = ("FrameOfReferenceUID", "StudyInstanceUID", "SOPInstanceUID", "Modality")
+_COMMON = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 # A DICOM file must have them, if only empty; anonymised ones often don't, and highdicom then stops.
 _MAY_BE_EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
@@ -97,20 +98,17 @@ def write_dicom_seg(
         raise DataError(f"series {series.name!r}: the image isn't from its files; pass the result of series.read()")
     # (column, row, slice) to frames (slice, row, column)
     frames = (image.restore(np.asarray(slices)) > 0).astype(np.uint8).transpose(2, 1, 0)
-    if image.frames:
-        if len(image.sources) > 1:
-            raise DataError(
-                "is one of several multi-frame files, to which no DICOM segmentation can refer; write NIfTI",
-                series.files[0],
-            )
-        frames = frames[np.argsort(image.frames)]  # the order of the file
+    if image.frames and len(image.sources) > 1:
+        raise DataError(
+            "is one of several multi-frame files, to which no DICOM segmentation can refer; write NIfTI",
+            series.files[0],
+        )
     sources = _completed(image.sources, thickness=float(voxel_sizes(image.affine)[2]))
     try:
         with _silenced():
-            segmentation = _segmentation(sources, np.ascontiguousarray(frames), segment)
-    except (AttributeError, TypeError, ValueError):
-        missing = [tag for tag in _REQUIRED if tag not in sources[0]]
-        reason = f"has no {missing[0]}" if missing else "has a tag with a value that isn't allowed"
+            segmentation = _segmentation(sources, np.ascontiguousarray(frames), segment, image.frames)
+    except Exception:  # of odd tags of any kind
+        reason = _why_not(sources)
         raise DataError(f"{reason}, so no DICOM segmentation can refer to it; write NIfTI", series.files[0]) from None
     with atomic_path(path) as temporary:
         segmentation.save_as(temporary)
@@ -156,6 +154,16 @@ def _completed(sources: Sequence[Any], thickness: float) -> list[Any]:
     return completed
 
 
+def _why_not(sources: Sequence[Any]) -> str:
+    for tag in _REQUIRED:
+        if tag not in sources[0]:
+            return f"has no {tag}"
+    for tag in _COMMON:
+        if len({str(source.get(tag)) for source in sources}) > 1:
+            return f"has another {tag} than other slices of its series"
+    return "has a tag with a value that isn't allowed"
+
+
 def _is_allowed(element: Any) -> bool:
     """False for dates, times and sexes that are none, such as the ``***`` of anonymised files."""
     from pydicom.valuerep import DA, TM
@@ -179,7 +187,17 @@ def _shared_groups(source: Any) -> Any:
     return shared
 
 
-def _segmentation(sources: list[Any], frames: np.ndarray, segment: str) -> Any:
+def _positions(source: Any, numbers: Sequence[int]) -> list[Any]:
+    """Those of frames, in any order."""
+    import highdicom as hd
+
+    frames = [source.PerFrameFunctionalGroupsSequence[number] for number in numbers]
+    return [
+        hd.PlanePositionSequence("PATIENT", frame.PlanePositionSequence[0].ImagePositionPatient) for frame in frames
+    ]
+
+
+def _segmentation(sources: list[Any], frames: np.ndarray, segment: str, numbers: Sequence[int]) -> Any:
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
@@ -204,6 +222,7 @@ def _segmentation(sources: list[Any], frames: np.ndarray, segment: str) -> Any:
     return hd.seg.Segmentation(
         source_images=sources,
         pixel_array=frames,
+        plane_positions=_positions(sources[0], numbers) if numbers else None,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[description],
         series_instance_uid=hd.UID(),

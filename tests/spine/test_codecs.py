@@ -111,3 +111,14 @@ def test_an_image_of_another_shape_than_its_header_is_an_error(tmp_path, intensi
     ((series,), _) = find_series(tmp_path)
     with pytest.raises(DataError, match=r"its pixels can't be read .*instead of \(16, 12\)"):
         series.read()
+
+
+def test_a_header_that_claims_more_than_there_can_be_takes_no_memory(tmp_path, intensities) -> None:
+    for path in write_dicom_series(tmp_path / "ann/t2", intensities, affine_of("LPS"), "SECRET1"):
+        compress(path, *CODECS["htj2k"])
+        data = pydicom.dcmread(path)
+        data.Rows = data.Columns = 65000
+        data.save_as(path)
+    ((series,), _) = find_series(tmp_path)
+    with pytest.raises(DataError, match="8450000000 bytes of voxels are claimed"):
+        series.read()

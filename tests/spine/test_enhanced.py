@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import highdicom as hd
@@ -11,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from cascade_files import cascade, spine
-from enhanced import write_enhanced
+from enhanced import item, write_enhanced
 from spine_files import affine_of
 
 from monai_ext.spine import Series, find_series, write_dicom_seg, write_like
@@ -114,6 +115,31 @@ def test_series_of_several_multi_frame_files_are_one_volume(tmp_path) -> None:
     assert len(series.files) == 2
     image = series.read()
     assert_same(in_world(image.voxels, image.affine), in_world(VOXELS, affine))
+
+
+def test_volumes_of_one_file_are_series_of_their_own(tmp_path) -> None:
+    """Magnitude and phase in turns, as Philips writes them."""
+    path = write_enhanced(tmp_path / "in/ann/t2.dcm", VOXELS, affine_of("LPS"), "ge")
+    data = pydicom.dcmread(path)
+    frames, pixels, kinds = list(data.PerFrameFunctionalGroupsSequence), data.pixel_array, ("M", "P")
+    data.NumberOfFrames = 12
+    del data.SharedFunctionalGroupsSequence[0].MRImageFrameTypeSequence
+    data.PerFrameFunctionalGroupsSequence = [copy.deepcopy(frame) for frame in frames for _ in kinds]
+    for number, frame in enumerate(data.PerFrameFunctionalGroupsSequence):
+        frame.MRImageFrameTypeSequence = item(FrameType=["ORIGINAL", "PRIMARY", kinds[number % 2], "NONE"])
+    data.PixelData = np.stack([pixels, -pixels], axis=1).tobytes()
+    data.save_as(path)
+    both, problems = find_series(tmp_path / "in")
+    assert problems == []
+    for series, sign in zip(both, (1, -1), strict=True):
+        image = series.read()
+        assert np.array_equal(image.voxels, sign * VOXELS)
+        mask = image.slices()[:, 0] % 8 > 0
+        written = write_dicom_seg(series, image, mask, tmp_path / "seg.dcm")
+        volume = hd.seg.segread(written).get_volume(combine_segments=True)
+        assert_same(
+            in_world(volume.array, np.diag([-1, -1, 1, 1]) @ volume.affine), in_world(image.restore(mask), image.affine)
+        )
 
 
 def read_problem(folder: Path) -> str:

@@ -92,3 +92,27 @@ def test_two_files_of_one_instance_that_differ_are_a_problem(dicom, tmp_path) ->
     series, (problem,) = found_in(tmp_path / "data")
     assert series == []
     assert "lies at the same position as" in problem.message
+
+
+def test_echoes_and_types_of_the_image_are_volumes_of_their_own(dicom, tmp_path, voxels) -> None:
+    dicom(directions="LPS")
+    shutil.copytree(tmp_path / "data/ann/t2", tmp_path / "data/ann/t2/phase")
+    for echo, folder in ((10, "t2"), (20, "t2/phase")):
+        for path in (tmp_path / "data/ann" / folder).iterdir():
+            if path.is_file():
+                pixels = pydicom.dcmread(path).pixel_array + echo
+                edit(path, EchoTime=echo, SOPInstanceUID=f"1.2.{echo}.{path.name[2:].lstrip('0')}")
+                edit(path, PixelData=pixels.tobytes())
+    series, problems = found_in(tmp_path / "data")
+    assert problems == []
+    assert [one.name for one in series] == ["ann/t2", "ann/t2_phase"]
+    for one, echo in zip(series, (10, 20), strict=True):
+        assert np.array_equal(one.read().voxels, voxels + echo)
+
+
+def test_a_series_whose_slices_name_several_types_stays_one(dicom, tmp_path, voxels) -> None:
+    for path in dicom(directions="LPS")[:2]:
+        edit(path, ImageType=["ORIGINAL", "PRIMARY", "M", "NORM"])
+    (series,), problems = found_in(tmp_path / "data")
+    assert problems == []
+    assert np.array_equal(series.read().voxels, voxels)

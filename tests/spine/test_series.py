@@ -204,6 +204,17 @@ class TestDicom:
         data.save_as(path)
         assert "lies 5.00 mm beside the line from IM" in the_problem(tmp_path / "data")[1]
 
+    @pytest.mark.parametrize("tag", [b"\x28\x00\x30\x00DS", b"\x28\x00\x10\x00US"], ids=["spacing", "rows"])
+    def test_a_tag_of_an_unknown_kind_is_a_problem_and_is_not_quoted(self, dicom, tmp_path, tag) -> None:
+        dicom("good/t1", patient="SECRET2", number=1)
+        for path in dicom():
+            path.write_bytes(path.read_bytes().replace(tag, tag[:4] + b'Q"').replace(b"SECRET1", b"SECRET3"))
+        found, problems = find_series(tmp_path / "data")
+        assert [one.name for one in found] == ["good/t1"]
+        assert len(problems) == 6
+        assert all("has a damaged header" in one.message for one in problems)
+        assert "SECRET" not in repr(problems)
+
     @pytest.mark.parametrize("content", [b"", b"\0" * 128 + b"DICM" + b"\x08\0", b"text"], ids=["empty", "cut", "text"])
     def test_an_unreadable_file_is_a_problem(self, dicom, tmp_path, content) -> None:
         dicom("good/t1", patient="SECRET2", number=1)

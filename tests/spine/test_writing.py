@@ -195,6 +195,15 @@ class TestDicomSeg:
         colours = [tuple(one.SegmentSequence[0].RecommendedDisplayCIELabValue) for one in (lesion, cord)]
         assert len(set(colours)) == 2
 
+    def test_slices_with_series_of_their_own_get_none_with_the_reason(self, dicom, tmp_path) -> None:
+        for number, path in enumerate(dicom()):
+            data = pydicom.dcmread(path)
+            data.SeriesInstanceUID = f"1.2.{number}"
+            data.save_as(path)
+        (series,), _ = find_series(tmp_path / "data")
+        with pytest.raises(DataError, match="has another SeriesInstanceUID than other slices of its series, so no"):
+            write_dicom_seg(series, series.read(), blob((6, 16, 12)), tmp_path / "seg.dcm")
+
     def test_directions_that_differ_by_rounding_are_one(self, dicom, tmp_path) -> None:
         path = dicom(oblique=17.0)[2]
         data = pydicom.dcmread(path)
