@@ -5,7 +5,8 @@ Run ``python benchmarks/bench_zarr_inference.py [--quick] [--repeats 3]``. Netwo
 each, and for 10 ms also one a core: ours then computes so many batches at once. Every side runs in a process of its
 own, in turn, from reading the input to the written output, imports not counted: whole time over the network's own (the
 calls' number times a call's time, measured alone), and by how much the process grows. Ours, with its default blocks,
-is checked against MONAI's first. ``ZarrAvgMerger`` has no Gaussian weights, and another grid at the ends. Memory is the
+is checked against MONAI's first. With a box and with a mask the windows are
+counted. ``ZarrAvgMerger`` has no Gaussian weights, and another grid at the ends. Memory is the
 peak of a whole process on volumes that are several blocks long along each axis, so that a block in the middle, with
 windows on all sides, is among them at every size; ``--memory`` for this part alone.
 """
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ from monai.inferers import PatchInferer, SlidingWindowInferer, SlidingWindowSpli
 from torch import nn
 
 from monai_ext.inferers import ZarrSlidingWindow
+from monai_ext.inferers.streaming.geometry import window_axes
 
 ROI, OVERLAP, CHUNK, BATCH = (32, 64, 64), 0.25, 64, 1
 # For memory: 1, 4 and 16 times as many voxels, tiles of 128².
@@ -186,6 +189,41 @@ def compare_memory(folder: Path) -> None:
             print(f"P4 {size:2} times the volume {shape}: {side} {told}", flush=True)
 
 
+def compare_kept(folder: Path, shape: tuple[int, int, int]) -> None:
+    """Windows that are computed within a box and a mask, against those that touch a kept voxel."""
+    source = folder / "kept.zarr"
+    zarr.create_array(
+        source, data=np.random.default_rng(0).integers(1, 255, shape).astype(np.uint8), chunks=(CHUNK,) * 3
+    )
+    z, y, x = np.ogrid[tuple(map(slice, shape))]
+    ball = sum(((axis - size / 2) / (size / 5)) ** 2 for axis, size in zip((z, y, x), shape, strict=True)) < 1
+    zarr.create_array(folder / "ball.zarr", data=ball.astype(np.uint8), chunks=(CHUNK,) * 3)
+    bbox = tuple((size // 3, size // 3 + 12) for size in shape)
+    inside = np.zeros(shape, bool)
+    inside[tuple(slice(*part) for part in bbox)] = True
+    axes = window_axes(shape, ROI, (OVERLAP,) * 3)
+    extents = list(product(*([slice(max(a, 0), a + axis.length) for a in axis.starts] for axis in axes)))
+    for name, kept, call in (
+        ("whole volume", np.ones(shape, bool), {}),
+        ("box", inside, {"bbox": bbox}),
+        ("mask", ball, {"mask": folder / "ball.zarr"}),
+    ):
+        network = Deep(0).eval()
+        predict = ZarrSlidingWindow(
+            network, ROI, OVERLAP, batch_size=BATCH, targets=TARGETS, chunk_size=CHUNK, progress=False
+        )
+        start = time.perf_counter()
+        predict(source, folder / f"kept {name}", **call)
+        seconds, touching = time.perf_counter() - start, sum(bool(kept[extent].any()) for extent in extents)
+        print(
+            f"P3 {name}: {network.calls} windows computed, {touching} touch one of the {int(kept.sum())} kept voxels, "
+            f"of {len(extents)}; {seconds:.2f} s",
+            flush=True,
+        )
+        if network.calls != touching:
+            raise SystemExit("windows were computed that touch no kept voxel, or left out")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="10 ms at 1 and 4 times the volume, once")
@@ -207,6 +245,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if not options.quick:
             compare_memory(Path(folder))
+        if not options.memory:
+            compare_kept(Path(folder), SIZES[4])
         for milliseconds, size, threads in cases if not options.memory else []:
             repeats = 1 if options.quick or milliseconds > 100 else options.repeats
             compare(milliseconds, size, repeats, Path(folder), threads)

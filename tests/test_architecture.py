@@ -23,7 +23,7 @@ FLOOR = [
 ROOMS = {path.parent.name for path in PACKAGE.glob("*/task.py")}
 LEVELS = [*FLOOR, ROOMS, {"cli"}]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
-LEVEL_OF |= dict.fromkeys(("__init__", "__main__", "py"), 0)
+LEVEL_OF |= dict.fromkeys(("__init__", "__main__", "__version__", "py"), 0)
 LATE = {
     "mlflow",
     "matplotlib",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from monai_ext.brats.layouts import Layout, Subject
 from monai_ext.brats.names import MODALITIES, PLAIN, SEG
+from monai_ext.data.left_out import not_used
 from monai_ext.data.problems import Problem
 from monai_ext.data.volumes import volume_stem
 from monai_ext.data.walk import entries
@@ -25,11 +26,11 @@ def unused_in(layout: Layout) -> list[Problem]:
         if folder == layout.root:  # which holds tables and licences, too
             unlisted += [path for path in left if volume_stem(path) is not None]
         elif left := [path for path in left if not _describes(path, used)]:
-            problems.append(_note(folder, left))
+            problems += not_used(left, _why_not, folder)
     if layout.table is None:
         for folder in {folder.parent for folder in members}:
             if loose := [path for path in entries(folder) if path.is_file() and volume_stem(path) is not None]:
-                problems.append(_note(folder, loose))
+                problems += not_used(loose, lambda _: "in no folder of a subject", folder)
     if unlisted:
         where = f"have no row in {layout.table.name}" if layout.table else "aren't in the folder of a class"
         message = f"{len(unlisted)} subjects or volumes {where}: {_names(unlisted)}"
@@ -51,9 +52,8 @@ def _used(subject: Subject) -> Iterable[Path]:
     return [found[kind][0] for kind in (*kinds, SEG) if kind in found]
 
 
-def _note(folder: Path, files: Sequence[Path]) -> Problem:
-    message = f"{len(files)} files are not used: {_names(files)}"
-    return Problem(str(folder), message, "note", "not-used", tuple(map(str, files)))
+def _why_not(path: Path) -> str:
+    return "no volume that is read" if volume_stem(path) is None else "neither a modality nor the segmentation"
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -82,37 +82,26 @@ def patient_problems(where: str | Path, patients: Mapping[str, str], step: str =
         patients: case → its patient.
         step: how to tell who is who in this kind of dataset.
     """
-    problems = []
     cases: dict[str, list[str]] = defaultdict(list)
     for case, patient in sorted(patients.items()):
         cases[patient].append(case)
     several = [found for found in cases.values() if len(found) > 1]
-    if several:
-        example = " and ".join(several[0][:2])
-        problems.append(
-            Problem(
-                str(where),
-                f"{len(patients)} cases of {len(cases)} patients: those of one patient, such as {example}, stay on one "
-                "side of every split",
-                "note",
-                "patients",
-                step=f"nothing, if that is right; else {step}" if step else "",
-            )
-        )
     alike = _alike([case for case, patient in patients.items() if case == patient])
-    if alike:
-        example = " and ".join(alike[0][:2])
-        problems.append(
-            Problem(
-                str(where),
-                f"{len(alike)} groups of ids look like time points of one patient, such as {example}, but each counts "
-                "as a patient of its own: one person may be in training and validation",
-                "warning",
-                "patients",
-                step=f"nothing, if they are different people; else {step}" if step else "",
-            )
-        )
-    return problems
+
+    def finding(severity: str, groups: list[list[str]], begin: str, end: str, right: str) -> list[Problem]:
+        if not groups:
+            return []
+        message = f"{begin}, such as {' and '.join(groups[0][:2])}, {end}"
+        what_to_do = f"nothing, if {right}; else {step}" if step else ""
+        return [Problem(str(where), message, severity, "patients", step=what_to_do)]
+
+    of_one = f"{len(patients)} cases of {len(cases)} patients: those of one patient"
+    like_times = f"{len(alike)} groups of ids look like time points of one patient"
+    apart = "but each counts as a patient of its own: one person may be in training and validation"
+    return [
+        *finding("note", several, of_one, "stay on one side of every split", "that is right"),
+        *finding("warning", alike, like_times, apart, "they are different people"),
+    ]
 
 
 def _alike(cases: list[str]) -> list[list[str]]:

@@ -13,14 +13,13 @@ import numpy as np
 import zarr
 from zarr.core.sync import sync
 
+from monai_ext.data.chunk_names import check_chunk_names, refuse_misnamed
 from monai_ext.data.found_volume import find_volume
 from monai_ext.data.ome_image import AXES
 from monai_ext.data.volume_view import Volume, VolumeView, view_of
 from monai_ext.data.zarr_source import ZarrSource
 from monai_ext.errors import DataError
 
-# Names of chunks, or their first parts: v3 has c/0/0/0, v2 0.0.0 or 0/0/0.
-_CHUNK_KEY = re.compile(r"c|(?:c[/.])?\d+(?:[/.]\d+)*")
 _METADATA = ("zarr.json", ".zarray")
 # What no volume has, but metadata may claim: loops and tables would be as long.
 _MOST_CHUNKS, _MOST_VOXELS, _MOST_BYTES = 1 << 31, 1 << 48, 1 << 36
@@ -58,7 +57,7 @@ def open_volume(
     found = find_volume(source, level, channel, timepoint)
     where = found.source.place
     _check_claims(found.array, where)
-    _check_chunk_names(found.array, where)
+    check_chunk_names(found.array, where)
     return view_of(found.array, found.axes, found.source.channel, found.source.timepoint, channels, where)
 
 
@@ -87,6 +86,25 @@ def array_source(source: str | Path, level: int = 0, channel: int | None = None,
     )
 
 
+def channel_axis(shape: Sequence[int], spatial: Sequence[int]) -> int | None:
+    """The channel axis of an array over a volume of shape ``spatial`` (Z, Y, X).
+
+    Returns:
+        None for (Z, Y, X), -1 for (Z, Y, X, C), 0 for (C, Z, Y, X); -1 when both of these fit.
+
+    Raises:
+        DataError: for any other shape.
+    """
+    shape, spatial = tuple(shape), tuple(spatial)
+    if shape == spatial:
+        return None
+    if len(shape) == 4 and shape[:3] == spatial:
+        return -1
+    if len(shape) == 4 and shape[1:] == spatial:
+        return 0
+    raise DataError(f"the shape {shape} fits neither (Z, Y, X), (Z, Y, X, C) nor (C, Z, Y, X) with (Z, Y, X) {spatial}")
+
+
 def _check_claims(array: zarr.Array, where: str) -> None:
     """Refuse what no volume has.
 
@@ -108,63 +126,6 @@ def _check_claims(array: zarr.Array, where: str) -> None:
             where,
             "too-large",
         )
-
-
-def _check_chunk_names(array: zarr.Array, where: str) -> None:
-    """Refuse an array that has chunks under names which its metadata doesn't give: all of them would read as nothing.
-
-    Only names directly below the array are looked at; a server that lists nothing has none.
-    """
-    expected = array.metadata.encode_chunk_key((0,) * array.ndim)
-    fits = re.compile(re.escape(expected.partition("/")[0]).replace("0", r"\d+"))
-    _refuse_misnamed(array, _names_below(array), fits, where)
-
-
-def _refuse_misnamed(array: zarr.Array, names: Sequence[str], fits: re.Pattern[str], where: str) -> None:
-    """Refuse names of chunks that don't fit.
-
-    Raises:
-        DataError: naming the first.
-    """
-    odd = next((name for name in names if _CHUNK_KEY.fullmatch(name) and not fits.fullmatch(name)), None)
-    if odd is not None:
-        setting = "chunk_key_encoding" if array.metadata.zarr_format == 3 else "dimension_separator"
-        raise DataError(
-            f"its metadata names its chunks like {array.metadata.encode_chunk_key((0,) * array.ndim)!r}, but there is "
-            f"{odd!r}, which would be read as nothing; correct {setting} in its metadata",
-            where,
-        )
-
-
-def _names_below(array: zarr.Array) -> list[str]:
-    async def listed() -> list[str]:
-        return [name async for name in array.store.list_dir(array.path)]
-
-    if not array.store.supports_listing:
-        return []
-    try:
-        return [name.rstrip("/").rpartition("/")[2] for name in sync(listed())]
-    except Exception:  # forbidden, or not there at all: each store has its own words
-        return []
-
-
-def channel_axis(shape: Sequence[int], spatial: Sequence[int]) -> int | None:
-    """The channel axis of an array over a volume of shape ``spatial`` (Z, Y, X).
-
-    Returns:
-        None for (Z, Y, X), -1 for (Z, Y, X, C), 0 for (C, Z, Y, X); -1 when both of these fit.
-
-    Raises:
-        DataError: for any other shape.
-    """
-    shape, spatial = tuple(shape), tuple(spatial)
-    if shape == spatial:
-        return None
-    if len(shape) == 4 and shape[:3] == spatial:
-        return -1
-    if len(shape) == 4 and shape[1:] == spatial:
-        return 0
-    raise DataError(f"the shape {shape} fits neither (Z, Y, X), (Z, Y, X, C) nor (C, Z, Y, X) with (Z, Y, X) {spatial}")
 
 
 def stored_chunks(array: Volume) -> np.ndarray:
@@ -245,5 +206,5 @@ async def _listed(array: zarr.Array) -> list[tuple[int, ...]] | None:
     expected = array.metadata.encode_chunk_key((0,) * array.ndim)
     fits = re.compile(re.escape(expected).replace("0", r"(\d+)"))
     chunks = [tuple(map(int, match.groups())) for name in names if (match := fits.fullmatch(name))]
-    _refuse_misnamed(array, names, fits, str(array.store_path))
+    refuse_misnamed(array, names, fits, str(array.store_path))
     return chunks

@@ -100,6 +100,9 @@ class RunRecords:
             key_metric: name of the metric that selects the best epoch, with ``-`` in front where less is better.
         """
         parameters = resolved_settings(self.parser) if self.parser is not None else {}
+        if self.run.resumed:
+            with optional("how the files were read before"):
+                self.readings = self._earlier_readings() | self.readings
         record: dict[str, Any] = {
             "bundle": self.bundle.name if self.bundle else None,
             "fold": self.run.fold,
@@ -112,9 +115,6 @@ class RunRecords:
         }
         if self.run.resumed:
             _warn_of_other_data(self.run.record, record)
-            with optional("how the files were read before"):
-                self.readings = self._earlier_readings() | self.readings
-                record["data"] |= self._count_readings()
         changes: list[dict[str, Any]] = list(self.run.record.get("changes", []))
         if self.parser is not None:
             recipe = recipe_of(self.parser.get())

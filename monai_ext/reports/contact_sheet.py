@@ -13,7 +13,6 @@ from monai_ext.pages.style import COLOURS, shorten
 from monai_ext.reports.mosaic import (
     GAP,
     TILE,
-    caption_block,
     grey,
     grey_limits,
     middle_slices,
@@ -53,13 +52,8 @@ def contact_sheet(inputs: Sequence[ShownInput]) -> Figure:
     note = "above without, below with augmentation" if any(one.augmented is not None for one in inputs) else ""
     scale = f"grey from {limits[0]:.3g} to {limits[1]:.3g}"
     title = "; ".join(text for text in ("Inputs as the network gets them", note, scale) if text)
-    figure, axes, corners = mosaic(blocks, title, 3 if blocks[0].shape[1] > 2 * TILE else 6, TILE)
+    figure, axes, corners = mosaic(blocks, [_caption(one) for one in inputs], title, TILE)
     for (top, left), block, one in zip(corners, blocks, inputs, strict=True):
-        name = shorten(one.summary.case, 26)
-        text = one.summary.range
-        if one.augmented is not None:
-            text += f"; augmented {one.augmented.min():.3g} to {one.augmented.max():.3g}"
-        caption_block(axes, (top, left), f"{name}: {shorten(one.label, 26)}" if one.label else name, text)
         _histogram(axes, one, limits, top, left + block.shape[1] + GAP)
     return figure
 
@@ -69,6 +63,14 @@ def _block(one: ShownInput, limits: tuple[float, float]) -> np.ndarray:
     if one.augmented is not None:
         rows.append(_tiles(one.augmented, one.augmented_mask, limits))
     return rows_of_tiles(rows)
+
+
+def _caption(one: ShownInput) -> tuple[str, str]:
+    name = shorten(one.summary.case, 26)
+    text = one.summary.range
+    if one.augmented is not None:
+        text += f"; augmented {one.augmented.min():.3g} to {one.augmented.max():.3g}"
+    return f"{name}: {shorten(one.label, 26)}" if one.label else name, text
 
 
 def _tiles(image: np.ndarray, mask: np.ndarray | None, limits: tuple[float, float]) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from monai_ext.errors import ConfigError
 from monai_ext.pages.style import shorten
-from monai_ext.reports.mosaic import TILE, caption_block, grey, grey_limits, middle_slices, mosaic, rows_of_tiles
+from monai_ext.reports.mosaic import grey, grey_limits, middle_slices, mosaic, rows_of_tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,10 +62,8 @@ def mistakes_figure(mistakes: Sequence[DrawnMistake]) -> Figure:
         ]
         blocks.append(rows_of_tiles([tiles, hot]))
     title = "Wrong cases; below, where the network looked for its answer"
-    figure, axes, corners = mosaic(blocks, title, 3 if blocks[0].shape[1] > 2 * TILE else 6)
-    for corner, one in zip(corners, mistakes, strict=True):
-        caption_block(axes, corner, shorten(one.head, 44), shorten(one.text, 50))
-    return figure
+    captions = [(shorten(one.head, 44), shorten(one.text, 50)) for one in mistakes]
+    return mosaic(blocks, captions, title)[0]
 
 
 def _heated(tile: np.ndarray, heat: np.ndarray) -> np.ndarray:

@@ -16,24 +16,24 @@ TILE, GAP, TEXT = 96, 4, 36
 
 
 def mosaic(
-    blocks: Sequence[np.ndarray], title: str, across: int, beside: int = 0
+    blocks: Sequence[np.ndarray], captions: Sequence[tuple[str, str]], title: str, beside: int = 0
 ) -> tuple[Figure, Axes, list[tuple[int, int]]]:
-    """A figure of blocks, row by row.
+    """A figure of blocks with two lines above each, row by row.
 
     Args:
         blocks: pictures (rows, columns, 3) from 0 to 1.
+        captions: of each block, a line in bold and one below it.
         title: of the figure.
-        across: most blocks in a row.
         beside: pixels of room to the right of each block.
 
     Returns:
         The figure without global state of pyplot, its axes, in pixels of the picture, and the upper left corner of each
-        block, above which there is room for text.
+        block.
     """
     from matplotlib.figure import Figure
 
     height, width = np.max([block.shape[:2] for block in blocks], axis=0).tolist()
-    across = min(across, len(blocks))
+    across = min(3 if blocks[0].shape[1] > 2 * TILE else 6, len(blocks))
     step = (height + TEXT + 4 * GAP, width + beside + 4 * GAP)
     sheet = np.ones((-(-len(blocks) // across) * step[0], across * step[1], 3), np.float32)
     corners = [(number // across * step[0] + TEXT, number % across * step[1]) for number in range(len(blocks))]
@@ -44,22 +44,11 @@ def mosaic(
     axes = figure.add_axes((0.005, 0.0, 0.99, 1 - 0.3 / figure.get_figheight()))
     axes.imshow(sheet, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
+    for (top, left), (head, text) in zip(corners, captions, strict=True):
+        axes.text(left, top - TEXT / 2 + 1, head, fontsize=7.5, fontweight="bold", va="bottom")
+        axes.text(left, top - 3, text, fontsize=7, va="bottom", color="0.3")
     figure.suptitle(title, x=0.005, ha="left", fontsize="medium", fontweight="bold")
     return figure, axes, corners
-
-
-def caption_block(axes: Axes, corner: tuple[int, int], head: str, text: str) -> None:
-    """Two lines above a block.
-
-    Args:
-        axes: of `mosaic`.
-        corner: of the block.
-        head: in bold.
-        text: below it.
-    """
-    top, left = corner
-    axes.text(left, top - TEXT / 2 + 1, head, fontsize=7.5, fontweight="bold", va="bottom")
-    axes.text(left, top - 3, text, fontsize=7, va="bottom", color="0.3")
 
 
 def middle_slices(image: np.ndarray) -> list[np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
@@ -96,7 +97,10 @@ class CascadeTraining:
         self.settings = {stage: _of_stage(overrides or {}, stage) for stage in self.stages}
         for stage, settings in self.settings.items():
             settings |= {"dataset_dir": str(dataset_dir), "output_dir": str(self.output_dir / stage)}
-            self._parser(stage, settings)  # all stages are checked before the first is trained
+            try:  # all stages are checked before the first is trained
+                self._parser(stage, settings)
+            except ConfigError as error:
+                raise ConfigError(_as_given(str(error), stage, overrides or {})) from None
 
     @interrupted_by_sigterm()
     def run(self) -> Path:
@@ -196,6 +200,14 @@ def _check_stages(overrides: Mapping[str, Any], stages: Sequence[str]) -> None:
             raise ConfigError(f"--{key}: changes nothing, as --stages has no {stage} (it has {', '.join(stages)})")
         if setting in _OWN and stage in ("", *_CHOICES):
             raise ConfigError(f"--{key}: train-cascade gives each stage its own; leave it out")
+
+
+def _as_given(sentence: str, stage: str, overrides: Mapping[str, Any]) -> str:
+    """A sentence about the settings of a stage, with those that are its own named as they were given."""
+    for key in overrides:
+        if key.startswith(f"{stage}."):
+            sentence = re.sub(rf"--{re.escape(key.removeprefix(f'{stage}.'))}(?![\w#])", f"--{key}", sentence)
+    return sentence
 
 
 def _of_stage(overrides: Mapping[str, Any], stage: str) -> dict[str, Any]:

@@ -158,6 +158,10 @@ def predict_zarr(
     part: Annotated[int | None, typer.Option("--part", help="Shard index of this process, from 0.")] = None,
     parts: Annotated[int | None, typer.Option("--parts", help="Shard count: processes that share the work.")] = None,
     dask: Annotated[str | None, DASK] = None,
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Only say what is left to do, and its memory and time; refuse what can't fit."),
+    ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="First read all finished chunks; damaged ones are computed again.")
     ] = False,
@@ -210,6 +214,9 @@ def predict_zarr(
         zarr_format=zarr_format,
         pyramid_levels=pyramid_levels,
     )
+    if estimate:
+        typer.echo(str(make().estimate(input, output, **call)))
+        return
     if dask is not None:
         done = predict_on_dask(dask, make, input, output, **call)
     else:

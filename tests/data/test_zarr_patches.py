@@ -16,6 +16,7 @@ import zarr
 from monai.data import DataLoader, MetaTensor
 from monai.transforms import Compose, RandFlipd
 from two_processes import clean_context
+from zarr_archives import break_names
 
 from monai_ext.data import SeededLoader, ZarrPatchDataset, find_patches, zarr_fast
 from monai_ext.data.volumes_zarr import open_volume, stored_chunks
@@ -157,6 +158,17 @@ def test_http_servers_that_list_nothing(tmp_path, content, serve, layout) -> Non
     label = open_volume(sets[0]["ref_label"])
     assert len(stored_chunks(label)) == len(stored_chunks(open_volume(tmp_path / "a b" / "sheet.zarr")))
     assert find_patches(sets[0]["ref_label"], SIZE, 0, 0) == find_patches(content["sheet"], SIZE, 0, 0)
+
+
+def test_chunks_under_other_names_are_found_on_such_servers_too(tmp_path, content, serve) -> None:
+    write(tmp_path, content)
+    url = f"{serve(tmp_path)}/input.zarr"
+    assert open_volume(url).shape == SHAPE
+    break_names(tmp_path / "input.zarr")
+    with pytest.raises(
+        DataError, match=r"input\.zarr: its metadata names its chunks like '0\.0\.0', but there is '\d/"
+    ):
+        open_volume(url)
 
 
 def test_a_lost_server_is_named(tmp_path, content, serve) -> None:

@@ -14,7 +14,7 @@ from monai_ext.data import decode_normals
 from monai_ext.errors import ConfigError, DataError, UserError
 from monai_ext.inferers import ZarrSlidingWindow
 from monai_ext.inferers.streaming import job
-from monai_ext.inferers.streaming.job import _same_algorithms as same_algorithms
+from monai_ext.inferers.streaming.job import same_algorithms
 from monai_ext.transforms import NormalizeVolume
 
 
@@ -365,7 +365,7 @@ def test_a_gpu_computes_in_tf32_as_asked_for_and_by_fixed_algorithms(tf32):
 
 def test_a_job_is_computed_as_its_predictor_asks(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(job, "_same_algorithms", lambda device, tf32: seen.append((device, tf32)) or nullcontext())
+    monkeypatch.setattr(job, "same_algorithms", lambda device, tf32: seen.append((device, tf32)) or nullcontext())
     volume(tmp_path / "in.zarr", (8, 12, 12))
     for tf32 in (True, False):
         predictor(tf32=tf32, device="cpu")(tmp_path / "in.zarr", tmp_path / f"out {tf32}")

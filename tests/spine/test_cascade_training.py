@@ -162,9 +162,23 @@ def test_three_classifiers_with_one_backbone_are_delivered_as_three_networks(dat
         (["lesion"], {"resume": "auto"}, "--resume: train-cascade gives each stage its own; leave it out"),
         (["lesion"], {"stage": "cord"}, "--stage: train-cascade gives each stage its own; leave it out"),
         (["lesion"], {"max_epoch": 3}, "--max_epoch: .*did you mean --max_epochs"),
-        (["lesion"], {"lesion.max_epoch": 3}, "--max_epoch: .*did you mean --max_epochs"),
+        (["lesion"], {"lesion.max_epoch": 3}, "--lesion.max_epoch: .*did you mean --max_epochs"),
+        (["lesion"], {"lesion.lr": float("nan"), "max_epochs": 3}, "--lesion.lr nan: must be a number"),
+        (["lesion"], {"lesion.lr": 0.1, "max_epochs": 0}, "--max_epochs 0: must be a whole number"),
     ],
-    ids=["stage", "twice", "none", "stage-left-out", "folder", "resume", "name", "override", "override-of-a-stage"],
+    ids=[
+        "stage",
+        "twice",
+        "none",
+        "stage-left-out",
+        "folder",
+        "resume",
+        "name",
+        "override",
+        "override-of-a-stage",
+        "nan",
+        "common",
+    ],
 )
 def test_what_can_t_be_understood_is_told_before_anything_runs(tmp_path, stages, overrides, text):
     from monai_ext.settings import find_bundle

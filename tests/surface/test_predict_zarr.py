@@ -51,6 +51,13 @@ def test_predicts_what_the_checkpoint_says(trained, tmp_path):
     assert zarr.open_array(tmp_path / "out" / "normals.zarr" / "0", mode="r").shape == (3, 20, 24, 24)
 
 
+def test_an_estimate_writes_nothing(trained, tmp_path):
+    done = run(trained, tmp_path / "out", "--estimate")
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("blocks   12\nwindows  ")
+    assert not (tmp_path / "out").exists()
+
+
 def test_parts_complete_one_another_and_damage_is_repaired(trained, tmp_path):
     first = run(trained, tmp_path / "out", "--part", "0", "--parts", "2")
     assert "6 blocks computed, 0 were ready; the output is not complete yet" in first.output

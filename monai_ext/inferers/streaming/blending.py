@@ -27,7 +27,7 @@ class TileColumnBlend:
 
     def __init__(self, channels: Mapping[str, int], weights: torch.Tensor, block_size: Size, shape: Size) -> None:
         self.weights = weights
-        size = [min(pair) for pair in zip((block_size[0] + weights.shape[0], *block_size[1:]), shape, strict=True)]
+        size = sums_shape(block_size, weights.shape, shape)
         self._sums = {name: weights.new_zeros(count, *size) for name, count in channels.items()}
         self._total = weights.new_zeros(1, *size)
         self._start = (0, 0, 0)
@@ -92,3 +92,8 @@ class TileColumnBlend:
                 piece = array[:, begin : begin + planes]
                 array[:, begin - planes : begin - planes + piece.shape[1]] = piece
             array[:, depth - planes :] = 0
+
+
+def sums_shape(block_size: Sequence[int], roi_size: Sequence[int], shape: Sequence[int]) -> list[int]:
+    """Voxels (Z, Y, X) of a tile column that are summed at once: a block and a window along Z, within the volume."""
+    return [min(pair) for pair in zip((block_size[0] + roi_size[0], *block_size[1:]), shape, strict=True)]

@@ -34,6 +34,7 @@ from monai_ext.inferers.streaming.steps import (
     predicted,
     threads_of_each,
 )
+from monai_ext.inferers.streaming.waits import Waits
 from monai_ext.memory import FullMemoryError, is_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -138,17 +139,19 @@ class PredictionJob:
             self.grid.shape,
         )
         voxels = sum(_voxels(self.grid.region(block)) for block in blocks)
+        waits = Waits()
         with (
             torch.inference_mode(),
-            _same_algorithms(self.predictor.device, self.tf32),
-            _BlockWriter(self.store, self.manifest, threads_of_each(self.network_threads)) as writer,
+            same_algorithms(self.predictor.device, self.tf32),
+            _BlockWriter(self.store, self.manifest, threads_of_each(self.network_threads), waits) as writer,
             tqdm(
                 total=voxels, unit="voxel", unit_scale=True, disable=None if self.progress else True, desc="blocks"
             ) as bar,
             Ahead(self.steps.of(blocks), _BATCHES_AHEAD) as steps,
-            closing(predicted(steps, self.predictor, self.network_threads)) as answers,
+            closing(predicted(steps, self.predictor, self.network_threads, waits)) as answers,
         ):
             for step, logits in answers:
+                bar.set_postfix_str(str(waits), refresh=False)
                 match step:
                     case BeginBlock():
                         blend.begin(step.region)
@@ -177,8 +180,8 @@ class PredictionJob:
 class _BlockWriter:
     """Activates and writes blocks in a thread while the network goes on; records each when it is on the disk."""
 
-    def __init__(self, store: OutputStore, manifest: ProgressManifest, threads: int) -> None:
-        self._store, self._manifest = store, manifest
+    def __init__(self, store: OutputStore, manifest: ProgressManifest, threads: int, waits: Waits) -> None:
+        self._store, self._manifest, self._waits = store, manifest, waits
         self._executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
         self._waiting: deque[Future[None]] = deque()
 
@@ -205,7 +208,8 @@ class _BlockWriter:
 
     def _submit(self, work: object, *arguments: object) -> None:
         while len(self._waiting) >= _BLOCKS_BEHIND:
-            self._waiting.popleft().result()
+            with self._waits.on("writer"):
+                self._waiting.popleft().result()
         self._waiting.append(self._executor.submit(work, *arguments))  # type: ignore[arg-type]
 
     def _write(self, block: int, region: Region, logits: dict[str, torch.Tensor], kept: np.ndarray | None) -> None:
@@ -238,7 +242,7 @@ class _BlockWriter:
 
 
 @contextmanager
-def _same_algorithms(device: torch.device, tf32: bool) -> Iterator[None]:
+def same_algorithms(device: torch.device, tf32: bool) -> Iterator[None]:
     """On a GPU: TF32 as asked for, and no algorithm chosen by timing, which may choose another in the next process."""
     if device.type != "cuda":
         yield

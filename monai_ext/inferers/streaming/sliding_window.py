@@ -15,6 +15,7 @@ from monai_ext.data.volumes_zarr import volume_identity
 from monai_ext.devices import own_device
 from monai_ext.errors import ConfigError
 from monai_ext.inferers.acceleration import prepare_for_inference
+from monai_ext.inferers.streaming.estimate import Estimate, estimate
 from monai_ext.inferers.streaming.geometry import (
     BlockGrid,
     Size,
@@ -204,6 +205,22 @@ class ZarrSlidingWindow:
         job.compute(shard.wanted, shard.empty)
         return Predicted(len(shard.wanted) + len(shard.empty), shard.ready, job.finish())
 
+    def estimate(self, input: str | Path, output: str | Path, **call: Any) -> Estimate:
+        """What the unfinished blocks of all processes together will take; writes nothing.
+
+        Args:
+            input: see `__call__`.
+            output: see `__call__`.
+            call: ``level``, ``channel``, ``timepoint``, ``mask``, ``bbox``.
+
+        Raises:
+            ConfigError: when it doesn't fit the memory, or the output was begun with other settings.
+        """
+        job = self.job(input, output, begin=False, **call)
+        found = estimate(job, job.shard(0, 1).wanted)
+        found.refuse_what_does_not_fit()
+        return found
+
     def job(
         self,
         input: str | Path,
@@ -214,6 +231,7 @@ class ZarrSlidingWindow:
         timepoint: int | None = None,
         mask: str | Path | None = None,
         bbox: Box | None = None,
+        begin: bool = True,
     ) -> PredictionJob:
         """The prediction job of a call, for other schedulers; makes the images and the progress manifest.
 
@@ -225,6 +243,7 @@ class ZarrSlidingWindow:
             timepoint: index from 0, where the image has several.
             mask: path or URL of an array of the same shape; the output is 0 where it is 0.
             bbox: ((z0, z1), (y0, y1), (x0, x1)), see `__call__`.
+            begin: False makes nothing.
 
         Raises:
             ConfigError: when the settings don't fit the volume, or the output was begun with others.
@@ -240,20 +259,21 @@ class ZarrSlidingWindow:
         axes = window_axes(volume.shape, self.roi_size, self.overlap)
         selection = Selection(grid, axes, volume, None if mask is None else InputVolume(mask), bbox)
         manifest = ProgressManifest(store.folder)
-        manifest.begin(
-            {
-                **self._settings,
-                "input": volume_identity(input, level, channel, timepoint),
-                "mask": None if mask is None else volume_identity(mask),
-                "bbox": None if bbox is None else [list(part) for part in bbox],
-                **self._geometry(volume.shape, block_size),
-                # Once all windows of a block were computed, if any: other batches, and other voxels that are 0.
-                **({} if selection.is_all else {"windows": "kept"}),
-                **device_settings(self.device, threads_of_each(self.network_threads), self.tf32),
-            }
-        )
+        settings = {
+            **self._settings,
+            "input": volume_identity(input, level, channel, timepoint),
+            "mask": None if mask is None else volume_identity(mask),
+            "bbox": None if bbox is None else [list(part) for part in bbox],
+            **self._geometry(volume.shape, block_size),
+            # Once all windows of a block were computed, if any: other batches, and other voxels that are 0.
+            **({} if selection.is_all else {"windows": "kept"}),
+            **device_settings(self.device, threads_of_each(self.network_threads), self.tf32),
+        }
         space = voxel_space(input, level)
-        store.create(space)
+        if begin or manifest.begun:
+            manifest.begin(settings)
+        if begin:
+            store.create(space)
         weights = compute_importance_map(self.roi_size, self.mode, device=self.device)
         pin = self.device.type == "cuda"
         steps = Steps(volume, grid, axes, selection, self.batch_size, pin, self.nonfinite_voxels, self.cache_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from monai_ext.inferers.streaming.geometry import BlockGrid, Region, Size, Windo
 from monai_ext.inferers.streaming.predictor import WindowPredictor
 from monai_ext.inferers.streaming.reading import InputVolume, TileColumnReader
 from monai_ext.inferers.streaming.selection import Selection
+from monai_ext.inferers.streaming.waits import Waits
 
 _READERS = 2
 
@@ -98,7 +100,6 @@ class Steps:
 
     def of(self, blocks: Sequence[int]) -> Generator[Step]:
         """All steps of these blocks; input is read ahead, for the next block too."""
-        layers_of = self._axes[0].touching
         readers: dict[int, TileColumnReader] = {}
         reached = {self._grid.tile_column(block): self._selection.reach(block)[1:] for block in blocks}
         cache = ChunkCache(self._cache_bytes)
@@ -115,17 +116,59 @@ class Steps:
                     yield EmptyBlock(block, region)
                     previous = None
                     continue
-                reader, kept, wanted = readers[column], self._selection.kept(block), self._selection.region(block)[0]
-                layers = layers_of(wanted.start, wanted.stop)
+                reader, kept = readers[column], self._selection.kept(block)
                 if previous is None:
                     yield BeginBlock(region)
-                else:
-                    layers = range(max(layers.start, layers_of(previous[0].start, previous[0].stop).stop), layers.stop)
+                layers = self._layers(block, previous)
                 for layer in layers:
                     yield from self._layer(reader, self._selection.windows(block, layer))
-                goes_on = upcoming == block + 1 and self._grid.tile_column(upcoming) == column
+                goes_on = self._follows(block, upcoming)
                 yield EndBlock(block, region, kept, self._grid.region(block + 1) if goes_on else None)
                 previous = region if goes_on else None
+
+    def count(self, blocks: Sequence[int]) -> tuple[int, int]:
+        """Windows and batches of these blocks, those that read nothing but 0 included."""
+        windows = batches = 0
+        previous: Region | None = None
+        for block, upcoming in zip(blocks, [*blocks[1:], None], strict=False):
+            if not self._selection.any(block):
+                previous = None
+                continue
+            for layer in self._layers(block, previous):
+                found = len(self._selection.windows(block, layer))
+                windows, batches = windows + found, batches - (-found // self.batch_size)
+            previous = self._grid.region(block) if self._follows(block, upcoming) else None
+        return windows, batches
+
+    def bytes_to_read(self, blocks: Sequence[int]) -> int:
+        """Bytes of the voxels that the windows of these blocks reach, before compression; once for each tile column."""
+        planes: dict[int, tuple[Region, slice]] = {}
+        for block in blocks:
+            reach, column = self._selection.reach(block), self._grid.tile_column(block)
+            start = planes[column][1].start if column in planes else reach[0].start
+            planes[column] = reach, slice(start, reach[0].stop)
+        return sum(self._bytes((z, *reach[1:])) for reach, z in planes.values())
+
+    def bytes_at_once(self, blocks: Sequence[int]) -> int:
+        """Bytes of input in memory: those of two blocks, of the batches on their way, and of the cache."""
+        of_a_block = max((self._bytes(self._selection.reach(block)) for block in blocks), default=0)
+        batch = self.batch_size * math.prod(axis.length for axis in self._axes) * 4
+        return 2 * of_a_block + 4 * batch + self._cache_bytes
+
+    def _bytes(self, region: Region) -> int:
+        sides = (min(p.stop, size) - max(p.start, 0) for p, size in zip(region, self._grid.shape, strict=True))
+        return math.prod(sides) * self._volume.array.dtype.itemsize
+
+    def _layers(self, block: int, previous: Region | None) -> range:
+        """The layers of a block that those of the block before, in the same tile column, don't have."""
+        layers_of, wanted = self._axes[0].touching, self._selection.region(block)[0]
+        layers = layers_of(wanted.start, wanted.stop)
+        if previous is None:
+            return layers
+        return range(max(layers.start, layers_of(previous[0].start, previous[0].stop).stop), layers.stop)
+
+    def _follows(self, block: int, upcoming: int | None) -> bool:
+        return upcoming == block + 1 and self._grid.tile_column(upcoming) == self._grid.tile_column(block)
 
     def _occupied(self, reader: TileColumnReader, block: int) -> bool:
         """Whether the windows of a block read anything but 0."""
@@ -167,7 +210,7 @@ def threads_of_each(network_threads: int) -> int:
 
 
 def predicted(
-    steps: Iterable[Step], predictor: WindowPredictor, network_threads: int = 1
+    steps: Iterable[Step], predictor: WindowPredictor, network_threads: int = 1, waits: Waits | None = None
 ) -> Generator[tuple[Step, Logits | None]]:
     """The same steps in the same order, `Windows` with their logits.
 
@@ -180,16 +223,23 @@ def predicted(
         initargs=(threads_of_each(network_threads),),
     )
     waiting: deque[tuple[Step, Future[Logits] | None]] = deque()
+    waits = waits or Waits()
+    coming = iter(steps)
     try:
-        for step in steps:
+        while True:
+            with waits.on("reader"):
+                step = next(coming, None)
+            if step is None:
+                break
             waiting.append((step, executor.submit(predictor, step.batch) if isinstance(step, Windows) else None))
             if len(waiting) > network_threads + 1:
-                yield _result(*waiting.popleft())
+                yield _result(*waiting.popleft(), waits)
         while waiting:
-            yield _result(*waiting.popleft())
+            yield _result(*waiting.popleft(), waits)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _result(step: Step, logits: Future[Logits] | None) -> tuple[Step, Logits | None]:
-    return step, None if logits is None else logits.result()
+def _result(step: Step, logits: Future[Logits] | None, waits: Waits) -> tuple[Step, Logits | None]:
+    with waits.on("network"):
+        return step, None if logits is None else logits.result()
