@@ -33,9 +33,9 @@ def train_cascade(
     chosen = stages.replace(",", " ").split() if stages is not None else STAGES
     training = CascadeTraining(parse_files(default), dataset_dir, output_dir, chosen, parse_overrides(context.args))
     models = training.run()
-    typer.echo(f"\nnetworks: {models}")
     if command := training.prediction_command():
-        typer.echo(f"to predict with them: {command}")
+        typer.echo(f"\nto predict: {command}")
+    typer.echo(f"\nnetworks: {models}")
 
 
 def extract_slices(

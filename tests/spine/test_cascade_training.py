@@ -1,6 +1,7 @@
 """Stages trained one after the other, and again."""
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -12,6 +13,7 @@ from monai_ext import runs
 from monai_ext.cli.app import app
 from monai_ext.errors import ConfigError
 from monai_ext.networks import load_model, network_settings
+from monai_ext.settings import find_bundle
 from monai_ext.spine import demo
 from monai_ext.spine.training import CascadeTraining
 
@@ -185,3 +187,20 @@ def test_what_can_t_be_understood_is_told_before_anything_runs(tmp_path, stages,
     with pytest.raises(ConfigError, match=text):
         CascadeTraining(str(config), tmp_path, tmp_path / "out", stages, overrides)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_that_predicts_leaves_out_what_was_not_trained(data, tmp_path):
+    (config,) = (path for path in find_bundle("spinal_cord_cascade").glob("configs/train.json"))
+    training = CascadeTraining(str(config), data, tmp_path, ["cord", "lesion"])
+    for stage in ("sequence", "cord"):
+        (tmp_path / "models" / stage).mkdir(parents=True)
+        (tmp_path / "models" / stage / "model.pt").touch()
+    assert training.prediction_command() is None  # there is no result without lesion
+    (tmp_path / "models" / "lesion").mkdir()
+    (tmp_path / "models" / "lesion" / "model.pt").touch()
+    words = shlex.split(training.prediction_command())
+    assert words[words.index("--models_dir") + 1] == str(tmp_path / "models")
+    assert [words[n - 1] for n, word in enumerate(words) if word == ""] == [
+        "--anatomy_checkpoint",
+        "--location_view_checkpoint",
+    ]
