@@ -77,9 +77,11 @@ def test_parts_complete_one_another_and_damage_is_repaired(trained, tmp_path):
         (("--dtype", "sheet"), "--dtype must be TARGET=VALUE"),
         (("--output_targets", "ink"), "no target 'ink'"),
         (("--output", "sftp://host/out"), "must be a folder, or in an object store"),
-        (("--nonfinite_voxels", "skip"), "nonfinite_voxels must be one of"),
+        (("--nonfinite_voxels", "skip"), "--nonfinite_voxels skip: must be reject or fill"),
+        (("--overlap", "nan"), "--overlap nan: must be a number from 0 and less than 1"),
+        (("--patch_size", "0", "8", "8"), "--patch_size [0, 8, 8]: must be a list of 3"),
     ],
-    ids=["part alone", "a stray argument", "dtype", "target", "URL", "policy"],
+    ids=["part alone", "a stray argument", "dtype", "target", "URL", "policy", "overlap", "patch"],
 )
 def test_options_that_cannot_be_are_refused(trained, tmp_path, options, message):
     done = run(trained, tmp_path / "out", *options)
