@@ -28,8 +28,8 @@ _TOLD_ERROR = re.compile(
     r"^([A-Za-z_][\w.]*): (.*?)(?=\n\n(?:The above exception|During handling)|\Z)", re.DOTALL | re.MULTILINE
 )
 
-# For log files only: what is printed is one sentence.
-TRACEBACKS = logging.getLogger("monai_ext.tracebacks")
+# For log files only: what is printed is one sentence. Not below `monai_ext`, whose loggers a logging.conf resets.
+TRACEBACKS = logging.getLogger("monai_ext_tracebacks")
 TRACEBACKS.propagate = False
 TRACEBACKS.addHandler(logging.NullHandler())
 

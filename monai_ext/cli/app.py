@@ -15,6 +15,7 @@ from monai_ext.cli.demo import demo
 from monai_ext.cli.demo_data import demo_data
 from monai_ext.cli.domain_commands import OVERRIDES, add_command
 from monai_ext.cli.new_bundle import new_bundle
+from monai_ext.cli.onnx import onnx
 from monai_ext.cli.prepare import prepare
 from monai_ext.cli.report import report
 from monai_ext.cli.settings import settings
@@ -52,6 +53,7 @@ app.command("prepare", context_settings=OVERRIDES)(prepare)
 app.command("cross-validate", context_settings=OVERRIDES)(cross_validate)
 app.command("compare")(compare)
 app.command("report")(report)
+app.command("onnx")(onnx)
 app.command("sync")(sync)
 app.command("settings")(settings)
 app.command("new-bundle")(new_bundle)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 
 from monai_ext.handlers.history import NOT_METRICS
@@ -19,7 +20,8 @@ _HIDDEN = NOT_METRICS - {"seconds"}
 
 
 class Console:
-    """A progress bar over the batches (on a terminal) and one line per epoch; losses with six decimals.
+    """A progress bar over the batches (on a terminal) and one line per epoch; losses with six decimals, and the time
+    that all further epochs take, if they take as long as those so far.
 
     Args:
         parts: name of a case's instances (slices, crops), if any: their metrics are written to files only.
@@ -27,19 +29,34 @@ class Console:
 
     def __init__(self, parts: str | None = None) -> None:
         self.parts = parts
+        self._begun = 0.0
+        self._epochs = 0
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer, on the main process only."""
         # disable=None: tqdm leaves the bar out where standard error is no terminal (log files, CI).
         bar = ProgressBar(persist=False, disable=None)
         bar.attach(engine, output_transform=_RecentLoss())
+        engine.add_event_handler(Events.STARTED, self._started)
 
     def epoch(self, entry: Mapping[str, Any], max_epochs: int, is_best: bool) -> None:
         """Log the line of an epoch."""
         kept = {name: value for name, value in entry.items() if name not in _HIDDEN and not self._of_parts(name)}
         shown = " | ".join(f"{name} {_format(name, value)}" for name, value in kept.items())
         best = " | best so far" if is_best else ""
-        logger.info("epoch %d/%d | lr %.3g | %s%s", entry["epoch"], max_epochs, entry["lr"], shown, best)
+        left = self._left(max_epochs - entry["epoch"])
+        logger.info("epoch %d/%d | lr %.3g | %s%s%s", entry["epoch"], max_epochs, entry["lr"], shown, best, left)
+
+    def _started(self) -> None:
+        self._begun, self._epochs = time.monotonic(), 0
+
+    def _left(self, epochs: int) -> str:
+        self._epochs += 1
+        if epochs <= 0:
+            return ""
+        minutes = math.ceil((time.monotonic() - self._begun) / self._epochs * epochs / 60)
+        hours, rest = divmod(minutes, 60)
+        return f" | about {f'{hours} h ' if hours else ''}{rest} min left"
 
     def _of_parts(self, name: str) -> bool:
         return self.parts is not None and name.startswith(f"{self.parts}_")

@@ -21,8 +21,9 @@ import pytest
 import torch
 from bundle_helpers import only_run, rows_of, user_error
 from monai.bundle import ConfigParser, ConfigWorkflow, run
-from monai.bundle.scripts import ckpt_export, onnx_export, verify_net_in_out
+from monai.bundle.scripts import ckpt_export, verify_net_in_out
 
+from monai_ext.cli.onnx import onnx
 from monai_ext.errors import ConfigError, DataError, WeightsError
 from monai_ext.networks import load_model, network_settings
 from monai_ext.reports import write_report
@@ -145,7 +146,7 @@ class BundleContract:
             "meta_file": str(trained / "config" / "metadata.json"),
         }
         ckpt_export(filepath=str(folder / "model.ts"), **common)
-        onnx_export(filepath=str(folder / "model.onnx"), **common)
+        onnx(trained, folder / "model.onnx")
         return folder
 
     @classmethod
@@ -268,11 +269,14 @@ class BundleContract:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
-        of_onnx = session.run(None, {session.get_inputs()[0].name: image.numpy()})
-        for eager, script, onnx in zip(expected, found, of_onnx, strict=True):
+        content = session.get_modelmeta().custom_metadata_map
+        assert json.loads(content["metadata.json"])["settings"] == network_settings(checkpoint)
+        assert json.loads(content["inference.json"]) == read(trained / "config" / "inference.json")
+        of_onnx = session.run(None, {"image": image.numpy()})
+        for eager, script, other in zip(expected, found, of_onnx, strict=True):
             assert eager.std() > 0 or eager.numel() == 1
             torch.testing.assert_close(script, eager, rtol=1e-5, atol=1e-5)
-            np.testing.assert_allclose(onnx, eager, rtol=self.onnx_tolerance, atol=self.onnx_tolerance)
+            np.testing.assert_allclose(other, eager, rtol=self.onnx_tolerance, atol=self.onnx_tolerance)
 
     def test_the_config_in_an_export_is_true_without_bundle_and_checkpoint(
         self, trained, exported, data, checkpoint, tmp_path, monkeypatch
