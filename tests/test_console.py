@@ -71,10 +71,8 @@ def test_plain_handlers_of_the_console_are_replaced_and_others_stay(monkeypatch,
     assert capsys.readouterr().out == "line: shown\n"
 
 
-def test_a_bundle_s_logging_leaves_the_tracebacks_off_the_console(monkeypatch) -> None:
-    with monkeypatch.context() as without_pytest:
-        without_pytest.setattr(logging.getLogger(), "handlers", [])
-        fileConfig(REPOSITORY / "bundles/brats_resnet50/configs/logging.conf", disable_existing_loggers=False)
+def test_a_bundle_s_logging_leaves_the_tracebacks_off_the_console() -> None:
+    fileConfig(CONFIGS[0], disable_existing_loggers=False)
     assert not TRACEBACKS.propagate
     assert TRACEBACKS.handlers
 
