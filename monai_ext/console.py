@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from typing import TextIO
 
 _COLOURS = {logging.WARNING: "\033[33m", logging.ERROR: "\033[31m", logging.CRITICAL: "\033[31m"}
@@ -45,12 +46,13 @@ class ConsoleHandler(logging.StreamHandler[TextIO]):
 
 
 def tidy_console() -> None:
-    """Put a `ConsoleHandler` in the place of each plain one of the root logger.
+    """Put a `ConsoleHandler` in the place of each plain one of the root logger, and silence what tells a user nothing.
 
-    A bundle's ``logging.conf`` can't name it: MONAI takes only handlers of Python's own there.
+    A bundle's ``logging.conf`` can't name the handler: MONAI takes only those of Python's own there.
     """
-    # MONAI's LoadImage makes all its readers, one of which warns of what it could have been faster with.
+    # Every LoadImage of MONAI makes all its readers, one of which warns of a package that DICOM could be faster with.
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
     root = logging.getLogger()
     for plain in root.handlers[:]:
         if type(plain) is logging.StreamHandler and plain.stream in (sys.stdout, sys.stderr):

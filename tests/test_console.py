@@ -71,6 +71,15 @@ def test_plain_handlers_of_the_console_are_replaced_and_others_stay(monkeypatch,
     assert capsys.readouterr().out == "line: shown\n"
 
 
+def test_readers_that_nobody_asked_for_are_not_mentioned(caplog, recwarn) -> None:
+    from monai.data import NvImgCodecPydicomReader
+
+    tidy_console()
+    NvImgCodecPydicomReader()
+    assert not caplog.messages
+    assert not [entry for entry in recwarn.list if "NvImgCodec" in str(entry.message)]
+
+
 def test_a_bundle_s_logging_leaves_the_tracebacks_off_the_console() -> None:
     fileConfig(CONFIGS[0], disable_existing_loggers=False)
     assert not TRACEBACKS.propagate

@@ -33,6 +33,7 @@ FILES = {
     "run.json",
     "report.html",
     "config/config.json",
+    "config/logging.conf",
     "config/metadata.json",
     "metrics/metrics.json",
     "checkpoints/last.pt",
