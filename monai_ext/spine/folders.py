@@ -18,7 +18,7 @@ from monai_ext.spine.dicom import read_dicom_header
 from monai_ext.spine.dicom_seg import is_dicom_seg
 from monai_ext.spine.series import VOLUME_SUFFIXES
 from monai_ext.spine.slices import SLICE_SUFFIXES
-from monai_ext.spine.unread import unread
+from monai_ext.spine.unread import broken_links, unread
 
 READ = (*SLICE_SUFFIXES, *VOLUME_SUFFIXES)
 
@@ -57,9 +57,10 @@ def training_files(folder: str | Path, repeatable: Sequence[str] = ()) -> Traini
     """
     root = Path(os.path.abspath(folder))
     found = walk(root, READ, repeatable)
-    refuse(found.problems)
+    missing = broken_links(found.problems)
+    refuse(missing)
     files = [file.path for file in found.files]
-    images, problems, rest, series = [Path(path) for path in files], list(found.problems), [], set()
+    images, problems, rest, series = [Path(path) for path in files], missing, [], set()
     for path in without_data_files((file.path for file in found.others), files):
         try:
             if read_dicom_header(path):

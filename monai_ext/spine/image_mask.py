@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,7 @@ def _bids_pairs(root: Path, structure: str) -> tuple[dict[str, tuple[Path, Path]
             without.append(found[case])
         else:
             pairs[case] = found[case], found[mask]
+    problems += _other_masks(images, pairs, found, names, root)
     problems += not_used(
         without, lambda _: f"no mask of {structure} ({names[0]}, ...) beside it or in derivatives", root
     )
@@ -209,6 +211,32 @@ def _bids_pairs(root: Path, structure: str) -> tuple[dict[str, tuple[Path, Path]
             Problem(str(root), f"holds neither 'images' and 'masks' nor an image with a mask ({shown}, ...)")
         )
     return pairs, problems
+
+
+def _other_masks(
+    images: list[str],
+    pairs: Mapping[str, tuple[Path, Path]],
+    found: Mapping[str, Path],
+    names: Iterable[str],
+    root: Path,
+) -> list[Problem]:
+    """Notes on the volumes beside and in derivatives that aren't read; a warning for masks without an image."""
+    read = {path for pair in pairs.values() for path in pair}
+    second: list[Path] = []
+    alone: list[Path] = []
+    others: list[Path] = []
+    for case, path in found.items():
+        if case in images or path in read:
+            continue
+        own = "/".join(case.split("/")[2:]) if case.startswith("derivatives/") else case
+        image = next((own.removesuffix(f"_{name}") for name in names if own.endswith(f"_{name}")), None)
+        (others if image is None else second if image in pairs else alone).append(path)
+    lonely = not_used(alone, lambda _: "masks of images that aren't there", root)
+    return [
+        *(replace(one, severity="warning") for one in lonely),
+        *not_used(second, lambda _: "further masks of images of which another is read", root),
+        *not_used(others, lambda _: "by the names no masks of this stage", root),
+    ]
 
 
 def _is_mask(case: str, names: list[str], found: Mapping[str, Path]) -> bool:

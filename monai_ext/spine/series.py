@@ -20,7 +20,7 @@ from monai_ext.spine.image import SeriesImage
 from monai_ext.spine.naming import folder_name
 from monai_ext.spine.nifti import read_volume_series
 from monai_ext.spine.slices import SLICE_SUFFIXES, read_slice_series
-from monai_ext.spine.unread import unread
+from monai_ext.spine.unread import broken_links, unread
 
 VOLUME_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix != ".npy")
 
@@ -83,7 +83,7 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     derived, files = _parted(below.files, root)
     more, unknown = _parted(below.others, root)
     others = [Path(path) for path in unknown]
-    problems, no_image = list(below.problems), []
+    problems, no_image = broken_links(below.problems), []
     single = without_data_files(others, files)
     for path in single:
         try:
@@ -135,12 +135,12 @@ def _nifti_series(root: Path, volumes: Sequence[Path], voxels: Mapping[tuple[Pat
 
 
 def _slice_series(root: Path, files: Sequence[Path], problems: list[Problem]) -> list[Series]:
-    groups: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+    groups: dict[tuple[Path, tuple[str, ...]], list[Path]] = defaultdict(list)
     for path in files:
         prefix = path.stem.rstrip("0123456789").rstrip("_- .") or "slices"
-        groups[path.relative_to(root).parts[:-1] or (prefix,)].append(path)
+        groups[path.parent, path.relative_to(root).parts[:-1] or (prefix,)].append(path)
     found = []
-    for parts, members in groups.items():
+    for (_, parts), members in groups.items():
         single, copies = without_copies(members, SLICE_SUFFIXES)
         # without the slice that is there twice, the others would move together
         problems += [replace(one, files=(*one.files, *single)) for one in copies]

@@ -154,6 +154,53 @@ def test_a_volume_in_a_folder_of_a_class_is_all_its_slices(tmp_path) -> None:
     np.testing.assert_array_equal(shown, image.slices())
 
 
+def test_series_of_one_patient_in_a_class_are_no_copies_of_each_other(tmp_path) -> None:
+    for name in ("knee/ann/t1", "knee/ann/t2", "spine/bob/t1"):
+        write_series(tmp_path / name, "dicom")
+    assert len(package.class_items(tmp_path)) == 18
+
+
+@pytest.mark.parametrize("folder", ["anatomy/{}", "foundation/MR/{}/acl"])
+@pytest.mark.parametrize("volume", ["ann_t2.nii.gz", "ann.nii.gz"])
+def test_extracted_slices_stay_in_the_class_and_with_the_patient_of_their_volume(tmp_path, folder, volume) -> None:
+    image, _ = spine()
+    for name in ("knee", "spine"):
+        for path in (volume, volume.replace("ann", "bob")):
+            save(tmp_path / "data" / folder.format(name) / path, image.voxels, image.affine)
+    extract_slices(tmp_path / "data", tmp_path / "slices")
+    stage = folder.partition("/")[0]
+    direct, extracted = (package.class_items(tmp_path / part / stage) for part in ("data", "slices"))
+    known = [{(one["case"], one["patient"], one["label"]) for one in items} for items in (direct, extracted)]
+    assert known[0] == known[1]
+    assert {patient for _, patient, _ in known[0]} == {"ann", "bob"}
+
+
+def test_masks_of_a_dataset_that_are_not_read_are_told(tmp_path) -> None:
+    root = write_bids(tmp_path, 1)
+    image, lesion = spine(oblique=5.0)
+    for name in ("labels2/sub-01/anat/sub-01_T2w_lesion-manual", "labels/sub-09/anat/sub-09_T2w_lesion-manual"):
+        save(root / f"derivatives/{name}.nii.gz", lesion, image.affine)
+    items, problems = image_mask_problems(root, "lesion")
+    assert len(items) == 6
+    assert [(one.severity, len(one.files), one.message.rpartition(": ")[2]) for one in problems] == [
+        ("warning", 1, "masks of images that aren't there"),
+        ("note", 1, "further masks of images of which another is read"),
+        ("note", 1, "by the names no masks of this stage"),
+    ]
+
+
+def test_a_mask_with_values_that_are_no_numbers_is_refused(tmp_path) -> None:
+    image, lesion = spine()
+    save(tmp_path / "images/ann_t2.nii.gz", image.voxels, image.affine)
+    (tmp_path / "masks").mkdir()
+    nib.save(
+        nib.Nifti1Image(np.where(lesion, np.nan, 0).astype(np.float32), image.affine),
+        tmp_path / "masks/ann_t2.nii.gz",
+    )
+    with pytest.raises(DataError, match="NaN or infinite"):
+        image_mask_items(tmp_path)
+
+
 def test_slices_that_were_extracted_train_as_the_volumes_do(tmp_path) -> None:
     root = write_bids(tmp_path / "bids", 2)
     count, problems = extract_slices(root, tmp_path / "slices")
