@@ -28,10 +28,12 @@ SERIES = "series"
 # five folds
 ENOUGH = 5
 
+DEMO = (
+    "to try things out, make demo data with `python -m monai_ext demo-data spinal_cord_cascade --output DIR` and pass "
+    "`--dataset_dir DIR`"
+)
 HOW_TO_GET = (
-    "give a folder of series, or one with training folders "
-    f"({', '.join((*CLASS_STAGES, *MASK_STAGES))}); to try things out, make demo data with "
-    "`python -m monai_ext demo-data spinal_cord_cascade --output DIR` and pass `--dataset_dir DIR`"
+    f"give a folder of series, or one with training folders ({', '.join((*CLASS_STAGES, *MASK_STAGES))}); {DEMO}"
 )
 
 

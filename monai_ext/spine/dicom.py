@@ -120,7 +120,8 @@ def _slices(header: Dataset, path: Path) -> list[DicomSlice]:
     except DataError:
         raise
     except Exception as error:  # tags are parsed when they are asked for
-        raise DataError(f"has a damaged header ({_line(error)}); export it again", path) from error
+        missing = f"no {error.name}" if isinstance(error, AttributeError) and error.name else _line(error)
+        raise DataError(f"has a damaged header ({missing}); export it again", path) from error
 
 
 def _pixels(dataset: Dataset, path: Path) -> list[np.ndarray]:

@@ -9,9 +9,11 @@ from monai_ext.data.left_out import not_used
 from monai_ext.data.problems import Problem
 from monai_ext.data.walk import entries
 from monai_ext.errors import DataError
-from monai_ext.spine.checking import CLASS_STAGES, HOW_TO_GET, MASK_STAGES, SERIES
+from monai_ext.spine.checking import CLASS_STAGES, DEMO, MASK_STAGES, SERIES
 from monai_ext.spine.series import Series, find_series
 from monai_ext.spine.unread import unread
+
+_HOW_TO_GET = f"give a folder of series, or one with them in its sub-folder {SERIES!r}; {DEMO}"
 
 
 def inference_series(dataset_dir: str | Path) -> tuple[list[Series], list[Problem]]:
@@ -26,11 +28,11 @@ def inference_series(dataset_dir: str | Path) -> tuple[list[Series], list[Proble
     """
     root = Path(dataset_dir)
     if not root.is_dir():
-        raise DataError(f"is not a folder; {HOW_TO_GET}", dataset_dir)
+        raise DataError(f"is not a folder; {_HOW_TO_GET}", dataset_dir)
     inside = (root / SERIES).is_dir()
     series, problems = find_series(root / SERIES if inside else root)
     if not series and all(problem.severity == "note" for problem in problems):
-        raise DataError(f"holds no series; {HOW_TO_GET}", dataset_dir)
+        raise DataError(f"holds no series; {_HOW_TO_GET}", dataset_dir)
     return series, [*problems, *(_beside(root) if inside else ())]
 
 

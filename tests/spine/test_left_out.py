@@ -87,6 +87,11 @@ def test_what_lies_beside_the_folder_that_alone_is_read_is_told(tmp_path):
     ]
 
 
+def test_a_folder_without_series_says_what_prediction_takes(tmp_path):
+    with pytest.raises(DataError, match="holds no series; give a folder of series, or one with them in its sub-folder"):
+        inference_series(tmp_path)
+
+
 def test_a_geometry_that_is_guessed_is_in_the_report_and_no_missing_segmentation(tmp_path):
     path = write_series(tmp_path / "data/ann/t2.nii.gz", "nifti")
     volume = nib.load(path)

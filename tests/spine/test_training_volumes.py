@@ -12,6 +12,7 @@ from cascade_files import spine, write_series
 from monai_ext import spine as package
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.spine import LoadSliced, check, find_series, image_mask_items, stage_items, write_dicom_seg
+from monai_ext.spine.demo_dicom import write_dicom_series
 from monai_ext.spine.extraction import extract_slices
 from monai_ext.spine.image_mask import image_mask_problems, mask_files
 
@@ -112,6 +113,23 @@ def test_dicom_series_with_dicom_segmentations_or_nifti_masks(tmp_path, mask) ->
     loaded = [LOAD(item) for item in items]
     np.testing.assert_array_equal([one["image"].numpy() for one in loaded], image.slices())
     np.testing.assert_array_equal([one["mask"].numpy() for one in loaded], lesion[:, None])
+
+
+def test_a_dicom_segmentation_that_reaches_beyond_its_image_is_refused(tmp_path) -> None:
+    image, lesion = spine()
+    for name, first in (("images/ann/t2", 0), ("images/bob/t2", 3)):
+        affine = image.affine.copy()
+        affine[:3, 3] += first * affine[:3, 2]
+        write_dicom_series(tmp_path / name, image.voxels.astype(np.int16), affine, "P", 1)
+    series = next(one for one in find_series(tmp_path / "images")[0] if one.name == "ann/t2")
+    (tmp_path / "masks/ann").mkdir(parents=True)
+    (tmp_path / "masks/bob").mkdir()
+    drawn = package.SeriesImage(lesion.astype(np.float32), image.affine, 2).slices()
+    write_dicom_seg(series, series.read(), drawn, tmp_path / "masks/ann/t2.dcm")
+    assert len(image_mask_problems(tmp_path)[1]) == 1
+    (tmp_path / "masks/bob/t2.dcm").write_bytes((tmp_path / "masks/ann/t2.dcm").read_bytes())
+    (problem,) = image_mask_problems(tmp_path)[1]
+    assert problem.message == "has 20 of its 49 voxels outside of its image; is it that of another series?"
 
 
 @pytest.mark.parametrize("change", ["shape", "place"])

@@ -189,7 +189,7 @@ class CascadeBatch:
         write_batch_report(self.output_dir, report)
 
     def _check_folder(self) -> None:
-        if self.output_dir.is_relative_to(self.dataset_dir):
+        if self.output_dir.resolve().is_relative_to(self.dataset_dir.resolve()):
             raise ConfigError(
                 f"--output_dir {self.output_dir}: lies in dataset_dir, so that results would be read as series; give "
                 "a folder outside it"
