@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.left_out import refuse
 from monai_ext.data.patients import patient_of_case
 from monai_ext.data.problems import Problem
 from monai_ext.data.splits import grouped_stratified_folds
@@ -53,14 +52,12 @@ def training_files(folder: str | Path, repeatable: Sequence[str] = ()) -> Traini
 
     Raises:
         ConfigError: for DICOM files without the packages for DICOM.
-        DataError: for a folder that doesn't exist or can't be listed, or a broken link to an image.
+        DataError: for a folder that doesn't exist or can't be listed.
     """
     root = Path(os.path.abspath(folder))
     found = walk(root, READ, repeatable)
-    missing = broken_links(found.problems)
-    refuse(missing)
     files = [file.path for file in found.files]
-    images, problems, rest, series = [Path(path) for path in files], missing, [], set()
+    images, problems, rest, series = [Path(path) for path in files], broken_links(found.problems), [], set()
     for path in without_data_files((file.path for file in found.others), files):
         try:
             if read_dicom_header(path):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError, IncompleteError
-from monai_ext.spine import CascadeBatch, find_series, image_mask_items, inference_series
+from monai_ext.spine import CascadeBatch, check, find_series, image_mask_items, inference_series
 
 
 def counted(problems: list[Problem]) -> list[tuple[str, str]]:
@@ -26,8 +26,21 @@ def test_a_broken_link_to_a_slice_is_an_error_in_prediction_and_in_training(dico
     (series,), problems = find_series(tmp_path / "data")
     assert len(series.files) == 5
     assert counted(problems) == [(name, "error")]
+    (tmp_path / "data/masks").mkdir()
     with pytest.raises(DataError, match="is it a broken link"):
         image_mask_items(tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", ["sub-01_T2w.nii.gz", "IM0001"])
+def test_the_check_of_a_dataset_lists_more_than_the_first_broken_link(tmp_path, name):
+    (tmp_path / "derivatives").mkdir()
+    (tmp_path / "ann").mkdir()
+    for folder in (tmp_path, tmp_path / "ann"):
+        (folder / name).symlink_to(tmp_path / "gone")
+    assert [one.path for one in check(tmp_path) if "broken link" in one.message] == [
+        str(tmp_path / "ann" / name),
+        str(tmp_path / name),
+    ]
 
 
 def test_a_broken_link_to_a_text_is_a_note(dicom, tmp_path):

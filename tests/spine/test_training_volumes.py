@@ -233,6 +233,16 @@ def test_slices_that_were_extracted_train_as_the_volumes_do(tmp_path) -> None:
     assert mask_files(tmp_path / "slices/cord").keys() == {item["case"] for item in image_mask_items(root, "lesion")}
     with pytest.raises(ConfigError, match="holds other files"):
         extract_slices(root, tmp_path / "slices")
+    with pytest.raises(ConfigError, match="lies in the data"):
+        extract_slices(root, root / "slices")
+
+
+def test_an_extraction_of_nothing_names_the_file_that_is_wrong(tmp_path) -> None:
+    root = write_bids(tmp_path / "bids", 1)
+    for path in (root / "derivatives/labels").rglob("*.nii.gz"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"sub-01_T2w_\S+\.nii\.gz: "):
+        extract_slices(root, tmp_path / "slices")
 
 
 def test_the_check_looks_at_volumes_as_at_slices(tmp_path) -> None:
