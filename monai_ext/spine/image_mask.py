@@ -11,20 +11,10 @@ from monai_ext.data.left_out import Found, not_used, refuse
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 from monai_ext.spine.folders import TrainingFiles, is_slice, patient_of, stamp_of, training_files
+from monai_ext.spine.mask_names import MASK_NAMES, is_mask
 from monai_ext.spine.slices import SLICE_SUFFIXES
 from monai_ext.spine.volume_slices import image_slices, mask_slices
 
-# What follows the image's name in that of its mask, by the structure; a manual one goes first.
-MASK_NAMES = {
-    "cord": (
-        *("label-SC_seg-manual", "seg-manual", "label-SC_seg", "label-SC_mask", "label-cord_seg", "label-cord_dseg"),
-        *("label-cord_mask", "seg_manual", "seg"),
-    ),
-    "lesion": (
-        *("lesion-manual", "label-lesion_seg", "label-lesion_dseg", "label-lesion_mask", "lesion-seg", "lesion_seg"),
-        "lesion",
-    ),
-}
 _HOW = "add one (all 0 if empty)"
 
 
@@ -191,8 +181,7 @@ def _bids_pairs(root: Path, structure: str) -> tuple[dict[str, tuple[Path, Path]
         parts = case.split("/")
         if parts[0] == "derivatives" and len(parts) > 2:
             derived.setdefault("/".join(parts[2:]), case)
-    every = [name for known in MASK_NAMES.values() for name in known]
-    images = [case for case in found if not case.startswith("derivatives/") and not _is_mask(case, every, found)]
+    images = [case for case in found if not case.startswith("derivatives/") and not is_mask(case, found)]
     pairs, without = {}, []
     for case in images:
         masks = (f"{case}_{name}" for name in names)
@@ -237,10 +226,6 @@ def _other_masks(
         *not_used(second, lambda _: "further masks of images of which another is read", root),
         *not_used(others, lambda _: "by the names no masks of this stage", root),
     ]
-
-
-def _is_mask(case: str, names: list[str], found: Mapping[str, Path]) -> bool:
-    return any(case.endswith(f"_{name}") and case.removesuffix(f"_{name}") in found for name in names)
 
 
 def _names(structure: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from monai_ext.spine.dicom import read_dicom_header, read_dicom_series
 from monai_ext.spine.dicom_grouping import group_slices, without_repeats
 from monai_ext.spine.dicom_slices import DicomSlice, sort_slices
 from monai_ext.spine.image import SeriesImage
+from monai_ext.spine.mask_names import is_mask
 from monai_ext.spine.naming import folder_name
 from monai_ext.spine.nifti import read_volume_series
 from monai_ext.spine.slices import SLICE_SUFFIXES, read_slice_series
@@ -98,6 +99,10 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     slices = [Path(one) for one in files if suffix_of(one, SLICE_SUFFIXES)]
     problems += [*copies, *unread(no_image, below.hidden, root)]
     problems += not_used([*derived, *more], lambda _: "derived from series (BIDS), none itself", root)
+    names = {os.path.join(os.path.dirname(path), volume_stem(path) or ""): path for path in volumes}
+    masks = [path for name, path in names.items() if is_mask(name, names)]
+    problems += not_used(masks, lambda _: "masks by their names, of the images beside them", root)
+    volumes = [path for path in volumes if path not in masks]
     voxels: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in sorted({*others} - {*single}):
         voxels[path.parent, _begin(path)].append(path)

@@ -97,6 +97,15 @@ def test_masks_of_a_dataset_are_no_series_to_predict(tmp_path) -> None:
     assert (note.severity, len(note.files)) == ("note", 4)
 
 
+def test_masks_beside_their_images_are_no_series_to_predict(tmp_path) -> None:
+    image, lesion = spine()
+    for name in ("t2", "t2_lesion", "t2_seg", "t1_seg"):
+        save(tmp_path / f"ann/anat/{name}.nii.gz", lesion, image.affine)
+    series, (note,) = find_series(tmp_path)
+    assert [one.name for one in series] == ["ann/anat_t1_seg", "ann/anat_t2"]  # there is no t1
+    assert (note.severity, [Path(file).name for file in note.files]) == ("note", ["t2_lesion.nii.gz", "t2_seg.nii.gz"])
+
+
 @pytest.mark.parametrize("mask", ["seg", "nifti"])
 def test_dicom_series_with_dicom_segmentations_or_nifti_masks(tmp_path, mask) -> None:
     write_series(tmp_path / "images/ann/t2", "dicom")
