@@ -10,9 +10,8 @@ from typing import Any
 from monai_ext.data.left_out import Found, not_used, refuse
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
-from monai_ext.spine.folders import TrainingFiles, is_slice, patient_of, stamp_of, training_files
+from monai_ext.spine.folders import READ, TrainingFiles, is_slice, patient_of, stamp_of, training_files
 from monai_ext.spine.mask_names import MASK_NAMES, is_mask
-from monai_ext.spine.slices import SLICE_SUFFIXES
 from monai_ext.spine.volume_slices import image_slices, mask_slices
 
 _HOW = "add one (all 0 if empty)"
@@ -112,7 +111,7 @@ def mask_files(folder: str | Path, structure: str = "cord") -> dict[str, str]:
     root = Path(folder)
     if not (root / "masks").is_dir():
         return {_volume_case(case): str(mask) for case, (_, mask) in _pairs(root, structure)[0].items()}
-    found, problems = _by_case(training_files(root / "masks", SLICE_SUFFIXES))
+    found, problems = _by_case(training_files(root / "masks", READ))
     refuse(problems)
     names = _names(structure)
     stems = {case: next((case.removesuffix(f"_{n}") for n in names if case.endswith(f"_{n}")), case) for case in found}
@@ -146,7 +145,7 @@ def _pairs(root: Path, structure: str) -> tuple[dict[str, tuple[Path, Path]], li
     if not (root / "images").exists() and not (root / "masks").exists():
         return _bids_pairs(root, structure)
     images, unused = _by_case(training_files(root / "images"))
-    masks, others = _by_case(training_files(root / "masks", SLICE_SUFFIXES))
+    masks, others = _by_case(training_files(root / "masks", READ))
     problems = [*unused, *others]
     if not images:
         kinds = "no slices (PNG, JPEG, TIFF) and no volumes (NIfTI, DICOM, NRRD, MetaImage, FreeSurfer)"
@@ -174,7 +173,7 @@ def _bids_pairs(root: Path, structure: str) -> tuple[dict[str, tuple[Path, Path]
     if not names:
         message = f"has no folder 'images', and --folder {structure} doesn't say which masks are meant"
         return {}, [Problem(str(root), f"{message}; its name must have 'cord' or 'lesion' in it")]
-    below = training_files(root)
+    below = training_files(root, READ)
     found, problems = _by_case(below, volumes_only=True)
     derived: dict[str, str] = {}
     for case in found:  # derivatives/<any>/sub-01/anat/... belongs to sub-01/anat/...

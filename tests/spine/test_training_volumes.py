@@ -216,6 +216,20 @@ def test_masks_of_a_dataset_that_are_not_read_are_told(tmp_path) -> None:
     ]
 
 
+@pytest.mark.parametrize("layout", ["bids", "two folders"])
+def test_equal_masks_that_storage_keeps_once_belong_to_each_image(tmp_path, layout) -> None:
+    image, lesion = spine()
+    save(tmp_path / "store.nii.gz", np.zeros_like(lesion), image.affine)
+    root = tmp_path / "data"
+    images, masks = ("", "derivatives/labels/") if layout == "bids" else ("images/", "masks/")
+    for name in ("sub-01", "sub-02"):
+        save(root / f"{images}{name}/anat/t2.nii.gz", image.voxels, image.affine)
+        mask = root / f"{masks}{name}/anat/t2_lesion.nii.gz"
+        mask.parent.mkdir(parents=True)
+        mask.symlink_to(tmp_path / "store.nii.gz")
+    assert {item["patient"] for item in image_mask_items(root, "lesion")} == {"sub-01", "sub-02"}
+
+
 def test_a_mask_with_values_that_are_no_numbers_is_refused(tmp_path) -> None:
     image, lesion = spine()
     save(tmp_path / "images/ann_t2.nii.gz", image.voxels, image.affine)
