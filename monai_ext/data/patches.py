@@ -47,10 +47,10 @@ def find_patches(
         first voxels (z, y, x), X fastest; no candidate without any label, even with thresholds of 0.
 
     Raises:
-        ConfigError: for a patch size or a threshold out of range.
+        ConfigError: for a patch size, a threshold or an ``ignore_label`` out of range.
         DataError: for a label that isn't 3-D, is empty, or smaller than the patch.
     """
-    size = _checked(patch_size, min_bbox_percent, min_labeled_ratio)
+    size = _checked(patch_size, min_bbox_percent, min_labeled_ratio, ignore_label)
     array, where = label, str(label.store_path) if isinstance(label, zarr.Array) else None
     if isinstance(label, str | Path):
         array, where = open_volume(label), str(label)
@@ -83,13 +83,17 @@ def _starts(low: int, high: int, size: int, length: int, cover_tail: bool) -> np
     return starts
 
 
-def _checked(patch_size: Sequence[int], min_bbox_percent: float, min_labeled_ratio: float) -> np.ndarray:
+def _checked(
+    patch_size: Sequence[int], min_bbox_percent: float, min_labeled_ratio: float, ignore_label: float | None
+) -> np.ndarray:
     size = np.asarray(patch_size)
     if size.shape != (3,) or size.dtype.kind not in "iu" or (size < 1).any():
         raise ConfigError(f"find_patches: patch_size must be three positive integers (Z, Y, X), got {patch_size!r}")
     for name, value in (("min_bbox_percent", min_bbox_percent), ("min_labeled_ratio", min_labeled_ratio)):
         if not 0 <= value <= 1:
             raise ConfigError(f"find_patches: {name} is a fraction from 0 to 1, got {value}; 95 % is 0.95")
+    if ignore_label is not None and not (np.isfinite(ignore_label) and ignore_label):
+        raise ConfigError(f"find_patches: ignore_label must be a number other than 0, got {ignore_label}")
     return size.astype(np.int64)
 
 

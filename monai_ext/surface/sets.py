@@ -107,7 +107,6 @@ def check_set(places: Mapping[str, str], targets: Targets, patch_size: Sequence[
     check_type(volume.dtype, "iuf", places["input"])
     for name, settings in targets.items():
         array = open_volume(places[name], channels=True)
-        check_type(array.dtype, "biuf", places[name])
         try:
             axis = channel_axis(array.shape, shape)
         except DataError as error:

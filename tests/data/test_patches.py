@@ -215,6 +215,8 @@ def test_a_failure_while_reading_ends_the_search(tmp_path) -> None:
     [
         pytest.param({"min_bbox_percent": 95}, r"min_bbox_percent is a fraction from 0 to 1, got 95", id="percent"),
         pytest.param({"min_labeled_ratio": -0.1}, r"min_labeled_ratio is a fraction", id="negative"),
+        pytest.param({"ignore_label": float("nan")}, r"ignore_label must be a number other than 0, got nan", id="nan"),
+        pytest.param({"ignore_label": 0}, r"ignore_label must be a number other than 0, got 0", id="background"),
         pytest.param({"patch_size": (8, 8)}, r"patch_size must be three positive integers .* got \(8, 8\)", id="two"),
         pytest.param({"patch_size": (8, 0, 8)}, r"patch_size must be three positive integers", id="zero"),
         pytest.param({"patch_size": (8, 8.5, 8)}, r"patch_size must be three positive integers", id="fraction"),
