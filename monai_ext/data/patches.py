@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from monai_ext.data.patches_blocks import LabelBlocks
 from monai_ext.data.patches_cells import PatchCells
 from monai_ext.data.volumes_zarr import open_volume
 from monai_ext.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
 
 
 def find_patches(
@@ -55,6 +58,8 @@ def find_patches(
     if isinstance(label, str | Path):
         array, where = open_volume(label), str(label)
     _check_shape(array.shape, size, where)
+    if ignore_label is not None and not _can_hold(array.dtype, ignore_label):
+        logger.warning("%s: ignore_label %g is none of its values, which are %s", where, ignore_label, array.dtype)
     blocks = LabelBlocks(array, workers, where, ignore_label)
     box = blocks.bounding_box()
     if box is None:
@@ -95,6 +100,12 @@ def _checked(
     if ignore_label is not None and not (np.isfinite(ignore_label) and ignore_label):
         raise ConfigError(f"find_patches: ignore_label must be a number other than 0, got {ignore_label}")
     return size.astype(np.int64)
+
+
+def _can_hold(dtype: np.dtype[Any], value: float) -> bool:
+    if dtype.kind not in "iu":
+        return dtype.kind == "f"
+    return value == int(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
 def _check_shape(shape: Sequence[int], size: np.ndarray, where: str | None) -> None:

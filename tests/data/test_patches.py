@@ -257,3 +257,9 @@ def test_places_without_an_array_are_named(tmp_path, place, words) -> None:
     zarr.open_group(tmp_path / "group.zarr", mode="w").create_array("mask", shape=(4, 4, 4), dtype="uint8")
     with pytest.raises(DataError, match=words):
         find_patches(tmp_path / place, (8, 8, 8))
+
+
+@pytest.mark.parametrize(("value", "warned"), [(255, False), (-1, True), (256, True), (1.5, True)])
+def test_an_ignore_label_that_the_label_can_not_have_is_named(caplog, value, warned) -> None:
+    find_patches(np.ones((16, 16, 16), np.uint8), (8, 8, 8), ignore_label=value)
+    assert (f"ignore_label {value:g} is none of its values, which are uint8" in caplog.text) == warned

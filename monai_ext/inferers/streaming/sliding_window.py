@@ -267,7 +267,8 @@ class ZarrSlidingWindow:
         # in this order: another process writes its settings first
         if (there := store.existing()) and not manifest.is_known:
             raise ConfigError(
-                f"{there[0]}: is there already, and of no prediction; give another output, it would be overwritten"
+                f"{there[0]}: is there already, without the ledger of a prediction beside it; give another output, or "
+                "remove it"
             )
         settings = {
             **self._settings,
