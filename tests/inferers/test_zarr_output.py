@@ -396,7 +396,7 @@ def test_what_no_prediction_wrote_is_not_overwritten(tmp_path, kind, zarr_format
         zarr.create_group(tmp_path / "sheet.zarr", zarr_format=zarr_format)
     place = tmp_path / "sheet.zarr" / ("0" if kind == "image" else "")
     zarr.create_array(place, data=values, zarr_format=zarr_format)
-    with pytest.raises(ConfigError, match=r"sheet\.zarr: is there already, without the ledger of a prediction beside it"):
+    with pytest.raises(ConfigError, match=r"sheet\.zarr: is there already, without the ledger"):
         predictor()(tmp_path / "input.zarr", tmp_path)
     np.testing.assert_array_equal(zarr.open_array(place, mode="r")[...], values)
     assert not (tmp_path / "ledger").exists()
