@@ -301,6 +301,12 @@ WRONG_IMAGES = {
     "the group itself": [{"datasets": [{"path": ""}]}],
     "no path": [{"datasets": [{}]}],
     "no datasets": [{}],
+    "an empty list of datasets": [{"datasets": []}],
+    "a unit that is a number": [{"datasets": [{"path": "0"}], "axes": [{"name": name, "unit": 5} for name in "zyx"]}],
+    "axes of a later version": [
+        {"datasets": [{"path": "0"}], "coordinateSystems": [{"axes": [{"name": name} for name in "xyz"]}]}
+    ],
+    "scale 0": [{"datasets": [{**SCALED, "coordinateTransformations": [{"type": "scale", "scale": [0, 1, 1]}]}]}],
     "null datasets": [{"datasets": None}],
     "a number for datasets": [{"datasets": 7}],
     "text": "text",
