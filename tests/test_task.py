@@ -62,6 +62,7 @@ def run(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_a_package_elsewhere_brings_a_bundle_of_its_own(run, tmp_path):
     done = run("demo-data", "sixth_toy", "--output", tmp_path / "data", "--seed", 3)
     assert done.returncode == 0, done.stderr
@@ -73,6 +74,7 @@ def test_a_package_elsewhere_brings_a_bundle_of_its_own(run, tmp_path):
     assert run("also", "--anything", 5).stdout == "['--anything', '5']\n"
 
 
+@pytest.mark.slow
 def test_an_option_that_a_domain_does_not_have_is_named(run, tmp_path):
     done = run("check", "sixth_toy", "--dataset_dir", tmp_path, "--color", "blue")
     assert done.returncode == 2

@@ -253,7 +253,10 @@ def test_a_pickle_carries_no_handles(tmp_path, content) -> None:
     expect(pickle.loads(pickle.dumps(dataset))[1], content)
 
 
-@pytest.mark.parametrize(("context", "layout"), [("fork", "v3"), ("fork", "sharded"), ("clean", "sharded")])
+@pytest.mark.parametrize(
+    ("context", "layout"),
+    [("fork", "v3"), ("fork", "sharded"), pytest.param("clean", "sharded", marks=pytest.mark.slow)],
+)
 def test_workers_give_the_same_items(tmp_path, content, layout, context) -> None:
     dataset = ZarrPatchDataset([write(tmp_path, content, **LAYOUTS[layout])], SIZE, STARTS)
     plain = list(DataLoader(dataset, batch_size=1))  # has stores open when the workers start

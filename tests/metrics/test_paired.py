@@ -54,6 +54,11 @@ def test_p_is_uniform_where_there_is_no_difference():
     assert np.mean(np.array(found) < 0.05) == pytest.approx(0.05, abs=0.03)
 
 
+def auc(labels, scores):
+    """As scikit-learn's, for scores that all differ, in a twentieth of its time."""
+    return (scores[labels == 1, None] > scores[labels == 0]).mean()
+
+
 def test_the_error_is_that_of_a_permutation_of_the_networks():
     first, second, labels = two(count=120, seed=4)
     rng = np.random.default_rng(0)
@@ -61,7 +66,7 @@ def test_the_error_is_that_of_a_permutation_of_the_networks():
     for _ in range(1000):
         swapped = rng.random(120) < 0.5
         one, other = np.where(swapped, second, first), np.where(swapped, first, second)
-        permuted.append(roc_auc_score(labels, other) - roc_auc_score(labels, one))
+        permuted.append(auc(labels, other) - auc(labels, one))
     _, error = delong(first, second, labels)
     assert error == pytest.approx(np.std(permuted), rel=0.15)
 

@@ -158,6 +158,7 @@ def _rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_crops_of_a_nucleus_may_be_in_different_processes(tmp_path: Path) -> None:
     run_two(_rank, str(tmp_path))
     alone = evaluate(Classification(NAMES, cases="nuclei", instances="crops"), items())

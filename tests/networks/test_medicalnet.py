@@ -31,6 +31,7 @@ class TestUndilated(NetworkContract):
         return MedicalNetResNet50().eval()
 
 
+@pytest.mark.slow
 class TestDilatedFourChannels(NetworkContract):
     input_shape = (1, 4, 32, 40, 33)
     output_shapes = ((1, 3),)

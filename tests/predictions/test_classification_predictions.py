@@ -152,6 +152,7 @@ def _rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_report_what_one_does(tmp_path: Path) -> None:
     run_two(_rank, str(tmp_path))
     alone = evaluate(Classification(NAMES, weighted_loss()), items(list(range(7))))

@@ -159,6 +159,7 @@ def _rank(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_write_each_case_once(tmp_path):
     run_two(_rank, tmp_path)
     for kind in KINDS:

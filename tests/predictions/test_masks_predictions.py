@@ -249,5 +249,6 @@ def evaluate_alone(items):
     return {"score": result.metrics["dice"], **result.metrics}
 
 
+@pytest.mark.slow
 def test_processes_agree_with_one_alone(tmp_path):
     run_two(_rank, str(tmp_path))

@@ -133,6 +133,7 @@ def _rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_slices_of_a_volume_may_be_in_different_processes(tmp_path: Path) -> None:
     run_two(_rank, str(tmp_path))
     alone = evaluate(MultiLabel(NAMES, AsymmetricLoss(), cases="volumes", instances="slices"), items())

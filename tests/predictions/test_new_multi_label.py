@@ -200,6 +200,7 @@ def _rank(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_several_processes_write_what_one_writes(tmp_path):
     predict(writer(tmp_path / "one"))
     run_two(_rank, tmp_path)
