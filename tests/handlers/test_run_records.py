@@ -79,3 +79,16 @@ def test_a_bundle_whose_training_is_in_yaml_has_no_inference_json_but_a_warning(
     records.write_inference({}, "checkpoints/best.pt")
     assert "config/inference.json could not be made" in caplog.text
     assert "train.json" in caplog.text
+
+
+def test_the_configs_of_a_run_log_as_the_bundle_does(tmp_path, monkeypatch):
+    configs = tmp_path / "bundle" / "configs"
+    write_json(configs / "inference.json", {})
+    (configs / "logging.conf").write_text("[loggers]")
+    monkeypatch.setattr("monai_ext.handlers.run_records.inference_config", lambda *_: {})
+    run = RunFolder(tmp_path / "runs")
+    run.open()
+    records = RunRecords(run, "train")
+    records.bundle, records.parser = configs.parent, ConfigParser({})
+    records.write_inference({}, "checkpoints/best.pt")
+    assert (run / "config" / "logging.conf").read_text() == "[loggers]"
