@@ -5,6 +5,7 @@ import io
 import logging
 import re
 import sys
+import threading
 from logging.config import fileConfig
 
 import pytest
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from monai_ext.console import ConsoleHandler, tidy_console
 from monai_ext.error_report import TRACEBACKS
+from monai_ext.workflow import check_settings
 
 TEMPLATE = REPOSITORY / "monai_ext" / "cli" / "template"
 CONFIGS = sorted(file for root in (REPOSITORY, TEMPLATE) for file in root.glob("bundles/*/configs/logging.conf"))
@@ -61,8 +63,10 @@ def test_plain_handlers_of_the_console_are_replaced_and_others_stay(monkeypatch,
     plain.setLevel(logging.ERROR)
     with monkeypatch.context() as without_pytest:
         without_pytest.setattr(logging.getLogger(), "handlers", [plain, file])
-        tidy_console()
-        tidy_console()
+        without_pytest.setattr(sys, "excepthook", sys.excepthook)
+        without_pytest.setattr(threading, "excepthook", threading.excepthook)
+        check_settings()  # the first step of every config
+        check_settings()
         kept, tidy = logging.getLogger().handlers
         logging.getLogger("library").warning("not shown")
         logging.getLogger("library").error("shown")
