@@ -593,7 +593,9 @@ def test_a_bare_state_dict_has_the_published_classes_with_a_warning(tmp_path: Pa
     torch.save({"weight": torch.zeros(1)}, tmp_path / "model.pt")
     assert nuclei.saved_class_map(tmp_path / "model.pt") == nuclei.saved_class_map(tmp_path / "none.pt")
     (warning,) = caplog.messages
-    assert warning.startswith(f"{tmp_path / 'model.pt'} holds no settings: its outputs are taken for the classes class_1,")
+    assert warning.startswith(
+        f"{tmp_path / 'model.pt'} holds no settings: its outputs are taken for the classes class_1,"
+    )
     assert nuclei.saved_class_map(tmp_path / "model.pt", default=[[1, "Round"]]) == [[1, "Round"]]
 
 
