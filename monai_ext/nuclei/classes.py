@@ -88,11 +88,11 @@ def saved_class_map(
     else:
         settings = network_settings(source) if source.is_file() else None
         if settings is None:
-            classes = [list(entry) for entry in (PUBLISHED if default is None else default)]
+            published = [list(entry) for entry in (PUBLISHED if default is None else default)]
             if source.is_file():
-                names = ", ".join(class_names(classes))
+                names = ", ".join(class_names(published))
                 logger.warning("%s holds no settings: its outputs are taken for the classes %s", source, names)
-            return classes
+            return published
     classes: Any = (settings or {}).get("classes")
     if not _is_class_map(classes):
         raise WeightsError(
