@@ -49,7 +49,7 @@ class LargeFile:
         if not found.startswith(self.digest):
             raise WeightsError(
                 f"{self.path.name}: is another file than the published one: its {self.hash_type} is {found} and should "
-                f"begin with {self.digest}; nothing was kept of it, get it again"
+                f"begin with {self.digest}; get it again"
             )
 
 

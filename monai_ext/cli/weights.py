@@ -60,7 +60,7 @@ def _get(entry: LargeFile) -> None:
     from monai_ext.errors import WeightsError
 
     if entry.path.exists():
-        _check(entry, entry.path)
+        _check_present(entry)
     elif not entry.url:
         raise WeightsError(f"{entry.path.name}: has no public address; get it from its authors, then --import it")
     else:
@@ -75,11 +75,22 @@ def _import(entry: LargeFile, file: Path) -> None:
 
     if not file.is_file():
         raise WeightsError(f"--import {file}: file not found; check the path")
-    if not (entry.path.exists() and entry.path.samefile(file)):
+    if entry.path.exists() and entry.path.samefile(file):
+        _check_present(entry)
+    else:
         with atomic_path(entry.path) as copy:
             shutil.copyfile(file, copy)
             _check(entry, copy)
     _tell(entry)
+
+
+def _check_present(entry: LargeFile) -> None:
+    from monai_ext.errors import WeightsError
+
+    try:
+        _check(entry, entry.path)
+    except WeightsError as error:
+        raise WeightsError(f"{error}. Remove {entry.path} first") from error
 
 
 def _check(entry: LargeFile, file: Path) -> None:
