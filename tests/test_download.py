@@ -114,7 +114,7 @@ def test_a_refused_file_leaves_nothing_and_the_old_one_alone(server, path):
 def test_two_processes_never_write_one_file(server, path):
     path.parent.mkdir()
     with open(path.parent / ".file.partial.pt", "ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+        fcntl.flock(other, fcntl.LOCK_SH)
         with pytest.raises(WeightsError, match="another process is downloading it"):
             download(server.url, path, anything)
     assert server.ranges == []
