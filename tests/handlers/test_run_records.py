@@ -79,3 +79,26 @@ def test_a_bundle_whose_training_is_in_yaml_has_no_inference_json_but_a_warning(
     records.write_inference({}, "checkpoints/best.pt")
     assert "config/inference.json could not be made" in caplog.text
     assert "train.json" in caplog.text
+
+
+class Workflow:
+    """As much of a config workflow as is looked for."""
+
+    def __init__(self, config, folder):
+        self.parser = ConfigParser(config)
+        self.config_root_path = folder
+
+    def records(self, run):
+        return RunRecords(run, "train")
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["bundle_root", "the config's place"])
+def test_a_config_that_was_copied_elsewhere_belongs_to_the_bundle_that_it_names(tmp_path, named):
+    bundle, other = tmp_path / "bundle", tmp_path / "other"
+    for folder, version in ((bundle, "1"), (other, "2")):
+        (folder / "configs").mkdir(parents=True)
+        (folder / "configs" / "metadata.json").write_text(f'{{"version": "{version}"}}')
+    config = {"bundle_root": str(bundle)} if named else {}
+    records = Workflow(config, other / "configs").records(RunFolder(tmp_path / "runs", 1))
+    assert records.bundle == (bundle if named else other)
+    assert records.provenance({})["version"] == ("1" if named else "2")
