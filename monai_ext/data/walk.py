@@ -12,6 +12,7 @@ from pathlib import Path
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
 
+_HEADERS = (".hdr", ".nhdr", ".mhd")
 # Of files that hold the voxels of a header beside them.
 _DATA_SUFFIXES = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")
 
@@ -131,9 +132,11 @@ def without_copies(files: Iterable[str | Path], suffixes: Sequence[str]) -> tupl
         files: in any order.
         suffixes: see `suffix_of`.
     """
-    groups: dict[tuple[str, str | None], list[str]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in map(str, files):
-        groups[os.path.dirname(path), stem_of(path, suffixes)].append(path)
+        stem = stem_of(path, suffixes)
+        # without such a suffix it is a copy of nothing, as the folder of a DICOM series
+        groups[os.path.dirname(path), os.path.basename(path) if stem is None else stem].append(path)
     single = [members[0] for members in groups.values() if len(members) == 1]
     problems = [
         Problem(
@@ -155,7 +158,11 @@ def without_data_files(others: Iterable[str | Path], headers: Iterable[str | Pat
         others: files that may be such.
         headers: volumes that may be headers.
     """
-    known = {(os.path.dirname(path), os.path.basename(path).partition(".")[0]) for path in headers}
+    known = {
+        (os.path.dirname(path), os.path.basename(path).partition(".")[0])
+        for path in headers
+        if suffix_of(path, _HEADERS)
+    }
     return [
         path
         for path in map(Path, others)

@@ -328,8 +328,8 @@ class RunRecords:
     def write_inference(
         self, settings: Mapping[str, Any], checkpoint: str, extras: Mapping[str, Any] | None = None
     ) -> None:
-        """Write ``config/inference.json``, see `inference_config`, and the bundle's ``settings.json`` beside it, where
-        they can be made of the bundle's.
+        """Write ``config/inference.json``, see `inference_config`, and the bundle's ``settings.json`` and
+        ``logging.conf`` beside it, where they can be made of the bundle's.
 
         Args:
             settings: settings of the network.
@@ -344,6 +344,9 @@ class RunRecords:
             schema = self.bundle / "configs" / "settings.json"
             if schema.is_file():
                 write_json(self.run / "config" / "settings.json", read_json(schema))
+            log = self.bundle / "configs" / "logging.conf"
+            if log.is_file():  # without it MONAI would run these configs without a word
+                write_text(self.run / "config" / "logging.conf", log.read_text())
 
     def _describe_data(self) -> dict[str, Any]:
         counts = count_labels(self.data, self.class_names)

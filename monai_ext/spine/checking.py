@@ -28,11 +28,13 @@ SERIES = "series"
 # five folds
 ENOUGH = 5
 
-HOW_TO_GET = (
-    "give a folder of series, or one with training folders "
-    f"({', '.join((*CLASS_STAGES, *MASK_STAGES))}); to try things out, make demo data with "
-    "`python -m monai_ext demo-data spinal_cord_cascade --output DIR` and pass `--dataset_dir DIR`"
+DEMO = (
+    "to try things out, make demo data with `python -m monai_ext demo-data spinal_cord_cascade --output DIR` and pass "
+    "`--dataset_dir DIR`"
 )
+_TRAINING = f"one with training folders ({', '.join((*CLASS_STAGES, *MASK_STAGES))})"
+HOW_TO_GET = f"give a folder of series, or {_TRAINING}; {DEMO}"
+HOW_TO_GET_TRAINING = f"give {_TRAINING}, or one of BIDS with masks in derivatives; {DEMO}"
 
 
 def check(dataset_dir: str | Path, workers: int | Place | None = None) -> list[Problem]:

@@ -81,7 +81,9 @@ def class_items(folder: str | Path, names: Sequence[str] | None = None) -> Found
                 items.append(item)
             else:
                 count = len(image_slices(path))
-                items += [{**item, "case": f"{item['case']}/{n:03d}", "slice": n} for n in range(count)]
+                # as files of these names the slices would be of the same class and patient
+                between = "/" if "/" in case else "_"
+                items += [{**item, "case": f"{item['case']}{between}{n:03d}", "slice": n} for n in range(count)]
     return items
 
 

@@ -40,6 +40,17 @@ def require_dicom() -> None:
             raise ConfigError(f"DICOM needs {package}, which isn't installed: pip install 'monai-ext[dicom]'")
 
 
+def may_be_dicom(path: str | Path) -> bool:
+    """Whether a file's name is one of those that DICOM files have: a suffix of DICOM, a number (as ``IM.0001``, or the
+    end of a UID), or none.
+
+    Args:
+        path: of the file; it need not exist.
+    """
+    suffix = Path(path).suffix.lower()
+    return suffix in ("", *_SUFFIXES) or suffix[1:].isdecimal()
+
+
 def read_dicom_header(path: Path) -> list[DicomSlice]:
     """Headers of a file's slices; none for a file that isn't DICOM by name or content, or no image (a directory, a
     segmentation).
@@ -63,9 +74,7 @@ def read_dicom_header(path: Path) -> list[DicomSlice]:
         if named or begin[128:] == b"DICM":
             raise
         return []  # it only begins like DICOM without a preamble
-    except OSError as error:
-        if not named:
-            return []
+    except OSError as error:  # whatever it is called, it may be a slice, without which its series is another
         raise DataError(f"can't be read ({error.strerror or error}); copy or export it again", path) from error
 
 
@@ -104,11 +113,15 @@ def _slices(header: Dataset, path: Path) -> list[DicomSlice]:
             if header.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
                 return []
             raise DataError("is not a DICOM file, or damaged; copy or export it again", path)
+        kind = header.file_meta.get("MediaStorageSOPClassUID", header.SOPClassUID)  # at the file's very begin
+        if "Rows" not in header and "Image Storage" in kind.name:
+            raise DataError("is an image by its header, which ends before its size; copy or export it again", path)
         return slices_of(header, path) if "Rows" in header and header.get("Modality") != "SEG" else []
     except DataError:
         raise
     except Exception as error:  # tags are parsed when they are asked for
-        raise DataError(f"has a damaged header ({_line(error)}); export it again", path) from error
+        missing = f"no {error.name}" if isinstance(error, AttributeError) and error.name else _line(error)
+        raise DataError(f"has a damaged header ({missing}); export it again", path) from error
 
 
 def _pixels(dataset: Dataset, path: Path) -> list[np.ndarray]:

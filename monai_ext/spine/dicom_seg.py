@@ -41,7 +41,8 @@ def read_dicom_seg(path: Path, image: SeriesImage) -> np.ndarray:
 
     Raises:
         ConfigError: without the packages for DICOM.
-        DataError: for a file that can't be read, holds several segments, or lies on another grid than the image.
+        DataError: for a file that can't be read, holds several segments, lies on another grid than the image, or
+            reaches beyond it.
     """
     require_dicom()
     import highdicom as hd
@@ -60,6 +61,14 @@ def read_dicom_seg(path: Path, image: SeriesImage) -> np.ndarray:
     grid = hd.VolumeGeometry(np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine, image.voxels.shape, "PATIENT")
     try:
         # positions in a DICOM file have few digits
-        return np.asarray(volume.match_geometry(grid, tol=1e-2).array, np.float32)
+        voxels = np.asarray(volume.match_geometry(grid, tol=1e-2).array, np.float32)
     except Exception as error:
         raise DataError(f"lies on another grid than its image ({error})", path, "geometry") from error
+    drawn, left = np.count_nonzero(volume.array), np.count_nonzero(voxels)
+    if left != drawn:  # frames without any may be absent, those outside of the image aren't its own
+        raise DataError(
+            f"has {drawn - left} of its {drawn} voxels outside of its image; is it that of another series?",
+            path,
+            "geometry",
+        )
+    return voxels

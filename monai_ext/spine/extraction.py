@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from monai_ext.blocks import run_in_order
+from monai_ext.data.left_out import refuse
 from monai_ext.data.problems import Problem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import atomic_path
 from monai_ext.places import Threads
-from monai_ext.spine.checking import CLASS_STAGES, HOW_TO_GET
+from monai_ext.spine.checking import CLASS_STAGES, HOW_TO_GET_TRAINING
 from monai_ext.spine.class_folders import class_items
 from monai_ext.spine.image_mask import image_mask_problems, mask_folders
 from monai_ext.spine.load_slice import read_item
@@ -37,17 +38,19 @@ def extract_slices(
         Number of slices, and the problems of what was left out.
 
     Raises:
-        ConfigError: for an output folder with something in it.
+        ConfigError: for an output folder with something in it, or inside the data.
         DataError: when there is nothing to extract.
         WriteError: when a file can't be written.
     """
     target = Path(output)
+    if target.resolve().is_relative_to(Path(dataset_dir).resolve()):
+        raise ConfigError(f"--output {output}: lies in the data, of which it would become a part; give another folder")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"--output {output}: holds other files; give a new or an empty folder")
     items, problems = _items(Path(dataset_dir))
     if not items:
-        errors = [problem for problem in problems if problem.severity == "error"]
-        raise DataError(errors[0].message if errors else f"holds no training folder; {HOW_TO_GET}", dataset_dir)
+        refuse(problems)
+        raise DataError(f"holds no training folder; {HOW_TO_GET_TRAINING}", dataset_dir)
 
     def write(entry: tuple[Path, Mapping[str, Any]]) -> Problem | None:
         folder, item = entry

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.left_out import refuse
 from monai_ext.data.patients import patient_of_case
 from monai_ext.data.problems import Problem
 from monai_ext.data.splits import grouped_stratified_folds
@@ -18,7 +17,7 @@ from monai_ext.spine.dicom import read_dicom_header
 from monai_ext.spine.dicom_seg import is_dicom_seg
 from monai_ext.spine.series import VOLUME_SUFFIXES
 from monai_ext.spine.slices import SLICE_SUFFIXES
-from monai_ext.spine.unread import unread
+from monai_ext.spine.unread import broken_links, unread
 
 READ = (*SLICE_SUFFIXES, *VOLUME_SUFFIXES)
 
@@ -53,13 +52,12 @@ def training_files(folder: str | Path, repeatable: Sequence[str] = ()) -> Traini
 
     Raises:
         ConfigError: for DICOM files without the packages for DICOM.
-        DataError: for a folder that doesn't exist or can't be listed, or a broken link to an image.
+        DataError: for a folder that doesn't exist or can't be listed.
     """
     root = Path(os.path.abspath(folder))
     found = walk(root, READ, repeatable)
-    refuse(found.problems)
     files = [file.path for file in found.files]
-    images, problems, rest, series = [Path(path) for path in files], list(found.problems), [], set()
+    images, problems, rest, series = [Path(path) for path in files], broken_links(found.problems), [], set()
     for path in without_data_files((file.path for file in found.others), files):
         try:
             if read_dicom_header(path):

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from monai_ext.data.left_out import Found, not_used, refuse
 from monai_ext.data.problems import Problem
 from monai_ext.errors import DataError
-from monai_ext.spine.folders import TrainingFiles, is_slice, patient_of, stamp_of, training_files
-from monai_ext.spine.slices import SLICE_SUFFIXES
+from monai_ext.spine.folders import READ, TrainingFiles, is_slice, patient_of, stamp_of, training_files
+from monai_ext.spine.mask_names import MASK_NAMES, is_mask
 from monai_ext.spine.volume_slices import image_slices, mask_slices
 
-# What follows the image's name in that of its mask, by the structure; a manual one goes first.
-MASK_NAMES = {
-    "cord": (
-        *("label-SC_seg-manual", "seg-manual", "label-SC_seg", "label-SC_mask", "label-cord_seg", "label-cord_dseg"),
-        *("label-cord_mask", "seg_manual", "seg"),
-    ),
-    "lesion": (
-        *("lesion-manual", "label-lesion_seg", "label-lesion_dseg", "label-lesion_mask", "lesion-seg", "lesion_seg"),
-        "lesion",
-    ),
-}
 _HOW = "add one (all 0 if empty)"
 
 
@@ -121,7 +111,7 @@ def mask_files(folder: str | Path, structure: str = "cord") -> dict[str, str]:
     root = Path(folder)
     if not (root / "masks").is_dir():
         return {_volume_case(case): str(mask) for case, (_, mask) in _pairs(root, structure)[0].items()}
-    found, problems = _by_case(training_files(root / "masks", SLICE_SUFFIXES))
+    found, problems = _by_case(training_files(root / "masks", READ))
     refuse(problems)
     names = _names(structure)
     stems = {case: next((case.removesuffix(f"_{n}") for n in names if case.endswith(f"_{n}")), case) for case in found}
@@ -155,7 +145,7 @@ def _pairs(root: Path, structure: str) -> tuple[dict[str, tuple[Path, Path]], li
     if not (root / "images").exists() and not (root / "masks").exists():
         return _bids_pairs(root, structure)
     images, unused = _by_case(training_files(root / "images"))
-    masks, others = _by_case(training_files(root / "masks", SLICE_SUFFIXES))
+    masks, others = _by_case(training_files(root / "masks", READ))
     problems = [*unused, *others]
     if not images:
         kinds = "no slices (PNG, JPEG, TIFF) and no volumes (NIfTI, DICOM, NRRD, MetaImage, FreeSurfer)"
@@ -183,15 +173,14 @@ def _bids_pairs(root: Path, structure: str) -> tuple[dict[str, tuple[Path, Path]
     if not names:
         message = f"has no folder 'images', and --folder {structure} doesn't say which masks are meant"
         return {}, [Problem(str(root), f"{message}; its name must have 'cord' or 'lesion' in it")]
-    below = training_files(root)
+    below = training_files(root, READ)
     found, problems = _by_case(below, volumes_only=True)
     derived: dict[str, str] = {}
     for case in found:  # derivatives/<any>/sub-01/anat/... belongs to sub-01/anat/...
         parts = case.split("/")
         if parts[0] == "derivatives" and len(parts) > 2:
             derived.setdefault("/".join(parts[2:]), case)
-    every = [name for known in MASK_NAMES.values() for name in known]
-    images = [case for case in found if not case.startswith("derivatives/") and not _is_mask(case, every, found)]
+    images = [case for case in found if not case.startswith("derivatives/") and not is_mask(case, found)]
     pairs, without = {}, []
     for case in images:
         masks = (f"{case}_{name}" for name in names)
@@ -200,6 +189,7 @@ def _bids_pairs(root: Path, structure: str) -> tuple[dict[str, tuple[Path, Path]
             without.append(found[case])
         else:
             pairs[case] = found[case], found[mask]
+    problems += _other_masks(images, pairs, found, names, root)
     problems += not_used(
         without, lambda _: f"no mask of {structure} ({names[0]}, ...) beside it or in derivatives", root
     )
@@ -211,8 +201,30 @@ def _bids_pairs(root: Path, structure: str) -> tuple[dict[str, tuple[Path, Path]
     return pairs, problems
 
 
-def _is_mask(case: str, names: list[str], found: Mapping[str, Path]) -> bool:
-    return any(case.endswith(f"_{name}") and case.removesuffix(f"_{name}") in found for name in names)
+def _other_masks(
+    images: list[str],
+    pairs: Mapping[str, tuple[Path, Path]],
+    found: Mapping[str, Path],
+    names: Iterable[str],
+    root: Path,
+) -> list[Problem]:
+    """Notes on the volumes beside and in derivatives that aren't read; a warning for masks without an image."""
+    read = {path for pair in pairs.values() for path in pair}
+    second: list[Path] = []
+    alone: list[Path] = []
+    others: list[Path] = []
+    for case, path in found.items():
+        if case in images or path in read:
+            continue
+        own = "/".join(case.split("/")[2:]) if case.startswith("derivatives/") else case
+        image = next((own.removesuffix(f"_{name}") for name in names if own.endswith(f"_{name}")), None)
+        (others if image is None else second if image in pairs else alone).append(path)
+    lonely = not_used(alone, lambda _: "masks of images that aren't there", root)
+    return [
+        *(replace(one, severity="warning") for one in lonely),
+        *not_used(second, lambda _: "further masks of images of which another is read", root),
+        *not_used(others, lambda _: "by the names no masks of this stage", root),
+    ]
 
 
 def _names(structure: str) -> tuple[str, ...]:

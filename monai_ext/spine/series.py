@@ -17,10 +17,11 @@ from monai_ext.spine.dicom import read_dicom_header, read_dicom_series
 from monai_ext.spine.dicom_grouping import group_slices, without_repeats
 from monai_ext.spine.dicom_slices import DicomSlice, sort_slices
 from monai_ext.spine.image import SeriesImage
+from monai_ext.spine.mask_names import is_mask
 from monai_ext.spine.naming import folder_name
 from monai_ext.spine.nifti import read_volume_series
 from monai_ext.spine.slices import SLICE_SUFFIXES, read_slice_series
-from monai_ext.spine.unread import unread
+from monai_ext.spine.unread import broken_links, unread
 
 VOLUME_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix != ".npy")
 
@@ -83,7 +84,7 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     derived, files = _parted(below.files, root)
     more, unknown = _parted(below.others, root)
     others = [Path(path) for path in unknown]
-    problems, no_image = list(below.problems), []
+    problems, no_image = broken_links(below.problems), []
     single = without_data_files(others, files)
     for path in single:
         try:
@@ -98,6 +99,10 @@ def find_series(folder: str | Path) -> tuple[list[Series], list[Problem]]:
     slices = [Path(one) for one in files if suffix_of(one, SLICE_SUFFIXES)]
     problems += [*copies, *unread(no_image, below.hidden, root)]
     problems += not_used([*derived, *more], lambda _: "derived from series (BIDS), none itself", root)
+    names = {os.path.join(os.path.dirname(path), volume_stem(path) or ""): path for path in volumes}
+    masks = [path for name, path in names.items() if is_mask(name, names)]
+    problems += not_used(masks, lambda _: "masks by their names, of the images beside them", root)
+    volumes = [path for path in volumes if path not in masks]
     voxels: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in sorted({*others} - {*single}):
         voxels[path.parent, _begin(path)].append(path)
@@ -135,12 +140,12 @@ def _nifti_series(root: Path, volumes: Sequence[Path], voxels: Mapping[tuple[Pat
 
 
 def _slice_series(root: Path, files: Sequence[Path], problems: list[Problem]) -> list[Series]:
-    groups: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+    groups: dict[tuple[Path, tuple[str, ...]], list[Path]] = defaultdict(list)
     for path in files:
         prefix = path.stem.rstrip("0123456789").rstrip("_- .") or "slices"
-        groups[path.relative_to(root).parts[:-1] or (prefix,)].append(path)
+        groups[path.parent, path.relative_to(root).parts[:-1] or (prefix,)].append(path)
     found = []
-    for parts, members in groups.items():
+    for (_, parts), members in groups.items():
         single, copies = without_copies(members, SLICE_SUFFIXES)
         # without the slice that is there twice, the others would move together
         problems += [replace(one, files=(*one.files, *single)) for one in copies]

@@ -11,7 +11,7 @@ import numpy as np
 
 from monai_ext.data.splits import Splits, with_inner
 from monai_ext.errors import ConfigError, DataError
-from monai_ext.spine.checking import HOW_TO_GET
+from monai_ext.spine.checking import HOW_TO_GET_TRAINING
 from monai_ext.spine.class_folders import class_items, class_names
 from monai_ext.spine.folders import split_by_patient
 from monai_ext.spine.heads import shared_items
@@ -138,7 +138,7 @@ def _has_masks(folder: Path) -> bool:
 
 def _existing(folder: str | Path) -> Path:
     if not Path(folder).is_dir():
-        raise DataError(f"is not a folder; {HOW_TO_GET}", folder)
+        raise DataError(f"is not a folder; {HOW_TO_GET_TRAINING}", folder)
     return Path(folder)
 
 

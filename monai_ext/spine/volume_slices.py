@@ -58,7 +58,7 @@ def mask_slices(path: str | Path, image: str | Path) -> np.ndarray:
         image: path of its image, see `image_slices`.
 
     Raises:
-        DataError: for a file that can't be read, or on another grid than its image.
+        DataError: for a file that can't be read, with NaN or infinity in it, or on another grid than its image.
     """
 
     of = str(image), _stamp(image)
@@ -72,6 +72,8 @@ def mask_slices(path: str | Path, image: str | Path) -> np.ndarray:
         else:
             volume = read_volume(path)
             voxels = _on_grid(np.asarray(volume[0]), np.asarray(volume.affine), grid, Path(path))
+        if not np.isfinite(voxels).all():
+            raise DataError("has values that are NaN or infinite, neither inside nor outside; write it again", path)
         return replace(grid, voxels=voxels).slices()[:, 0]
 
     return _kept((str(path), _stamp(path), *of), read)

@@ -148,7 +148,7 @@ def test_one_case_in_two_files_is_a_finding_and_no_case(tmp_path):
 
 def test_the_voxels_of_a_header_belong_to_it(tmp_path):
     others = [tmp_path / name for name in ("scan.raw", "scan.zraw", "other.raw", "scan.txt", "b/scan.img")]
-    left = without_data_files(others, [tmp_path / "scan.mhd"])
+    left = without_data_files(others, [tmp_path / "scan.mhd", tmp_path / "other.nii.gz"])
     assert [path.name for path in left] == ["other.raw", "scan.txt", "scan.img"]
 
 

@@ -102,3 +102,16 @@ def test_a_config_that_was_copied_elsewhere_belongs_to_the_bundle_that_it_names(
     records = Workflow(config, other / "configs").records(RunFolder(tmp_path / "runs", 1))
     assert records.bundle == (bundle if named else other)
     assert records.provenance({})["version"] == ("1" if named else "2")
+
+
+def test_the_configs_of_a_run_log_as_the_bundle_does(tmp_path, monkeypatch):
+    configs = tmp_path / "bundle" / "configs"
+    write_json(configs / "inference.json", {})
+    (configs / "logging.conf").write_text("[loggers]")
+    monkeypatch.setattr("monai_ext.handlers.run_records.inference_config", lambda *_: {})
+    run = RunFolder(tmp_path / "runs")
+    run.open()
+    records = RunRecords(run, "train")
+    records.bundle, records.parser = configs.parent, ConfigParser({})
+    records.write_inference({}, "checkpoints/best.pt")
+    assert (run / "config" / "logging.conf").read_text() == "[loggers]"

@@ -148,6 +148,9 @@ def test_a_series_of_few_slices_is_refused():
     few = SeriesImage(image.voxels[..., :3], image.affine, 2)
     assert cascade()(few).reason == "anatomy: has 3 slices, fewer than 4"
     assert cascade(min_slices=3)(few).admitted
+    without = "anatomy", "location_view", "sequence"
+    assert cascade(*without)(few).reason == "cord: has 3 slices, fewer than 4"
+    assert cascade(*without, min_slices=3)(few).admitted
 
 
 def test_a_series_without_cord_is_refused():

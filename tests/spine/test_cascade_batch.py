@@ -304,6 +304,13 @@ def test_an_output_folder_with_something_else_in_it_is_refused(tmp_path, place, 
     assert files(tmp_path) == before
 
 
+def test_an_output_folder_inside_the_series_is_refused_by_whatever_name_they_go(tmp_path):
+    write_series(tmp_path / "data" / "ann" / "t2.nii.gz", "nifti")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    with pytest.raises(ConfigError, match="lies in dataset_dir"):
+        predict(tmp_path / "link", tmp_path / "data" / "out")
+
+
 def test_previews_and_segmentations_can_be_left_out(data, tmp_path):
     write_series(tmp_path / "data" / "ann" / "t2", "dicom")
     predict(tmp_path / "data", tmp_path / "out", previews=False, dicom_seg=False)

@@ -215,6 +215,13 @@ class TestDicom:
         assert all("has a damaged header" in one.message for one in problems)
         assert "SECRET" not in repr(problems)
 
+    def test_a_tag_that_is_missing_is_named(self, dicom, tmp_path) -> None:
+        for path in dicom():
+            data = pydicom.dcmread(path)
+            del data.SeriesInstanceUID
+            data.save_as(path)
+        assert "has a damaged header (no SeriesInstanceUID)" in find_series(tmp_path / "data")[1][0].message
+
     @pytest.mark.parametrize("content", [b"", b"\0" * 128 + b"DICM" + b"\x08\0", b"text"], ids=["empty", "cut", "text"])
     def test_an_unreadable_file_is_a_problem(self, dicom, tmp_path, content) -> None:
         dicom("good/t1", patient="SECRET2", number=1)

@@ -12,6 +12,7 @@ from cascade_files import spine, write_series
 from monai_ext import spine as package
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.spine import LoadSliced, check, find_series, image_mask_items, stage_items, write_dicom_seg
+from monai_ext.spine.demo_dicom import write_dicom_series
 from monai_ext.spine.extraction import extract_slices
 from monai_ext.spine.image_mask import image_mask_problems, mask_files
 
@@ -96,6 +97,15 @@ def test_masks_of_a_dataset_are_no_series_to_predict(tmp_path) -> None:
     assert (note.severity, len(note.files)) == ("note", 4)
 
 
+def test_masks_beside_their_images_are_no_series_to_predict(tmp_path) -> None:
+    image, lesion = spine()
+    for name in ("t2", "t2_lesion", "t2_seg", "t1_seg"):
+        save(tmp_path / f"ann/anat/{name}.nii.gz", lesion, image.affine)
+    series, (note,) = find_series(tmp_path)
+    assert [one.name for one in series] == ["ann/anat_t1_seg", "ann/anat_t2"]  # there is no t1
+    assert (note.severity, [Path(file).name for file in note.files]) == ("note", ["t2_lesion.nii.gz", "t2_seg.nii.gz"])
+
+
 @pytest.mark.parametrize("mask", ["seg", "nifti"])
 def test_dicom_series_with_dicom_segmentations_or_nifti_masks(tmp_path, mask) -> None:
     write_series(tmp_path / "images/ann/t2", "dicom")
@@ -112,6 +122,23 @@ def test_dicom_series_with_dicom_segmentations_or_nifti_masks(tmp_path, mask) ->
     loaded = [LOAD(item) for item in items]
     np.testing.assert_array_equal([one["image"].numpy() for one in loaded], image.slices())
     np.testing.assert_array_equal([one["mask"].numpy() for one in loaded], lesion[:, None])
+
+
+def test_a_dicom_segmentation_that_reaches_beyond_its_image_is_refused(tmp_path) -> None:
+    image, lesion = spine()
+    for name, first in (("images/ann/t2", 0), ("images/bob/t2", 3)):
+        affine = image.affine.copy()
+        affine[:3, 3] += first * affine[:3, 2]
+        write_dicom_series(tmp_path / name, image.voxels.astype(np.int16), affine, "P", 1)
+    series = next(one for one in find_series(tmp_path / "images")[0] if one.name == "ann/t2")
+    (tmp_path / "masks/ann").mkdir(parents=True)
+    (tmp_path / "masks/bob").mkdir()
+    drawn = package.SeriesImage(lesion.astype(np.float32), image.affine, 2).slices()
+    write_dicom_seg(series, series.read(), drawn, tmp_path / "masks/ann/t2.dcm")
+    assert len(image_mask_problems(tmp_path)[1]) == 1
+    (tmp_path / "masks/bob/t2.dcm").write_bytes((tmp_path / "masks/ann/t2.dcm").read_bytes())
+    (problem,) = image_mask_problems(tmp_path)[1]
+    assert problem.message == "has 20 of its 49 voxels outside of its image; is it that of another series?"
 
 
 @pytest.mark.parametrize("change", ["shape", "place"])
@@ -154,6 +181,67 @@ def test_a_volume_in_a_folder_of_a_class_is_all_its_slices(tmp_path) -> None:
     np.testing.assert_array_equal(shown, image.slices())
 
 
+def test_series_of_one_patient_in_a_class_are_no_copies_of_each_other(tmp_path) -> None:
+    for name in ("knee/ann/t1", "knee/ann/t2", "spine/bob/t1"):
+        write_series(tmp_path / name, "dicom")
+    assert len(package.class_items(tmp_path)) == 18
+
+
+@pytest.mark.parametrize("folder", ["anatomy/{}", "foundation/MR/{}/acl"])
+@pytest.mark.parametrize("volume", ["ann_t2.nii.gz", "ann.nii.gz"])
+def test_extracted_slices_stay_in_the_class_and_with_the_patient_of_their_volume(tmp_path, folder, volume) -> None:
+    image, _ = spine()
+    for name in ("knee", "spine"):
+        for path in (volume, volume.replace("ann", "bob")):
+            save(tmp_path / "data" / folder.format(name) / path, image.voxels, image.affine)
+    extract_slices(tmp_path / "data", tmp_path / "slices")
+    stage = folder.partition("/")[0]
+    direct, extracted = (package.class_items(tmp_path / part / stage) for part in ("data", "slices"))
+    known = [{(one["case"], one["patient"], one["label"]) for one in items} for items in (direct, extracted)]
+    assert known[0] == known[1]
+    assert {patient for _, patient, _ in known[0]} == {"ann", "bob"}
+
+
+def test_masks_of_a_dataset_that_are_not_read_are_told(tmp_path) -> None:
+    root = write_bids(tmp_path, 1)
+    image, lesion = spine(oblique=5.0)
+    for name in ("labels2/sub-01/anat/sub-01_T2w_lesion-manual", "labels/sub-09/anat/sub-09_T2w_lesion-manual"):
+        save(root / f"derivatives/{name}.nii.gz", lesion, image.affine)
+    items, problems = image_mask_problems(root, "lesion")
+    assert len(items) == 6
+    assert [(one.severity, len(one.files), one.message.rpartition(": ")[2]) for one in problems] == [
+        ("warning", 1, "masks of images that aren't there"),
+        ("note", 1, "further masks of images of which another is read"),
+        ("note", 1, "by the names no masks of this stage"),
+    ]
+
+
+@pytest.mark.parametrize("layout", ["bids", "two folders"])
+def test_equal_masks_that_storage_keeps_once_belong_to_each_image(tmp_path, layout) -> None:
+    image, lesion = spine()
+    save(tmp_path / "store.nii.gz", np.zeros_like(lesion), image.affine)
+    root = tmp_path / "data"
+    images, masks = ("", "derivatives/labels/") if layout == "bids" else ("images/", "masks/")
+    for name in ("sub-01", "sub-02"):
+        save(root / f"{images}{name}/anat/t2.nii.gz", image.voxels, image.affine)
+        mask = root / f"{masks}{name}/anat/t2_lesion.nii.gz"
+        mask.parent.mkdir(parents=True)
+        mask.symlink_to(tmp_path / "store.nii.gz")
+    assert {item["patient"] for item in image_mask_items(root, "lesion")} == {"sub-01", "sub-02"}
+
+
+def test_a_mask_with_values_that_are_no_numbers_is_refused(tmp_path) -> None:
+    image, lesion = spine()
+    save(tmp_path / "images/ann_t2.nii.gz", image.voxels, image.affine)
+    (tmp_path / "masks").mkdir()
+    nib.save(
+        nib.Nifti1Image(np.where(lesion, np.nan, 0).astype(np.float32), image.affine),
+        tmp_path / "masks/ann_t2.nii.gz",
+    )
+    with pytest.raises(DataError, match="NaN or infinite"):
+        image_mask_items(tmp_path)
+
+
 def test_slices_that_were_extracted_train_as_the_volumes_do(tmp_path) -> None:
     root = write_bids(tmp_path / "bids", 2)
     count, problems = extract_slices(root, tmp_path / "slices")
@@ -167,6 +255,16 @@ def test_slices_that_were_extracted_train_as_the_volumes_do(tmp_path) -> None:
                 np.testing.assert_array_equal(LOAD(one)[key].numpy(), LOAD(other)[key].numpy())
     assert mask_files(tmp_path / "slices/cord").keys() == {item["case"] for item in image_mask_items(root, "lesion")}
     with pytest.raises(ConfigError, match="holds other files"):
+        extract_slices(root, tmp_path / "slices")
+    with pytest.raises(ConfigError, match="lies in the data"):
+        extract_slices(root, root / "slices")
+
+
+def test_an_extraction_of_nothing_names_the_file_that_is_wrong(tmp_path) -> None:
+    root = write_bids(tmp_path / "bids", 1)
+    for path in (root / "derivatives/labels").rglob("*.nii.gz"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"sub-01_T2w_\S+\.nii\.gz: "):
         extract_slices(root, tmp_path / "slices")
 
 

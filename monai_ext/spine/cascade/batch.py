@@ -20,7 +20,7 @@ from monai_ext.io import read_json, write_json
 from monai_ext.spine import Series
 from monai_ext.spine.cascade.cascade import SpineCascade
 from monai_ext.spine.cascade.output import CascadeOutput, prune
-from monai_ext.spine.cascade.record import ADMITTED, BROKEN, REFUSED, SeriesRecord, patient_summary
+from monai_ext.spine.cascade.record import ADMITTED, BROKEN, NOT_MADE, REFUSED, SeriesRecord, patient_summary
 from monai_ext.spine.naming import one_line
 
 logger = logging.getLogger("monai_ext")
@@ -172,7 +172,7 @@ class CascadeBatch:
         wrong = {
             "broken": counts[BROKEN],
             "other files or folders left out": counts["problems"],
-            "without DICOM segmentation": sum("notes" in one for one in admitted),
+            "without DICOM segmentation": sum(NOT_MADE in " ".join(one.get("notes", ())) for one in admitted),
         }
         found = "".join(f", {count} {what}" for what, count in wrong.items() if count)
         summary = (
@@ -189,7 +189,7 @@ class CascadeBatch:
         write_batch_report(self.output_dir, report)
 
     def _check_folder(self) -> None:
-        if self.output_dir.is_relative_to(self.dataset_dir):
+        if self.output_dir.resolve().is_relative_to(self.dataset_dir.resolve()):
             raise ConfigError(
                 f"--output_dir {self.output_dir}: lies in dataset_dir, so that results would be read as series; give "
                 "a folder outside it"
@@ -197,7 +197,7 @@ class CascadeBatch:
         report = self.output_dir / REPORT
         if report.is_file():
             earlier = read_json(report)
-            if not isinstance(earlier, dict) or earlier.get("dataset_dir") != str(self.dataset_dir):
+            if not isinstance(earlier, dict) or earlier.get("dataset_dir") != one_line(self.dataset_dir):
                 raise ConfigError(
                     f"--output_dir {self.output_dir}: holds results of another dataset_dir; give another folder"
                 )

@@ -184,6 +184,9 @@ class SpineCascade:
         )
 
     def _find_cord(self, progress: _Progress) -> StageDecision:
+        count = len(progress.slices)
+        if count < self.min_slices:  # no classifier was there to refuse it
+            return StageDecision("cord", False, f"has {count} slices, fewer than {self.min_slices}")
         own = None if VISIBLE in self.stages else self.gates[VISIBLE].threshold
         cord = progress.segment("cord", self.stages["cord"], self.thresholds["cord"], own)
         image = progress.image

@@ -14,7 +14,7 @@ import numpy as np
 from monai_ext.errors import DataError
 from monai_ext.io import TEMPORARY_SUFFIX, atomic_path, write_csv, write_json
 from monai_ext.spine import Series, SeriesImage, write_dicom_seg, write_like
-from monai_ext.spine.cascade.record import SeriesRecord
+from monai_ext.spine.cascade.record import NOT_MADE, SeriesRecord
 from monai_ext.spine.cascade.result import CascadeResult, Findings, file_slices
 from monai_ext.system_errors import writing
 
@@ -84,7 +84,7 @@ class CascadeOutput:
                     write_dicom_seg(series, image, mask, folder / f"{segment}.dcm", segment)
                 except DataError as error:
                     where = f"{error.path}: " if error.path else ""
-                    record.notes.append(f"{segment}.dcm could not be made: {str(error).removeprefix(where)}")
+                    record.notes.append(f"{segment}.dcm {NOT_MADE}: {str(error).removeprefix(where)}")
         if self.previews:
             _write_previews(folder / "previews", record.name, image, findings)
 

@@ -10,6 +10,8 @@ from monai_ext.spine import Series, SeriesImage
 from monai_ext.spine.cascade.result import CascadeResult
 
 ADMITTED, REFUSED, BROKEN = "admitted", "refused", "broken"
+# In the notes about DICOM segmentations.
+NOT_MADE = "could not be made"
 
 
 @dataclass
@@ -25,7 +27,7 @@ class SeriesRecord:
         image: shape, spacing, plane; empty for a broken series.
         stages: decisions of the stages, up to the one that refused it.
         lesions: lesions of an admitted series.
-        notes: outputs that couldn't be made, and why.
+        notes: what was passed over in its geometry; outputs that couldn't be made, and why.
         seconds: time for reading and prediction.
     """
 
@@ -67,6 +69,7 @@ class SeriesRecord:
             },
             stages,
             [asdict(lesion) for lesion in result.findings.lesions] if result.findings else [],
+            [image.geometry_note] if image.geometry_note else [],
         )
 
     @classmethod
