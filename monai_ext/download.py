@@ -47,7 +47,14 @@ def download(url: str, path: str | Path, check: Callable[[Path], None]) -> Path:
     with writing(partial), open(partial, "ab") as file:
         if not _alone(file, partial):
             raise WeightsError(f"{path}: another process is downloading it; wait for it")
-        _receive(url, path.name, file, mark)
+        try:
+            _receive(url, path.name, file, mark)
+        except WeightsError:
+            file.flush()
+            if not os.fstat(file.fileno()).st_size:
+                partial.unlink()
+                mark.unlink(missing_ok=True)
+            raise
         os.fsync(file.fileno())
         try:
             check(partial)

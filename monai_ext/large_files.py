@@ -24,7 +24,7 @@ class LargeFile:
     Attributes:
         path: where the bundle has it.
         url: public address; empty where there is none.
-        digest: hash of the content in hexadecimal digits, or the first of them; empty where none is published.
+        digest: hash of the content in hexadecimal digits, or the first of them; empty where none is known.
         hash_type: such as ``sha256``.
         texts: what users should know, by name: ``size``, ``source``, ``licence``, ``leakage`` (data that it was trained
             on and that may be in a user's validation set), ``use`` (further settings).

@@ -119,7 +119,7 @@ def _tell(entry: LargeFile) -> None:
 
 def _compared(entry: LargeFile) -> str:
     if not entry.digest:
-        return "its authors publish no hash, so that nothing but its format is checked"
+        return "no published hash is known, so that nothing but its format is checked"
     digits = "" if len(entry.digest) > 16 else f" ({len(entry.digest)} digits)"
     return f"checked by the published {entry.hash_type}{digits}"
 

@@ -63,7 +63,7 @@ def test_the_list_has_what_one_should_know_before(bundle, server):
         f"  file:     {server.url}",
         "  licence:  MIT",
         "  leakage:  your cases",
-        "  hash:     its authors publish no hash, so that nothing but its format is checked",
+        "  hash:     no published hash is known, so that nothing but its format is checked",
         f"  use:      --pretrained_path {root / PATH} --dilated True",
     ]
     assert server.ranges == []
@@ -75,7 +75,7 @@ def test_the_list_has_what_one_should_know_before(bundle, server):
         ({"hash_val": DIGEST, "hash_type": "sha256"}, None, "checked by the published sha256."),
         ({"hash_val": hashlib.md5(CONTENT).hexdigest()}, None, "checked by the published md5."),
         ({}, {"sha256_begins": DIGEST[:8]}, "checked by the published sha256 (8 digits)."),
-        ({}, None, "its authors publish no hash, so that nothing but its format is checked."),
+        ({}, None, "no published hash is known, so that nothing but its format is checked."),
     ],
     ids=["sha256", "md5, MONAI's default", "first digits", "none"],
 )
