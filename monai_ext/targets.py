@@ -56,11 +56,13 @@ def target_kind(definition: Definition) -> Kind:
             ``vector`` is false), others are values to be regressed. ``kind`` says it outright.
 
     Raises:
-        ConfigError: for an unknown activation.
+        ConfigError: for an unknown activation, or softmax over one channel.
     """
     activation, channels = definition.get("activation", "none"), definition.get("channels")
     if activation not in ACTIVATIONS:
         raise ConfigError(f"targets: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    if activation == "softmax" and channels == 1:
+        raise ConfigError("targets: softmax over one channel is 1 everywhere; give more channels, or take sigmoid")
     if activation != "none":
         return "classes" if activation == "softmax" else "labels"
     if definition.get("kind") in _KINDS:

@@ -24,6 +24,7 @@ from monai_ext.errors import ConfigError
 from monai_ext.provenance import saved_provenance
 from monai_ext.runs import RunFolder
 from monai_ext.settings import check_overrides, check_resume, recipe_of, settle_config
+from monai_ext.settings.command_line import as_typed
 from monai_ext.settings.reading import keep_hash
 from monai_ext.settings.schema import computed_value
 from monai_ext.settings.tree import strings
@@ -182,7 +183,7 @@ def check_settings() -> None:
     parser = workflow.parser
     parser.update(dict.fromkeys(left_out))
     if config_file is not None:
-        keep_hash(parser, config_file, given)
+        keep_hash(parser, config_file, as_typed(given, sys.argv))
     root = computed_value(parser.get("bundle_root"))
     settle_config(parser, root if isinstance(root, str) else _root_of(workflow.config_root_path), [*given, *left_out])
     _keep_tracking_artifact(parser)

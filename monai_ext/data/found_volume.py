@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from posixpath import normpath
 from typing import Any, NamedTuple
 
 import zarr
@@ -12,6 +13,11 @@ from monai_ext.data.ome_image import AXES, OmeImage
 from monai_ext.data.volume_view import check_axes
 from monai_ext.data.zarr_source import ZarrSource, open_node
 from monai_ext.errors import DataError
+
+# Other names of `AXES`.
+_WORDS = {"time": "t", "channel": "c", "channels": "c", "depth": "z", "height": "y", "width": "x"}
+# Steps of a level's path below its image, as "scale/0"; each is looked for, and at a URL is a request.
+_DEEPEST_LEVEL = 3
 
 
 class Space(NamedTuple):
@@ -103,24 +109,46 @@ def _below(group: zarr.Group) -> list[str]:
 
 
 def _image_above(array: zarr.Array, source: ZarrSource) -> tuple[OmeImage | None, int]:
-    """The image that an array is a level of, and the level: in its own attributes, or in those of the group above."""
-    above, _, name = source.place.rstrip("/").rpartition("/")
+    """The image that an array is a level of, and the level: in its own attributes, or in those of a group above."""
     own = OmeImage.of(array, source.place)
-    if own is not None or not above or above.endswith((":/", ":")):
+    if own is not None:
         return own, 0
-    try:
-        image = OmeImage.of(open_node(above), above)
-    except DataError:  # most arrays are in no group
-        return None, 0
-    return (image, image.paths.index(name)) if image is not None and name in image.paths else (None, 0)
+    above, inside = (source.place if "://" in source.place else str(Path(source.place).absolute())).rstrip("/"), ""
+    for _ in range(_DEEPEST_LEVEL):
+        above, _, name = above.rpartition("/")
+        inside = f"{name}/{inside}".rstrip("/")
+        if not above or above.endswith((":/", ":")):
+            break
+        try:
+            image = OmeImage.of(open_node(above), above)
+        except DataError:  # most arrays are in no group
+            continue
+        if image is not None:
+            paths = [normpath(path) for path in image.paths]
+            return (image, paths.index(inside)) if inside in paths else (None, 0)
+    return None, 0
 
 
 def _names(array: zarr.Array, image: OmeImage | None, where: str) -> tuple[str, ...]:
-    """Names of an array's axes, as far as they are those of OME-Zarr; else none."""
+    """Names of an array's axes, those of OME-Zarr; none where they don't say more than the usual order.
+
+    Raises:
+        DataError: for names of which only some are known, in another order.
+    """
     if image is not None and image.axes:
         if len(image.axes) != array.ndim:
             raise DataError(f"names the axes {', '.join(image.axes)}, but has the shape {array.shape}", where)
         return image.axes
     own = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
-    names = tuple(str(name).lower() for name in own) if isinstance(own, (list, tuple)) else ()
-    return names if len(names) == array.ndim and set(names) <= set(AXES) else ()
+    words = [str(name).lower() for name in own] if isinstance(own, (list, tuple)) else []
+    names = tuple(_WORDS.get(word, word) for word in words)
+    unknown = set(names) - set(AXES)
+    if len(names) != array.ndim:
+        return ()
+    if not unknown:
+        return names
+    if set("zyx") <= set(names) and len(unknown) == 1 and "c" not in names:
+        return tuple("c" if name in unknown else name for name in names)
+    if any(name in AXES and name != usual for name, usual in zip(names, AXES[-array.ndim :], strict=False)):
+        check_axes(names, array.shape, where)
+    return ()

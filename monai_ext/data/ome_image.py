@@ -49,13 +49,21 @@ class OmeImage:
             if not images:
                 return None
             image = images[0]
+            if "axes" not in image and "coordinateSystems" in image:
+                raise DataError("has the coordinateSystems of a later OME-Zarr; versions 0.1 to 0.5 are read", where)
             paths = tuple(dataset["path"] for dataset in image["datasets"])
+            if not paths:
+                raise DataError("lists no datasets among its multiscales; correct its attributes", where)
             odd = [path for path in paths if not isinstance(path, str) or ".." in path.split("/") or ":" in path]
             if odd:
                 raise DataError(f"names {odd[0]!r} as the place of a level; it has to be a path within it", where)
             names = [_named(axis) for axis in image.get("axes") or ()]
             units = tuple(axis.get("unit") if isinstance(axis, Mapping) else None for axis in image.get("axes") or ())
+            if not all(unit is None or isinstance(unit, str) for unit in units):
+                raise DataError(f"gives units that are no text, {units}; correct its attributes", where)
             steps = [_placed(dataset, image, len(names)) for dataset in image["datasets"]]
+        except DataError:
+            raise
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"has OME-Zarr metadata of a wrong kind ({type(error).__name__}: {error}); correct its attributes",
@@ -81,7 +89,8 @@ def _placed(dataset: Mapping[str, Any], image: Mapping[str, Any], ndim: int) -> 
     move: list[float] = []
     for step in steps:
         factors = [float(value) for value in step.get(step["type"], ())]
-        if not all(map(math.isfinite, factors)) or (ndim and factors and len(factors) != ndim):
+        unsized = step["type"] == "scale" and 0 in factors
+        if not all(map(math.isfinite, factors)) or unsized or (ndim and factors and len(factors) != ndim):
             raise ValueError(f"{step['type']} {factors} for {ndim} axes")
         if not factors:  # the identity, or kept in a file of its own
             continue

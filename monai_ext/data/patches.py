@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from monai_ext.data.patches_blocks import LabelBlocks
 from monai_ext.data.patches_cells import PatchCells
 from monai_ext.data.volumes_zarr import open_volume
 from monai_ext.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
 
 
 def find_patches(
@@ -47,14 +50,16 @@ def find_patches(
         first voxels (z, y, x), X fastest; no candidate without any label, even with thresholds of 0.
 
     Raises:
-        ConfigError: for a patch size or a threshold out of range.
+        ConfigError: for a patch size, a threshold or an ``ignore_label`` out of range.
         DataError: for a label that isn't 3-D, is empty, or smaller than the patch.
     """
-    size = _checked(patch_size, min_bbox_percent, min_labeled_ratio)
+    size = _checked(patch_size, min_bbox_percent, min_labeled_ratio, ignore_label)
     array, where = label, str(label.store_path) if isinstance(label, zarr.Array) else None
     if isinstance(label, str | Path):
         array, where = open_volume(label), str(label)
     _check_shape(array.shape, size, where)
+    if ignore_label is not None and not _can_hold(array.dtype, ignore_label):
+        logger.warning("%s: ignore_label %g is none of its values, which are %s", where, ignore_label, array.dtype)
     blocks = LabelBlocks(array, workers, where, ignore_label)
     box = blocks.bounding_box()
     if box is None:
@@ -83,14 +88,24 @@ def _starts(low: int, high: int, size: int, length: int, cover_tail: bool) -> np
     return starts
 
 
-def _checked(patch_size: Sequence[int], min_bbox_percent: float, min_labeled_ratio: float) -> np.ndarray:
+def _checked(
+    patch_size: Sequence[int], min_bbox_percent: float, min_labeled_ratio: float, ignore_label: float | None
+) -> np.ndarray:
     size = np.asarray(patch_size)
     if size.shape != (3,) or size.dtype.kind not in "iu" or (size < 1).any():
         raise ConfigError(f"find_patches: patch_size must be three positive integers (Z, Y, X), got {patch_size!r}")
     for name, value in (("min_bbox_percent", min_bbox_percent), ("min_labeled_ratio", min_labeled_ratio)):
         if not 0 <= value <= 1:
             raise ConfigError(f"find_patches: {name} is a fraction from 0 to 1, got {value}; 95 % is 0.95")
+    if ignore_label is not None and not (np.isfinite(ignore_label) and ignore_label):
+        raise ConfigError(f"find_patches: ignore_label must be a number other than 0, got {ignore_label}")
     return size.astype(np.int64)
+
+
+def _can_hold(dtype: np.dtype[Any], value: float) -> bool:
+    if dtype.kind not in "iu":
+        return dtype.kind == "f"
+    return value == int(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
 def _check_shape(shape: Sequence[int], size: np.ndarray, where: str | None) -> None:

@@ -111,6 +111,8 @@ def _check_claims(array: zarr.Array, where: str) -> None:
     Raises:
         DataError: for an axis or a chunk without voxels, or far too many of either.
     """
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"holds values of type {array.dtype}; integers or floats are needed", where)
     shape, unit = array.shape, storage_unit(array)
     if min(*shape, *unit, *array.chunks, 1) < 1:
         raise DataError(f"has no voxels: shape {shape}, chunks {array.chunks}", where)

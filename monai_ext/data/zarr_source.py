@@ -76,7 +76,9 @@ def open_node(source: str | Path | ZarrSource) -> zarr.Array | zarr.Group:
     if local and source.place.lower().endswith(NIFTI):
         return open_nifti(source.place)
     try:
-        node = _in_zip(*source.file) if source.file else zarr.open(source.place, mode="r")
+        # a relative one would be cut out of the middle of chunks' names, too
+        place = str(Path(source.place).absolute()) if local else source.place
+        node = _in_zip(*source.file) if source.file else zarr.open(place, mode="r")
     except FileNotFoundError:
         raise DataError(_not_found(source), source.place) from None
     except ImportError as error:

@@ -92,11 +92,15 @@ class SurfaceUNet(nn.Module):
         """
         return tuple(f"{part}.{name}." for part in ("task_decoders", "task_final_convs", "task_deep_convs"))
 
+    @property
+    def least_size(self) -> int:
+        """Voxels that each side of a patch needs at least."""
+        return 2 ** (self.depth - 1)
+
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        least = 2 ** (self.depth - 1)
-        if min(x.shape[2:]) < least:
+        if min(x.shape[2:]) < self.least_size:
             raise ValueError(
-                f"SurfaceUNet: {self.depth} levels need at least {least} voxels along Z, Y and X, got "
+                f"SurfaceUNet: {self.depth} levels need at least {self.least_size} voxels along Z, Y and X, got "
                 f"{list(x.shape[2:])}; take a larger patch_size or fewer f_maps"
             )
         features: list[torch.Tensor] = []

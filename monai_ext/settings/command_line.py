@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,22 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
                 raise ConfigError(f"--{key}: has no value")
             value = rest.pop(0)
         found[key] = parse_value(value)
+    return found
+
+
+def as_typed(given: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """Settings with lists and tables as they were typed: MONAI turns each ``#`` in them into ``::``, in place.
+
+    Args:
+        given: settings by key.
+        words: of the command line.
+    """
+    found = dict(given)
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        key, separator, value = word.removeprefix("--").partition("=")
+        typed = parse_value(value if separator else following)
+        if word.startswith("--") and isinstance(given.get(key), (list, dict)) and type(typed) is type(given[key]):
+            found[key] = typed
     return found
 
 

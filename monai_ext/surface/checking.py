@@ -97,7 +97,6 @@ def _check_target(
     ignore_label: float | None,
 ) -> list[Problem]:
     array = open_volume(array_source(place, **chosen), channels=True)
-    check_type(array.dtype, "biuf", str(place))
     axis = channel_axis(array.shape, volume.shape)
     normals = axis is not None and array.shape[axis] == 3 and "normal" in place.name
     if normals and array.dtype.kind != "f" and array.dtype not in (np.uint8, np.uint16):

@@ -9,6 +9,7 @@ from typing import Any
 
 from monai_ext.data.left_out import Found
 from monai_ext.data.volumes_zarr import array_source, channel_axis, open_volume
+from monai_ext.data.zarr_source import ZarrSource
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.surface.folders import HOW_TO_GET, SUFFIX, arrays_in, not_in_sets, volume_folders
 from monai_ext.targets import target_kind
@@ -107,7 +108,6 @@ def check_set(places: Mapping[str, str], targets: Targets, patch_size: Sequence[
     check_type(volume.dtype, "iuf", places["input"])
     for name, settings in targets.items():
         array = open_volume(places[name], channels=True)
-        check_type(array.dtype, "biuf", places[name])
         try:
             axis = channel_axis(array.shape, shape)
         except DataError as error:
@@ -120,11 +120,12 @@ def check_set(places: Mapping[str, str], targets: Targets, patch_size: Sequence[
                 + (" with class numbers, which that target has" if classes else "; correct targets or the data"),
                 places[name],
             )
-    label = open_volume(places["ref_label"])
-    if label.shape != shape:
+    found = ZarrSource.of(places["ref_label"])
+    label = open_volume(places["ref_label"], channels=found.channel is None).shape
+    if label not in (shape, (1, *shape), (*shape, 1)):
         raise DataError(
-            f"ref_label, by which patches are found, must have the input's shape {shape}, got {label.shape}; name "
-            "another target or label",
+            f"ref_label, by which patches are found, must have the input's shape {shape} and one channel, got {label}; "
+            "name another target or label, or one of its channels by `#channel=0` behind its path",
             places["ref_label"],
         )
 

@@ -79,6 +79,7 @@ def predicted_targets(
     for name, definition in targets.items():
         kind = target_kind(definition)
         activation = chosen.get(name, SCORES.get(kind, "none"))
+        target_kind({**definition, "activation": activation})  # refuses what can't be
         predicted[name] = {**definition, "activation": activation, "kind": kind}
     return predicted
 

@@ -215,6 +215,8 @@ def test_a_failure_while_reading_ends_the_search(tmp_path) -> None:
     [
         pytest.param({"min_bbox_percent": 95}, r"min_bbox_percent is a fraction from 0 to 1, got 95", id="percent"),
         pytest.param({"min_labeled_ratio": -0.1}, r"min_labeled_ratio is a fraction", id="negative"),
+        pytest.param({"ignore_label": float("nan")}, r"ignore_label must be a number other than 0, got nan", id="nan"),
+        pytest.param({"ignore_label": 0}, r"ignore_label must be a number other than 0, got 0", id="background"),
         pytest.param({"patch_size": (8, 8)}, r"patch_size must be three positive integers .* got \(8, 8\)", id="two"),
         pytest.param({"patch_size": (8, 0, 8)}, r"patch_size must be three positive integers", id="zero"),
         pytest.param({"patch_size": (8, 8.5, 8)}, r"patch_size must be three positive integers", id="fraction"),
@@ -255,3 +257,9 @@ def test_places_without_an_array_are_named(tmp_path, place, words) -> None:
     zarr.open_group(tmp_path / "group.zarr", mode="w").create_array("mask", shape=(4, 4, 4), dtype="uint8")
     with pytest.raises(DataError, match=words):
         find_patches(tmp_path / place, (8, 8, 8))
+
+
+@pytest.mark.parametrize(("value", "warned"), [(255, False), (-1, True), (256, True), (1.5, True)])
+def test_an_ignore_label_that_the_label_can_not_have_is_named(caplog, value, warned) -> None:
+    find_patches(np.ones((16, 16, 16), np.uint8), (8, 8, 8), ignore_label=value)
+    assert (f"ignore_label {value:g} is none of its values, which are uint8" in caplog.text) == warned

@@ -95,6 +95,55 @@ def test_the_dimension_names_of_an_array_count(tmp_path) -> None:
     np.testing.assert_array_equal(open_volume(tmp_path / "b.zarr")[...], VALUES[0, 0])
 
 
+@pytest.mark.parametrize("path", ["scale/0", "0/", "./0"])
+def test_a_level_has_the_axes_of_its_image_wherever_it_lies_in_it(tmp_path, path, monkeypatch) -> None:
+    ome(tmp_path / "a.zarr", "xyz")
+    attributes = json.loads((tmp_path / "a.zarr" / ".zattrs").read_text())
+    attributes["multiscales"][0]["datasets"][0]["path"] = path
+    (tmp_path / "a.zarr" / ".zattrs").write_text(json.dumps(attributes))
+    if path == "scale/0":
+        (tmp_path / "a.zarr" / "scale").mkdir()
+        (tmp_path / "a.zarr" / "0").rename(tmp_path / "a.zarr" / "scale" / "0")
+    monkeypatch.chdir(tmp_path / "a.zarr")
+    # the last three are what a training opens, and what a user may type
+    for place in (tmp_path / "a.zarr", array_source(tmp_path / "a.zarr"), tmp_path / "a.zarr" / path, path):
+        np.testing.assert_array_equal(open_volume(place)[...], VALUES[0, 0])
+        assert volume_space(place).scale == (3.0, 2.0, 0.5)
+
+
+def test_chunks_of_a_relative_path_that_is_also_in_their_names_are_found(tmp_path, monkeypatch) -> None:
+    zarr.create_array(tmp_path / "0", data=VALUES[0, 0], chunks=(2, 2, 2))
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(stored_chunks(open_volume("0")), stored_chunks(open_volume(tmp_path / "0")))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["time", "channel", "x", "y", "z"], ["width", "height", "depth"], ["x", "y", "z", "band"], ["b", "z", "y", "x"]],
+    ids=" ".join,
+)
+def test_dimension_names_in_words_count_and_an_unknown_one_beside_z_y_and_x_is_the_channel(tmp_path, names) -> None:
+    space = {"x": 2, "y": 1, "z": 0, "width": 2, "height": 1, "depth": 0}
+    values = VALUES[0, 0].transpose([space[name] for name in names if name in space])
+    values = np.expand_dims(values, [axis for axis, name in enumerate(names) if name not in space])
+    zarr.create_array(tmp_path / "a.zarr", data=values, dimension_names=names)
+    np.testing.assert_array_equal(open_volume(tmp_path / "a.zarr")[...], VALUES[0, 0])
+
+
+@pytest.mark.parametrize("names", [["x", "y", None], ["x", "row", "z"], ["x", "y", "z", "a", "b"]], ids=str)
+def test_dimension_names_of_which_only_some_are_known_are_refused_in_another_order(tmp_path, names) -> None:
+    values = VALUES[0, 0].reshape((1,) * (len(names) - 3) + SHAPE)
+    zarr.create_array(tmp_path / "a.zarr", data=values, dimension_names=names)
+    with pytest.raises(DataError, match=r"a\.zarr.*beside z, y and x there may be t and c"):
+        open_volume(tmp_path / "a.zarr")
+
+
+def test_values_that_are_no_numbers_are_refused(tmp_path) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=VALUES[0, 0].astype(np.complex64))
+    with pytest.raises(DataError, match=r"a\.zarr: holds values of type complex64; integers or floats are needed"):
+        open_volume(tmp_path / "a.zarr")
+
+
 @pytest.mark.parametrize(
     ("axes", "choice", "words"),
     [
@@ -252,6 +301,12 @@ WRONG_IMAGES = {
     "the group itself": [{"datasets": [{"path": ""}]}],
     "no path": [{"datasets": [{}]}],
     "no datasets": [{}],
+    "an empty list of datasets": [{"datasets": []}],
+    "a unit that is a number": [{"datasets": [{"path": "0"}], "axes": [{"name": name, "unit": 5} for name in "zyx"]}],
+    "axes of a later version": [
+        {"datasets": [{"path": "0"}], "coordinateSystems": [{"axes": [{"name": name} for name in "xyz"]}]}
+    ],
+    "scale 0": [{"datasets": [{**SCALED, "coordinateTransformations": [{"type": "scale", "scale": [0, 1, 1]}]}]}],
     "null datasets": [{"datasets": None}],
     "a number for datasets": [{"datasets": 7}],
     "text": "text",

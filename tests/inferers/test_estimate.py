@@ -67,6 +67,16 @@ def test_what_cannot_fit_is_refused(tmp_path, monkeypatch):
     predictor(input_cache_gib=0).estimate(tmp_path / "in.zarr", tmp_path / "out")
 
 
+def test_a_batch_that_does_not_fit_is_refused(tmp_path):
+    class Full(TwoHeads):
+        def forward(self, x):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 26214400000 bytes.")
+
+    volume(tmp_path / "in.zarr")
+    with pytest.raises(ConfigError, match="a batch of 4 windows doesn't fit the memory of cpu; take a smaller batch_s"):
+        predictor(Full(), device="cpu").estimate(tmp_path / "in.zarr", tmp_path / "out")
+
+
 def test_other_settings_than_those_of_the_output_are_refused_before(tmp_path):
     volume(tmp_path / "in.zarr")
     predictor().job(tmp_path / "in.zarr", tmp_path / "out")

@@ -151,3 +151,27 @@ def test_nan_voxels_without_an_output_stop_nothing(with_nan):
 def test_another_policy_is_refused():
     with pytest.raises(ConfigError, match="nonfinite_voxels must be one of reject, fill, got 'ignore'"):
         predictor(nonfinite_voxels="ignore")
+
+
+def test_an_input_of_which_nothing_is_stored_is_refused(tmp_path):
+    zarr.create_array(tmp_path / "in.zarr", shape=SHAPE, chunks=(CHUNK,) * 3, dtype="uint8")
+    with pytest.raises(DataError, match=r"in\.zarr: has no stored chunk: every voxel is 0"):
+        predictor()(tmp_path / "in.zarr", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["zeros", "nothing"])
+def test_a_prediction_without_a_kept_voxel_says_so(inputs, tmp_path, caplog, stored):
+    mask = zarr.create_array(tmp_path / "mask.zarr", shape=SHAPE, chunks=(CHUNK,) * 3, dtype="uint8")
+    if stored:
+        mask.with_config({"write_empty_chunks": True})[:] = 0
+    assert predictor()(inputs[0] / "dense.zarr", tmp_path / "out", mask=tmp_path / "mask.zarr").complete
+    assert "no voxel of these blocks is kept, all are 0; look at mask and bbox" in caplog.text
+
+
+def test_voxels_that_are_finite_in_float64_only_are_infinite(tmp_path):
+    volume(tmp_path / "in.zarr", (9, 14, 14), dtype="float64")
+    zarr.open_array(tmp_path / "in.zarr", mode="r+")[3, 3, 3] = 1e300
+    with pytest.raises(DataError, match=r"has 1 voxels that are NaN or infinite"):
+        predictor()(tmp_path / "in.zarr", tmp_path / "out")
+    assert predictor(nonfinite_voxels="fill")(tmp_path / "in.zarr", tmp_path / "filled").complete

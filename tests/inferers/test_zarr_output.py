@@ -277,6 +277,7 @@ def test_an_output_without_locks_is_named(tmp_path, monkeypatch):
     [
         ("sftp://host/out", "must be a folder, or in an object store"),
         ("https://host/out", "must be a folder, or in an object store"),
+        ("FTP://host/out", "the output must be a folder, or in an object store"),
         (Path("s3://bucket/out"), "a URL as a Path has lost a slash"),
     ],
     ids=str,
@@ -384,3 +385,18 @@ def test_each_task_of_a_list_takes_its_own_shard_and_the_same_again(tmp_path, mo
 def test_a_launcher_s_number_must_be_one():
     with pytest.raises(ConfigError, match="SLURM_PROCID must be a number"):
         shard_of_launcher({"SLURM_PROCID": "a"})
+
+
+@pytest.mark.parametrize("kind", ["array", "image"])
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_what_no_prediction_wrote_is_not_overwritten(tmp_path, kind, zarr_format):
+    """Labels are called like their targets: ``--output`` in the folder of a training set would replace them."""
+    values = volume(tmp_path / "input.zarr", (9, 14, 14))
+    if kind == "image":
+        zarr.create_group(tmp_path / "sheet.zarr", zarr_format=zarr_format)
+    place = tmp_path / "sheet.zarr" / ("0" if kind == "image" else "")
+    zarr.create_array(place, data=values, zarr_format=zarr_format)
+    with pytest.raises(ConfigError, match=r"sheet\.zarr: is there already, without the ledger"):
+        predictor()(tmp_path / "input.zarr", tmp_path)
+    np.testing.assert_array_equal(zarr.open_array(place, mode="r")[...], values)
+    assert not (tmp_path / "ledger").exists()

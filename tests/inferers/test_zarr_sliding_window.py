@@ -263,11 +263,22 @@ def test_arguments_that_cannot_be_are_refused(options, message):
         ({"zarr_format": 2, "shard_size": 16, "block_size": 16}, {}, "needs zarr_format 3"),
         ({"shard_size": 12, "block_size": 12}, {}, "multiple of chunk_size"),
         ({}, {"part": 2, "parts": 2}, "part must be a shard index from 0 to parts - 1, got part 2 of parts 2"),
+        ({}, {"part": 1}, "part and parts: give both"),
         ({}, {"bbox": ((0, 9), (0, 9), (5, 50))}, "bbox: x"),
         ({"targets": {"sheet": {"channels": 2, "activation": "sigmoid"}}}, {}, "channels or the network is wrong"),
         ({"targets": {"ink": {"channels": 1}}}, {}, "doesn't predict 'ink'"),
     ],
-    ids=["block_size", "zarr_format", "shards in v2", "shard_size", "part", "bbox", "channels", "unknown target"],
+    ids=[
+        "block_size",
+        "zarr_format",
+        "shards in v2",
+        "shard_size",
+        "part",
+        "part alone",
+        "bbox",
+        "channels",
+        "unknown target",
+    ],
 )
 def test_settings_that_do_not_fit_are_refused(tmp_path, options, call, message):
     volume(tmp_path / "in.zarr", (9, 14, 14))

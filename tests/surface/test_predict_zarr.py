@@ -80,13 +80,15 @@ def test_parts_complete_one_another_and_damage_is_repaired(trained, tmp_path):
         (("--nonfinite_voxels", "skip"), "--nonfinite_voxels skip: must be reject or fill"),
         (("--overlap", "nan"), "--overlap nan: must be a number from 0 and less than 1"),
         (("--patch_size", "0", "8", "8"), "--patch_size [0, 8, 8]: must be a list of 3"),
+        (("--patch_size", "1", "8", "8"), "patch_size [1, 8, 8]: each side needs at least 2 voxels"),
     ],
-    ids=["part alone", "a stray argument", "dtype", "target", "URL", "policy", "overlap", "patch"],
+    ids=["part alone", "a stray argument", "dtype", "target", "URL", "policy", "overlap", "patch", "small patch"],
 )
 def test_options_that_cannot_be_are_refused(trained, tmp_path, options, message):
     done = run(trained, tmp_path / "out", *options)
     assert isinstance(done.exception, ConfigError)
     assert message in str(done.exception)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,8 @@ def test_the_activation_of_a_training_does_not_bind_the_prediction():
     assert (as_integers.activation, as_integers.kind) == ("sigmoid", "scores")
     with pytest.raises(ConfigError, match="activations: 'ink' can't be 'sigmoid'; there are the targets sheet,"):
         predicted_targets(kept, {"ink": "sigmoid"})
+    with pytest.raises(ConfigError, match="softmax over one channel is 1 everywhere"):
+        predicted_targets(kept, {"sheet": "softmax"})
 
 
 def test_a_checkpoint_without_settings_is_refused(tmp_path):

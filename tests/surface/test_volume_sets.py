@@ -152,6 +152,8 @@ def test_targets_must_have_their_channels_and_the_input_s_size(surface_dir, save
         ),
         pytest.param({"input": np.ones((24, 32, 40), complex)}, SIZE, r"type complex128", id="type"),
         pytest.param({"ref_label": np.ones((24, 32, 41), np.uint8)}, SIZE, r"ref_label.*have the input's", id="label"),
+        pytest.param({"ref_label": np.ones((24, 32, 40, 3))}, SIZE, r"ref_label.*and one channel, got", id="vectors"),
+        pytest.param({"ref_label": np.ones((2, 24, 32, 40))}, SIZE, r"ref_label.*by `#channel=0` behind", id="labels"),
     ],
 )
 def test_volumes_that_cannot_work_are_named(tmp_path, save_set, targets, arrays, size, words) -> None:

@@ -17,7 +17,7 @@ from monai_ext.errors import ConfigError
 from monai_ext.inferers.streaming.blending import sums_shape
 from monai_ext.inferers.streaming.job import PredictionJob, same_algorithms
 from monai_ext.inferers.streaming.steps import threads_of_each
-from monai_ext.memory import free_memory
+from monai_ext.memory import free_memory, is_out_of_memory
 
 _GIB = 2**30
 
@@ -78,12 +78,24 @@ def estimate(job: PredictionJob, blocks: Sequence[int]) -> Estimate:
     Args:
         job: the prediction, which needn't have begun.
         blocks: numbers of the blocks, ascending.
-    """
+
+    Raises:
+        ConfigError: when not even a batch fits the memory.
+        RuntimeError: any that the network raises, other than out of memory.
+    """  # noqa: DOC501 (a MemoryError is never raised again: it always means out of memory)
     targets = job.store.targets.values()
     block = [min(pair) for pair in zip(job.grid.block_size, job.grid.shape, strict=True)]
     roi = tuple(job.weights.shape)
     windows, batches = job.steps.count(blocks)
-    seconds, peak = _measured(job, roi)
+    try:
+        seconds, peak = _measured(job, roi)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ConfigError(
+            f"a batch of {job.steps.batch_size} windows doesn't fit the memory of {job.predictor.device}; take a "
+            "smaller batch_size or patch_size"
+        ) from error
     channels = sum(target.channels for target in targets)
     sums = math.prod(sums_shape(job.grid.block_size, roi, job.grid.shape)) * (channels + 1) * 4
     voxels = sum(math.prod(part.stop - part.start for part in job.grid.region(each)) for each in blocks)

@@ -17,7 +17,7 @@ from monai_ext.errors import ConfigError, DataError, WriteError
 from monai_ext.io import TEMPORARY_SUFFIX, read_json, sweep_partial, write_json
 from monai_ext.system_errors import writing
 
-_URL = re.compile("([a-z][a-z0-9+.-]*):/")
+_URL = re.compile("([a-z][a-z0-9+.-]*):/", re.IGNORECASE)
 # They put a file in one step, and only where there is none if asked to. Others (SFTP, SMB, WebDAV) show parts of files.
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 
@@ -37,7 +37,7 @@ class OutputFolder(ABC):
         protocol = _URL.match(str(output))
         if protocol and "://" not in str(output):
             raise ConfigError(f"{output}: a URL as a Path has lost a slash; give it as text")
-        return ObjectFolder(str(output), protocol[1]) if protocol else LocalFolder(output)
+        return ObjectFolder(str(output), protocol[1].lower()) if protocol else LocalFolder(output)
 
     @abstractmethod
     def node(self, key: str) -> Any:

@@ -131,6 +131,8 @@ class PredictionJob:
         for block in empty:
             self.manifest.record(block, {"empty": True})
         if not blocks:
+            if empty:
+                self._say_that_nothing_is_kept()
             return
         blend = TileColumnBlend(
             {name: target.channels for name, target in self.store.targets.items()},
@@ -140,6 +142,7 @@ class PredictionJob:
         )
         voxels = sum(_voxels(self.grid.region(block)) for block in blocks)
         waits = Waits()
+        written = False
         with (
             torch.inference_mode(),
             same_algorithms(self.predictor.device, self.tf32),
@@ -158,12 +161,21 @@ class PredictionJob:
                     case Windows():
                         blend.add(logits or {}, step.starts)
                     case EndBlock():
+                        written = True
                         blended = blend.finish(step.region, step.following)
                         writer.write(step.block, step.region, blended, step.kept)
                         bar.update(_voxels(step.region))
                     case EmptyBlock():
                         writer.skip(step.block)
                         bar.update(_voxels(step.region))
+        if not written:
+            self._say_that_nothing_is_kept()
+
+    def _say_that_nothing_is_kept(self) -> None:
+        logger.warning(
+            "%s: no voxel of these blocks is kept, all are 0; look at mask and bbox, and whether the input is 0 there",
+            self.store.folder,
+        )
 
     def finish(self) -> bool:
         """Add the coarser levels when all blocks are recorded; True when the output is complete."""

@@ -45,6 +45,11 @@ class ProgressManifest:
         """Whether there are settings."""
         return self.output.exists(_SETTINGS)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there are settings, or records whose settings were lost."""
+        return self.begun or any(self.output.names(folder) for folder in _RECORDS)
+
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Write the settings, or compare them with those that are there.
 

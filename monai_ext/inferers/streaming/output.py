@@ -77,6 +77,11 @@ class OutputStore:
         """Whether there is this chunk of a target's image."""
         return self.folder.exists(f"{name}.zarr/{key}")
 
+    def existing(self) -> list[str]:
+        """The targets' images, or whatever else has their place."""
+        files = ("zarr.json", ".zgroup", ".zarray")
+        return [self.image(name) for name in self.targets if any(self.is_stored(name, file) for file in files)]
+
     def create(self, space: VoxelSpace) -> None:
         """Make the images with their level 0; existing ones stay.
 

@@ -179,6 +179,9 @@ class TileColumnReader:
     def _read(self, number: int) -> _Slab:
         z = slice(number * self._planes, min((number + 1) * self._planes, self._high[0]))
         voxels = self._voxels(number, z)
+        if voxels.dtype == np.float64:  # as the network gets them; too large ones become infinite
+            with np.errstate(over="ignore"):
+                voxels = voxels.astype(np.float32)
         nonfinite = ~np.isfinite(voxels) if voxels.dtype.kind == "f" else None
         if nonfinite is not None and nonfinite.any():
             voxels = np.where(nonfinite, voxels.dtype.type(0), voxels)

@@ -29,7 +29,7 @@ class Selection:
 
     Raises:
         ConfigError: for a bounding box outside of the volume.
-        DataError: for a mask of another shape.
+        DataError: for a mask of another shape, or an input of which nothing is stored.
     """
 
     def __init__(
@@ -45,6 +45,8 @@ class Selection:
         if mask is not None and mask.shape != grid.shape:
             raise DataError(f"the mask has the shape {mask.shape}, the input {grid.shape}", mask.source)
         self._stored = _StoredVoxels(volume)
+        if self._stored.is_empty:
+            raise DataError("has no stored chunk: every voxel is 0; copy it again", volume.source)
         self._masked = None if mask is None else _StoredVoxels(mask)
         self._recent: dict[int, np.ndarray | None] = {}
         # those that a window touches, the one it ends in, and the next ones
@@ -151,7 +153,7 @@ class _StoredVoxels:
         self._unit = storage_unit(volume.array)
         self._chunks = np.zeros([-(-size // edge) for size, edge in zip(volume.shape, self._unit, strict=True)], bool)
         self._chunks[tuple(stored_chunks(volume.array).T)] = True
-        self.is_full = bool(self._chunks.all())
+        self.is_full, self.is_empty = bool(self._chunks.all()), not self._chunks.any()
 
     def any(self, region: Region) -> bool:
         return bool(self._within(region).any())

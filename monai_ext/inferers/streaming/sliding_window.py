@@ -129,6 +129,9 @@ class ZarrSlidingWindow:
         progress: bool = True,
     ) -> None:
         self.roi_size = voxel_counts("roi_size", roi_size)
+        least = getattr(network, "least_size", 1)
+        if min(self.roi_size) < least:
+            raise ConfigError(f"patch_size {list(self.roi_size)}: each side needs at least {least} voxels here")
         self.overlap = tuple(float(fraction) for fraction in ensure_tuple_rep(overlap, 3))
         if not all(0 <= fraction < 1 for fraction in self.overlap):
             raise ConfigError(f"overlap must be at least 0 and below 1, got {overlap}")
@@ -189,13 +192,15 @@ class ZarrSlidingWindow:
             bbox: ((z0, z1), (y0, y1), (x0, x1)), first voxels and those after the last; the output is 0 elsewhere.
             part: shard index of this process, from 0; default as the launcher says (``torchrun``, SLURM), else the only
                 one.
-            parts: shard count; where one of the two is missing, both are the launcher's.
+            parts: shard count; with ``part``, or both are the launcher's.
 
         Raises:
             ConfigError: when the settings don't fit the volume, or the output was begun with others.
             DataError: naming the volume that can't be used.
             WriteError: naming the image that can't be written.
         """
+        if (part is None) != (parts is None):
+            raise ConfigError("part and parts: give both, or neither where the launcher says them")
         if part is not None and parts is not None and not 0 <= part < parts:
             raise ConfigError(f"part must be a shard index from 0 to parts - 1, got part {part} of parts {parts}")
         job = self.job(input, output, level=level, channel=channel, timepoint=timepoint, mask=mask, bbox=bbox)
@@ -259,6 +264,12 @@ class ZarrSlidingWindow:
         axes = window_axes(volume.shape, self.roi_size, self.overlap)
         selection = Selection(grid, axes, volume, None if mask is None else InputVolume(mask), bbox)
         manifest = ProgressManifest(store.folder)
+        # in this order: another process writes its settings first
+        if (there := store.existing()) and not manifest.is_known:
+            raise ConfigError(
+                f"{there[0]}: is there already, without the ledger of a prediction beside it; give another output, or "
+                "remove it"
+            )
         settings = {
             **self._settings,
             "input": volume_identity(input, level, channel, timepoint),
