@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -196,8 +197,8 @@ def predict_zarr(
         {
             **{"patch_size": list(patch_size), "overlap": overlap, "mode": mode, "batch_size": batch_size},
             "output_targets": names or None,
-            "dtypes": dict(_pair("--dtype", "sheet=uint8", choice) for choice in dtype or []),
-            "activations": dict(_pair("--activation", "sheet=sigmoid", choice) for choice in activation or []),
+            "dtypes": _pairs("--dtype", "sheet=uint8", dtype or []),
+            "activations": _pairs("--activation", "sheet=sigmoid", activation or []),
             **{"network_threads": network_threads, "engine": engine, "precision": precision, "tf32": tf32},
             **{"nonfinite_voxels": nonfinite_voxels, "input_cache_gib": input_cache_gib},
             **{"chunk_size": list(chunk_size), "shard_size": shard_size and list(shard_size)},
@@ -240,8 +241,13 @@ def _settled(settings: dict[str, Any]) -> dict[str, Any]:
     return settle(settings_schema(folder), settings)
 
 
-def _pair(option: str, example: str, choice: str) -> tuple[str, str]:
-    name, equals, kind = choice.partition("=")
-    if not equals:
-        raise ConfigError(f"{option} must be TARGET=VALUE, such as {example}, got {choice!r}")
-    return name, kind
+def _pairs(option: str, example: str, choices: Sequence[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for choice in choices:
+        name, equals, kind = choice.partition("=")
+        if not equals:
+            raise ConfigError(f"{option} must be TARGET=VALUE, such as {example}, got {choice!r}")
+        if name in pairs:
+            raise ConfigError(f"{option} {choice}: {name} is given twice; leave one of them out")
+        pairs[name] = kind
+    return pairs

@@ -75,6 +75,7 @@ def test_parts_complete_one_another_and_damage_is_repaired(trained, tmp_path):
         (("--part", "0"), "give --part and --parts together"),
         (("sheet",), "unexpected argument 'sheet'"),
         (("--dtype", "sheet"), "--dtype must be TARGET=VALUE"),
+        (("--dtype", "sheet=uint8", "--dtype", "sheet=float32"), "--dtype sheet=float32: sheet is given twice"),
         (("--output_targets", "ink"), "no target 'ink'"),
         (("--output", "sftp://host/out"), "must be a folder, or in an object store"),
         (("--nonfinite_voxels", "skip"), "--nonfinite_voxels skip: must be reject or fill"),
@@ -82,7 +83,18 @@ def test_parts_complete_one_another_and_damage_is_repaired(trained, tmp_path):
         (("--patch_size", "0", "8", "8"), "--patch_size [0, 8, 8]: must be a list of 3"),
         (("--patch_size", "1", "8", "8"), "patch_size [1, 8, 8]: each side needs at least 2 voxels"),
     ],
-    ids=["part alone", "a stray argument", "dtype", "target", "URL", "policy", "overlap", "patch", "small patch"],
+    ids=[
+        "part alone",
+        "a stray argument",
+        "dtype",
+        "dtype twice",
+        "target",
+        "URL",
+        "policy",
+        "overlap",
+        "patch",
+        "small patch",
+    ],
 )
 def test_options_that_cannot_be_are_refused(trained, tmp_path, options, message):
     done = run(trained, tmp_path / "out", *options)
