@@ -20,6 +20,7 @@ from monai_ext.cli.prepare import prepare
 from monai_ext.cli.report import report
 from monai_ext.cli.settings import settings
 from monai_ext.cli.sync import sync
+from monai_ext.cli.weights import weights
 from monai_ext.task import Command, commands_of, find_tasks
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ app.command("report")(report)
 app.command("onnx")(onnx)
 app.command("sync")(sync)
 app.command("settings")(settings)
+app.command("weights")(weights)
 app.command("new-bundle")(new_bundle)
 _BY_NAME: dict[str, dict[str, Command]] = defaultdict(dict)
 for bundle, task in find_tasks().items():

@@ -61,7 +61,7 @@ class RunRecords:
     ) -> None:
         workflow = find_workflow()
         self.parser = workflow.parser if workflow is not None else None
-        self.bundle = Path(workflow.config_root_path).absolute().parent if workflow is not None else None
+        self.bundle = _bundle_of(workflow) if workflow is not None else None
         self.run = run
         self.kind = kind
         self.data = dict(data or {})
@@ -426,3 +426,10 @@ def _warn_of_other_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> No
     # Not an error: a copy of the data on another machine has other times, too.
     if before.get("data", {}).get("fingerprint", now["data"]["fingerprint"]) != now["data"]["fingerprint"]:
         logger.warning("the data are not those that the resumed run began with: other cases, labels, sizes or times")
+
+
+def _bundle_of(workflow: Any) -> Path:
+    """The bundle that the config names, which may be a copy that lies elsewhere; else the one that it lies in."""
+    parser = workflow.parser
+    root = parser.get_parsed_content("bundle_root") if "bundle_root" in parser else None
+    return Path(workflow.config_root_path).absolute().parent if root is None else Path(root).absolute()

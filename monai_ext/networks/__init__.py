@@ -15,6 +15,7 @@ from monai_ext.networks.checkpoints import (
 )
 from monai_ext.networks.cord_unet import CordUNet
 from monai_ext.networks.footprint import Footprint, training_footprint
+from monai_ext.networks.joined_targets import JoinedTargets
 from monai_ext.networks.medicalnet import MedicalNetResNet50
 from monai_ext.networks.saving import save_checkpoint
 from monai_ext.networks.slice_classifier import SliceClassifier
@@ -29,6 +30,7 @@ __all__ = [
     "BackboneUNet",
     "CordUNet",
     "Footprint",
+    "JoinedTargets",
     "LoadReport",
     "MedicalNetResNet50",
     "SliceClassifier",

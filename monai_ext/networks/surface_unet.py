@@ -95,7 +95,7 @@ class SurfaceUNet(nn.Module):
     @property
     def least_size(self) -> int:
         """Voxels that each side of a patch needs at least."""
-        return 2 ** (self.depth - 1)
+        return 1 << (self.depth - 1)  # TorchScript takes a power for a float
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         if min(x.shape[2:]) < self.least_size:

@@ -72,22 +72,27 @@ def saved_class_map(
         checkpoint: one of our checkpoints or exports.
         ensemble: a ``cross_validation.json`` to read instead.
         default: returned while the checkpoint doesn't exist (a bundle inspected without weights; running it is an error
-            of `monai_ext.handlers.LoadCheckpoint`); None for the ids 1 to 18 of the published data.
+            of `monai_ext.handlers.LoadCheckpoint`), and, with a warning in the log, for one without settings (a bare
+            state dict); None for the ids 1 to 18 of the published data.
 
     Returns:
         [[class_id, class_name], ...] in the order of the labels.
 
     Raises:
-        WeightsError: when the checkpoint can't be read, or the file has no classes among its settings.
+        WeightsError: when the checkpoint can't be read, or has settings, but no classes among them.
         DataError: when ``ensemble`` can't be read.
     """
     source = Path(ensemble) if ensemble is not None else Path(checkpoint)
     if ensemble is not None:
         settings = read_json(source).get("settings")
-    elif source.is_file():
-        settings = network_settings(source)
     else:
-        return [list(entry) for entry in (PUBLISHED if default is None else default)]
+        settings = network_settings(source) if source.is_file() else None
+        if settings is None:
+            published = [list(entry) for entry in (PUBLISHED if default is None else default)]
+            if source.is_file():
+                names = ", ".join(class_names(published))
+                logger.warning("%s holds no settings: its outputs are taken for the classes %s", source, names)
+            return published
     classes: Any = (settings or {}).get("classes")
     if not _is_class_map(classes):
         raise WeightsError(

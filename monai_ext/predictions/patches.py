@@ -125,26 +125,31 @@ class Patches(Predictions):
         )
 
     def formats(self, formats: Mapping[str, Any], image_shape: Sequence[int]) -> dict[str, Any]:
-        """Formats with one output per target, each of the image's size.
+        """Formats with one output per target, each of the image's size, and ``pred``: all of them joined, as
+        `monai_ext.networks.JoinedTargets` gives them.
 
         Args:
             formats: outputs of the bundle's ``metadata.json``; their entries override those derived from the targets.
             image_shape: (C, Z, Y, X) of the input.
         """
-        return {
+        common = {"type": "image", "dtype": "float32", "value_range": [-1000, 1000], "is_patch_data": True}
+        shape = {"spatial_shape": list(image_shape[1:])}
+        channels = {name: range(definition["channels"]) for name, definition in self.targets.items()}
+        found = {
             name: {
-                "type": "image",
+                **common,
                 "format": _TYPES[target_kind(definition)],
                 "num_channels": definition["channels"],
-                "dtype": "float32",
-                "value_range": [-1000, 1000],
-                "is_patch_data": True,
-                "channel_def": {str(channel): f"{name} {channel}" for channel in range(definition["channels"])},
+                "channel_def": {str(channel): f"{name} {channel}" for channel in channels[name]},
                 **formats.get(name, {}),
-                "spatial_shape": list(image_shape[1:]),
+                **shape,
             }
             for name, definition in self.targets.items()
         }
+        names = [f"{name} {channel}" for name, numbers in channels.items() for channel in numbers]
+        joined = {"format": "targets joined", "num_channels": len(names)}
+        joined["channel_def"] = {str(channel): name for channel, name in enumerate(names)}
+        return {**found, "pred": {**common, **joined, **shape}}
 
     def best_state(self) -> dict[str, Any]:
         """The records of the patches."""

@@ -95,6 +95,7 @@ class BundleContract:
     model = "model.pt"
     # Overrides of metadata or config that make the verification of shapes quick.
     verify: dict = {}
+    checked = "network_def"
     onnx_tolerance = 1e-4
 
     @classmethod
@@ -346,7 +347,21 @@ class BundleContract:
 
     def test_monai_verifies_the_network_s_shapes_without_weights_or_data(self):
         meta, config = self.config("metadata", "inference")
-        verify_net_in_out(net_id="network_def", meta_file=meta, config_file=config, device="cpu", **self.verify)
+        verify_net_in_out(net_id=self.checked, meta_file=meta, config_file=config, device="cpu", **self.verify)
+
+    def test_a_bare_state_dict_loads_with_the_defaults_and_a_warning(self, tmp_path, caplog):
+        """As the Model Zoo's checks save it."""
+        model = tmp_path / "model.pt"
+        for _ in range(2):  # the first time there is no file
+            parser = ConfigParser()
+            parser.read_config(self.config("inference"))
+            parser["checkpoint"] = str(model)
+            network = parser.get_parsed_content("network_def")
+            state = torch.load(model, weights_only=True) if model.exists() else network.state_dict()
+            torch.save(state, model)
+        loaded = load_model(network, model, parser.get_parsed_content("network_settings"))
+        assert all(torch.equal(loaded.state_dict()[key], value) for key, value in state.items())
+        assert any("holds no settings" in line and str(model) in line for line in caplog.messages)
 
     def test_a_plain_parser_builds_network_preparation_and_inferer(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)  # no weights here, and no bundle

@@ -73,6 +73,9 @@ class TestSurface(BundleContract):
         assert found.keys() == expected.keys() == {"sheet.zarr", "normals.zarr"}
         assert all(np.abs(found[name] - values).max() <= 1 for name, values in expected.items())
 
+    checked = "network_check"
+    verify = {"_meta_#network_data_format#inputs#image#spatial_shape": [32, 32, 32]}
+
     def written(self, folder):
         return [path for path in folder.rglob("c/**/*") if path.is_file()]
 
@@ -82,17 +85,16 @@ class TestSurface(BundleContract):
     def words(self, data, bundle):
         return {"inputs": data, **WINDOWS}
 
-    def test_monai_verifies_the_network_s_shapes_without_weights_or_data(self):
-        """MONAI's own check knows networks of one output only."""
+    def test_the_network_has_an_output_for_each_target_of_the_metadata(self):
         formats = read(Path(self.config("metadata")[0]))["network_data_format"]
         parser = ConfigParser()
         parser.read_config(self.config("inference"))
         image = torch.zeros(1, formats["inputs"]["image"]["num_channels"], 32, 32, 32)
         with torch.inference_mode():
             found = parser.get_parsed_content("network_def").eval()(image)
-        channels = {name: each["num_channels"] for name, each in formats["outputs"].items()}
+        targets = {name: each["num_channels"] for name, each in formats["outputs"].items() if name != "pred"}
         assert {name: tuple(each.shape) for name, each in found.items()} == {
-            name: (1, count, 32, 32, 32) for name, count in channels.items()
+            name: (1, count, 32, 32, 32) for name, count in targets.items()
         }
 
     def test_inference_repeats_the_validation_with_nothing_but_the_checkpoint(
@@ -168,6 +170,7 @@ class TestSurface(BundleContract):
         assert {name: (each["num_channels"], each["spatial_shape"]) for name, each in outputs.items()} == {
             "sheet": (1, [16, 32, 32]),
             "normals": (3, [16, 32, 32]),
+            "pred": (4, [16, 32, 32]),
         }
         assert metadata["settings"]["f_maps"] == [8, 8, 16]
         assert metadata["settings"]["targets"]["normals"] == {"channels": 3, "activation": "none"}

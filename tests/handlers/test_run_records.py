@@ -81,6 +81,29 @@ def test_a_bundle_whose_training_is_in_yaml_has_no_inference_json_but_a_warning(
     assert "train.json" in caplog.text
 
 
+class Workflow:
+    """As much of a config workflow as is looked for."""
+
+    def __init__(self, config, folder):
+        self.parser = ConfigParser(config)
+        self.config_root_path = folder
+
+    def records(self, run):
+        return RunRecords(run, "train")
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["bundle_root", "the config's place"])
+def test_a_config_that_was_copied_elsewhere_belongs_to_the_bundle_that_it_names(tmp_path, named):
+    bundle, other = tmp_path / "bundle", tmp_path / "other"
+    for folder, version in ((bundle, "1"), (other, "2")):
+        (folder / "configs").mkdir(parents=True)
+        (folder / "configs" / "metadata.json").write_text(f'{{"version": "{version}"}}')
+    config = {"bundle_root": str(bundle)} if named else {}
+    records = Workflow(config, other / "configs").records(RunFolder(tmp_path / "runs", 1))
+    assert records.bundle == (bundle if named else other)
+    assert records.provenance({})["version"] == ("1" if named else "2")
+
+
 def test_the_configs_of_a_run_log_as_the_bundle_does(tmp_path, monkeypatch):
     configs = tmp_path / "bundle" / "configs"
     write_json(configs / "inference.json", {})

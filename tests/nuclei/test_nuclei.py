@@ -589,9 +589,19 @@ def test_without_weights_the_published_classes_stand_in(tmp_path: Path) -> None:
     assert nuclei.saved_class_map(tmp_path / "model.pt")[0] == [1, "class_1"]
 
 
-@pytest.mark.parametrize("settings", [None, {"scaling": "unit"}, {"classes": "a,b"}, {"classes": [[1, "a"]]}], ids=str)
+def test_a_bare_state_dict_has_the_published_classes_with_a_warning(tmp_path: Path, caplog) -> None:
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "model.pt")
+    assert nuclei.saved_class_map(tmp_path / "model.pt") == nuclei.saved_class_map(tmp_path / "none.pt")
+    (warning,) = caplog.messages
+    assert warning.startswith(
+        f"{tmp_path / 'model.pt'} holds no settings: its outputs are taken for the classes class_1,"
+    )
+    assert nuclei.saved_class_map(tmp_path / "model.pt", default=[[1, "Round"]]) == [[1, "Round"]]
+
+
+@pytest.mark.parametrize("settings", [{"scaling": "unit"}, {"classes": "a,b"}, {"classes": [[1, "a"]]}], ids=str)
 def test_a_checkpoint_without_classes_is_an_error(tmp_path: Path, settings) -> None:
-    torch.save({"model": {}, **({"settings": settings} if settings else {})}, tmp_path / "x.pt")
+    torch.save({"model": {}, "settings": settings}, tmp_path / "x.pt")
     with pytest.raises(WeightsError, match=r"x\.pt: has no classes among its settings"):
         nuclei.saved_class_map(tmp_path / "x.pt")
 

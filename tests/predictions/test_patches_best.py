@@ -65,10 +65,13 @@ def test_the_state_survives_a_checkpoint(predictions, tmp_path):
 
 def test_metadata_name_the_targets_of_the_run(predictions):
     formats = predictions.formats({"sheet": {"type": "probabilities"}, "pred": {}}, (1, 8, 16, 16))
-    assert list(formats) == ["sheet", "normals"]
+    assert list(formats) == ["sheet", "normals", "pred"]
     assert formats["sheet"]["type"] == "probabilities"
     assert formats["normals"]["num_channels"] == 3
     assert formats["normals"]["spatial_shape"] == [8, 16, 16]
+    joined = {"0": "sheet 0", "1": "normals 0", "2": "normals 1", "3": "normals 2"}
+    assert formats["pred"]["channel_def"] == joined
+    assert formats["pred"]["num_channels"] == 4
 
 
 def validation(length, previews):
