@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import re
 import time
@@ -120,6 +121,7 @@ def _measured(job: PredictionJob, roi: Sequence[int]) -> tuple[float, int]:
     torch.set_num_threads(threads_of_each(job.network_threads))
     try:
         with same_algorithms(device, job.tf32):
+            gc.collect()  # what would be freed meanwhile would hide what the batch needs
             _forget_peak(device)
             before = _peak(device)
             job.predictor(batch)
