@@ -38,10 +38,10 @@ demo: setup
 test test-slow: export OMP_NUM_THREADS = 1
 test test-slow: export PYTHONDONTWRITEBYTECODE =
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-slow: setup
-	$(BIN)/python -m pytest -m "slow and not gpu" --numprocesses $(JOBS) --dist loadfile --timeout 1500
+	$(BIN)/python -m pytest -m "slow and not gpu" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --timeout 1500
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu --timeout 1800 tests/gpu

@@ -1,3 +1,4 @@
+import gc
 import logging
 import os
 
@@ -10,6 +11,12 @@ settings.load_profile("any machine")
 
 # Two OpenMP threads per test process fight for two cores with whatever else runs; small tensors need only one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish():
+    """What is there before the first test stays: collections of garbage needn't look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
