@@ -25,6 +25,8 @@ from monai_ext.spine.volume_slices import image_slices, mask_slices
 CLASS_STAGES = ("foundation", "anatomy", "location_view", "sequence")
 MASK_STAGES = ("cord", "lesion")
 SERIES = "series"
+# of the demo: the masks of its series
+REFERENCE = "reference"
 # five folds
 ENOUGH = 5
 

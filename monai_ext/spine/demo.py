@@ -21,6 +21,7 @@ from scipy.ndimage import gaussian_filter
 from monai_ext.data.demo_folder import known_size, write_folder
 from monai_ext.errors import ConfigError
 from monai_ext.spine import Series, SeriesImage, write_like
+from monai_ext.spine.checking import REFERENCE
 from monai_ext.spine.demo_dicom import write_dicom_series
 from monai_ext.spine.demo_phantom import ANATOMIES, CONTRASTS, CORD, LESION, LOCATIONS, Patient, tissues
 
@@ -166,7 +167,7 @@ def _write_batch(root: Path, name: str, file_kind: str, rng: np.random.Generator
             written = Series(name, series, file_kind, tuple(files)).read()
             for mask, labels in (("cord", (CORD, LESION)), ("lesion", (LESION,))):
                 inside = SeriesImage(np.isin(found, labels), image.affine, slice_axis=2)
-                write_like(written, inside.slices(), root / "reference" / name / f"{series}_{mask}.nii.gz")
+                write_like(written, inside.slices(), root / REFERENCE / name / f"{series}_{mask}.nii.gz")
 
 
 def _write_nifti(path: Path, image: SeriesImage) -> Path:

@@ -9,7 +9,7 @@ from monai_ext.data.left_out import not_used
 from monai_ext.data.problems import Problem
 from monai_ext.data.walk import entries
 from monai_ext.errors import DataError
-from monai_ext.spine.checking import CLASS_STAGES, DEMO, MASK_STAGES, SERIES
+from monai_ext.spine.checking import CLASS_STAGES, DEMO, MASK_STAGES, REFERENCE, SERIES
 from monai_ext.spine.series import Series, find_series
 from monai_ext.spine.unread import unread
 
@@ -40,10 +40,12 @@ def _beside(root: Path) -> list[Problem]:
     """What isn't read because a folder has a sub-folder for series: training folders, and what may be more series."""
     others = [path.absolute() for path in entries(root) if path.name != SERIES]
     training = [path for path in others if path.is_dir() and path.name.startswith((*CLASS_STAGES, *MASK_STAGES))]
-    rest = [path for path in others if path.is_dir() and path not in training]
+    masks = [path for path in others if path.is_dir() and path.name == REFERENCE]
+    rest = [path for path in others if path.is_dir() and path not in (*training, *masks)]
     alone = f"beside {SERIES!r}, which alone is read; move it there if it holds series"
     return [
         *(replace(one, severity="warning") for one in not_used(rest, lambda _: alone, root)),
         *not_used(training, lambda _: "for training", root),
+        *not_used(masks, lambda _: "masks to compare with", root),
         *unread((path for path in others if not path.is_dir()), (), root),
     ]

@@ -89,7 +89,7 @@ def test_flat_slices_are_not_joined_with_those_of_a_folder_of_their_name(tmp_pat
 
 
 def test_what_lies_beside_the_folder_that_alone_is_read_is_told(tmp_path):
-    for name in ("series/ann/t2", "bob/t2", "lesion_7t/images/ann"):
+    for name in ("series/ann/t2", "bob/t2", "lesion_7t/images/ann", "reference/ann"):
         write_series(tmp_path / name, "slices", "knee")
     (tmp_path / "demo.json").write_text("{}")
     series, problems = inference_series(tmp_path)
@@ -97,6 +97,7 @@ def test_what_lies_beside_the_folder_that_alone_is_read_is_told(tmp_path):
     assert [(one.severity, one.files) for one in problems] == [
         ("warning", (str(tmp_path / "bob"),)),
         ("note", (str(tmp_path / "lesion_7t"),)),
+        ("note", (str(tmp_path / "reference"),)),
     ]
 
 
