@@ -346,7 +346,7 @@ class RunRecords:
                 write_json(self.run / "config" / "settings.json", read_json(schema))
             log = self.bundle / "configs" / "logging.conf"
             if log.is_file():  # without it MONAI would run these configs without a word
-                write_text(self.run / "config" / "logging.conf", log.read_text())
+                write_text(self.run / "config" / "logging.conf", log.read_text(encoding="utf-8"))
 
     def _describe_data(self) -> dict[str, Any]:
         counts = count_labels(self.data, self.class_names)

@@ -13,7 +13,7 @@ from monai_ext.settings.choices import check_choices
 from monai_ext.settings.components import check_components, converted_arguments
 from monai_ext.settings.keys import check_effect, check_overrides, root_of
 from monai_ext.settings.names import nearest
-from monai_ext.settings.schema import Rule, computed_value, settings_schema, settle
+from monai_ext.settings.schema import Rule, computed_value, is_computed, settings_schema, settle
 from monai_ext.settings.tree import nodes
 
 
@@ -67,7 +67,7 @@ def keep_hash(parser: Any, config_file: str | Sequence[str], settings: Mapping[s
         *nodes(ConfigParser.load_config_files(config_file)),
         *(found for key, value in given.items() for found in nodes(value, key)),
     ]:
-        if not isinstance(text, str) or "#" not in text or text.startswith(("@", "$", "%")) or place not in parser:
+        if not isinstance(text, str) or "#" not in text or is_computed(text) or place not in parser:
             continue
         if parser[place] in (text, text.replace("#", "::")):
             parser[place] = "$" + repr(text).replace("#", r"\x23").replace("@", r"\x40")
