@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from monai_ext.errors import ConfigError, DataError
 
@@ -32,14 +33,16 @@ def encode_normals(normals: np.ndarray, dtype: str | np.dtype = "uint16", channe
         raise DataError("normals hold NaN or infinite values, which can't be stored; look at what computed them")
     if target.kind == "f":
         return normals.astype(target, copy=False)
-    scaled = np.clip(normals, -1, 1, dtype=np.result_type(normals, np.float32))
-    scaled += 1
-    scaled *= _half_range(target)
-    stored = scaled.astype(target)
-    foreground = normals.any(axis=channel_axis, keepdims=True)
-    np.copyto(stored, 0, where=~foreground)
-    np.copyto(stored, 1, where=foreground & ~stored.any(axis=channel_axis, keepdims=True))
-    return stored
+    widened = np.asarray(normals, np.result_type(normals, np.float32).newbyteorder("="))
+    return stored_normals(torch.from_numpy(widened), target.name, channel_axis).numpy()
+
+
+def stored_normals(normals: torch.Tensor, dtype: str, channel_axis: int) -> torch.Tensor:
+    """`encode_normals` of a tensor of float32 or float64 that is finite, on any device, as "uint16" or "uint8"."""
+    scaled = normals.clamp(-1, 1).add_(1).mul_(_half_range(np.dtype(dtype)))
+    foreground = (normals != 0).any(dim=channel_axis, keepdim=True)
+    nothing = (scaled < 1).all(dim=channel_axis, keepdim=True)
+    return scaled.masked_fill_(nothing, 1.0).mul_(foreground).to(getattr(torch, dtype))
 
 
 def decode_normals(stored: np.ndarray, channel_axis: int = -1) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import numpy as np
@@ -14,6 +15,9 @@ from monai_ext.inferers.streaming.geometry import Region, VoxelSpace
 from monai_ext.inferers.streaming.manifest import ProgressManifest
 from monai_ext.inferers.streaming.output import OutputStore
 from monai_ext.inferers.streaming.targets import StoredTarget, unit_vectors
+
+# Each takes the memory of 8 units in float32.
+_UNITS_AT_ONCE = 4
 
 
 def add_levels(store: OutputStore, manifest: ProgressManifest, space: VoxelSpace, levels: int) -> None:
@@ -52,14 +56,15 @@ def step_name(name: str, level: int) -> str:
 
 def _make_level(store: OutputStore, name: str, level: int) -> list[str]:
     store.create_level(name, level)
-    keys = []
-    for region in units(store, level):
-        finer = store.level_shape(level - 1)
+    finer = store.level_shape(level - 1)
+
+    def make(region: Region) -> list[str]:
         z, y, x = (slice(2 * part.start, min(2 * part.stop, size)) for part, size in zip(region, finer, strict=True))
         values = store.read(name, (z, y, x), level - 1)
-        if values.any():
-            keys += store.write(name, region, halved(values, store.targets[name]), level)
-    return keys
+        return store.write(name, region, halved(values, store.targets[name]), level) if values.any() else []
+
+    with ThreadPoolExecutor(min(torch.get_num_threads(), _UNITS_AT_ONCE)) as executor:
+        return [key for keys in executor.map(make, units(store, level)) for key in keys]
 
 
 def units(store: OutputStore, level: int) -> list[Region]:
@@ -83,7 +88,7 @@ def halved(stored: np.ndarray, target: StoredTarget) -> np.ndarray:
         even, odd = (np.take(values, range(first, values.shape[axis], 2), axis=axis) for first in (0, 1))
         values = (even.astype(np.float32) + odd) / np.float32(2)
     if target.kind == "vectors":
-        return target.encode(unit_vectors(torch.from_numpy(values)).numpy())
+        return target.encode(unit_vectors(torch.from_numpy(values))).numpy()
     if target.dtype != "float32":
         values = np.rint(values).astype(target.dtype)
     return values[0] if target.channels == 1 else values

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from monai_ext.data import encode_normals
+from monai_ext.data.normals import stored_normals
 from monai_ext.errors import ConfigError
 from monai_ext.targets import SCORES, target_kind
 
@@ -72,13 +72,12 @@ class StoredTarget:
             return torch.softmax(logits, dim=0)
         return unit_vectors(logits) if self.kind == "vectors" else logits
 
-    def encode(self, values: np.ndarray) -> np.ndarray:
-        """Stored form of activated values (channels, Z, Y, X)."""
-        if self.kind == "vectors":
-            return encode_normals(values, self.dtype, channel_axis=0)
+    def encode(self, values: torch.Tensor) -> torch.Tensor:
+        """Stored form of activated values (channels, Z, Y, X), on their device."""
         if self.dtype != "float32":
-            largest = np.iinfo(self.dtype).max
-            values = np.rint(values * np.float32(largest)).astype(self.dtype)
+            if self.kind == "vectors":
+                return stored_normals(values, self.dtype, channel_axis=0)
+            values = (values * np.iinfo(self.dtype).max).round_().to(getattr(torch, self.dtype))
         return values[0] if self.channels == 1 else values
 
 
