@@ -24,7 +24,6 @@ from scipy.ndimage import gaussian_filter
 from monai_ext.data import SliceCache, TiffStack
 
 CROP = (80, 80, 80)
-PAGE = 4096
 COMPRESSIONS = {"uncompressed": None, "LZW": "lzw", "deflate": "zlib"}
 
 
@@ -45,17 +44,6 @@ def whole_slices(stack: TiffStack, start: Sequence[int], slices: Sequence[int]) 
     first = start[0] - slices[0]
     _, y, x = start
     return volume[first : first + CROP[0], y : y + CROP[1], x : x + CROP[2]]
-
-
-def pages_touched(stack: TiffStack, start: Sequence[int]) -> int:
-    """Bytes of the pages in which the rows of an uncompressed crop lie."""
-    assert stack.offsets is not None
-    pages = 0
-    for index in range(start[0], start[0] + CROP[0]):
-        firsts = stack.offsets[index] + (start[1] + np.arange(CROP[1])) * stack.shape[2] + start[2]
-        found = {page for first in firsts for page in range(first // PAGE, (first + CROP[2] - 1) // PAGE + 1)}
-        pages += len(found)
-    return pages * PAGE
 
 
 def from_disk(stack: TiffStack, start: Sequence[int]) -> int:
@@ -117,9 +105,9 @@ def compare(name: str, stack: TiffStack, repeats: int) -> None:
     show(times)
     voxels = int(np.prod(CROP))
     if stack.offsets is not None:
-        touched = statistics.median(pages_touched(stack, start) for start in crops) / voxels
+        rows = CROP[0] * CROP[1] * stack.shape[2] / voxels
         disk = statistics.median(from_disk(stack, start) for start in crops[:5]) / voxels
-        print(f"    bytes copied 1.00 x needed, in pages of {touched:.1f} x, from a disk {disk:.1f} x; ", end="")
+        print(f"    bytes read {rows:.1f} x needed, from a disk {disk:.1f} x; ", end="")
     else:
         print(f"    bytes read, first crop: {np.mean(files) * CROP[0] / voxels:.1f} x needed; ", end="")
     print(f"80 whole slices {np.mean(files) * CROP[0] / voxels:.1f} x, all slices {sum(files) / voxels:.1f} x")
