@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.context
 import os
 import signal
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -14,6 +15,9 @@ from typing import Any
 from monai_ext.errors import ConfigError
 from monai_ext.parent import end_with_parent
 from monai_ext.workflow import default_workers
+
+# What the start of worker processes takes, most of it MONAI's import.
+_START_SECONDS = 6.0
 
 
 class Place(ABC):
@@ -68,14 +72,22 @@ class Processes(Place):
         workers: number of processes; 0 is one.
         preload: modules that are imported once and shared, such as those that import MONAI, which takes seconds.
         setup: called first in each process.
+        few: number of blocks, which may be so few or so small that other processes aren't worth their start: they
+            start when the first blocks, computed here, have shown that they are. None starts them at once.
 
     Raises:
         ConfigError: for a negative number.
     """
 
-    def __init__(self, workers: int, preload: Sequence[str] = (), setup: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self,
+        workers: int,
+        preload: Sequence[str] = (),
+        setup: Callable[[], Any] | None = None,
+        few: int | None = None,
+    ) -> None:
         self.at_once = max(1, _not_negative(workers))
-        self.setup = setup
+        self.setup, self._few = setup, few
         self.context = _clean_context(preload)
 
     def open(self) -> Executor:
@@ -86,6 +98,9 @@ class Processes(Place):
         """
         if self.at_once == 1:
             return _ThisThread()
+        if self._few is not None:
+            few, self._few = self._few, None
+            return _FirstHere(self, few)
         executor = ProcessPoolExecutor(self.at_once, self.context, _start, (self.setup,))
         try:
             executor.submit(os.getpid).result()
@@ -106,7 +121,8 @@ class Processes(Place):
         Args:
             executor: that `open` gave.
         """
-        for process in list((getattr(executor, "_processes", None) or {}).values()):
+        pool = executor.others if isinstance(executor, _FirstHere) else executor
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
             process.kill()
         executor.shutdown()
 
@@ -171,6 +187,27 @@ def place_of(workers: int | Place | None, local: Callable[[int], Place]) -> Plac
     return local(default_workers() if workers is None else _not_negative(workers))
 
 
+def processes_for(workers: int | Place | None, blocks: int, preload: Sequence[str]) -> Place:
+    """``workers`` where it is a place; else processes of one torch thread each for so many blocks.
+
+    Args:
+        workers: their number; None for one per CPU, at most 8, where the blocks are worth their start.
+        blocks: number of blocks.
+        preload: see `Processes`.
+
+    Raises:
+        ConfigError: for a negative number.
+    """
+    few = blocks if workers is None else None
+    return place_of(workers, lambda number: Processes(min(number, blocks), preload, _one_thread, few))
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def _not_negative(workers: int) -> int:
     if workers < 0:
         raise ConfigError(f"--workers {workers}: must be 0 or more; 0 and 1 work in this process")
@@ -187,6 +224,31 @@ class _ThisThread(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+class _FirstHere(Executor):
+    """Computes blocks in this thread, until those that are left would take longer than other processes save."""
+
+    others: Executor | None = None
+
+    def __init__(self, place: Processes, blocks: int) -> None:
+        self._place, self._left, self._done, self._seconds = place, blocks, 0, 0.0
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        saved = self._seconds / max(self._done, 1) * self._left * (1 - 1 / self._place.at_once)
+        if self.others is None and saved > _START_SECONDS:
+            self.others = self._place.open()
+        self._left, self._done = self._left - 1, self._done + 1
+        if self.others is not None:
+            return self.others.submit(work, *args, **kwargs)
+        begun = time.perf_counter()
+        future = _ThisThread().submit(work, *args, **kwargs)
+        self._seconds += time.perf_counter() - begun
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if self.others is not None:
+            self.others.shutdown(wait, cancel_futures=cancel_futures)
 
 
 def _clean_context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:

@@ -16,6 +16,10 @@ def square(number):
     return number * number
 
 
+def process_of(number):
+    return os.getpid()
+
+
 def die(number, ends, number_of_signal=signal.SIGKILL):
     """The square, but block ``ends`` takes its process with it; those before take long enough to be with it."""
     if number == ends:

@@ -17,7 +17,7 @@ from processes import descendants, left_of
 from monai_ext.blocks import WorkerLost, run_blocks, run_in_order
 from monai_ext.error_report import describe
 from monai_ext.errors import ConfigError
-from monai_ext.places import Dask, Place, Processes, Threads, place_of
+from monai_ext.places import Dask, Place, Processes, Threads, place_of, processes_for
 
 SQUARES = [number * number for number in range(12)]
 
@@ -180,6 +180,25 @@ def test_a_number_of_workers_makes_a_local_place(workers, expected, monkeypatch)
 def test_a_negative_number_of_workers_is_refused(place):
     with pytest.raises(ConfigError, match="--workers -1: must be 0 or more"):
         place(-1)
+
+
+@pytest.mark.parametrize(("workers", "others_saved", "here"), [(None, 1e9, 6), (None, 0.0, 1), (2, 1e9, 0)])
+def test_by_default_other_processes_start_when_the_first_block_shows_that_they_are_worth_it(
+    workers, others_saved, here, monkeypatch
+):
+    monkeypatch.setattr("monai_ext.places.default_workers", lambda: 2)
+    monkeypatch.setattr("monai_ext.places._START_SECONDS", others_saved)
+    found = run_in_order(blocks_work.process_of, range(6), processes_for(workers, 6, ()), "numbers")
+    assert [process == os.getpid() for process in found] == [True] * here + [False] * (6 - here)
+
+
+def test_a_worker_that_dies_after_the_first_block_loses_its_own_block_only(tmp_path, monkeypatch):
+    monkeypatch.setattr("monai_ext.places.default_workers", lambda: 2)
+    monkeypatch.setattr("monai_ext.places._START_SECONDS", 0.0)
+    place = processes_for(None, 5, ())
+    found = run_in_order(partial(blocks_work.die, ends=3), range(5), place, "squares", failed=error_of)
+    assert [found[number] for number in (0, 1, 2, 4)] == [0, 1, 4, 16]
+    assert found[3] == (WorkerLost, 3)
 
 
 @pytest.fixture

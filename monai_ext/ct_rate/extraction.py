@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from monai_ext.blocks import WorkerLost, run_in_order
 from monai_ext.ct_rate.chest_ct import read_chest_ct
@@ -30,7 +29,7 @@ from monai_ext.ct_rate.volume import Volume
 from monai_ext.data.problems import Problem
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import atomic_path, finite, read_json, sweep_partial, write_json
-from monai_ext.places import Place, Processes, place_of
+from monai_ext.places import Place, processes_for
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ def extract_slices(
         size: edge length of a slice in pixels, at least 1.
         clahe: raise local contrast afterwards (needs scikit-image); inference has to do the same.
         workers: processes (one thread each), or a place such as `monai_ext.places.Dask`; default one per CPU, at most
-            8; 0 or 1 works in this process.
+            8, or this one alone for a few small volumes; 0 or 1 works in this process.
 
     Returns:
         The problems of the volumes that were left out, including those of ``index``.
@@ -75,10 +74,7 @@ def extract_slices(
     check_clahe(clahe)
     sweep_partial(output, shared=True)
     _begin(output, settings)
-    place = place_of(
-        workers,
-        lambda number: Processes(min(number, len(index.volumes)), PRELOAD, functools.partial(torch.set_num_threads, 1)),
-    )
+    place = processes_for(workers, len(index.volumes), PRELOAD)
     extract = functools.partial(_extract_one, output=output.absolute(), settings=settings)
     results = run_in_order(extract, index.volumes, place, "extracting slices", "volume", _lost)
     problems = [result for result in results if isinstance(result, Problem)]

@@ -23,7 +23,7 @@ from monai.transforms.traits import RandomizableTrait
 from monai_ext.blocks import WorkerLost, run_blocks
 from monai_ext.errors import DataError
 from monai_ext.io import atomic_path
-from monai_ext.places import Place, Processes, place_of
+from monai_ext.places import Place, processes_for
 from monai_ext.system_errors import explained
 
 logger = logging.getLogger(__name__)
@@ -148,8 +148,8 @@ def prepare(dataset: PreparedDataset, workers: int | Place | None = None) -> int
 
     Args:
         dataset: dataset with a ``cache_dir``.
-        workers: processes (one thread each); default one per CPU, at most 8; 0 or 1 works in this process. Or a place
-            such as `monai_ext.places.Dask`.
+        workers: processes (one thread each); default one per CPU, at most 8, or this one alone for a few small cases;
+            0 or 1 works in this process. Or a place such as `monai_ext.places.Dask`.
 
     Returns:
         the number of cases that were computed now.
@@ -160,9 +160,7 @@ def prepare(dataset: PreparedDataset, workers: int | Place | None = None) -> int
     if dataset.cache_dir is None:
         raise DataError("prepare: the dataset has no cache_dir to fill")
     todo = [dataset.data[index] for index in range(len(dataset)) if not _is_cached(dataset, index)]
-    place = place_of(
-        workers, lambda number: Processes(min(number, len(todo)), PRELOAD, functools.partial(torch.set_num_threads, 1))
-    )
+    place = processes_for(workers, len(todo), PRELOAD)
     work = functools.partial(_prepare_item, _with_data(dataset, []))
     errors = [error for _, error in run_blocks(work, todo, place, "preparing", failed=_failure) if error]
     if errors:
