@@ -229,6 +229,24 @@ def test_has_the_files_of_the_model_zoo(bundle):
         assert (bundle / name).is_file(), name
 
 
+@pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
+def test_the_readme_has_the_headings_of_the_model_zoo_s_template_in_their_order(bundle):
+    wanted = [
+        "Authors",
+        "Tags",
+        "Model Description",
+        "Data",
+        "Preprocessing",
+        "Performance",
+        "Additional Usage Steps",
+        "System Configuration",
+        "Limitations",
+        "References",
+    ]
+    headings = re.findall(r"^##+ (.+)$", (bundle / "docs/README.md").read_text(), re.MULTILINE)
+    assert [heading for heading in headings if heading in wanted] == wanted
+
+
 @pytest.mark.parametrize("path", named([p for p in CONFIGS if p.name in COMPLETE]))
 def test_loaders_know_where_their_batches_go(path):
     config = read(path)
