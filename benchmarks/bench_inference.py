@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import functools
-import statistics
 import time
 from collections.abc import Callable
 
 import torch
+from table import HEAD, flops, machine, row
 
 from monai_ext.errors import ConfigError
 from monai_ext.inferers import prepare_for_inference
@@ -40,16 +40,16 @@ def compare(name: str, make: Callable[[], torch.nn.Module], size: int, rounds: i
     reference = baseline(image)
     prepared = {}
     for engine, precision in VARIANTS:
-        label = f"| {name} {size}³ | {engine} {precision} "
+        label = f"{name} {size}³, {engine} {precision}: "
         try:
             network = prepare_for_inference(baseline, "cpu", engine, precision, image)
         except ConfigError as error:
-            print(f"{label}| not measured: {error} | | |")
+            print(f"{label}not measured: {error}")
             continue
         network(image)
         fault = accuracy_fault(network(image), reference, exact=precision == "fp32")
         if fault:
-            print(f"{label}| refused: {fault} | | |")
+            print(f"{label}refused: {fault}")
         else:
             prepared[engine, precision] = network
     times: dict[tuple[str, str], list[float]] = {key: [] for key in [("eager", "fp32"), *prepared]}
@@ -57,13 +57,11 @@ def compare(name: str, make: Callable[[], torch.nn.Module], size: int, rounds: i
         for key, values in times.items():
             values.append(seconds(prepared.get(key, baseline), image))
     base = times["eager", "fp32"]
-    for key, values in times.items():
-        ratios = sorted(b / v for b, v in zip(base, values, strict=True))
-        print(
-            f"| {name} {size}³ | {' '.join(key)} | {statistics.median(values) * 1e3:.0f} "
-            f"| {statistics.median(ratios):.2f} | {ratios[0]:.2f} to {ratios[-1]:.2f} |",
-            flush=True,
-        )
+    for (engine, precision), values in times.items():
+        speed = machine().float32 if precision == "fp32" else machine().bf16
+        limit = flops(baseline, image) / speed / 1e9
+        what = f"{name} {size}³, {engine} {precision}"
+        row("P1" if precision == "fp32" else "P2", what, values, {"MONAI eager float32": base}, limit)
 
 
 def main() -> None:
@@ -76,8 +74,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     sizes, rounds = ([64], 3) if arguments.quick else (arguments.sizes, arguments.rounds)
     print(f"torch {torch.__version__}, {arguments.threads} threads, {torch.backends.cpu.get_cpu_capability()}\n")
-    print("| network | engine, precision | ms (median) | times as fast as eager fp32 (median) | range |")
-    print("|---|---|---|---|---|")
+    print(HEAD)
     with torch.no_grad():
         compare("VGG3D", VGG3D, 80, rounds)
         for name, dilated in (("ResNet50-3D", False), ("dilated ResNet50-3D", True)):

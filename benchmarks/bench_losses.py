@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from table import row
 from torch import nn
 
 from monai_ext.losses import LDAMLoss, drw_weights
@@ -61,6 +62,9 @@ def main() -> None:
         for name, loss in losses.items():
             times[name].append(milliseconds(lambda loss=loss: loss(logits, target).backward(), CALLS))
     step = statistics.median(steps)
+    added = {name: [loss / 1e3 for loss in values] for name, values in times.items() if name != "cross-entropy"}
+    for name, values in added.items():
+        row("P11", f"{name}, forward and backward, within a step", values, {"the whole step": [s / 1e3 for s in steps]})
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"step of the ResNet50-3D, batch 4 of {size}³: {step:.0f} ms ({min(steps):.0f} to {max(steps):.0f})\n")
     print("| loss, forward and backward | ms (median) | range | share of the step |")

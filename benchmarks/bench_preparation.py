@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from monai.transforms import CropForegroundd, LoadImage, NormalizeIntensityd, Orientationd, Resized
+from table import row
 
 from monai_ext.brats import data as brats
 from monai_ext.brats.demo import make_demo
@@ -48,6 +49,8 @@ def compare(name: str, sides: dict[str, Callable[[], object]], repeats: int) -> 
         for side, work in sides.items():
             times[side].append(timed(work))
     (base, base_times), *others = times.items()
+    for side, values in others:
+        row(name.split()[0], f"{name.split(maxsplit=1)[1]}, {side}", values, {base: base_times})
     shown = {side: f"{statistics.median(t):.3f} s ({min(t):.3f} to {max(t):.3f})" for side, t in times.items()}
     print(f"{name}: {base} {shown[base]}")
     for side, values in others:

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 
+from table import row
+
 COMMANDS = {
     "import monai": [sys.executable, "-c", "import monai"],
     "python -m monai_ext --help": [sys.executable, "-m", "monai_ext", "--help"],
@@ -33,6 +35,9 @@ def main() -> None:
             start = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True)
             seconds[name].append(time.perf_counter() - start)
+    for name, times in seconds.items():
+        if name != "import monai":
+            row("P12", name, times, {"import monai": seconds["import monai"]})
     print("| start | s, median (range) | of `import monai` |\n|---|---|---|")
     for name, times in seconds.items():
         share = statistics.median(a / b for a, b in zip(times, seconds["import monai"], strict=True))

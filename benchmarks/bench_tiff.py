@@ -20,6 +20,7 @@ import numpy as np
 import psutil
 import tifffile
 from scipy.ndimage import gaussian_filter
+from table import machine, row
 
 from monai_ext.data import SliceCache, TiffStack
 
@@ -104,6 +105,14 @@ def compare(name: str, stack: TiffStack, repeats: int) -> None:
     print(f"{name}, {stack.shape[0]} slices of {stack.shape[1]}²: {sum(files) / 1e6:.0f} MB")
     show(times)
     voxels = int(np.prod(CROP))
+    ours, *others = times
+    row(
+        "P7",
+        f"80³ of slices of {stack.shape[1]}², {name.removeprefix('P7 ')}",
+        times[ours],
+        {side: times[side] for side in others},
+        2 * voxels / machine().copy / 1e9,
+    )
     if stack.offsets is not None:
         rows = CROP[0] * CROP[1] * stack.shape[2] / voxels
         disk = statistics.median(from_disk(stack, start) for start in crops[:5]) / voxels

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from monai.engines import SupervisedTrainer
+from table import flops, machine, row
 
 from monai_ext.engines import TrainingStep
 from monai_ext.networks import MedicalNetResNet50, initial_network
@@ -83,6 +84,11 @@ def main() -> None:
         for name, stepper in steppers.items():
             seconds[name].append(stepper.step()[0])
     baseline = seconds["MONAI eager float32"]
+    operations = 3 * flops(MedicalNetResNet50(dropout=0.0), batch["image"])
+    for name, times in seconds.items():
+        limit = operations / (machine().bf16 if "bf16" in name else machine().float32) / 1e9
+        what = f"training step, batch {options.batch} of {size}³, {name}"
+        row("P9", what, times, {"MONAI eager float32": baseline}, limit)
     print(f"ResNet50-3D, batch {options.batch} of {size}³, {torch.get_num_threads()} threads, {rounds} rounds\n")
     print("| training step | s, median (range) | times as fast, median (range) |\n|---|---|---|")
     for name, times in seconds.items():

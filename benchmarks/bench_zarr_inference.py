@@ -29,6 +29,7 @@ import numpy as np
 import torch
 import zarr
 from monai.inferers import PatchInferer, SlidingWindowInferer, SlidingWindowSplitter, ZarrAvgMerger
+from table import row
 from torch import nn
 
 from monai_ext.inferers import ZarrSlidingWindow
@@ -164,6 +165,11 @@ def compare(milliseconds: int, size: int, repeats: int, folder: Path, threads: i
     )
     if np.abs(first[:].astype(int) - second[:].astype(int)).max() > 1:
         raise SystemExit("the outputs differ")
+    counted = {side: [result["seconds"] for result in results] for side, results in found.items()}
+    ours_alone = statistics.median(result["network"] for result in found["ours"])
+    what = f"{milliseconds} ms a window, {size} times the volume, {threads} threads; limit: the network alone"
+    own = counted.pop("ours")
+    row("P3", what, own, {side: seconds for side, seconds in counted.items() if len(seconds) == len(own)}, ours_alone)
     print(f"P3 {milliseconds} ms a window, {size} times the volume {SIZES[size]}, {threads} threads of torch:")
     for side, results in found.items():
         if results:

@@ -1,0 +1,104 @@
+"""The one table of all benchmarks: ours, what a user would otherwise run, and what this machine could do at most."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+HEAD = "| row | what | ours | otherwise | times as fast | limit | of the limit |\n|---|---|---|---|---|---|---|"
+ROWS, MACHINE = "BENCH_ROWS", "BENCH_MACHINE"
+
+
+class Machine(NamedTuple):
+    """What the cores in use do at most, measured: products of matrices in GFLOP/s, copies in GB/s."""
+
+    float32: float
+    bf16: float
+    copy: float
+
+    def __str__(self) -> str:
+        return (
+            f"GEMM {self.float32:.0f} (float32) and {self.bf16:.0f} (bf16) GFLOP/s, copy {self.copy:.1f} GB/s, "
+            f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+        )
+
+
+def machine() -> Machine:
+    """Measured once in a run of all benchmarks."""
+    if MACHINE in os.environ:
+        return Machine(*json.loads(os.environ[MACHINE]))
+    edge, copied = 2048, torch.ones(1 << 26)
+    into = torch.empty_like(copied)
+    rates = []
+    for dtype in (torch.float32, torch.bfloat16):
+        a, b = torch.randn(2, edge, edge).to(dtype)
+        rates.append(2 * edge**3 / _best(lambda a=a, b=b: a @ b) / 1e9)
+    found = Machine(*rates, 2 * copied.nbytes / _best(lambda: into.copy_(copied)) / 1e9)
+    os.environ[MACHINE] = json.dumps(found)
+    return found
+
+
+def flops(network: torch.nn.Module, image: torch.Tensor) -> float:
+    """Floating-point operations of a forward pass: those of convolutions and matrices."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        network(image)
+    return float(counter.get_total_flops())
+
+
+def row(
+    target: str,
+    what: str,
+    ours: Sequence[float],
+    others: Mapping[str, Sequence[float]],
+    limit: float | None = None,
+) -> None:
+    """Add rows to the table: one for each other way.
+
+    Args:
+        target: row of the specification, "P7".
+        what: what was done, with its sizes.
+        ours: seconds, in turns with the others.
+        others: seconds of each other way.
+        limit: seconds that the machine needs at least; None where there is no such limit.
+    """
+    median = statistics.median(ours)
+    for name, seconds in others.items():
+        ratios = sorted(other / own for other, own in zip(seconds, ours, strict=True))
+        told = f"{_shown(limit)} | {limit / median:.0%}" if limit else " | "
+        line = (
+            f"| {target} | {what} | {_shown(median)} | {name}: {_shown(statistics.median(seconds))} | "
+            f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) | {told} |"
+        )
+        print(line, flush=True)
+        if ROWS in os.environ:
+            with open(os.environ[ROWS], "a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+
+
+def rows(path: Path) -> str:
+    """The table of what was measured so far, by row of the specification."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return "\n".join([HEAD, *sorted(lines, key=lambda line: int(line.split("|")[1].strip(" P")))])
+
+
+def _best(work: Callable[[], object], repeats: int = 5) -> float:
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
