@@ -47,6 +47,7 @@ def test_a_cache_that_can_not_be_written_is_one_sentence(training):
     [
         ["prepare", "brats_resnet50", "--dataset_dir", "DATA", "--output", NOWHERE],
         ["demo-data", "brats_resnet50", "--output", NOWHERE],
+        ["demo", "brats_resnet50", "--dataset_dir", f"{NOWHERE}/data"],
         ["new-bundle", "shapes_of_nobody", "--output", NOWHERE],
         ["check", "brats_resnet50", "--dataset_dir", "DATA", "--output", f"{NOWHERE}/problems.json"],
     ],
@@ -120,3 +121,8 @@ def test_an_output_without_hard_links_is_one_sentence(surface_training):
     told = sentence_of(Forked(["monai_ext", *words], surface_training.folder, without_links))
     assert f"could not write {output}/" in told
     assert "its file system has no file locks or no hard links" in told
+
+
+def test_an_export_that_can_not_be_written_is_one_sentence(training, left):
+    process = Forked(["monai_ext", "onnx", left[1], "--output", f"{NOWHERE}/model.onnx"], training.folder)
+    assert sentence_of(process).startswith(f"error: could not write {NOWHERE}: ")
