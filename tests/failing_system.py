@@ -1,7 +1,9 @@
 """Errors of the system on demand, for any user and without mounts."""
 
+import builtins
 import contextlib
 import errno
+import fcntl
 import os
 import resource
 
@@ -39,3 +41,31 @@ def files_up_to(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# For the rest of a process:
+
+
+def room_for(size):
+    """No file gets larger, as with `files_up_to`."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def without_locks():
+    """As on a network drive that knows none."""
+    fcntl.lockf = fcntl.flock = failing(errno.ENOLCK)
+
+
+def without_links():
+    """As on a FAT drive, for hard links."""
+    os.link = failing(errno.EOPNOTSUPP)
+
+
+def with_locks_of_another_user():
+    """Nobody may open the locks."""
+    plain = open
+
+    def guarded(file, *given, **named):
+        return failing(errno.EACCES)() if str(file).endswith("/.lock") else plain(file, *given, **named)
+
+    builtins.open = guarded

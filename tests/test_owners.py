@@ -21,6 +21,7 @@ def test_a_file_is_abandoned_as_soon_as_its_process_is_dead_even_if_nobody_has_n
             time.sleep(0.01)
         assert owners.is_abandoned(path)
     finally:
+        os.kill(number, 9)
         os.waitpid(number, 0)
     assert owners.is_abandoned(path)
 

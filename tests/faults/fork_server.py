@@ -1,7 +1,7 @@
 """Trainings in processes forked from one that has imported everything: the imports take longer than the training.
 
-Such a process is as real as one of a command line: it has an id, it dies of SIGKILL, nothing of it stays. What a
-command line adds (its exit codes, its last sentence) is tested with true command lines.
+Such a process is as real as one of a command line: it has an id, it dies of SIGKILL, nothing of it stays, and an error
+ends it as the interpreter would, by ``sys.excepthook``.
 """
 
 import multiprocessing
@@ -21,12 +21,14 @@ class Forked:
     Args:
         words: module and arguments.
         folder: the process's current one; a pipe for its output is made there.
+        before: called in the process first, such as a function of `failing_system`.
     """
 
-    def __init__(self, words, folder):
+    def __init__(self, words, folder, before=None):
         self._pipe = Path(folder) / f".output_{os.urandom(4).hex()}"
         os.mkfifo(self._pipe)
-        self._process = _CONTEXT.Process(target=_run, args=([str(word) for word in words], str(folder), self._pipe))
+        given = ([str(word) for word in words], str(folder), self._pipe, before)
+        self._process = _CONTEXT.Process(target=_run, args=given)
         self._process.start()
         self.pid = self._process.pid
         self.stdout = open(self._pipe, encoding="utf-8")  # noqa: SIM115 (until `wait`)
@@ -44,7 +46,7 @@ class Forked:
         return self._process.exitcode
 
 
-def _run(words, folder, pipe):
+def _run(words, folder, pipe, before):
     output = os.open(pipe, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(output, stream)
@@ -52,4 +54,9 @@ def _run(words, folder, pipe):
     sys.stdout, sys.stderr = (open(stream, "w", buffering=1, closefd=False) for stream in (1, 2))  # noqa: SIM115
     os.chdir(folder)
     sys.argv = words
-    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    if before is not None:
+        before()
+    try:
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    except Exception:
+        sys.excepthook(*sys.exc_info())

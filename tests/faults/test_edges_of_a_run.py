@@ -1,4 +1,5 @@
-"""Kills and signals before the first and after the last epoch, between folds, and at the first use of a store."""
+"""Kills and signals before the first and after the last epoch, between folds, and at the first use of a store; what
+they, and a move, have left for the next run."""
 
 import json
 import signal
@@ -8,17 +9,23 @@ import pytest
 from fork_server import Forked
 from trainings import BUNDLES, COMMON, finish, wait_for
 
+from monai_ext.workflow import sqlite_uri
+
 pytestmark = pytest.mark.slow
 
 
 def store_of(training, name):
-    return f"sqlite:///{training.folder}/{name}/mlflow.db"
+    return sqlite_uri(training.folder / name / "mlflow.db")
+
+
+def client_of(uri):
+    import mlflow
+
+    return mlflow.MlflowClient(uri)
 
 
 def status_in_mlflow(uri, run_id):
-    import mlflow
-
-    return mlflow.MlflowClient(uri).get_run(run_id).info.status
+    return client_of(uri).get_run(run_id).info.status
 
 
 def record_of(run):
@@ -55,6 +62,7 @@ def test_a_run_killed_after_its_last_epoch_is_ended_and_not_trained_anew(trainin
     assert "epoch 1/3" not in said
     assert "The run finished." in (run / "report.html").read_text()
     assert results_of(run) == results_of(undisturbed)
+    assert record["memory"].keys() == record_of(undisturbed)["memory"].keys()
     assert status_in_mlflow(tracked[1], record["mlflow_run_id"]) == "FINISHED"
 
 
@@ -80,7 +88,8 @@ def test_sigterm_between_two_folds_ends_the_cross_validation_as_killed(training)
     settings.pop("num_folds")
     words += [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     process = Forked(["monai_ext", *words], training.folder)
-    wait_for(process, "to infer with")  # the last line of the first fold
+    wait_for(process, "to infer with")  # the last line of the first fold, whose own handler of signals goes at once
+    time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     said = process.stdout.read()
     assert process.wait() == 143, said
@@ -107,3 +116,43 @@ def test_a_run_killed_while_it_makes_the_first_store_blocks_no_other(training):
     run = finish(training, "next", "--tracking_uri", uri, "--max_epochs", "1")
     assert status_in_mlflow(uri, record_of(run)["mlflow_run_id"]) == "FINISHED"
     assert {path.name for path in folder.iterdir()} == {"mlflow.db", ".mlflow.db.lock", "mlruns"}
+
+
+def test_records_and_a_store_that_are_damaged_stop_no_run(training):
+    uri = store_of(training, "damaged")
+    killed = finish(training, "damaged", "--tracking_uri", uri, "--max_epochs", "1")
+    (killed / "run.json").write_text(json.dumps({**record_of(killed), "status": "killed"}))
+    for second, content in enumerate((None, "", '{"status": "runn')):
+        folder = killed.with_name(f"run_99991231_23595{second}")
+        folder.mkdir()
+        if content is not None:
+            (folder / "run.json").write_text(content)
+    database = training.folder / "damaged" / "mlflow.db"
+    database.write_bytes(database.read_bytes()[:20000])
+
+    process = training.fork("damaged", "--tracking_uri", uri, "--max_epochs", "2", "--resume", "auto")
+    said = process.stdout.read()
+    assert process.wait() == 0, said
+    assert said.count("is ignored, as its record can't be read") == 3
+    assert f"{database} is damaged (" in said
+    record = record_of(killed)
+    assert (record["status"], record["parameters"]["max_epochs"]) == ("finished", 2)
+    assert status_in_mlflow(uri, record["mlflow_run_id"]) == "FINISHED"
+    assert database.with_name("mlflow.db.damaged").stat().st_size == 20000
+
+
+def test_runs_in_a_folder_of_any_name_have_their_artifacts_also_after_a_move(training):
+    def train(name, output):
+        uri = store_of(training, name)
+        run = finish(training, f"{name}/{output}", "--tracking_uri", uri, "--max_epochs", "1")
+        return uri, record_of(run)["mlflow_run_id"]
+
+    before = training.folder / "läuf #1, 50%25 ?a=b"
+    first = train(before.name, "first")[1]
+    assert {path.name for path in before.iterdir()} == {"first", "mlflow.db", ".mlflow.db.lock", "mlruns"}
+    after = before.rename(training.folder / "ümgezogen #2")
+    uri, second = train(after.name, "second")
+    for run in (first, second):
+        assert "report.html" in {file.path for file in client_of(uri).list_artifacts(run)}
+    assert {path.name for path in after.iterdir()} == {"first", "second", "mlflow.db", ".mlflow.db.lock", "mlruns"}
+    assert not before.exists()

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from fork_server import Forked
+from processes import descendants, left_of
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 
@@ -99,10 +100,10 @@ class Training:
             cwd=self.folder,
         )
 
-    def fork(self, output, *overrides, **options):
+    def fork(self, output, *overrides, before=None, **options):
         """The same without the seconds of imports."""
         words = self.command(output, *overrides, launcher=(), **options)
-        return Forked(words[1:], self.folder)
+        return Forked(words[1:], self.folder, before)
 
     def run(self, output, *overrides, **options):
         return subprocess.run(
@@ -135,8 +136,10 @@ def kill(training, output, text, *overrides, pause=0.5, **options):
     wait_for(process, text)
     time.sleep(random.uniform(0, pause))
     assert process.poll() is None, "the training was over before it could be killed"
+    below = descendants(process.pid)  # loader processes
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
+    assert left_of(below) == []
 
 
 def finish(training, output, *overrides, **options):

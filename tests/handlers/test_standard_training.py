@@ -122,7 +122,7 @@ def test_killed_at_any_moment_of_its_end_a_run_is_ended_by_resume_and_not_traine
     for folder in moments[:-1]:  # the last one is the end
         trained = []
         again = trainer_of(nn.Linear(3, 2), folder, TrainingStep(amp=False), resume="auto")
-        again.add_event_handler(Events.ITERATION_STARTED, lambda trained=trained: trained.append(1))
+        again.add_event_handler(Events.ITERATION_STARTED, lambda _, trained=trained: trained.append(1))
         again.run()
         (run,) = (folder / "fold_1").glob("run_*")
         assert (ended(run), trained) == (("finished", True, 2, [1, 2]), [])
