@@ -33,13 +33,13 @@ _DIVISORS = {"cord_unet": 16, "cord_unet_visible": 16, "attention_unet": 16, "fl
 _CLASSIFIERS: tuple[str, ...] = ("resnet18", "resnet50", "efficientnet_b0")
 
 
-def check_stage(task: str, labels: str, network: str, loss: str, image_size: int) -> None:
+def check_stage(task: str, labels: str, architecture: str, loss: str, image_size: int) -> None:
     """Refuse settings that don't fit each other; networks and losses that were added to the config are accepted.
 
     Args:
         task: "classification" or "segmentation".
         labels: kind of labels, see `stage_items`.
-        network: name of the network in the config.
+        architecture: name of the network in the config.
         loss: name of the loss in the config.
         image_size: edge length of the network's input in pixels.
 
@@ -54,14 +54,16 @@ def check_stage(task: str, labels: str, network: str, loss: str, image_size: int
     fitting, others = _CLASSIFIERS, tuple(_DIVISORS)
     if task == "segmentation":
         fitting, others = others, fitting
-    if network in others:
-        raise ConfigError(f"--network {network}: isn't for --task {task}; choose {', '.join(fitting)}")
+    if architecture in others:
+        raise ConfigError(f"--architecture {architecture}: isn't for --task {task}; choose {', '.join(fitting)}")
     losses = {"classification": ("cross_entropy",), "segmentation": ("dice", "dice_ce")}
     if any(loss in known for other, known in losses.items() if other != task):
         raise ConfigError(f"--loss {loss}: isn't for --task {task}; choose {' or '.join(losses[task])}")
-    divisor = _DIVISORS.get(network, 1)
+    divisor = _DIVISORS.get(architecture, 1)
     if image_size % divisor:
-        raise ConfigError(f"--image_size {image_size}: must be a multiple of {divisor} for --network {network}")
+        raise ConfigError(
+            f"--image_size {image_size}: must be a multiple of {divisor} for --architecture {architecture}"
+        )
 
 
 def stage_classes(task: str, folder: str | Path) -> list[str]:
