@@ -48,7 +48,7 @@ class VolumeReader(ImageReader):
 
 
 class _LoadStrict(LoadImage):
-    """MONAI's ``LoadImage`` without its own readers: it would try them all, and report what each thought of the file."""
+    """MONAI's ``LoadImage`` without its own readers: it would try them all, and list what each thought of the file."""
 
     def __init__(self, reader: ImageReader, dtype: Any) -> None:
         self.auto_select = self.image_only = True

@@ -56,7 +56,9 @@ def trained(tmp_path_factory):
         network = SliceClassifier("efficientnet_b0", len(classes)) if classes else CordUNet(features=2)
         # untrained, its logits are almost the same everywhere
         _last_layer(network).weight.data *= 1000
-        settings = settings_of(stage, architecture="efficientnet_b0" if classes else "cord_unet", features=2, image_size=64)
+        settings = settings_of(
+            stage, architecture="efficientnet_b0" if classes else "cord_unet", features=2, image_size=64
+        )
         (root / stage).mkdir()
         torch.save({"model": network.state_dict(), "settings": settings}, root / stage / "model.pt")
     return root

@@ -105,7 +105,9 @@ def test_a_stage_without_folder_is_named(spine_configs, spine_settings, spine_da
 def visible(spine_configs, spine_settings, tmp_path_factory):
     """Run folder of the cord's network with a visible head."""
     output = tmp_path_factory.mktemp("visible")
-    return train(spine_configs, "cord", output, **{**spine_settings, "architecture": "cord_unet_visible", "previews": 1})
+    return train(
+        spine_configs, "cord", output, **{**spine_settings, "architecture": "cord_unet_visible", "previews": 1}
+    )
 
 
 def test_a_cord_network_learns_both_the_mask_and_whether_it_is_visible(visible, spine_configs, spine_settings):

@@ -46,7 +46,14 @@ def test_every_stage_trains_and_its_checkpoint_says_what_it_is(trained, spine_da
     names = [] if stage in MASKS else ["no_cord", "cord"]
     if stage in FOLDERS:
         names = spine.class_names(spine_data / stage)
-    expected = {"stage": stage, "task": task, "architecture": network, "features": 4, "image_size": 32, "classes": names}
+    expected = {
+        "stage": stage,
+        "task": task,
+        "architecture": network,
+        "features": 4,
+        "image_size": 32,
+        "classes": names,
+    }
     assert settings == expected
     class_map = folder / "checkpoints" / "class_map.json"
     assert (spine.load_class_map(class_map) if class_map.exists() else []) == names
@@ -108,7 +115,12 @@ def test_a_stage_begins_with_the_features_of_the_foundation_and_keeps_them_while
 
 def test_the_flexible_unet_takes_the_foundation_s_encoder(trained, spine_configs, spine_settings, tmp_path):
     source = trained("foundation") / "checkpoints" / "best.pt"
-    settings = {**spine_settings, "pretrained_path": str(source), "architecture": "flexible_unet", "freeze_backbone": True}
+    settings = {
+        **spine_settings,
+        "pretrained_path": str(source),
+        "architecture": "flexible_unet",
+        "freeze_backbone": True,
+    }
     folder = train(spine_configs, "cord", tmp_path, **settings)
     before, after = checkpoint_of(trained("foundation"))["model"], checkpoint_of(folder)["model"]
     encoder = [key for key in after if key.startswith("encoder.")]
