@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from monai_ext.spine.checking import HOW_TO_GET_TRAINING
 from monai_ext.spine.class_folders import class_items, class_names
 from monai_ext.spine.folders import split_by_patient
 from monai_ext.spine.heads import shared_items
-from monai_ext.spine.image_mask import cord_of, image_mask_items, mask_files, stage_root
+from monai_ext.spine.image_mask import cord_of, image_mask_items, mask_files, pair_items, stage_root
 from monai_ext.spine.load_slice import read_item
 
 logger = logging.getLogger("monai_ext")
@@ -90,6 +90,7 @@ def stage_items(
     visible_area: float = 0.001,
     inner_fraction: float = 0.0,
     structure: str = "",
+    volumes: Sequence[Mapping[str, Any]] | None = None,
 ) -> Splits[dict[str, Any]]:
     """``{"train": items, "val": items}`` of one fold, split by patient.
 
@@ -106,6 +107,8 @@ def stage_items(
         cord_dir: for ``"masks"``, a folder with ``masks`` of the cord; items whose case has one get it as ``cord``.
         visible_area: for ``"visible"``, least fraction of a slice's pixels in the mask, between 0 and 1.
         inner_fraction: of the training patients, a third part "inner", see `monai_ext.data.with_inner`; 0 for none.
+        volumes: in place of ``folder``, ``{"image": path, "label": path of its mask}`` each; those with ``"validation":
+            true`` are the validation set, where there are such.
         structure: which masks of BIDS and SCT are meant, see `image_mask_items`; by default the name of the folder.
 
     Raises:
@@ -113,6 +116,10 @@ def stage_items(
         DataError: for folders that can't be used (see `class_items`, `image_mask_items`), or a class with fewer
             patients than folds.
     """
+    if volumes is not None:
+        parts = _listed_items(volumes)
+        parts = parts if parts["val"] else split_by_patient(parts["train"], fold, num_folds, seed)
+        return Splits(with_inner(parts, inner_fraction, seed))
     root = _existing(stage_root(folder) if LABELS.get(labels) == "segmentation" or labels == "visible" else folder)
     if labels == "folders":
         found = class_items(root, classes)
@@ -132,6 +139,13 @@ def stage_items(
     parts = Splits(with_inner(split_by_patient(items, fold, num_folds, seed), inner_fraction, seed))
     parts.left_out = found.left_out
     return parts
+
+
+def _listed_items(volumes: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        part: [item for pair in volumes if bool(pair.get("validation")) == (part == "val") for item in pair_items(pair)]
+        for part in ("train", "val")
+    }
 
 
 def _has_masks(folder: Path) -> bool:

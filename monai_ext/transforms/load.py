@@ -51,10 +51,19 @@ class _LoadStrict(LoadImage):
     """MONAI's ``LoadImage`` without its own readers: it would try them all, and list what each thought of the file."""
 
     def __init__(self, reader: ImageReader, dtype: Any) -> None:
-        self.auto_select = self.image_only = True
+        self.auto_select = True
         self.ensure_channel_first = self.simple_keys = self.expanduser = False
         self.dtype, self.pattern, self.sep = dtype, None, "."
         self.readers = [reader]
+
+    @property
+    def image_only(self) -> bool:
+        """True, whatever a program sets: the metadata are the image's own, and a copy beside it would outlive it."""
+        return True
+
+    @image_only.setter
+    def image_only(self, value: bool) -> None:
+        pass
 
     def __call__(self, filename: Any, reader: ImageReader | None = None) -> Any:
         # A reader that is given is asked directly, so that its errors come through.
