@@ -83,6 +83,20 @@ def test_relative_links_and_images_exist(path):
             assert anchor in anchors(found.read_text(encoding="utf-8")), target
 
 
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [
+        ("SECURITY.md", "importing `monai_ext` switches that off"),
+        ("SECURITY.md", "`MLFLOW_DISABLE_TELEMETRY=false` in the environment"),
+        ("docs/comparing-runs.md", "`export MLFLOW_DISABLE_TELEMETRY=true`"),
+        ("docs/reading-a-config.md", "A stranger's config is a stranger's program."),
+        ("docs/brats_resnet50.md", "On a CPU bf16 can be wrong"),
+    ],
+)
+def test_the_pages_say_what_nobody_would_guess(file, sentence):
+    assert sentence in (ROOT / file).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("path", named(DOCUMENTS))
 def test_images_are_small_and_described(path):
     for text, target in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):

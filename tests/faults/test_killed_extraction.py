@@ -1,4 +1,4 @@
-"""A killed extraction, started again, ends as if nothing had happened."""
+"""A killed extraction, started again, ends as if nothing had happened; one beside another process leaves its files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from fork_server import Forked
 from processes import descendants, left_of
 
 from monai_ext.ct_rate import extract_slices, extracted_slices, volumes
 from monai_ext.ct_rate.demo import make_demo
 from monai_ext.errors import DataError
+from monai_ext.io import atomic_path
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -54,3 +56,14 @@ def test_an_extraction_killed_half_way_and_continued_equals_the_undisturbed_one(
         extracted_slices(output)
     assert extract_slices(volumes(data), output, size=96, workers=1) == []
     assert content(output) == content(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_what_another_process_is_writing_there_stays(tmp_path: Path) -> None:
+    data = make_demo(tmp_path / "data", counts=(2, 0))
+    words = ["extract-slices", "--dataset_dir", data, "--output", tmp_path / "out", "--size", 16, "--workers", 1]
+    with atomic_path(tmp_path / "out" / "slices" / "other.npy") as other:
+        process = Forked(["monai_ext", *words], tmp_path)
+        said = process.stdout.read()
+        assert process.wait() == 0, said
+        assert other.exists()
