@@ -21,12 +21,14 @@ class Forked:
     Args:
         words: module and arguments.
         folder: the process's current one; a pipe for its output is made there.
+        environment: further variables of the process.
     """
 
-    def __init__(self, words, folder):
+    def __init__(self, words, folder, environment=None):
         self._pipe = Path(folder) / f".output_{os.urandom(4).hex()}"
         os.mkfifo(self._pipe)
-        self._process = _CONTEXT.Process(target=_run, args=([str(word) for word in words], str(folder), self._pipe))
+        arguments = [str(word) for word in words], str(folder), self._pipe, environment or {}
+        self._process = _CONTEXT.Process(target=_run, args=arguments)
         self._process.start()
         self.pid = self._process.pid
         self.stdout = open(self._pipe, encoding="utf-8")  # noqa: SIM115 (until `wait`)
@@ -44,7 +46,8 @@ class Forked:
         return self._process.exitcode
 
 
-def _run(words, folder, pipe):
+def _run(words, folder, pipe, environment):
+    os.environ.update(environment)
     output = os.open(pipe, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(output, stream)

@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
 from fork_server import Forked
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
@@ -103,6 +105,28 @@ class Training:
         """The same without the seconds of imports."""
         words = self.command(output, *overrides, launcher=(), **options)
         return Forked(words[1:], self.folder)
+
+    def fork_ranks(self, output, *overrides, processes=2, **options):
+        """To its end in several processes, which meet as those of ``torchrun`` do: in a store that their parent keeps.
+
+        The imports of launcher and processes take longer than the training.
+        """
+        words = self.command(output, *overrides, launcher=(), **options)
+        store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        found = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
+        }
+        ranks = [
+            Forked(words[1:], self.folder, {**found, "RANK": rank, "LOCAL_RANK": rank})
+            for rank in map(str, range(processes))
+        ]
+        with ThreadPoolExecutor() as pool:  # a process whose pipe is full would wait, and the others for it
+            said = list(pool.map(lambda rank: rank.stdout.read(), ranks))
+        assert [rank.wait() for rank in ranks] == [0] * processes, "\n".join(said)
 
     def run(self, output, *overrides, **options):
         return subprocess.run(
