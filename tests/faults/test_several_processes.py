@@ -55,8 +55,7 @@ def test_a_killed_run_of_two_processes_can_be_resumed(training):
             break
     process.terminate()
     process.communicate(timeout=300)
-    done = training.run("two_killed", "--batch_size", "2", "--resume", "auto", **options)
-    assert done.returncode == 0, done.stderr
+    training.fork_ranks("two_killed", "--batch_size", "2", "--resume", "auto", overlays=options["overlays"])
     metrics = json.loads((training.only_run("two_killed") / "metrics" / "metrics.json").read_text())
     assert [entry["epoch"] for entry in metrics["history"]] == [1, 2, 3]
 
@@ -137,8 +136,8 @@ def test_a_killed_process_ends_the_others_with_the_way_to_resume(training, kille
     assert record["status"] == "failed"
     assert sentence in record["events"][-1]
 
-    done = training.run(name, "--batch_size", "2", "--max_epochs", "8", "--resume", "auto", **options)
-    assert done.returncode == 0, done.stderr
+    again = ("--batch_size", "2", "--max_epochs", "8", "--resume", "auto")
+    training.fork_ranks(name, *again, overlays=options["overlays"])
     assert json.loads((training.only_run(name) / "run.json").read_text())["status"] == "finished"
 
 

@@ -124,8 +124,7 @@ class Training:
             Forked(words[1:], self.folder, {**found, "RANK": rank, "LOCAL_RANK": rank})
             for rank in map(str, range(processes))
         ]
-        with ThreadPoolExecutor() as pool:  # a process whose pipe is full would wait, and the others for it
-            said = list(pool.map(lambda rank: rank.stdout.read(), ranks))
+        said = read_all(ranks)
         assert [rank.wait() for rank in ranks] == [0] * processes, "\n".join(said)
 
     def run(self, output, *overrides, **options):
@@ -161,6 +160,12 @@ def kill(training, output, text, *overrides, pause=0.5, **options):
     assert process.poll() is None, "the training was over before it could be killed"
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
+
+
+def read_all(processes):
+    """What each has printed at its end; while one's pipe is full it waits, and others may wait for it."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda process: process.stdout.read(), processes))
 
 
 def finish(training, output, *overrides, **options):

@@ -1,7 +1,7 @@
 """Trainings in processes forked from one that has imported everything: the imports take longer than the training.
 
 Such a process is as real as one of a command line: it has an id, it dies of SIGKILL, nothing of it stays. What a
-command line adds (its exit codes, its last sentence) is tested with true command lines.
+command line adds (its arguments, its exit codes, its last sentence) is tested with true command lines, too.
 """
 
 import multiprocessing
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 PRELOADED = ["fork_server", "monai.bundle", "monai.engines", "monai.transforms", "mlflow", "monai_ext.handlers"]
+PRELOADED += ["monai_ext.inferers"]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(PRELOADED)
 
@@ -55,4 +56,8 @@ def _run(words, folder, pipe, environment):
     sys.stdout, sys.stderr = (open(stream, "w", buffering=1, closefd=False) for stream in (1, 2))  # noqa: SIM115
     os.chdir(folder)
     sys.argv = words
-    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    except Exception as error:  # multiprocessing would print it and not ask the hook
+        sys.excepthook(type(error), error, error.__traceback__)
+        sys.exit(1)
