@@ -157,12 +157,18 @@ def _separation(values: np.ndarray, truth: np.ndarray, patients: np.ndarray) -> 
     auc = float(roc_auc_score(truth, scores))
     if auc <= CLEARLY:
         return None
-    low, high = np.percentile(_resampled_aucs(scores, truth), (2.5, 97.5))
+    low, high = np.percentile(resampled_aucs(scores, truth), (2.5, 97.5))
     return (auc, float(low), float(high)) if low > CLEARLY else None
 
 
-def _resampled_aucs(scores: np.ndarray, truth: np.ndarray, repeats: int = 500) -> np.ndarray:
-    """Areas under the curves of cases drawn with replacement within each class; a tree gives few different scores."""
+def resampled_aucs(scores: np.ndarray, truth: np.ndarray, repeats: int = 500) -> np.ndarray:
+    """Areas under the ROC curves of cases that are drawn with replacement within each class.
+
+    Args:
+        scores: of each case; a tree gives few different ones, so those of a draw are counted.
+        truth: 0 or 1 of each case.
+        repeats: number of areas.
+    """
     rng = np.random.default_rng(0)
     known, levels = np.unique(scores, return_inverse=True)
     sides = levels[truth == 1], levels[truth == 0]
