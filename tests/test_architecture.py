@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).parents[1] / "monai_ext"
 # Each level may import from its own and from those below.
 FLOOR = [
@@ -23,7 +21,7 @@ FLOOR = [
 ROOMS = {path.parent.name for path in PACKAGE.glob("*/task.py")}
 LEVELS = [*FLOOR, ROOMS, {"cli"}]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
-LEVEL_OF |= dict.fromkeys(("__init__", "__main__", "__version__", "py"), 0)
+LEVEL_OF |= {**dict.fromkeys(("__init__", "__version__", "py"), 0), "__main__": len(LEVELS)}
 LATE = {
     "mlflow",
     "matplotlib",
@@ -36,7 +34,7 @@ LATE = {
     "jinja2",
     "tensorboard",
 }
-FILES = sorted(PACKAGE.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def place(path):
@@ -57,28 +55,31 @@ def imported(tree, top_level_only=False):
                 yield node.module
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_run_one_way(path):
-    here = place(path)
-    assert here in LEVEL_OF, f"{here} has no level: say in this test where it belongs"
-    if here == "__main__":
-        return
-    for name in imported(ast.parse(path.read_text(encoding="utf-8"))):
-        if name.startswith("monai_ext."):
-            there = name.split(".")[1]
-            assert LEVEL_OF[there] <= LEVEL_OF[here], f"{here} imports {name}, which is above it"
-        assert not name.startswith("bundles")
+def test_imports_run_one_way():
+    unknown = {place(path) for path in TREES} - LEVEL_OF.keys()
+    assert not unknown, "have no level: say in this test where they belong"
+    upwards = [
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path, tree in TREES.items()
+        for name in imported(tree)
+        if name.startswith("bundles")
+        or (name.startswith("monai_ext.") and LEVEL_OF[name.split(".")[1]] > LEVEL_OF[place(path)])
+    ]
+    assert upwards == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_heavy_and_optional_packages_are_imported_where_they_are_used(path):
-    found = {name.split(".")[0] for name in imported(ast.parse(path.read_text(encoding="utf-8")), top_level_only=True)}
-    assert not found & LATE
+def test_heavy_and_optional_packages_are_imported_where_they_are_used():
+    early = {
+        str(path.relative_to(PACKAGE)): found
+        for path, tree in TREES.items()
+        if (found := {name.split(".")[0] for name in imported(tree, top_level_only=True)} & LATE)
+    }
+    assert early == {}
 
 
 def test_networks_need_torch_and_monai_only():
     for path in (PACKAGE / "networks").glob("*.py"):
-        for name in imported(ast.parse(path.read_text(encoding="utf-8"))):
+        for name in imported(TREES[path]):
             root = name.split(".")[0]
             standard = root in sys.stdlib_module_names
             own = name.startswith(("monai_ext.networks", "monai_ext.errors", "monai_ext.io"))

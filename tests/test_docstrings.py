@@ -55,13 +55,22 @@ def raised(function):
     return {str(helpers[name].returns) if name in helpers else name for name in names}
 
 
-@pytest.mark.parametrize("name", public_names().values(), ids=lambda name: name.path.removeprefix("monai_ext."))
-def test_docstring_describes_every_argument_and_error(name):
-    assert name.docstring, f"{name.path} has no docstring"
-    missing = []
-    for docstring, function in functions(name):
+@pytest.fixture(scope="module")
+def names():
+    found = list(public_names().values())
+    assert found
+    return found
+
+
+def test_every_public_name_has_a_docstring(names):
+    assert [name.path for name in names if not name.docstring] == []
+
+
+def test_docstrings_describe_every_argument_and_error(names):
+    missing = {}
+    for docstring, function in (pair for name in names for pair in functions(name)):
         arguments = {parameter.name.lstrip("*") for parameter in function.parameters} - {"self", "cls"}
         left = arguments - described(docstring, "parameters", "attributes")  # a dataclass's arguments are attributes
         left |= raised(function) - described(docstring, "raises")
-        missing += [f"{function.path}: {', '.join(sorted(left))}"] if left else []
-    assert not missing, "arguments or errors that docstrings leave out: " + "; ".join(missing)
+        missing |= {function.path: sorted(left)} if left else {}
+    assert missing == {}, "arguments or errors that docstrings leave out"

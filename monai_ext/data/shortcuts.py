@@ -157,8 +157,23 @@ def _separation(values: np.ndarray, truth: np.ndarray, patients: np.ndarray) -> 
     auc = float(roc_auc_score(truth, scores))
     if auc <= CLEARLY:
         return None
-    rng = np.random.default_rng(0)
-    sides = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
-    drawn = [np.concatenate([rng.choice(side, len(side)) for side in sides]) for _ in range(500)]
-    low, high = np.percentile([roc_auc_score(truth[rows], scores[rows]) for rows in drawn], (2.5, 97.5))
+    low, high = np.percentile(resampled_aucs(scores, truth), (2.5, 97.5))
     return (auc, float(low), float(high)) if low > CLEARLY else None
+
+
+def resampled_aucs(scores: np.ndarray, truth: np.ndarray, repeats: int = 500) -> np.ndarray:
+    """Areas under the ROC curves of cases that are drawn with replacement within each class.
+
+    Args:
+        scores: of each case; a tree gives few different ones, so those of a draw are counted.
+        truth: 0 or 1 of each case.
+        repeats: number of areas.
+    """
+    rng = np.random.default_rng(0)
+    known, levels = np.unique(scores, return_inverse=True)
+    sides = levels[truth == 1], levels[truth == 0]
+    drawn = [[np.bincount(rng.choice(side, len(side)), minlength=len(known)) for side in sides] for _ in range(repeats)]
+    positive, negative = np.array(drawn).transpose(1, 0, 2)
+    # Pairs in which the positive case has the higher score; those with equal scores count half.
+    pairs = positive * (negative.cumsum(1) - negative / 2)
+    return pairs.sum(1) / (len(sides[0]) * len(sides[1]))

@@ -1,6 +1,6 @@
 """What every bundle must do; a bundle's test class inherits `BundleContract` and adds what is its own.
 
-The tests of a class share one short training with everything switched on, its evaluation and its exports.
+The tests of a class share one short training with everything switched on, its exports, and an inference.
 """
 
 from __future__ import annotations
@@ -151,6 +151,14 @@ class BundleContract:
         onnx(trained, folder / "model.onnx")
         return folder
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def inferred(cls, data, checkpoint, tmp_path_factory):
+        """Folder of an inference with nothing but data and checkpoint."""
+        output = tmp_path_factory.mktemp("inferred")
+        cls().infer(data, checkpoint, output)
+        return output
+
     @classmethod
     def eager(cls, checkpoint):
         """The network that inference builds for a checkpoint, with its weights."""
@@ -238,14 +246,12 @@ class BundleContract:
         assert workflow.check_properties() == []
         assert list(tmp_path.rglob("run_*")) == [], "looking at a bundle must not start a run"
 
-    def test_inference_repeats_the_validation_with_nothing_but_the_checkpoint(
-        self, trained, data, checkpoint, tmp_path
-    ):
+    def test_inference_repeats_the_validation_with_nothing_but_the_checkpoint(self, trained, inferred):
         expected = self.numbers(trained / "predictions" / self.tables[0])
-        found = self.infer(data, checkpoint, tmp_path)
+        found = self.predictions(inferred)
         assert expected
         self.assert_equal({case: found[case] for case in expected}, expected)
-        words = {row["seen_in_training"] for file in tmp_path.glob("*.csv") for row in rows_of(file)}
+        words = {row["seen_in_training"] for file in inferred.glob("*.csv") for row in rows_of(file)}
         assert words == self.seen_in_inference
 
     def test_evaluation_repeats_the_metrics_of_training(self, metrics, settings, checkpoint, tmp_path):
@@ -281,7 +287,7 @@ class BundleContract:
             np.testing.assert_allclose(other, eager, rtol=self.onnx_tolerance, atol=self.onnx_tolerance)
 
     def test_the_config_in_an_export_is_true_without_bundle_and_checkpoint(
-        self, trained, exported, data, checkpoint, tmp_path, monkeypatch
+        self, exported, data, checkpoint, inferred, tmp_path, monkeypatch
     ):
         extra = {"inference.json": ""}
         torch.jit.load(str(exported / "model.ts"), _extra_files=extra)
@@ -297,16 +303,16 @@ class BundleContract:
         key = "lesion_checkpoint" if "lesion_checkpoint" in parser else "checkpoint"
         parser.update({**self.inputs(data, tmp_path / "x"), key: checkpoint, "output_dir": str(tmp_path / "found")})
         parser.get_parsed_content("evaluator").run()
-        self.assert_equal(self.predictions(tmp_path / "found"), self.infer(data, checkpoint, tmp_path / "expected"))
+        self.assert_equal(self.predictions(tmp_path / "found"), self.predictions(inferred))
 
     def test_the_config_of_a_run_predicts_with_its_best_checkpoint(
-        self, trained, data, checkpoint, tmp_path, monkeypatch
+        self, trained, data, inferred, tmp_path, monkeypatch
     ):
         monkeypatch.chdir(tmp_path)
         config = str(trained / "config" / "inference.json")
         inputs = self.inputs(data, tmp_path / "x")
         run(config_file=config, output_dir=str(tmp_path / "found"), **inputs)
-        self.assert_equal(self.predictions(tmp_path / "found"), self.infer(data, checkpoint, tmp_path / "expected"))
+        self.assert_equal(self.predictions(tmp_path / "found"), self.predictions(inferred))
         with pytest.raises((RuntimeError, ValueError)) as caught:
             run(config_file=config, output_dir=str(tmp_path / "wrong"), **inputs, tf32="maybe")
         assert "--tf32 maybe: must be true or false" in str(user_error(caught.value))
@@ -316,9 +322,9 @@ class BundleContract:
         given = {name: value for name, value in self.words(data, bundle).items() if name != "network_def"}
         return {**given, "inputs": str(data)} if "inputs" in given else given
 
-    def test_an_export_predicts_what_its_checkpoint_predicts(self, data, exported, checkpoint, tmp_path):
-        eager = self.infer(data, checkpoint, tmp_path / "eager")
-        self.assert_equal(self.infer(data, exported / "model.ts", tmp_path / "exported"), eager)
+    def test_an_export_predicts_what_its_checkpoint_predicts(self, data, exported, inferred, tmp_path):
+        found = self.infer(data, exported / "model.ts", tmp_path / "exported")
+        self.assert_equal(found, self.predictions(inferred))
 
     def test_inference_refuses_a_checkpoint_of_other_settings(self, data, checkpoint, tmp_path):
         changed, message = self.other

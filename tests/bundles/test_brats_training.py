@@ -58,10 +58,9 @@ class TestBrats(BundleContract):
         assert formats["outputs"]["pred"]["channel_def"] == {"0": "LGG", "1": "HGG"}
         assert (metadata["settings"]["modality"], metadata["settings"]["image_size"]) == ("flair", 32)
 
-    def test_inference_lists_all_subjects_in_one_order_with_the_labels_known(self, trained, data, checkpoint, tmp_path):
-        self.infer(data, checkpoint, tmp_path)
-        rows = rows_of(tmp_path / "predictions.csv")
-        document = json.loads((tmp_path / "predictions.json").read_text())
+    def test_inference_lists_all_subjects_in_one_order_with_the_labels_known(self, trained, inferred):
+        rows = rows_of(inferred / "predictions.csv")
+        document = json.loads((inferred / "predictions.json").read_text())
         assert [row["case"] for row in rows] == [row["case"] for row in document["predictions"]]
         assert len(rows) == 13
         labels = {row["case"]: row["label"] for row in rows}

@@ -109,17 +109,15 @@ class TestCt(BundleContract):
         assert found["metrics"]["auroc"] == pytest.approx(metrics["metrics"]["auroc"])
         assert found["thresholds"] == saved_thresholds(trained / "checkpoints" / "best.pt")
 
-    def test_inference_lists_all_volumes_and_says_the_labels_order(self, checkpoint, data, tmp_path):
-        self.infer(data, checkpoint, tmp_path)
-        rows = rows_of(tmp_path / "predictions.csv")
+    def test_inference_lists_all_volumes_and_says_the_labels_order(self, data, inferred):
+        rows = rows_of(inferred / "predictions.csv")
         assert {row["case"] for row in rows} == {volume.name for volume in ct_rate.volumes(data).volumes}
         ways = {"header (slope 1, intercept -1024)", "metadata table (slope 1, intercept -8192)", "stored values"}
         assert {row["reading"] for row in rows} == ways
-        assert json.loads((tmp_path / "predictions.json").read_text())["class_names"] == list(LABELS)
+        assert json.loads((inferred / "predictions.json").read_text())["class_names"] == list(LABELS)
 
-    def test_extracted_slices_and_volumes_get_the_same_predictions(self, checkpoint, data, slices_dir, tmp_path):
-        volumes = self.infer(data, checkpoint, tmp_path / "volumes")
-        self.assert_equal(self.infer(slices_dir, checkpoint, tmp_path / "slices"), volumes)
+    def test_extracted_slices_and_volumes_get_the_same_predictions(self, checkpoint, inferred, slices_dir, tmp_path):
+        self.assert_equal(self.infer(slices_dir, checkpoint, tmp_path), self.predictions(inferred))
 
     def test_an_export_carries_the_thresholds(self, exported, checkpoint):
         assert saved_thresholds(exported / "model.ts") == saved_thresholds(checkpoint)

@@ -114,17 +114,16 @@ class TestNuclei(BundleContract):
         assert [int(metric.value) for metric in logged] == trained_parameters
         assert client.get_run(record["mlflow_run_id"]).info.status == "FINISHED"
 
-    def test_samples_without_labels_get_rows_without_labels(self, checkpoint, data, unlabelled, tmp_path):
-        crops = self.infer(unlabelled, checkpoint, tmp_path / "plain")
-        nuclei = rows_of(tmp_path / "plain" / "predictions_nuclei.csv")
+    def test_samples_without_labels_get_rows_without_labels(self, checkpoint, inferred, unlabelled, tmp_path):
+        crops = self.infer(unlabelled, checkpoint, tmp_path)
+        nuclei = rows_of(tmp_path / "predictions_nuclei.csv")
         assert [row["case"] for row in nuclei] == sorted(path.name for path in unlabelled.iterdir())
         assert "label" not in nuclei[0]
-        assert "label" not in rows_of(tmp_path / "plain" / "predictions_crops.csv")[0]
-        self.assert_equal(crops, self.infer(data, checkpoint, tmp_path / "labelled"))
+        assert "label" not in rows_of(tmp_path / "predictions_crops.csv")[0]
+        self.assert_equal(crops, self.predictions(inferred))
 
-    def test_a_folder_with_a_csv_keeps_the_labels_that_the_network_knows(self, checkpoint, data, tmp_path):
-        self.infer(data, checkpoint, tmp_path)
-        nuclei = rows_of(tmp_path / "predictions_nuclei.csv")
+    def test_a_folder_with_a_csv_keeps_the_labels_that_the_network_knows(self, data, inferred):
+        nuclei = rows_of(inferred / "predictions_nuclei.csv")
         table = {row["sample_id"]: row["class_name"] for row in rows_of(data / "classes.csv")}
         expected = {case: "" if name == "Unclassified" else name for case, name in table.items()}
         assert {row["case"]: row["label"] for row in nuclei} == expected

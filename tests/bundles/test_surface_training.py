@@ -54,10 +54,8 @@ class TestSurface(BundleContract):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def predicted(cls, data, checkpoint, tmp_path_factory):
-        output = tmp_path_factory.mktemp("predicted")
-        cls().infer(data, checkpoint, output)
-        return output / "scroll_1"
+    def predicted(cls, inferred):
+        return inferred / "scroll_1"
 
     def infer(self, data, checkpoint, output, **settings):
         given = {"inputs": str(data), "checkpoint": str(checkpoint), **WINDOWS, **settings}

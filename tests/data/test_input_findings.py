@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Lambdad
+from sklearn.metrics import roc_auc_score
 
 from monai_ext.data import PreparedDataset
 from monai_ext.data import duplicates as duplicates_module
 from monai_ext.data.duplicates import duplicates
 from monai_ext.data.input_findings import input_findings
 from monai_ext.data.prepared_inputs import chosen_items, image_files, over, sum_up
-from monai_ext.data.shortcuts import ENOUGH, shortcuts
+from monai_ext.data.shortcuts import ENOUGH, resampled_aucs, shortcuts
 
 
 def texture(seed, shape=(1, 12, 12, 12)):
@@ -201,6 +202,16 @@ def labelled(tmp_path, sizes, labels, names="case_{}"):
 
 
 LABELS = [number % 2 for number in range(60)]
+
+
+def test_areas_of_resampled_cases_are_those_of_scikit_learn():
+    rng = np.random.default_rng(1)
+    truth = rng.permutation([0] * 14 + [1] * 11)
+    scores = np.round(rng.random(25) + 0.3 * truth, 1)  # many are equal
+    same, sides = np.random.default_rng(0), (np.flatnonzero(truth == 1), np.flatnonzero(truth == 0))
+    drawn = [np.concatenate([same.choice(side, len(side)) for side in sides]) for _ in range(20)]
+    expected = [roc_auc_score(truth[rows], scores[rows]) for rows in drawn]
+    np.testing.assert_allclose(resampled_aucs(scores, truth, 20), expected, rtol=0, atol=1e-12)
 
 
 def test_a_file_size_that_tells_the_label_is_a_shortcut(tmp_path):

@@ -23,22 +23,29 @@ def last_line(done):
     return done.stderr.splitlines()[-1]
 
 
+def told_by(training, *words):
+    process = training.fork(*words)
+    said = process.stdout.read()
+    assert process.wait() == 2, said
+    assert "Traceback" not in said
+    return said.splitlines()[-1]
+
+
 @pytest.mark.parametrize("name", TRAININGS)
 def test_an_output_that_can_not_be_written_is_one_sentence(name, request):
-    training = request.getfixturevalue(name)
-    told = last_line(training.run("unused", "--output_dir", NOWHERE))
+    told = told_by(request.getfixturevalue(name), "unused", "--output_dir", NOWHERE)
     assert told.startswith(f"error: could not write {NOWHERE}"), told
     assert "; " in told
 
 
 def test_a_store_that_can_not_be_written_leaves_a_record_that_says_failed(training):
-    told = last_line(training.run("no_store", "--tracking_uri", f"sqlite:///{NOWHERE}/mlflow.db"))
+    told = told_by(training, "no_store", "--tracking_uri", f"sqlite:///{NOWHERE}/mlflow.db")
     assert told.startswith(f"error: --tracking_uri sqlite:///{NOWHERE}/mlflow.db: can't be written (")
     assert json.loads((training.only_run("no_store") / "run.json").read_text())["status"] == "failed"
 
 
 def test_a_cache_that_can_not_be_written_is_one_sentence(training):
-    told = last_line(training.run("no_cache", "--cache_dir", NOWHERE))
+    told = told_by(training, "no_cache", "--cache_dir", NOWHERE)
     assert told.startswith(f"error: {NOWHERE}: can't be used as the cache of prepared volumes: "), told
 
 

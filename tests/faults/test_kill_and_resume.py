@@ -6,7 +6,7 @@ import signal
 
 import pytest
 import torch
-from trainings import finish, kill, wait_for
+from trainings import finish, kill, read_all, wait_for
 
 pytestmark = pytest.mark.slow
 LOADERS = {"0": (), "2": ("--num_workers", "2")}
@@ -62,18 +62,16 @@ def test_a_polite_signal_ends_the_run_and_it_goes_on_exactly(training, undisturb
     assert process.wait(timeout=120) == code
     run = training.only_run(output)
     assert json.loads((run / "run.json").read_text())["status"] == "killed"
-    again = training.run(output, "--resume", "auto")
-    assert again.returncode == 0, again.stderr
-    assert_same(training.only_run(output), undisturbed)
+    assert_same(finish(training, output, "--resume", "auto"), undisturbed)
 
 
 def test_a_second_process_on_the_same_run_is_refused(training):
-    process = training.start("shared", "--max_epochs", "500", "--early_stopping_patience", "0")
+    process = training.fork("shared", "--max_epochs", "500", "--early_stopping_patience", "0")
     wait_for(process, "run folder")
     try:
         second = training.run("shared", "--resume", "auto", "--max_epochs", "1")
     finally:
-        process.kill()
+        process.send_signal(signal.SIGKILL)
         process.wait()
     assert second.returncode == 2
     assert f"process {process.pid} on {os.uname().nodename} is writing to it" in second.stderr.splitlines()[-1]
@@ -82,9 +80,9 @@ def test_a_second_process_on_the_same_run_is_refused(training):
 def test_two_first_runs_on_one_fresh_mlflow_store_both_finish(training):
     uri = f"sqlite:///{training.folder}/fresh/mlflow.db"
     shared = ("--tracking_uri", uri, "--max_epochs", "1", "--max_train_batches", "1")
-    processes = [training.start(f"first_{number}", *shared) for number in range(2)]
-    outputs = [process.communicate(timeout=600)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    processes = [training.fork(f"first_{number}", *shared) for number in range(2)]
+    outputs = read_all(processes)
+    assert [process.wait() for process in processes] == [0, 0], outputs
 
     import mlflow
 

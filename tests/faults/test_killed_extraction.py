@@ -23,6 +23,15 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """Volumes, and all that is extracted from them."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    data = make_demo(folder / "data", counts=(40, 0))
+    extract_slices(volumes(data), folder / "whole", size=96, workers=1)
+    return data, content(folder / "whole")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "alone"),
@@ -33,10 +42,9 @@ def content(folder: Path) -> dict[str, bytes]:
     ],
 )
 def test_an_extraction_killed_half_way_and_continued_equals_the_undisturbed_one(
-    tmp_path: Path, workers: int, alone: bool
+    tmp_path: Path, undisturbed: tuple[Path, dict[str, bytes]], workers: int, alone: bool
 ) -> None:
-    data = make_demo(tmp_path / "data", counts=(40, 0))
-    extract_slices(volumes(data), tmp_path / "whole", size=96, workers=1)
+    data, whole = undisturbed
     output = tmp_path / "killed"
     words = ["extract-slices", "--dataset_dir", data, "--output", output, "--size", 96, "--workers", workers]
     process = subprocess.Popen(
@@ -55,7 +63,7 @@ def test_an_extraction_killed_half_way_and_continued_equals_the_undisturbed_one(
     with pytest.raises(DataError, match="has no splits"):
         extracted_slices(output)
     assert extract_slices(volumes(data), output, size=96, workers=1) == []
-    assert content(output) == content(tmp_path / "whole")
+    assert content(output) == whole
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fork_server import Forked
 from tracking_server import tracking_server
 from trainings import finish
 from typer.testing import CliRunner
@@ -58,27 +59,28 @@ def test_a_server_that_dies_in_the_middle_stops_nothing_and_gets_all_afterwards(
 
 def test_sigterm_ends_a_run_whose_server_hangs_without_asking_it_again(training, server):
     server.silent_at_step = 1
-    process = training.start(
+    process = training.fork(
         "hanging", "--tracking_uri", server.uri, "--max_epochs", "500", "--early_stopping_patience", "0"
     )
     assert server.silence.wait(300)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 143
+    said = process.stdout.read()
+    assert process.wait() == 143, said
     assert len(server.requests) == server.silent_after + 1
     run = training.only_run("hanging")
     assert json.loads((run / "run.json").read_text())["status"] == "killed"
     assert read_waiting(run)[-1]["status"] == "KILLED"
 
 
-def test_a_cross_validation_whose_server_dies_in_its_first_fold_trains_them_all(training, server, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+def test_a_cross_validation_whose_server_dies_in_its_first_fold_trains_them_all(training, server):
     server.silent_at_step = 1
     words = training.command(
         "folds", "--tracking_uri", server.uri, "--max_epochs", "1", "--num_folds", "2", launcher=()
     )[3:]
-    command = [sys.executable, "-m", "monai_ext", "cross-validate", "--folds", "2", *words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=training.folder, check=False)
-    assert done.returncode == 0, done.stderr
+    words = ["monai_ext", "cross-validate", "--folds", "2", *words]
+    process = Forked(words, training.folder, environment={"MLFLOW_HTTP_REQUEST_TIMEOUT": "1"})
+    said = process.stdout.read()
+    assert process.wait() == 0, said
     assert len(server.runs) == 2  # the cross-validation and its first fold
 
     server.answer_again()

@@ -1,7 +1,6 @@
 """Zarr inference that is killed, runs out of disk, or meets damaged input (R5, R7, R16; S16, S17)."""
 
 import errno
-import os
 import random
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from fork_server import Forked
 from zarr.storage import LocalStore
 
 from monai_ext.errors import DataError, WriteError
@@ -21,31 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "inferers"))
 from zarr_helpers import TwoHeads, predictor, tree, volume
 
 SHAPE = (64, 40, 40)
-# A process of its own, slow enough to be killed within; says how often the network was called.
-PREDICT = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-from zarr_helpers import TwoHeads, predictor
-
-class Slow(TwoHeads):
-    def forward(self, x):
-        time.sleep(float(sys.argv[4]))
-        return super().forward(x)
-
-network = Slow()
-network.__class__.__name__ = "TwoHeads"
-print("begins", flush=True)
-done = predictor(network, pyramid_levels=1)(sys.argv[2], sys.argv[3])
-print(network.calls, done.complete, flush=True)
-"""
 
 
 def start(source, output, seconds=0.0, **environment):
-    helpers = str(Path(__file__).parents[1] / "inferers")
-    command = [sys.executable, "-c", PREDICT, helpers, str(source), str(output), str(seconds)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
-    )
+    return Forked(["slow_prediction", source, output, seconds], source.parent, environment=environment)
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +46,12 @@ def test_kill_9_at_five_random_moments_and_again_gives_the_same_bytes(undisturbe
         time.sleep(random.uniform(0.2, 0.8))
         assert process.poll() is None, "it was over before it could be killed"
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.wait()
     missing = len(ZarrPrediction(output).missing_blocks())
     assert 0 < missing < 72
     last = start(folder / "in.zarr", output)
-    out, err = last.communicate(timeout=120)
-    assert last.returncode == 0, err
+    out = last.stdout.read()
+    assert last.wait() == 0, out
     count, complete = out.splitlines()[-1].split()
     assert complete == "True"
     # finished blocks are not computed again: what is left costs its own windows, and one layer more where it begins
@@ -86,8 +65,8 @@ def test_two_processes_at_once_write_what_one_writes(undisturbed, tmp_path):
     ranks = [start(folder / "in.zarr", tmp_path / "out", 0.01, RANK=str(rank), WORLD_SIZE="2") for rank in (0, 1)]
     lines = []
     for process in ranks:
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
+        out = process.stdout.read()
+        assert process.wait() == 0, out
         lines.append(out.splitlines()[-1].split())
     assert "True" in {complete for _, complete in lines}
     # a column that both work on begins twice

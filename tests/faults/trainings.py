@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
 from fork_server import Forked
 from processes import descendants, left_of
 
@@ -105,6 +107,27 @@ class Training:
         words = self.command(output, *overrides, launcher=(), **options)
         return Forked(words[1:], self.folder, before)
 
+    def fork_ranks(self, output, *overrides, processes=2, **options):
+        """To its end in several processes, which meet as those of ``torchrun`` do: in a store that their parent keeps.
+
+        The imports of launcher and processes take longer than the training.
+        """
+        words = self.command(output, *overrides, launcher=(), **options)
+        store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        found = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
+        }
+        ranks = [
+            Forked(words[1:], self.folder, environment={**found, "RANK": rank, "LOCAL_RANK": rank})
+            for rank in map(str, range(processes))
+        ]
+        said = read_all(ranks)
+        assert [rank.wait() for rank in ranks] == [0] * processes, "\n".join(said)
+
     def run(self, output, *overrides, **options):
         return subprocess.run(
             self.command(output, *overrides, **options),
@@ -140,6 +163,12 @@ def kill(training, output, text, *overrides, pause=0.5, **options):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert left_of(below) == []
+
+
+def read_all(processes):
+    """What each has printed at its end; while one's pipe is full it waits, and others may wait for it."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda process: process.stdout.read(), processes))
 
 
 def finish(training, output, *overrides, **options):

@@ -3,36 +3,16 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import fsspec
 import pytest
+from fork_server import Forked
 from zarr_helpers import TwoHeads, predictor, tree, volume
 
 from monai_ext.errors import ConfigError, WriteError
 from monai_ext.inferers import ZarrPrediction
 from monai_ext.inferers.streaming.folder import ObjectFolder
-
-# A process of its own, slow enough to be killed within.
-PREDICT = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-from zarr_helpers import TwoHeads, predictor
-
-class Slow(TwoHeads):
-    def forward(self, x):
-        time.sleep(0.02)
-        return super().forward(x)
-
-network = Slow()
-network.__class__.__name__ = "TwoHeads"
-print("begins", flush=True)
-done = predictor(network, pyramid_levels=1)(sys.argv[2], sys.argv[3])
-print(done.complete, flush=True)
-"""
 
 
 def objects(url):
@@ -117,8 +97,7 @@ def test_workers_that_are_killed_at_random_leave_the_same_bytes(undisturbed, ser
 
     def start(rank):
         environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "2"}
-        command = [sys.executable, "-c", PREDICT, str(Path(__file__).parent), str(undisturbed / "in.zarr"), output]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        return Forked(["slow_prediction", undisturbed / "in.zarr", output, 0.02], undisturbed, environment=environment)
 
     killed = 0
     for _ in range(3):
@@ -129,10 +108,11 @@ def test_workers_that_are_killed_at_random_leave_the_same_bytes(undisturbed, ser
         for worker in workers:
             killed += worker.poll() is None
             worker.send_signal(signal.SIGKILL)
-            worker.communicate()
+            worker.wait()
     assert killed
     last = [start(rank) for rank in (0, 1)]
-    complete = [worker.communicate(timeout=300)[0].split()[-1] for worker in last]
+    complete = [worker.stdout.read().split()[-1] for worker in last]
+    assert [worker.wait() for worker in last] == [0, 0]
     assert "True" in complete
     assert objects(output) == tree(undisturbed / "out")
 

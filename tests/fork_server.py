@@ -1,7 +1,8 @@
 """Trainings in processes forked from one that has imported everything: the imports take longer than the training.
 
 Such a process is as real as one of a command line: it has an id, it dies of SIGKILL, nothing of it stays, and an error
-ends it as the interpreter would, by ``sys.excepthook``.
+ends it as the interpreter would, by ``sys.excepthook``. What a command line adds (its arguments, its exit codes, its
+last sentence) is tested with true command lines, too.
 """
 
 import multiprocessing
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 PRELOADED = ["fork_server", "monai.bundle", "monai.engines", "monai.transforms", "mlflow", "monai_ext.handlers"]
+PRELOADED += ["monai_ext.inferers"]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(PRELOADED)
 
@@ -22,12 +24,13 @@ class Forked:
         words: module and arguments.
         folder: the process's current one; a pipe for its output is made there.
         before: called in the process first, such as a function of `failing_system`.
+        environment: further variables of the process.
     """
 
-    def __init__(self, words, folder, before=None):
+    def __init__(self, words, folder, before=None, environment=None):
         self._pipe = Path(folder) / f".output_{os.urandom(4).hex()}"
         os.mkfifo(self._pipe)
-        given = ([str(word) for word in words], str(folder), self._pipe, before)
+        given = ([str(word) for word in words], str(folder), self._pipe, before, environment or {})
         self._process = _CONTEXT.Process(target=_run, args=given)
         self._process.start()
         self.pid = self._process.pid
@@ -46,7 +49,8 @@ class Forked:
         return self._process.exitcode
 
 
-def _run(words, folder, pipe, before):
+def _run(words, folder, pipe, before, environment):
+    os.environ.update(environment)
     output = os.open(pipe, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(output, stream)
@@ -58,5 +62,6 @@ def _run(words, folder, pipe, before):
         before()
     try:
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
-    except Exception:
-        sys.excepthook(*sys.exc_info())
+    except Exception as error:  # multiprocessing would print it and not ask the hook
+        sys.excepthook(type(error), error, error.__traceback__)
+        sys.exit(1)
