@@ -98,7 +98,7 @@ class LoadCheckpoint:
             logger.warning("%s says nothing of the cases that it was trained on", self.ensemble or self.path)
         generator = torch.Generator().manual_seed(0)
         example = torch.randn(self.example, generator=generator).to(device) if self.example else None
-        engine.network = prepare_for_inference(network, device, self.engine, self.precision, example)
+        engine.network = prepare_for_inference(network, device, self.engine, self.precision, example, paths)
 
 
 def fold_checkpoints(cross_validation: Path) -> list[Path]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-import importlib
+import functools
 import importlib.util
 import logging
 import statistics
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -17,7 +19,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from monai_ext.errors import ConfigError
-from monai_ext.inferers.accuracy import accuracy_fault
+from monai_ext.inferers.accuracy import CheckedNetwork, accuracy_fault
+from monai_ext.inferers.openvino_network import OpenVinoNetwork, gains_by_openvino
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +38,8 @@ def prepare_for_inference(
     engine: str = "eager",
     precision: str = "fp32",
     example: torch.Tensor | None = None,
+    checkpoints: Sequence[str | Path] = (),
+    fall_back: bool = True,
 ) -> nn.Module:
     """Make a network faster for inference.
 
@@ -49,10 +54,14 @@ def prepare_for_inference(
             scripted), ``openvino`` (CPU), or ``auto``.
         precision: ``fp32``, ``bf16``, ``fp16`` (GPU only), or ``auto``.
         example: an image batch of the shape (and for ``auto`` the kind) to come.
+        checkpoints: files that the weights come from; OpenVINO's conversion is kept beside the first.
+        fall_back: whether a faster network that differs on the first image makes place for the exact one, with a
+            warning. Otherwise float32 that differs is an error of the first call, and half precision isn't checked.
 
     ``auto`` times what is installed on ``example`` and selects the fastest that predicts the same classes there, in
     float32 with an error below 1e-4 of the largest output, in half precision with probabilities within 0.02; the choice
-    is logged. Without a better one it stays with eager float32.
+    is logged. Without a better one it stays with eager float32. On a CPU every engine is compared like that once more,
+    on the first image that it gets.
 
     Returns:
         Module for the same call; its outputs are float32, and keep the meta data of a MetaTensor. It isn't meant for
@@ -71,9 +80,18 @@ def prepare_for_inference(
         raise ConfigError(f"an exported .ts runs as it is, not with {engine} {precision}; give the checkpoint (.pt)")
     if example is not None:
         example = _plain(example).to(device)
+    fast = network
     if "auto" in (engine, precision):
-        return _fastest(network, device, engine, precision, _needed(example, engine, precision))
-    return _prepare(network, device, engine, precision, example)
+        example = _needed(example, engine, precision)
+        fast, engine, precision = _fastest(network, device, engine, precision, example, checkpoints)
+    elif (engine, precision) != ("eager", "fp32"):
+        fast = _prepare(network, device, engine, precision, example, checkpoints)
+    elif device.type == "cpu" and _has_openvino() and gains_by_openvino(network):
+        _say_what_is_faster()
+    exact = precision == "fp32"
+    if fast is network or device.type != "cpu" or not (exact or fall_back):
+        return fast
+    return CheckedNetwork(fast, network, f"{engine} {precision}", exact, fall_back)
 
 
 class _Accelerated(nn.Module):
@@ -93,33 +111,17 @@ class _Accelerated(nn.Module):
         return pytree.tree_map_only(torch.Tensor, lambda tensor: _like(tensor.float(), x), output)
 
 
-class _OpenVino(nn.Module):
-    """A network converted to OpenVINO, on the CPU."""
-
-    def __init__(self, network: nn.Module, precision: str, example: torch.Tensor) -> None:
-        super().__init__()
-        openvino = importlib.import_module("openvino")
-
-        with torch.no_grad():
-            if not isinstance(network(example), torch.Tensor):
-                raise ConfigError("engine 'openvino' needs a network with one output tensor; use 'torchscript'")
-        model = openvino.convert_model(network, example_input=example)
-        # Stated, because OpenVINO otherwise picks bf16 by itself where the CPU has it.
-        hints = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision], "PERFORMANCE_HINT": "LATENCY"}
-        self.compiled = openvino.compile_model(model, "CPU", hints)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(self.compiled(x.contiguous().numpy())[0].copy())
-
-
 def _prepare(
-    network: nn.Module, device: torch.device, engine: str, precision: str, example: torch.Tensor | None
+    network: nn.Module,
+    device: torch.device,
+    engine: str,
+    precision: str,
+    example: torch.Tensor | None,
+    checkpoints: Sequence[str | Path],
 ) -> nn.Module:
     dtype = _DTYPES[precision]
-    if engine == "eager" and precision == "fp32":
-        return network
     if engine == "openvino":
-        converted = _OpenVino(copy.deepcopy(network), precision, _needed(example, engine, precision))
+        converted = OpenVinoNetwork(network, precision, _needed(example, engine, precision), checkpoints)
         return _Accelerated(converted, device, torch.float32)
     network = copy.deepcopy(network)
     for module in network.modules():
@@ -158,13 +160,20 @@ def _frozen(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.
     return torch.jit.optimize_for_inference(frozen) if (device.type, dtype) == ("cpu", torch.float32) else frozen
 
 
-def _fastest(network: nn.Module, device: torch.device, engine: str, precision: str, example: torch.Tensor) -> nn.Module:
+def _fastest(
+    network: nn.Module,
+    device: torch.device,
+    engine: str,
+    precision: str,
+    example: torch.Tensor,
+    checkpoints: Sequence[str | Path],
+) -> tuple[nn.Module, str, str]:
     engines = _AUTO_ENGINES.get(device.type, ("eager",)) if engine == "auto" else (engine,)
     precisions: tuple[str, ...] = (precision,)
     if precision == "auto":
         precisions = ("fp32", "bf16") if device.type == "cpu" else ("fp32", "bf16", "fp16")
     reference, base = _timed(network, example)
-    best, best_time, best_name = network, base, "eager fp32"
+    best, best_time, chosen = network, base, ("eager", "fp32")
     for candidate in engines:
         if candidate == "openvino" and not _has_openvino():
             continue
@@ -173,7 +182,7 @@ def _fastest(network: nn.Module, device: torch.device, engine: str, precision: s
             if name == "eager fp32":
                 continue
             try:
-                prepared = _prepare(network, device, candidate, kind, example)
+                prepared = _prepare(network, device, candidate, kind, example, checkpoints)
                 output, seconds = _timed(prepared, example)
             except Exception as error:  # an engine that can't take this network is no reason to stop
                 logger.info("inference: %s left out (%s: %s)", name, type(error).__name__, str(error)[:200])
@@ -181,9 +190,9 @@ def _fastest(network: nn.Module, device: torch.device, engine: str, precision: s
             fault = accuracy_fault(output, reference, exact=kind == "fp32")
             logger.info("inference: %s takes %.4f s%s", name, seconds, f", refused: {fault}" if fault else "")
             if fault is None and seconds < best_time:
-                best, best_time, best_name = prepared, seconds, name
-    logger.info("inference: %s chosen, %.2f times as fast as eager fp32", best_name, base / best_time)
-    return best
+                best, best_time, chosen = prepared, seconds, (candidate, kind)
+    logger.info("inference: %s %s chosen, %.2f times as fast as eager fp32", *chosen, base / best_time)
+    return best, *chosen
 
 
 def _timed(network: nn.Module, example: torch.Tensor, repeats: int = 3) -> tuple[Any, float]:
@@ -218,6 +227,11 @@ def _laid_out(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     # Channels-last wins in half precision; in float32 on a CPU it lost (0.8 of the speed).
     layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
     return x.contiguous(memory_format=layouts[x.ndim]) if dtype != torch.float32 and x.ndim in layouts else x
+
+
+@functools.cache
+def _say_what_is_faster() -> None:
+    logger.info("inference: eager fp32; on this CPU --engine openvino may be twice as fast, with the same results")
 
 
 def _has_openvino() -> bool:

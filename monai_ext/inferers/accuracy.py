@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils import _pytree as pytree
+
+from monai_ext.errors import ConfigError
+
+logger = logging.getLogger("monai_ext")
 
 FP32_TOLERANCE = 1e-4
 PROBABILITY_TOLERANCE = 0.02
@@ -44,3 +51,48 @@ def _classes(logits: torch.Tensor) -> torch.Tensor:
 
 def _softmax(logits: torch.Tensor) -> torch.Tensor:
     return torch.softmax(logits, 1)
+
+
+class CheckedNetwork(nn.Module):
+    """A faster network that is compared with the exact one on the first image of its first call; then one stays.
+
+    Args:
+        fast: the faster network.
+        exact: the network in eager float32.
+        name: how messages name the faster one, such as "openvino bf16".
+        exact_numbers: see `accuracy_fault`.
+        fall_back: whether the exact network takes over, with a warning; otherwise a difference is an error.
+
+    Raises:
+        ConfigError: in the first call, for a difference without ``fall_back``.
+    """
+
+    def __init__(
+        self, fast: nn.Module, exact: nn.Module, name: str, exact_numbers: bool, fall_back: bool = True
+    ) -> None:
+        super().__init__()
+        self.fast, self.exact = fast, exact
+        self.name, self.exact_numbers, self.fall_back = name, exact_numbers, fall_back
+        self.chosen: nn.Module | None = None
+        self._choosing = threading.Lock()
+
+    def forward(self, x: torch.Tensor) -> Any:
+        with self._choosing:
+            if self.chosen is None:
+                self.chosen = self._choice(x[:1])
+        return self.chosen(x)
+
+    def _choice(self, x: torch.Tensor) -> nn.Module:
+        with torch.no_grad():
+            fault = accuracy_fault(self.fast(x), self.exact(x), self.exact_numbers)
+        if fault is None:
+            return self.fast
+        if not self.fall_back:
+            raise ConfigError(
+                f"engine and precision {self.name!r}: not as eager fp32 on the first image ({fault}); "
+                "use engine 'eager' with precision 'fp32'"
+            )
+        logger.warning(
+            "inference: %s isn't as eager fp32 on the first image (%s); eager fp32 is used", self.name, fault
+        )
+        return self.exact

@@ -151,7 +151,7 @@ def predict_zarr(
     network_threads: Annotated[
         int, typer.Option("--network_threads", help="Batches at the same time; on a CPU more are faster.")
     ] = 1,
-    engine: Annotated[str, typer.Option("--engine", help="eager, compiled or torchscript.")] = "eager",
+    engine: Annotated[str, typer.Option("--engine", help="eager, compiled, torchscript or openvino (CPU).")] = "eager",
     precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",
     tf32: Annotated[
         bool, typer.Option("--tf32/--no-tf32", help="Whether a GPU may compute fp32 in TF32, which is less exact.")

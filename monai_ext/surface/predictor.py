@@ -27,8 +27,8 @@ def surface_predictor(
             or a file of the reference, see `saved_network`.
         roi_size: voxels of a window along Z, Y, X; see `ZarrSlidingWindow`.
         activations: see `predicted_targets`.
-        options: other arguments of `ZarrSlidingWindow`; ``targets``, ``normalize`` and ``identity`` come from the
-            checkpoint.
+        options: other arguments of `ZarrSlidingWindow`; ``targets``, ``normalize``, ``identity`` and ``checkpoint``
+            come from the checkpoint.
 
     Raises:
         ConfigError: for an option out of range, see `ZarrSlidingWindow`.
@@ -51,6 +51,7 @@ def surface_predictor(
         roi_size,
         targets=predicted_targets(settings["targets"], activations),
         normalize=NormalizeVolume(settings.get("normalization") or "zscore", settings.get("intensity")),
+        checkpoint=checkpoint,
         identity={"checkpoint": _digest(checkpoint), "settings": settings},
         **options,
     )

@@ -9,7 +9,7 @@ from torch import nn
 
 from monai_ext.errors import ConfigError
 from monai_ext.inferers import acceleration, prepare_for_inference
-from monai_ext.inferers.accuracy import accuracy_fault
+from monai_ext.inferers.accuracy import CheckedNetwork, accuracy_fault
 
 
 class Tiny(nn.Module):
@@ -204,9 +204,45 @@ def test_missing_openvino_names_the_extra(network, x, monkeypatch) -> None:
         prepare_for_inference(network, "cpu", "openvino", example=x)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_openvino_agrees_with_eager(network, x, precision) -> None:
-    pytest.importorskip("openvino")
-    fast = prepare_for_inference(network, "cpu", "openvino", precision, example=x)
-    with torch.no_grad():
-        assert accuracy_fault(fast(x), network(x), exact=precision == "fp32") is None
+class Doubled(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+class TestFirstImage:
+    def test_an_engine_that_differs_there_makes_place_for_the_exact_one(self, x, caplog) -> None:
+        network = CheckedNetwork(Doubled(), nn.Identity(), "openvino fp32", exact_numbers=True)
+        assert torch.equal(network(x), x)
+        assert "openvino fp32 isn't as eager fp32 on the first image (error 1.0e+00" in caplog.text
+        assert network.chosen is network.exact
+
+    def test_it_is_an_error_where_processes_must_agree(self, x) -> None:
+        network = CheckedNetwork(Doubled(), nn.Identity(), "openvino fp32", exact_numbers=True, fall_back=False)
+        with pytest.raises(ConfigError, match=r"'openvino fp32': not as eager .*; use engine 'eager'"):
+            network(x)
+
+    def test_an_engine_that_agrees_stays_and_is_compared_once(self, x) -> None:
+        network = CheckedNetwork(Doubled(), Doubled(), "openvino fp32", exact_numbers=True)
+        network(x)
+        assert network.chosen is network.fast
+        assert torch.equal(network(x + 1), 2 * (x + 1))
+
+    @pytest.mark.parametrize(
+        ("precision", "fall_back", "checked"), [("fp32", False, True), ("bf16", True, True), ("bf16", False, False)]
+    )
+    def test_every_engine_is_compared(self, network, x, precision, fall_back, checked) -> None:
+        fast = prepare_for_inference(network, "cpu", "torchscript", precision, x, fall_back=fall_back)
+        assert isinstance(fast, CheckedNetwork) is checked
+
+
+def test_a_network_that_openvino_makes_faster_says_so_once(network, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(acceleration, "_has_openvino", lambda: True)
+    acceleration._say_what_is_faster.cache_clear()
+    with caplog.at_level(logging.INFO):
+        prepare_for_inference(network, "cpu")
+        assert not caplog.records, "with group norm it isn't"
+        for _ in range(2):
+            prepare_for_inference(nn.Sequential(nn.Conv3d(1, 1, 1), nn.BatchNorm3d(1)), "cpu")
+    assert [record.message for record in caplog.records] == [
+        "inference: eager fp32; on this CPU --engine openvino may be twice as fast, with the same results"
+    ]

@@ -95,6 +95,12 @@ def test_keys_and_parameters_are_the_reference_s_without_its_dead_decoder(golden
     assert count(network) == expected["total"] - expected["unused"]
 
 
+def test_gradients_are_right_though_sums_reuse_memory() -> None:
+    network = small(f_maps=(2, 4), targets={"sheet": {"channels": 1}}).double()
+    x = torch.randn((1, 1, 2, 3, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.autograd.gradcheck(lambda x: network(x)["sheet"], x.requires_grad_())
+
+
 @pytest.fixture
 def checkpoint(tmp_path):
     """A file as the reference writes it: compiled, and with the parent's decoder, of which nothing is used."""

@@ -192,7 +192,7 @@ def test_a_task_of_srun_takes_its_own_gpu(trained, monkeypatch):
     moved = []
     monkeypatch.setattr(
         "monai_ext.inferers.streaming.sliding_window.prepare_for_inference",
-        lambda network, device, *others: moved.append(device) or network,
+        lambda network, device, *others, **options: moved.append(device) or network,
     )
     for device in (None, "cuda"):
         assert surface_predictor(trained / "model.pt", (8, 12, 12), device=device).device == torch.device("cuda:2")

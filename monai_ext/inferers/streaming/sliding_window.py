@@ -85,6 +85,7 @@ class ZarrSlidingWindow:
         pyramid_levels: coarser levels added at the end, by one process; default until no side has more than 512 voxels.
         identity: plain values that name the network, such as the digest of its checkpoint; they join the settings.
             Its weights do in any case.
+        checkpoint: file of its weights, beside which OpenVINO's conversion is kept.
         nonfinite_voxels: what NaN and infinite voxels do: "reject" stops with an error, "fill" takes them as 0. Those
             without an output are 0 in any case.
         input_cache_gib: GiB of main memory for decoded chunks that the next tile columns need again.
@@ -124,6 +125,7 @@ class ZarrSlidingWindow:
         zarr_format: int = 3,
         pyramid_levels: int | None = None,
         identity: Mapping[str, Any] | None = None,
+        checkpoint: str | Path | None = None,
         nonfinite_voxels: str = "reject",
         input_cache_gib: float = 1.0,
         progress: bool = True,
@@ -163,7 +165,9 @@ class ZarrSlidingWindow:
         self.device = own_device(device)
         self._settings = predictor_settings(network, identity or {}, engine, precision, normalize, test_time_flips)
         example = torch.zeros(batch_size, 1, *self.roi_size)
-        prepared = prepare_for_inference(network, self.device, engine, precision, example)
+        # One process falling back would make other blocks than the rest.
+        files = [] if checkpoint is None else [checkpoint]
+        prepared = prepare_for_inference(network, self.device, engine, precision, example, files, fall_back=False)
         self.predictor = WindowPredictor(prepared, self.targets, self.device, normalize, test_time_flips)
 
     def __call__(

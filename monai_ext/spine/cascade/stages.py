@@ -116,7 +116,7 @@ class CascadeStages:
             preparations[size] = config.get_parsed_content("slice_preparation")
         logger.info("stage %s: %s", stage, file)
         return SliceStage(
-            prepare_for_inference(network, self.device, self.engine, self.precision, example),
+            prepare_for_inference(network, self.device, self.engine, self.precision, example, [file]),
             preparations[size],
             () if stage in SEGMENTATIONS else _classes(saved, file),
             self.batch_size,
