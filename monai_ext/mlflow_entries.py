@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# Name of a run's model: runs:/<id>/model.
+MODEL = "model"
 
 
 def begin_run(
@@ -58,6 +62,58 @@ def _send_picture(client: Any, run_id: str, path: Path, name: str, step: int) ->
     client.log_image(run_id, imread(path), key=name, step=step)
 
 
+def _send_model(client: Any, run_id: str, path: Path, epoch: int, register: str | None) -> None:
+    """The run's only model `MODEL`; its folder is removed afterwards, so that the store has the only copy."""
+    from mlflow.models import Model
+
+    if not (path / "MLmodel").is_file():
+        return
+    experiment = client.get_run(run_id).info.experiment_id
+    before = client.search_logged_models([experiment], f"source_run_id = '{run_id}' AND name = '{MODEL}'")
+    # An attempt may have ended in the middle of it, or after it.
+    logged = next((one for one in before if one.params.get("epoch") == str(epoch)), None) or client.create_logged_model(
+        experiment, MODEL, run_id, params={"epoch": str(epoch)}
+    )
+    if str(logged.status) != "READY":
+        model = Model.load(str(path))
+        model.run_id, model.model_id, model.model_uuid = run_id, logged.model_id, logged.model_id
+        model.artifact_path = logged.artifact_location
+        model.save(str(path / "MLmodel"))
+        client.log_model_artifacts(logged.model_id, str(path))
+        client.finalize_logged_model(logged.model_id, "READY")
+        _relate(client, run_id, logged.model_id, epoch)
+    if register:
+        _register(client, run_id, logged.model_id, register)
+    for other in before:
+        if other.model_id != logged.model_id:
+            client.delete_logged_model(other.model_id)
+    shutil.rmtree(path)
+
+
+def _relate(client: Any, run_id: str, model_id: str, epoch: int) -> None:
+    """Make a model an output of its run, with the run's best metrics."""
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, epoch)])
+    names = [name for name in client.get_run(run_id).data.metrics if name.startswith("best_")]
+    known = [metric for name in names for metric in client.get_metric_history(run_id, name)]
+    client.log_batch(
+        run_id, metrics=[Metric(one.key, one.value, one.timestamp, one.step, model_id=model_id) for one in known]
+    )
+
+
+def _register(client: Any, run_id: str, model_id: str, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # A number of seconds would let MLflow ask again and again whether it is ready.
+    client.create_model_version(name, f"models:/{model_id}", run_id, model_id=model_id, await_creation_for=0)
+
+
 def _send_end(client: Any, run_id: str, status: str, milliseconds: int) -> None:
     client.set_terminated(run_id, status, milliseconds)
 
@@ -73,6 +129,7 @@ SEND: dict[str, Callable[..., Any]] = {
     "metrics": _send_metrics,
     "artifact": _send_artifact,
     "picture": _send_picture,
+    "model": _send_model,
     "end": _send_end,
     "failed": _send_failed,
 }

@@ -140,6 +140,16 @@ class MLflowTracker:
         """
         self._outbox.put("picture", self._run_id, path=str(Path(path).absolute()), name=name, step=step)
 
+    def model(self, folder: Path, epoch: int, register: str | None = None) -> None:
+        """Hand a model over: once MLflow has it, as ``runs:/<id>/model`` with the run's metrics, its folder is removed.
+
+        Args:
+            folder: folder of the run in which it lies, see `monai_ext.mlflow_network.write_network`.
+            epoch: number of its epoch, from 1.
+            register: name of the registered model of which it becomes a version; ``None`` for none.
+        """
+        self._outbox.put("model", self._run_id, path=str(folder.absolute()), epoch=epoch, register=register)
+
     def finish(self, status: str = FINISHED) -> None:
         """Write the end state; first, unless the run was killed and is in a hurry, what the server has not taken yet.
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from monai_ext import runs
 from monai_ext.handlers.data_summary import Data, count_labels, dataset_hash, label_cells, patient_counts, unique_cases
 from monai_ext.handlers.handing_on import inference_config
@@ -18,7 +20,9 @@ from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.handlers.optional import optional
 from monai_ext.handlers.tensorboard import TensorBoard
+from monai_ext.handlers.tracking import Tracking
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json, write_text
+from monai_ext.mlflow_network import write_network
 from monai_ext.predictions.kind import Predictions
 from monai_ext.provenance import provenance_of
 from monai_ext.settings import changes_since, recipe_key, recipe_of, resolved_settings
@@ -41,8 +45,7 @@ class RunRecords:
         data: section name → list of data items, for counts and the dataset hash.
         class_names: names of the labels in the data items.
         predictions: predictions of the best epoch.
-        tracking: arguments of `MLflowTracker` except the names of the run; the word ``none`` as ``tracking_uri``
-            switches tracking off.
+        tracking: arguments of `Tracking`; without them MLflow is off.
         run_name: name of the run in MLflow and the report; default: the folder's.
         split_columns: header of ``splits/fold_<k>_<section>.csv``, the lists of cases and labels;
             multi-label items have a column for each label.
@@ -68,7 +71,7 @@ class RunRecords:
         self.left_out = list(getattr(data, "left_out", ()))
         self.class_names = list(class_names)
         self.predictions = predictions
-        self.tracking = dict(tracking or {"tracking_uri": "none"})
+        self.tracking = Tracking(**(tracking or {}))
         self.run_name = run_name
         self.split_columns = split_columns
         # Case → how its file was understood; of extracted slices this is known from the beginning.
@@ -131,7 +134,7 @@ class RunRecords:
         if self._tracks():
             known = self.run.record.get("mlflow_run_id") if self.run.resumed else None
             name = str(record["run_name"])
-            self.tracker = MLflowTracker(**self.tracking, run_name=name, run_id=known, folder=self.run / "")
+            self.tracker = MLflowTracker(**self.tracking.of_run(), run_name=name, run_id=known, folder=self.run / "")
             record["mlflow_run_id"] = self.tracker.run_id
             self.tracker.parameters(_flat_parameters(record, seed) | _flat_changes(changes))
             self.tracker.artifact(self.run / "config" / "config.json", "config")
@@ -257,7 +260,11 @@ class RunRecords:
             self.tracker.picture("preview", path, epoch)
 
     def finish(
-        self, best: Mapping[str, Any], best_epoch: int, interruptible: Callable[[], None] = lambda: None
+        self,
+        best: Mapping[str, Any],
+        best_epoch: int,
+        interruptible: Callable[[], None] = lambda: None,
+        network: Callable[[], nn.Module] | None = None,
     ) -> Path | None:
         """Write the report, hand everything to MLflow and only then close as finished; returns the report's path, if it
         could be made.
@@ -266,6 +273,7 @@ class RunRecords:
             best: metrics of the best epoch by name.
             best_epoch: number of the best epoch, from 1.
             interruptible: called between the steps; what it raises leaves the run unfinished.
+            network: makes the best network, for MLflow; ``None`` where there is none.
         """
         from monai_ext.reports import write_report
 
@@ -282,8 +290,20 @@ class RunRecords:
                 interruptible()
             if report is not None:
                 self.tracker.artifact(report)
+            if network is not None and self.tracking.log_model:
+                with optional("the model for MLflow"):
+                    self._hand_over(network(), best_epoch, self.tracker)
+                interruptible()
         self.close(runs.FINISHED)
         return report
+
+    def _hand_over(self, network: nn.Module, epoch: int, tracker: MLflowTracker) -> None:
+        metadata = self.run / "config" / "metadata.json"
+        if metadata.is_file():  # outside a bundle nobody knows the size of an image
+            image = read_json(metadata)["network_data_format"]["inputs"]["image"]
+            folder = self.run / "mlflow_model"
+            write_network(network, (image["num_channels"], *image["spatial_shape"]), folder)
+            tracker.model(folder, epoch, self.tracking.register)
 
     def close(self, status: str, **entries: Any) -> None:
         """Write the end state to ``run.json`` and MLflow: to each, though another can't be written.
@@ -384,7 +404,7 @@ class RunRecords:
         return {row[case]: row["reading"] for row in rows if row.get("reading")}
 
     def _tracks(self) -> bool:
-        if str(self.tracking["tracking_uri"]).lower() == "none":
+        if not self.tracking.mlflow:
             return False
         # With --tracking mlflow MONAI has appended its own handler: one store, one run.
         handlers = self.parser.get("train", {}).get("handlers", []) if self.parser is not None else []
