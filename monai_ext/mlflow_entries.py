@@ -12,7 +12,7 @@ MODEL = "model"
 
 
 def begin_run(
-    client: Any, experiment: str, run_name: str, parent: str | None = None, milliseconds: int | None = None
+    client: Any, experiment: str, run_name: str, tags: dict[str, str], milliseconds: int | None = None
 ) -> str:
     """Create a run; returns its id.
 
@@ -20,18 +20,17 @@ def begin_run(
         client: `mlflow.MlflowClient` of the store.
         experiment: id of the experiment.
         run_name: displayed name of the run.
-        parent: id of the run of which this is a child.
+        tags: texts by name, such as ``mlflow.parentRunId``.
         milliseconds: when it began, since 1970; default: now.
     """
-    tags = {"mlflow.runName": run_name, **({"mlflow.parentRunId": parent} if parent else {})}
     return str(client.create_run(experiment, milliseconds, tags, run_name).info.run_id)
 
 
 def _send_begin(
-    client: Any, run_id: str, experiment_name: str, run_name: str, parent: str | None, milliseconds: int
+    client: Any, run_id: str, experiment_name: str, run_name: str, tags: dict[str, str], milliseconds: int
 ) -> str:
     experiment = client.get_experiment_by_name(experiment_name)
-    return begin_run(client, experiment.experiment_id, run_name, parent, milliseconds)
+    return begin_run(client, experiment.experiment_id, run_name, tags, milliseconds)
 
 
 def _send_parameters(client: Any, run_id: str, values: dict[str, str]) -> None:
@@ -47,6 +46,26 @@ def _send_metrics(client: Any, run_id: str, values: dict[str, float], step: int,
     from mlflow.entities import Metric
 
     client.log_batch(run_id, metrics=[Metric(key, value, milliseconds, step) for key, value in values.items()])
+
+
+def _send_samples(client: Any, run_id: str, samples: list[tuple[int, dict[str, float]]]) -> None:
+    """Metrics at times: (milliseconds since 1970, values) each; their step is the second."""
+    from mlflow.entities import Metric
+
+    found = [Metric(key, value, time, time // 1000) for time, values in samples for key, value in values.items()]
+    for start in range(0, len(found), 1000):
+        client.log_batch(run_id, metrics=found[start : start + 1000])
+
+
+def _send_inputs(client: Any, run_id: str, datasets: list[dict[str, str]]) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = []
+    for described in datasets:
+        context = InputTag("mlflow.data.context", described["context"])
+        known = {name: value for name, value in described.items() if name != "context"}
+        inputs.append(DatasetInput(Dataset(**known), [context]))
+    client.log_inputs(run_id, inputs)
 
 
 def _send_artifact(client: Any, run_id: str, path: Path, folder: str | None) -> None:
@@ -127,6 +146,8 @@ SEND: dict[str, Callable[..., Any]] = {
     "begin": _send_begin,
     "parameters": _send_parameters,
     "metrics": _send_metrics,
+    "samples": _send_samples,
+    "inputs": _send_inputs,
     "artifact": _send_artifact,
     "picture": _send_picture,
     "model": _send_model,

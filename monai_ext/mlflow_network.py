@@ -40,7 +40,7 @@ def write_network(network: nn.Module, shape: Sequence[int], folder: str | Path) 
     import mlflow.pytorch
     from mlflow.models import Model, ModelSignature
 
-    network = network.to("cpu", memory_format=torch.contiguous_format).eval()
+    network.cpu().eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     folder = Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
     # Halves are short as text, in which MLflow keeps it twice.

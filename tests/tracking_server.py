@@ -86,7 +86,7 @@ class TrackingServer:
         if name == "runs/update":
             run["info"] |= {key: value for key, value in body.items() if key in ("status", "end_time")}
             return {"run_info": run["info"]}
-        if name == "runs/outputs":
+        if name in ("runs/outputs", "runs/log-inputs"):
             return {}
         assert name == "runs/log-batch", name
         metrics = [(one["key"], one["value"], int(one.get("step", 0))) for one in body.get("metrics", [])]

@@ -13,12 +13,21 @@ from typing import Any
 from torch import nn
 
 from monai_ext import runs
-from monai_ext.handlers.data_summary import Data, count_labels, dataset_hash, label_cells, patient_counts, unique_cases
+from monai_ext.handlers.data_summary import (
+    Data,
+    count_labels,
+    dataset_hash,
+    described_datasets,
+    label_cells,
+    patient_counts,
+    unique_cases,
+)
 from monai_ext.handlers.handing_on import inference_config
 from monai_ext.handlers.history import History
 from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.handlers.optional import optional
+from monai_ext.handlers.system_metrics import SystemMetrics
 from monai_ext.handlers.tensorboard import TensorBoard
 from monai_ext.handlers.tracking import Tracking
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json, write_text
@@ -27,7 +36,7 @@ from monai_ext.predictions.kind import Predictions
 from monai_ext.provenance import provenance_of
 from monai_ext.settings import changes_since, recipe_key, recipe_of, resolved_settings
 from monai_ext.settings.resuming import RECIPE
-from monai_ext.workflow import find_workflow
+from monai_ext.workflow import find_workflow, monai_tracks
 
 logger = logging.getLogger("monai_ext")
 
@@ -79,6 +88,7 @@ class RunRecords:
         self.readings: dict[str, str] = {item["case"]: item["reading"] for item in items if "reading" in item}
         self.tracker: MLflowTracker | None = None
         self.tensorboard: TensorBoard | None = None
+        self.system: SystemMetrics | None = None
         self.log_file: LogFile | None = None
         self._plots: dict[Path, None] = {}
         # Epochs and best epoch that they show.
@@ -134,8 +144,13 @@ class RunRecords:
         if self._tracks():
             known = self.run.record.get("mlflow_run_id") if self.run.resumed else None
             name = str(record["run_name"])
-            self.tracker = MLflowTracker(**self.tracking.of_run(), run_name=name, run_id=known, folder=self.run / "")
+            self.tracker = MLflowTracker(
+                **self.tracking.of_run(), run_name=name, run_id=known, folder=self.run / "", tags=self._tags(record)
+            )
             record["mlflow_run_id"] = self.tracker.run_id
+            self.tracker.inputs(described_datasets(record["bundle"], self.data, parameters, self.class_names))
+            if self.tracking.system_metrics:
+                self.system = SystemMetrics()
             self.tracker.parameters(_flat_parameters(record, seed) | _flat_changes(changes))
             self.tracker.artifact(self.run / "config" / "config.json", "config")
         for crashed in self.run.crashed():
@@ -165,6 +180,7 @@ class RunRecords:
             self.tensorboard.epoch(entry)
         if self.tracker is not None:
             self.tracker.metrics({**entry, **(extra or {})}, step=entry["epoch"])
+            self._send_samples(self.tracker)
             self._note_run_id(self.tracker)
 
     def metrics(
@@ -285,6 +301,7 @@ class RunRecords:
         if self.tracker is not None:
             numbers = {f"best_{name}": value for name, value in best.items() if name != "lr"}
             self.tracker.metrics({**numbers, "best_epoch": best_epoch})
+            self._send_samples(self.tracker)
             for name in ("metrics", "plots", "predictions"):
                 self.tracker.artifact(self.run / name, name)
                 interruptible()
@@ -321,6 +338,8 @@ class RunRecords:
                 tracker, self.tracker = self.tracker, None
                 each.callback(self._note_run_id, tracker)
                 each.callback(tracker.finish, _TRACKER_STATUS[status])
+            if self.system is not None:
+                each.callback(self.system.stop)
             if self.tensorboard is not None:
                 each.callback(self.tensorboard.close)
         if self.log_file is not None and status == runs.FINISHED:
@@ -368,6 +387,12 @@ class RunRecords:
             if log.is_file():  # without it MONAI would run these configs without a word
                 write_text(self.run / "config" / "logging.conf", log.read_text(encoding="utf-8"))
 
+    def _tags(self, record: Mapping[str, Any]) -> dict[str, str]:
+        """Tags with MLflow's own names, where we know better than MLflow, which looks at ``monai.bundle`` itself."""
+        commit = (record["commit"] or "").removesuffix("+changes")
+        known = {"source.git.commit": commit, "source.name": self.bundle, "project.entryPoint": self.kind}
+        return {f"mlflow.{name}": str(value) for name, value in known.items() if value}
+
     def _describe_data(self) -> dict[str, Any]:
         counts = count_labels(self.data, self.class_names)
         cases = count_labels(unique_cases(self.data), self.class_names)
@@ -404,11 +429,12 @@ class RunRecords:
         return {row[case]: row["reading"] for row in rows if row.get("reading")}
 
     def _tracks(self) -> bool:
-        if not self.tracking.mlflow:
-            return False
-        # With --tracking mlflow MONAI has appended its own handler: one store, one run.
-        handlers = self.parser.get("train", {}).get("handlers", []) if self.parser is not None else []
-        return not any(isinstance(h, Mapping) and str(h.get("_target_")).endswith("MLFlowHandler") for h in handlers)
+        """With ``--tracking mlflow`` MONAI's own handler tracks: one store, one run."""
+        return self.tracking.mlflow and not (self.parser is not None and monai_tracks(self.parser.get()))
+
+    def _send_samples(self, tracker: MLflowTracker) -> None:
+        if self.system is not None:
+            tracker.samples(self.system.take())
 
     def _note_run_id(self, tracker: MLflowTracker) -> None:
         """A fold that began while the server was away learns its id later."""

@@ -73,7 +73,7 @@ class StandardTraining:
         class_names: names of the labels in the data items.
         split_columns: header of the lists of cases that are written into the run.
         run_name: see `MLflowTracker`.
-        tracking_uri, experiment_name, parent_run_id, log_model, register: see `Tracking`.
+        tracking_uri, experiment_name, parent_run_id, log_model, register, system_metrics: see `Tracking`.
         checkpoint_every: iterations between checkpoints within an epoch, for epochs of hours; ``None`` for none.
         plot_every: epochs between plots; 0 for the end only.
         empty_cache_interval: iterations after which torch gives unused GPU memory back to the system; ``None``: never.
@@ -114,6 +114,7 @@ class StandardTraining:
         selection: str = "best",
         log_model: bool = True,
         register: str | None = None,
+        system_metrics: bool = True,
     ) -> None:
         predictions = renamed_argument("StandardTraining", "outputs", outputs, "predictions", predictions)
         self.run = run
@@ -148,6 +149,7 @@ class StandardTraining:
             "parent_run_id": parent_run_id,
             "log_model": log_model,
             "register": register,
+            "system_metrics": system_metrics,
         }
         self.records = RunRecords(run, "train", data, class_names, predictions, tracking, run_name, split_columns)
         self.checkpoints: Checkpoints | None = None

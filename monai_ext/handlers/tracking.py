@@ -13,6 +13,7 @@ class Tracking:
     Args:
         tracking_uri, experiment_name, parent_run_id: see `MLflowTracker`; the word ``none`` as URI switches MLflow off.
         log_model: whether MLflow gets the best network as a model.
+        system_metrics: whether MLflow gets `SystemMetrics`.
         register: name of the registered model of which it becomes a version; ``None`` for none.
     """
 
@@ -20,6 +21,7 @@ class Tracking:
     experiment_name: str = "monai_experiment"
     parent_run_id: str | None = None
     log_model: bool = True
+    system_metrics: bool = True
     register: str | None = None
 
     @property

@@ -220,6 +220,11 @@ class BundleContract:
         assert len(client.get_metric_history(found.info.run_id, "val_loss")) == settings["max_epochs"]
         name = self.scores[0]
         assert found.data.metrics[f"best_{name}"] == pytest.approx(metrics["metrics"][name])
+        assert found.info.run_name.endswith(" · fold 1")
+        assert f"max_epochs={settings['max_epochs']}" in found.info.run_name
+        assert found.data.tags["mlflow.source.name"] == str(self.place / self.bundle)
+        assert found.data.tags["mlflow.project.entryPoint"] == "train"
+        assert {one.tags[0].value for one in found.inputs.dataset_inputs} >= {"train", "val"}
         artifacts = {file.path for file in client.list_artifacts(found.info.run_id)}
         assert {"report.html", "plots", "metrics", "config", "predictions"} <= artifacts
 

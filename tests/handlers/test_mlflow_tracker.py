@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import mlflow
@@ -6,6 +7,7 @@ import torch
 from torch import nn
 
 from monai_ext.errors import ConfigError
+from monai_ext.handlers.data_summary import dataset_hash, described_datasets
 from monai_ext.handlers.mlflow_tracker import FAILED, MLflowTracker
 from monai_ext.mlflow_network import write_network
 
@@ -83,6 +85,36 @@ def test_trouble_after_the_start_is_logged_and_never_raised(uri, client, caplog,
     monkeypatch.setattr(tracker.client, "log_batch", broken)
     tracker.metrics({"auc": 1.0})
     assert "server is gone" in caplog.text
+
+
+def test_a_run_says_who_began_it_and_with_what(uri, client, monkeypatch):
+    monkeypatch.setenv("LOGNAME", "ada")
+    tracker = MLflowTracker(uri, "grades", "r", tags={"mlflow.source.git.commit": "abc", "mlflow.source.name": "here"})
+    tags = client.get_run(tracker.run_id).data.tags
+    expected = {"user": "ada", "source.type": "LOCAL", "source.git.commit": "abc", "source.name": "here"}
+    assert {name: tags[f"mlflow.{name}"] for name in expected} == expected
+
+
+def test_data_sets_are_inputs_and_come_once(uri, client):
+    tracker = MLflowTracker(uri, "grades", "r")
+    items = {"train": [{"case": "a", "label": 0}, {"case": "b", "label": 1}], "val": [{"case": "c", "label": 1}]}
+    described = described_datasets("brats", {**items, "test": []}, {"dataset_dir": "/data"}, ["LGG", "HGG"])
+    tracker.inputs(described)
+    tracker.inputs(described)  # as a resumed run does
+    found = {one.tags[0].value: one.dataset for one in client.get_run(tracker.run_id).inputs.dataset_inputs}
+    assert {context: (one.name, one.digest) for context, one in found.items()} == {
+        section: (f"brats {section}", dataset_hash({"": items[section]})) for section in ("train", "val")
+    }
+    assert json.loads(found["train"].profile) == {"num_rows": 2, "num_cases": 2, "counts": {"LGG": 1, "HGG": 1}}
+    assert json.loads(found["train"].source) == {"uri": "/data"}
+    assert len(client.get_run(tracker.run_id).inputs.dataset_inputs) == 2
+
+
+def test_samples_have_their_own_times(uri, client):
+    tracker = MLflowTracker(uri, "grades", "r")
+    tracker.samples([(1_000_000, {"system/cpu": 1.0}), (1_010_000, {"system/cpu": 2.0})])
+    history = client.get_metric_history(tracker.run_id, "system/cpu")
+    assert [(one.timestamp, one.value) for one in history] == [(1_000_000, 1.0), (1_010_000, 2.0)]
 
 
 def hand_over(tracker, network, epoch, register=None):
