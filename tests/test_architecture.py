@@ -35,6 +35,7 @@ LATE = {
     "openvino",
     "jinja2",
     "tensorboard",
+    "wandb",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -127,6 +127,14 @@ class MLflowTracker:
         numbers = {k: float(v) for k, v in values.items() if isinstance(v, (int, float)) and math.isfinite(v)}
         self._outbox.put("metrics", self._run_id, values=numbers, step=step, milliseconds=_now())
 
+    def best(self, values: Mapping[str, Any]) -> None:
+        """Log the numbers that sum the run up, as metrics without an epoch.
+
+        Args:
+            values: by name, such as ``best_auc``.
+        """
+        self.metrics(values)
+
     def samples(self, samples: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Log metrics at times instead of epochs.
 
@@ -154,7 +162,7 @@ class MLflowTracker:
         """
         self._outbox.put("artifact", self._run_id, path=str(Path(path).absolute()), folder=folder)
 
-    def picture(self, name: str, path: str | Path, step: int) -> None:
+    def picture(self, name: str, path: Path, step: int) -> None:
         """Log a PNG file as the picture of a step, which the MLflow pages show with a slider over the steps.
 
         Args:
@@ -162,7 +170,7 @@ class MLflowTracker:
             path: path of the file.
             step: step, such as the epoch.
         """
-        self._outbox.put("picture", self._run_id, path=str(Path(path).absolute()), name=name, step=step)
+        self._outbox.put("picture", self._run_id, path=str(path.absolute()), name=name, step=step)
 
     def model(self, folder: Path, epoch: int, register: str | None = None) -> None:
         """Hand a model over: once MLflow has it, as ``runs:/<id>/model`` with the run's metrics, its folder is removed.

@@ -29,7 +29,8 @@ from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTr
 from monai_ext.handlers.optional import optional
 from monai_ext.handlers.system_metrics import SystemMetrics
 from monai_ext.handlers.tensorboard import TensorBoard
-from monai_ext.handlers.tracking import Tracking
+from monai_ext.handlers.tracking import Tracker, Tracking
+from monai_ext.handlers.wandb_tracker import WandbTracker
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json, write_text
 from monai_ext.mlflow_network import write_network
 from monai_ext.predictions.kind import Predictions
@@ -87,7 +88,7 @@ class RunRecords:
         items = (item for section in self.data.values() for item in section)
         self.readings: dict[str, str] = {item["case"]: item["reading"] for item in items if "reading" in item}
         self.tracker: MLflowTracker | None = None
-        self.tensorboard: TensorBoard | None = None
+        self.trackers: list[Tracker] = []
         self.system: SystemMetrics | None = None
         self.log_file: LogFile | None = None
         self._plots: dict[Path, None] = {}
@@ -105,11 +106,11 @@ class RunRecords:
         self.log_file = LogFile(self.run / "logs" / f"{self.kind}_{stamp}.log")
 
     def open(self, seed: int | None, first_epoch: int | None = 1, key_metric: str | None = None) -> None:
-        """Write the record and the resolved configuration, start TensorBoard (with a first epoch) and MLflow.
+        """Write the record and the resolved configuration, start the trackers.
 
         Args:
             seed: seed of the run, or ``None``.
-            first_epoch: first epoch to log, from 1; ``None`` without TensorBoard, as in an evaluation.
+            first_epoch: first epoch to log, from 1; ``None`` for MLflow alone, as in an evaluation.
             key_metric: name of the metric that selects the best epoch, with ``-`` in front where less is better.
         """
         parameters = resolved_settings(self.parser) if self.parser is not None else {}
@@ -139,23 +140,34 @@ class RunRecords:
             noted = {"_changes_": changes} if changes else {}
             write_json(self.run / "config" / "config.json", {**config, **parameters, **noted})
         self._write_splits()
-        if first_epoch is not None:
-            self.tensorboard = TensorBoard(self.run / "tensorboard", first_epoch)
-        if self._tracks():
-            known = self.run.record.get("mlflow_run_id") if self.run.resumed else None
-            name = str(record["run_name"])
-            self.tracker = MLflowTracker(
-                **self.tracking.of_run(), run_name=name, run_id=known, folder=self.run / "", tags=self._tags(record)
-            )
-            record["mlflow_run_id"] = self.tracker.run_id
-            self.tracker.inputs(described_datasets(record["bundle"], self.data, parameters, self.class_names))
-            if self.tracking.system_metrics:
-                self.system = SystemMetrics()
-            self.tracker.parameters(_flat_parameters(record, seed) | _flat_changes(changes))
-            self.tracker.artifact(self.run / "config" / "config.json", "config")
+        self._open_trackers(record, first_epoch)
+        for tracker in self.trackers:
+            tracker.parameters(_flat_parameters(record, seed) | _flat_changes(changes))
         for crashed in self.run.crashed():
             self._mark_failed(crashed)
         self.run.update(**record)
+
+    def _open_trackers(self, record: dict[str, Any], first_epoch: int | None) -> None:
+        before = self.run.record if self.run.resumed else {}
+        name, chosen = str(record["run_name"]), self.tracking.chosen
+        if first_epoch is not None and "tensorboard" in chosen:
+            self.trackers.append(TensorBoard(self.run / "tensorboard", first_epoch))
+        if self._tracks():
+            known, tags = before.get("mlflow_run_id"), self._tags(record)
+            self.tracker = MLflowTracker(
+                **self.tracking.of_run(), run_name=name, run_id=known, folder=self.run / "", tags=tags
+            )
+            self.trackers.append(self.tracker)
+            record["mlflow_run_id"] = self.tracker.run_id
+            self.tracker.inputs(described_datasets(record["bundle"], self.data, record["parameters"], self.class_names))
+            if self.tracking.system_metrics:
+                self.system = SystemMetrics()
+            self.tracker.artifact(self.run / "config" / "config.json", "config")
+        if first_epoch is not None and "wandb" in chosen:
+            project, group = self.tracking.experiment_name, self.tracking.parent_run_id
+            wandb = WandbTracker(self.run / "", project, name, group, before.get("wandb_run_id"))
+            self.trackers.append(wandb)
+            record["wandb_run_id"] = wandb.run_id
 
     def note_readings(self, readings: Mapping[str, str]) -> None:
         """Add to the lists of cases, and count in the record, how files were understood.
@@ -170,16 +182,15 @@ class RunRecords:
             self.run.update(data=self.run.record["data"] | self._count_readings())
 
     def epoch(self, entry: Mapping[str, Any], extra: Mapping[str, float] | None = None) -> None:
-        """Add an epoch's numbers to TensorBoard and MLflow; ``extra`` to MLflow only.
+        """Add an epoch's numbers to the trackers.
 
         Args:
             entry: the history's entry of the epoch.
-            extra: further numbers by name, for MLflow only.
+            extra: further numbers by name.
         """
-        if self.tensorboard is not None:
-            self.tensorboard.epoch(entry)
+        for tracker in self.trackers:
+            tracker.metrics({**entry, **(extra or {})}, step=entry["epoch"])
         if self.tracker is not None:
-            self.tracker.metrics({**entry, **(extra or {})}, step=entry["epoch"])
             self._send_samples(self.tracker)
             self._note_run_id(self.tracker)
 
@@ -261,7 +272,7 @@ class RunRecords:
         self._plots.update(dict.fromkeys(saved))
 
     def preview(self, figure: Any, epoch: int) -> None:
-        """Keep a figure of predictions: as a file of its epoch, in TensorBoard and in MLflow.
+        """Keep a figure of predictions: as a file of its epoch, and in the trackers.
 
         Args:
             figure: figure of matplotlib.
@@ -270,10 +281,8 @@ class RunRecords:
         from monai_ext.reports.plots import save
 
         path = save(figure, self.run / "previews" / f"epoch_{epoch:04d}.png")
-        if self.tensorboard is not None:
-            self.tensorboard.picture("preview", path, epoch)
-        if self.tracker is not None:
-            self.tracker.picture("preview", path, epoch)
+        for tracker in self.trackers:
+            tracker.picture("preview", path, epoch)
 
     def finish(
         self,
@@ -298,9 +307,10 @@ class RunRecords:
         with optional("the report"):
             report = write_report(self.run / "", current_plots=list(self._plots), end=end)
         interruptible()
+        numbers = {f"best_{name}": value for name, value in best.items() if name != "lr"}
+        for tracker in self.trackers:
+            tracker.best({**numbers, "best_epoch": best_epoch})
         if self.tracker is not None:
-            numbers = {f"best_{name}": value for name, value in best.items() if name != "lr"}
-            self.tracker.metrics({**numbers, "best_epoch": best_epoch})
             self._send_samples(self.tracker)
             for name in ("metrics", "plots", "predictions"):
                 self.tracker.artifact(self.run / name, name)
@@ -323,7 +333,7 @@ class RunRecords:
             tracker.model(folder, epoch, self.tracking.register)
 
     def close(self, status: str, **entries: Any) -> None:
-        """Write the end state to ``run.json`` and MLflow: to each, though another can't be written.
+        """Write the end state to ``run.json`` and the trackers: to each, though another can't be written.
 
         Args:
             status: ``"finished"``, ``"failed"`` or ``"killed"``.
@@ -335,13 +345,12 @@ class RunRecords:
         with contextlib.ExitStack() as each:  # from the last to the first
             each.callback(self.run.close, status, **entries)
             if self.tracker is not None:
-                tracker, self.tracker = self.tracker, None
-                each.callback(self._note_run_id, tracker)
+                each.callback(self._note_run_id, self.tracker)
+            for tracker in reversed(self.trackers):
                 each.callback(tracker.finish, _TRACKER_STATUS[status])
+            self.tracker, self.trackers = None, []
             if self.system is not None:
                 each.callback(self.system.stop)
-            if self.tensorboard is not None:
-                each.callback(self.tensorboard.close)
         if self.log_file is not None and status == runs.FINISHED:
             self.log_file.close()  # after a failure it still gets the traceback
 

@@ -73,7 +73,7 @@ class StandardTraining:
         class_names: names of the labels in the data items.
         split_columns: header of the lists of cases that are written into the run.
         run_name: see `MLflowTracker`.
-        tracking_uri, experiment_name, parent_run_id, log_model, register, system_metrics: see `Tracking`.
+        tracking_uri, experiment_name, parent_run_id, log_model, register, system_metrics, trackers: see `Tracking`.
         checkpoint_every: iterations between checkpoints within an epoch, for epochs of hours; ``None`` for none.
         plot_every: epochs between plots; 0 for the end only.
         empty_cache_interval: iterations after which torch gives unused GPU memory back to the system; ``None``: never.
@@ -115,6 +115,7 @@ class StandardTraining:
         log_model: bool = True,
         register: str | None = None,
         system_metrics: bool = True,
+        trackers: str | Sequence[str] = ("mlflow", "tensorboard"),
     ) -> None:
         predictions = renamed_argument("StandardTraining", "outputs", outputs, "predictions", predictions)
         self.run = run
@@ -150,6 +151,7 @@ class StandardTraining:
             "log_model": log_model,
             "register": register,
             "system_metrics": system_metrics,
+            "trackers": trackers,
         }
         self.records = RunRecords(run, "train", data, class_names, predictions, tracking, run_name, split_columns)
         self.checkpoints: Checkpoints | None = None

@@ -31,32 +31,31 @@ class TensorBoard:
         with writing(self.folder):
             self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
 
-    def epoch(self, entry: Mapping[str, Any]) -> None:
-        """Log one entry.
-
-        Args:
-            entry: the history's entry of an epoch, see `History`.
-        """
+    def parameters(self, values: Mapping[str, Any]) -> None:
+        """See `Tracker`; as text."""
         with writing(self.folder):
-            for name, value in entry.items():
+            lines = [f"    {name}: {value}" for name, value in values.items()]
+            self.writer.add_text("parameters", "\n".join(lines))
+
+    def metrics(self, values: Mapping[str, Any], step: int) -> None:
+        """See `Tracker`."""
+        with writing(self.folder):
+            for name, value in values.items():
                 if name != "epoch" and isinstance(value, (int, float)) and math.isfinite(value):
-                    self.writer.add_scalar(name, value, entry["epoch"])
+                    self.writer.add_scalar(name, value, step)
             self.writer.flush()  # its thread might come too late for a run that is killed after its checkpoint
 
-    def picture(self, name: str, path: Path, epoch: int) -> None:
-        """Log a PNG file.
-
-        Args:
-            name: name of the series of pictures.
-            path: path of the file.
-            epoch: number of the epoch.
-        """
+    def picture(self, name: str, path: Path, step: int) -> None:
+        """See `Tracker`."""
         from matplotlib.image import imread
 
         with writing(self.folder):
-            self.writer.add_image(name, imread(path)[..., :3], epoch, dataformats="HWC")
+            self.writer.add_image(name, imread(path)[..., :3], step, dataformats="HWC")
 
-    def close(self) -> None:
-        """Flush and close."""
+    def best(self, values: Mapping[str, Any]) -> None:
+        """See `Tracker`; TensorBoard has no place for them."""
+
+    def finish(self, status: str) -> None:
+        """See `Tracker`; flushes and closes."""
         with writing(self.folder):
             self.writer.close()
