@@ -15,7 +15,7 @@ FLOOR = [
     | {"lazy", "moved", "renamed", "task", "blocks", "places", "parent", "owners", "chosen_workers", "memory"}
     | {"provenance", "csv_text", "system_errors", "console", "download", "large_files"},
     {"networks", "losses", "transforms", "data", "metrics", "pages"},
-    {"predictions"},
+    {"predictions", "mlflow_network"},
     {"inferers", "reports"},
     {"handlers"},
     {"engines"},

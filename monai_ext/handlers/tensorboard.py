@@ -32,13 +32,22 @@ class TensorBoard:
             self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
 
     def parameters(self, values: Mapping[str, Any]) -> None:
-        """See `Tracker`; as text."""
+        """Keep the settings as a text.
+
+        Args:
+            values: by name.
+        """
         with writing(self.folder):
             lines = [f"    {name}: {value}" for name, value in values.items()]
             self.writer.add_text("parameters", "\n".join(lines))
 
     def metrics(self, values: Mapping[str, Any], step: int) -> None:
-        """See `Tracker`."""
+        """Keep the finite numbers among the values.
+
+        Args:
+            values: such as the history's entry of an epoch, see `History`.
+            step: number of the epoch.
+        """
         with writing(self.folder):
             for name, value in values.items():
                 if name != "epoch" and isinstance(value, (int, float)) and math.isfinite(value):
@@ -46,16 +55,30 @@ class TensorBoard:
             self.writer.flush()  # its thread might come too late for a run that is killed after its checkpoint
 
     def picture(self, name: str, path: Path, step: int) -> None:
-        """See `Tracker`."""
+        """Keep a PNG file.
+
+        Args:
+            name: name of the series of pictures.
+            path: path of the file.
+            step: number of the epoch.
+        """
         from matplotlib.image import imread
 
         with writing(self.folder):
             self.writer.add_image(name, imread(path)[..., :3], step, dataformats="HWC")
 
     def best(self, values: Mapping[str, Any]) -> None:
-        """See `Tracker`; TensorBoard has no place for them."""
+        """Keep nothing: TensorBoard has no place for numbers without an epoch.
+
+        Args:
+            values: by name.
+        """
 
     def finish(self, status: str) -> None:
-        """See `Tracker`; flushes and closes."""
+        """Flush and close.
+
+        Args:
+            status: of no matter.
+        """
         with writing(self.folder):
             self.writer.close()
