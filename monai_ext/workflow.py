@@ -7,13 +7,14 @@ but its own arguments.
 
 from __future__ import annotations
 
+import datetime
 import gc
 import logging
 import os
 import random
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,6 +29,7 @@ from monai_ext.settings import check_overrides, check_resume, recipe_of, settle_
 from monai_ext.settings.command_line import as_typed
 from monai_ext.settings.datalist import take_datalist
 from monai_ext.settings.reading import keep_hash
+from monai_ext.settings.run_names import run_title
 from monai_ext.settings.schema import computed_value, settings_schema
 from monai_ext.settings.tree import strings
 from monai_ext.system_errors import writing
@@ -131,15 +133,32 @@ def default_workers() -> int:
     return min(8, len(os.sched_getaffinity(0)))
 
 
-def unique_run_name(fold: int = 1) -> str:
-    """A name for the experiment tracker that no earlier run has: MONAI's handler would continue such a run.
+def default_run_name(bundle_root: str, fold: int = 1) -> str:
+    """A name for the experiment tracker that says what was set, such as ``brats t1ce lr=5e-4 · fold 2``.
+
+    With ``--tracking mlflow`` the time and the process are added: MONAI's handler would go on in an unfinished run of
+    the same name.
 
     Args:
-        fold: cross-validation fold, from 1, which the name begins with.
+        bundle_root: path of the bundle, whose defaults aren't said.
+        fold: cross-validation fold, from 1.
     """
-    import datetime
+    parser = find_parser()
+    config = parser.get() if parser is not None else {}
+    name = f"{run_title(bundle_root, config)} · fold {fold}"
+    if not monai_tracks(config):
+        return name
+    return f"{name} {datetime.datetime.now():%Y-%m-%d %H:%M:%S} {os.getpid()}"
 
-    return f"fold_{fold} {datetime.datetime.now():%Y-%m-%d %H:%M:%S} {os.getpid()}"
+
+def monai_tracks(config: Mapping[str, Any]) -> bool:
+    """Whether ``--tracking mlflow`` has appended MONAI's own handler to those of the training.
+
+    Args:
+        config: of the training, not parsed.
+    """
+    handlers = config.get("train", {}).get("handlers", [])
+    return any(isinstance(one, Mapping) and str(one.get("_target_")).endswith("MLFlowHandler") for one in handlers)
 
 
 def default_tracking_uri(output_dir: str) -> str:

@@ -13,7 +13,7 @@ FLOOR = [
     | {"lazy", "moved", "renamed", "task", "blocks", "places", "parent", "owners", "chosen_workers", "memory"}
     | {"provenance", "csv_text", "system_errors", "console", "download", "large_files"},
     {"networks", "losses", "transforms", "data", "metrics", "pages"},
-    {"predictions"},
+    {"predictions", "mlflow_network"},
     {"inferers", "reports"},
     {"handlers"},
     {"engines"},
@@ -33,6 +33,7 @@ LATE = {
     "openvino",
     "jinja2",
     "tensorboard",
+    "wandb",
 }
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 

@@ -3,12 +3,13 @@ import logging
 import os
 
 import pytest
+from mlflow.models import Model
 from tracking_server import tracking_server
 
 from monai_ext import mlflow_outbox
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers import MLflowTracker
-from monai_ext.mlflow_outbox import FILE, read_waiting, short_waits
+from monai_ext.mlflow_outbox import FILE, Outbox, read_waiting, short_waits
 
 
 @pytest.fixture(autouse=True)
@@ -271,3 +272,32 @@ def test_files_outside_the_run_are_sent_but_not_kept(server, tracker, tmp_path, 
     tracker.artifact(other)
     assert kinds(tmp_path) == []
     assert "is outside the run and not kept" in caplog.text
+
+
+def test_a_model_waits_in_the_run_s_folder_while_the_server_hangs(server, tracker, tmp_path):
+    folder = tmp_path / "mlflow_model"
+    (folder / "data").mkdir(parents=True)
+    Model().save(str(folder / "MLmodel"))
+    (folder / "data" / "model.pt2").write_bytes(b"a graph")
+    server.fall_silent()
+    asked = len(server.requests)
+    tracker.model(folder, 3)
+    tracker.finish("KILLED")
+    assert len(server.requests) == asked + 1
+    assert kinds(tmp_path) == ["model", "end"]
+    assert (folder / "MLmodel").is_file()
+
+    server.answer_again()
+    moved = tmp_path.rename(tmp_path.with_name("moved"))
+    assert Outbox(tracker.client, server.uri, moved).send_waiting() == 2
+    (files,) = server.files.values()
+    assert files["data/model.pt2"] == b"a graph"
+    assert f"run_id: {tracker.run_id}" in files["MLmodel"].decode()
+    assert not (moved / "mlflow_model").exists()
+
+
+def test_a_folder_that_is_no_model_is_neither_sent_nor_removed(server, tracker, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    tracker.model(tmp_path / "checkpoints", 3)
+    assert not server.models
+    assert (tmp_path / "checkpoints").is_dir()

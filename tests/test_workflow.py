@@ -1,5 +1,6 @@
 import json
 import os
+import re
 
 import pytest
 import torch
@@ -212,3 +213,22 @@ def test_a_run_on_the_cpu_leaves_torch_s_precision_alone(gpus):
     workflow.start(device="cpu")
     assert not torch.backends.cuda.matmul.allow_tf32  # it is also that of products on the CPU
     assert gpus == []
+
+
+class Parsed:
+    """What `monai.bundle.ConfigParser` has, as far as a component sees it."""
+
+    def __init__(self, handlers):
+        self.config, self.ref_resolver = {"train": {"handlers": handlers}}, None
+
+    def get(self):
+        return self.config
+
+    def run_name(self):
+        return workflow.default_run_name("my_bundle", fold=2)
+
+
+def test_a_run_is_named_by_bundle_and_fold_and_for_monai_s_own_tracking_like_no_other():
+    assert Parsed([]).run_name() == "my_bundle · fold 2"
+    name = Parsed([{"_target_": "MLFlowHandler"}]).run_name()
+    assert re.fullmatch(rf"my_bundle · fold 2 \d{{4}}-\d\d-\d\d [\d:]{{8}} {os.getpid()}", name)

@@ -23,6 +23,8 @@ class TrackingServer:
 
     def __init__(self, port=0):
         self.runs = {}
+        self.models = {}
+        self.files = {}
         self.requests = []
         self.silent_after = None
         self.silent_at_step = None
@@ -62,6 +64,19 @@ class TrackingServer:
             info |= {"lifecycle_stage": "active", "artifact_uri": f"mlflow-artifacts:/1/{run_id}"}
             self.runs[run_id] = {"info": info, "tags": body["tags"], "params": {}, "metrics": [], "files": {}}
             return {"run": {"info": info, "data": {}}}
+        if name == "logged-models/search":
+            return {"models": [{"info": info} for info in self.models.values()]}
+        if name == "logged-models":
+            model_id = f"m-{uuid.uuid4().hex}"
+            place = {"artifact_uri": f"mlflow-artifacts:/1/{model_id}", "experiment_id": "1"}
+            self.models[model_id] = {"model_id": model_id, "name": body["name"], "status": 1, **place}
+            self.files[model_id] = {}
+        if name.startswith("logged-models"):
+            model_id = name.partition("/")[2] or model_id
+            self.models[model_id] |= {key: value for key, value in body.items() if key == "status"}
+            return {"model": {"info": self.models[model_id]}}
+        if name == "metrics/get-history":
+            return {"metrics": []}
         if body["run_id"] not in self.runs:
             return None
         run = self.runs[body["run_id"]]
@@ -71,6 +86,8 @@ class TrackingServer:
         if name == "runs/update":
             run["info"] |= {key: value for key, value in body.items() if key in ("status", "end_time")}
             return {"run_info": run["info"]}
+        if name in ("runs/outputs", "runs/log-inputs"):
+            return {}
         assert name == "runs/log-batch", name
         metrics = [(one["key"], one["value"], int(one.get("step", 0))) for one in body.get("metrics", [])]
         if self.refused_metric in [key for key, _, _ in metrics]:
@@ -98,6 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
+    do_PATCH = do_POST
+
     def do_PUT(self):
         self._answer(self.rfile.read(int(self.headers["Content-Length"])))
 
@@ -112,8 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
             server.woken.wait()
             return
         if path.startswith(ARTIFACTS):
-            run_id, _, name = path.removeprefix(ARTIFACTS).partition("/")
-            server.runs[run_id]["files"][name] = body
+            owner, _, name = path.removeprefix(ARTIFACTS).partition("/")
+            files = server.files[owner] if owner in server.models else server.runs[owner]["files"]
+            files[name] = body
             content = {}
         else:
             content = server.answer(path.removeprefix("/api/2.0/mlflow/"), body)

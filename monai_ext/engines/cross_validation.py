@@ -37,6 +37,7 @@ from monai_ext.pages.tables import with_interval
 from monai_ext.predictions.writing import Files
 from monai_ext.settings import read_bundle_config, recipe_key, recipe_of, resolved_settings
 from monai_ext.settings.recipe import FREE, PATHS
+from monai_ext.settings.run_names import run_title
 
 logger = logging.getLogger("monai_ext")
 
@@ -78,6 +79,7 @@ class CrossValidation:
             )
         aside = FREE | PATHS | {"fold"}
         self.settings = {name: value for name, value in resolved_settings(parser).items() if name not in aside}
+        self.title = run_title(self.root, parser.get())
         self.recipe = recipe_key(recipe_of(parser.get()))
         self.class_names: list[str] = parser.get_parsed_content("class_names")
         self.output_dir = Path(parser.get_parsed_content("output_dir")).absolute()
@@ -116,8 +118,9 @@ class CrossValidation:
             return None
         state = self.folder / "mlflow.json"
         known = read_json(state)["run_id"] if state.exists() else None
-        name = f"{self.folds}-fold cross-validation {self.folder.name[-8:]}"
-        tracker = MLflowTracker(**self.tracking, run_name=name, run_id=known, folder=self.folder)
+        name = f"{self.title} · {self.folds}-fold cross-validation {self.folder.name[-8:]}"
+        tags = {"mlflow.source.name": self.root, "mlflow.project.entryPoint": "cross-validate"}
+        tracker = MLflowTracker(**self.tracking, run_name=name, run_id=known, folder=self.folder, tags=tags)
         tracker.parameters({**self.settings, "folds": self.folds})
         write_json(state, {"run_id": tracker.run_id})
         return tracker

@@ -51,6 +51,32 @@ def patient_counts(data: Data) -> dict[str, Any]:
     }
 
 
+def described_datasets(
+    bundle: str | None, data: Data, settings: Mapping[str, Any], class_names: Sequence[str]
+) -> list[dict[str, str]]:
+    """The sections of the data that aren't empty, for `MLflowTracker.inputs`.
+
+    Args:
+        bundle: name of the bundle.
+        data: section → data items.
+        settings: of the run, of which ``dataset_dir`` is the source.
+        class_names: names of the labels.
+    """
+    counts, sizes = count_labels(data, class_names), patient_counts(data)["sizes"]
+    return [
+        {
+            "name": f"{bundle or 'data'} {section}",
+            "digest": dataset_hash({"": items}),
+            "source_type": "local",
+            "source": json.dumps({"uri": str(settings.get("dataset_dir", ""))}),
+            "profile": json.dumps({"num_rows": len(items), "num_cases": sizes[section], "counts": counts[section]}),
+            "context": section,
+        }
+        for section, items in data.items()
+        if items
+    ]
+
+
 def label_cells(item: Mapping[str, Any], class_names: Sequence[str], column: str) -> dict[str, Any]:
     """The label of an item for a table: the name of its class under ``column``, or 0 or 1 under each name."""
     present = set(_classes(item))

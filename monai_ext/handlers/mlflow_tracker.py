@@ -8,7 +8,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class MLflowTracker:
         parent_run_id: run of which this is a child (a fold of a cross-validation).
         run_id: existing run to continue; ``None`` for a new one.
         folder: folder of the run, which keeps what the server doesn't take, for ``python -m monai_ext sync``.
+        tags: further tags of a new run; MLflow itself says who begins it, with which program and commit.
 
     Raises:
         ConfigError: when the store can't be opened; a server that doesn't answer is none for a child with a folder.
@@ -50,6 +51,7 @@ class MLflowTracker:
         parent_run_id: str | None = None,
         run_id: str | None = None,
         folder: str | Path | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         short_waits()
         self.tracking_uri = tracking_uri
@@ -57,7 +59,9 @@ class MLflowTracker:
             try:
                 self.client, experiment = open_store(tracking_uri, experiment_name)
                 self._outbox = Outbox(self.client, tracking_uri, folder)
-                self._run_id = self._reopen(run_id) or begin_run(self.client, experiment, run_name, parent_run_id)
+                self._run_id = self._reopen(run_id) or begin_run(
+                    self.client, experiment, run_name, _all_tags(parent_run_id, tags)
+                )
             except ConfigError:
                 raise
             except Exception as error:
@@ -70,7 +74,7 @@ class MLflowTracker:
                         "without it by --tracking_uri none"
                     ) from error
                 # The training as a whole has begun long ago: a fold goes on without the server.
-                self._begin_later(experiment_name, run_name, parent_run_id, run_id, folder)
+                self._begin_later(experiment_name, run_name, _all_tags(parent_run_id, tags), run_id, folder)
         self._outbox.forget("end", self._run_id)
 
     @property
@@ -78,14 +82,16 @@ class MLflowTracker:
         """MLflow's id of the run; a name of our own until the server has answered a run that began without it."""
         return self._outbox.ids.get(self._run_id, self._run_id)
 
-    def _begin_later(self, experiment: str, run_name: str, parent: str, known: str | None, folder: str | Path) -> None:
+    def _begin_later(
+        self, experiment: str, run_name: str, tags: dict[str, str], known: str | None, folder: str | Path
+    ) -> None:
         import mlflow
 
         self.client = mlflow.MlflowClient(self.tracking_uri)
         self._outbox = Outbox(self.client, self.tracking_uri, folder)
         self._run_id = known or f"later_{uuid.uuid4().hex}"
         if known is None:
-            names = {"experiment_name": experiment, "run_name": run_name, "parent": parent}
+            names = {"experiment_name": experiment, "run_name": run_name, "tags": tags}
             self._outbox.put("begin", self._run_id, **names, milliseconds=_now())
 
     def _reopen(self, run_id: str | None) -> str | None:
@@ -121,6 +127,32 @@ class MLflowTracker:
         numbers = {k: float(v) for k, v in values.items() if isinstance(v, (int, float)) and math.isfinite(v)}
         self._outbox.put("metrics", self._run_id, values=numbers, step=step, milliseconds=_now())
 
+    def best(self, values: Mapping[str, Any]) -> None:
+        """Log the numbers that sum the run up, as metrics without an epoch.
+
+        Args:
+            values: by name, such as ``best_auc``.
+        """
+        self.metrics(values)
+
+    def samples(self, samples: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Log metrics at times instead of epochs.
+
+        Args:
+            samples: milliseconds since 1970, and values by name.
+        """
+        if samples:
+            self._outbox.put("samples", self._run_id, samples=[[when, dict(values)] for when, values in samples])
+
+    def inputs(self, datasets: Sequence[Mapping[str, str]]) -> None:
+        """Log the data sets that the run uses.
+
+        Args:
+            datasets: arguments of `mlflow.entities.Dataset`, and ``context``, such as ``"train"``.
+        """
+        if datasets:
+            self._outbox.put("inputs", self._run_id, datasets=[dict(one) for one in datasets])
+
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         """Copy a file or a folder into the run's artifacts.
 
@@ -130,7 +162,7 @@ class MLflowTracker:
         """
         self._outbox.put("artifact", self._run_id, path=str(Path(path).absolute()), folder=folder)
 
-    def picture(self, name: str, path: str | Path, step: int) -> None:
+    def picture(self, name: str, path: Path, step: int) -> None:
         """Log a PNG file as the picture of a step, which the MLflow pages show with a slider over the steps.
 
         Args:
@@ -138,7 +170,17 @@ class MLflowTracker:
             path: path of the file.
             step: step, such as the epoch.
         """
-        self._outbox.put("picture", self._run_id, path=str(Path(path).absolute()), name=name, step=step)
+        self._outbox.put("picture", self._run_id, path=str(path.absolute()), name=name, step=step)
+
+    def model(self, folder: Path, epoch: int, register: str | None = None) -> None:
+        """Hand a model over: once MLflow has it, as ``runs:/<id>/model`` with the run's metrics, its folder is removed.
+
+        Args:
+            folder: folder of the run in which it lies, see `monai_ext.mlflow_network.write_network`.
+            epoch: number of its epoch, from 1.
+            register: name of the registered model of which it becomes a version; ``None`` for none.
+        """
+        self._outbox.put("model", self._run_id, path=str(folder.absolute()), epoch=epoch, register=register)
 
     def finish(self, status: str = FINISHED) -> None:
         """Write the end state; first, unless the run was killed and is in a hurry, what the server has not taken yet.
@@ -158,6 +200,12 @@ class MLflowTracker:
             run_id: MLflow's id of that run.
         """
         self._outbox.put("failed", run_id)
+
+
+def _all_tags(parent: str | None, given: Mapping[str, str] | None) -> dict[str, str]:
+    from mlflow.tracking.context.registry import resolve_tags
+
+    return dict(resolve_tags({**(given or {}), **({"mlflow.parentRunId": parent} if parent else {})}))
 
 
 def _now() -> int:

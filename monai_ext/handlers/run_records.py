@@ -10,20 +10,34 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from monai_ext import runs
-from monai_ext.handlers.data_summary import Data, count_labels, dataset_hash, label_cells, patient_counts, unique_cases
+from monai_ext.handlers.data_summary import (
+    Data,
+    count_labels,
+    dataset_hash,
+    described_datasets,
+    label_cells,
+    patient_counts,
+    unique_cases,
+)
 from monai_ext.handlers.handing_on import inference_config
 from monai_ext.handlers.history import History
 from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.handlers.optional import optional
+from monai_ext.handlers.system_metrics import SystemMetrics
 from monai_ext.handlers.tensorboard import TensorBoard
+from monai_ext.handlers.tracking import Tracker, Tracking
+from monai_ext.handlers.wandb_tracker import WandbTracker
 from monai_ext.io import finite, read_csv, read_json, write_csv, write_json, write_text
+from monai_ext.mlflow_network import write_network
 from monai_ext.predictions.kind import Predictions
 from monai_ext.provenance import provenance_of
 from monai_ext.settings import changes_since, recipe_key, recipe_of, resolved_settings
 from monai_ext.settings.resuming import RECIPE
-from monai_ext.workflow import find_workflow
+from monai_ext.workflow import find_workflow, monai_tracks
 
 logger = logging.getLogger("monai_ext")
 
@@ -41,8 +55,7 @@ class RunRecords:
         data: section name → list of data items, for counts and the dataset hash.
         class_names: names of the labels in the data items.
         predictions: predictions of the best epoch.
-        tracking: arguments of `MLflowTracker` except the names of the run; the word ``none`` as ``tracking_uri``
-            switches tracking off.
+        tracking: arguments of `Tracking`; without them MLflow is off.
         run_name: name of the run in MLflow and the report; default: the folder's.
         split_columns: header of ``splits/fold_<k>_<section>.csv``, the lists of cases and labels;
             multi-label items have a column for each label.
@@ -68,14 +81,15 @@ class RunRecords:
         self.left_out = list(getattr(data, "left_out", ()))
         self.class_names = list(class_names)
         self.predictions = predictions
-        self.tracking = dict(tracking or {"tracking_uri": "none"})
+        self.tracking = Tracking(**(tracking or {}))
         self.run_name = run_name
         self.split_columns = split_columns
         # Case → how its file was understood; of extracted slices this is known from the beginning.
         items = (item for section in self.data.values() for item in section)
         self.readings: dict[str, str] = {item["case"]: item["reading"] for item in items if "reading" in item}
         self.tracker: MLflowTracker | None = None
-        self.tensorboard: TensorBoard | None = None
+        self.trackers: list[Tracker] = []
+        self.system: SystemMetrics | None = None
         self.log_file: LogFile | None = None
         self._plots: dict[Path, None] = {}
         # Epochs and best epoch that they show.
@@ -92,11 +106,11 @@ class RunRecords:
         self.log_file = LogFile(self.run / "logs" / f"{self.kind}_{stamp}.log")
 
     def open(self, seed: int | None, first_epoch: int | None = 1, key_metric: str | None = None) -> None:
-        """Write the record and the resolved configuration, start TensorBoard (with a first epoch) and MLflow.
+        """Write the record and the resolved configuration, start the trackers.
 
         Args:
             seed: seed of the run, or ``None``.
-            first_epoch: first epoch to log, from 1; ``None`` without TensorBoard, as in an evaluation.
+            first_epoch: first epoch to log, from 1; ``None`` for MLflow alone, as in an evaluation.
             key_metric: name of the metric that selects the best epoch, with ``-`` in front where less is better.
         """
         parameters = resolved_settings(self.parser) if self.parser is not None else {}
@@ -126,18 +140,34 @@ class RunRecords:
             noted = {"_changes_": changes} if changes else {}
             write_json(self.run / "config" / "config.json", {**config, **parameters, **noted})
         self._write_splits()
-        if first_epoch is not None:
-            self.tensorboard = TensorBoard(self.run / "tensorboard", first_epoch)
-        if self._tracks():
-            known = self.run.record.get("mlflow_run_id") if self.run.resumed else None
-            name = str(record["run_name"])
-            self.tracker = MLflowTracker(**self.tracking, run_name=name, run_id=known, folder=self.run / "")
-            record["mlflow_run_id"] = self.tracker.run_id
-            self.tracker.parameters(_flat_parameters(record, seed) | _flat_changes(changes))
-            self.tracker.artifact(self.run / "config" / "config.json", "config")
+        self._open_trackers(record, first_epoch)
+        for tracker in self.trackers:
+            tracker.parameters(_flat_parameters(record, seed) | _flat_changes(changes))
         for crashed in self.run.crashed():
             self._mark_failed(crashed)
         self.run.update(**record)
+
+    def _open_trackers(self, record: dict[str, Any], first_epoch: int | None) -> None:
+        before = self.run.record if self.run.resumed else {}
+        name, chosen = str(record["run_name"]), self.tracking.chosen
+        if first_epoch is not None and "tensorboard" in chosen:
+            self.trackers.append(TensorBoard(self.run / "tensorboard", first_epoch))
+        if self._tracks():
+            known, tags = before.get("mlflow_run_id"), self._tags(record)
+            self.tracker = MLflowTracker(
+                **self.tracking.of_run(), run_name=name, run_id=known, folder=self.run / "", tags=tags
+            )
+            self.trackers.append(self.tracker)
+            record["mlflow_run_id"] = self.tracker.run_id
+            self.tracker.inputs(described_datasets(record["bundle"], self.data, record["parameters"], self.class_names))
+            if self.tracking.system_metrics:
+                self.system = SystemMetrics()
+            self.tracker.artifact(self.run / "config" / "config.json", "config")
+        if first_epoch is not None and "wandb" in chosen:
+            project, group = self.tracking.experiment_name, self.tracking.parent_run_id
+            wandb = WandbTracker(self.run / "", project, name, group, before.get("wandb_run_id"))
+            self.trackers.append(wandb)
+            record["wandb_run_id"] = wandb.run_id
 
     def note_readings(self, readings: Mapping[str, str]) -> None:
         """Add to the lists of cases, and count in the record, how files were understood.
@@ -152,16 +182,16 @@ class RunRecords:
             self.run.update(data=self.run.record["data"] | self._count_readings())
 
     def epoch(self, entry: Mapping[str, Any], extra: Mapping[str, float] | None = None) -> None:
-        """Add an epoch's numbers to TensorBoard and MLflow; ``extra`` to MLflow only.
+        """Add an epoch's numbers to the trackers.
 
         Args:
             entry: the history's entry of the epoch.
-            extra: further numbers by name, for MLflow only.
+            extra: further numbers by name.
         """
-        if self.tensorboard is not None:
-            self.tensorboard.epoch(entry)
+        for tracker in self.trackers:
+            tracker.metrics({**entry, **(extra or {})}, step=entry["epoch"])
         if self.tracker is not None:
-            self.tracker.metrics({**entry, **(extra or {})}, step=entry["epoch"])
+            self._send_samples(self.tracker)
             self._note_run_id(self.tracker)
 
     def metrics(
@@ -242,7 +272,7 @@ class RunRecords:
         self._plots.update(dict.fromkeys(saved))
 
     def preview(self, figure: Any, epoch: int) -> None:
-        """Keep a figure of predictions: as a file of its epoch, in TensorBoard and in MLflow.
+        """Keep a figure of predictions: as a file of its epoch, and in the trackers.
 
         Args:
             figure: figure of matplotlib.
@@ -251,13 +281,15 @@ class RunRecords:
         from monai_ext.reports.plots import save
 
         path = save(figure, self.run / "previews" / f"epoch_{epoch:04d}.png")
-        if self.tensorboard is not None:
-            self.tensorboard.picture("preview", path, epoch)
-        if self.tracker is not None:
-            self.tracker.picture("preview", path, epoch)
+        for tracker in self.trackers:
+            tracker.picture("preview", path, epoch)
 
     def finish(
-        self, best: Mapping[str, Any], best_epoch: int, interruptible: Callable[[], None] = lambda: None
+        self,
+        best: Mapping[str, Any],
+        best_epoch: int,
+        interruptible: Callable[[], None] = lambda: None,
+        network: Callable[[], nn.Module] | None = None,
     ) -> Path | None:
         """Write the report, hand everything to MLflow and only then close as finished; returns the report's path, if it
         could be made.
@@ -266,6 +298,7 @@ class RunRecords:
             best: metrics of the best epoch by name.
             best_epoch: number of the best epoch, from 1.
             interruptible: called between the steps; what it raises leaves the run unfinished.
+            network: makes the best network, for MLflow; ``None`` where there is none.
         """
         from monai_ext.reports import write_report
 
@@ -274,19 +307,33 @@ class RunRecords:
         with optional("the report"):
             report = write_report(self.run / "", current_plots=list(self._plots), end=end)
         interruptible()
+        numbers = {f"best_{name}": value for name, value in best.items() if name != "lr"}
+        for tracker in self.trackers:
+            tracker.best({**numbers, "best_epoch": best_epoch})
         if self.tracker is not None:
-            numbers = {f"best_{name}": value for name, value in best.items() if name != "lr"}
-            self.tracker.metrics({**numbers, "best_epoch": best_epoch})
+            self._send_samples(self.tracker)
             for name in ("metrics", "plots", "predictions"):
                 self.tracker.artifact(self.run / name, name)
                 interruptible()
             if report is not None:
                 self.tracker.artifact(report)
+            if network is not None and self.tracking.log_model:
+                with optional("the model for MLflow"):
+                    self._hand_over(network(), best_epoch, self.tracker)
+                interruptible()
         self.close(runs.FINISHED)
         return report
 
+    def _hand_over(self, network: nn.Module, epoch: int, tracker: MLflowTracker) -> None:
+        metadata = self.run / "config" / "metadata.json"
+        if metadata.is_file():  # outside a bundle nobody knows the size of an image
+            image = read_json(metadata)["network_data_format"]["inputs"]["image"]
+            folder = self.run / "mlflow_model"
+            write_network(network, (image["num_channels"], *image["spatial_shape"]), folder)
+            tracker.model(folder, epoch, self.tracking.register)
+
     def close(self, status: str, **entries: Any) -> None:
-        """Write the end state to ``run.json`` and MLflow: to each, though another can't be written.
+        """Write the end state to ``run.json`` and the trackers: to each, though another can't be written.
 
         Args:
             status: ``"finished"``, ``"failed"`` or ``"killed"``.
@@ -298,11 +345,12 @@ class RunRecords:
         with contextlib.ExitStack() as each:  # from the last to the first
             each.callback(self.run.close, status, **entries)
             if self.tracker is not None:
-                tracker, self.tracker = self.tracker, None
-                each.callback(self._note_run_id, tracker)
+                each.callback(self._note_run_id, self.tracker)
+            for tracker in reversed(self.trackers):
                 each.callback(tracker.finish, _TRACKER_STATUS[status])
-            if self.tensorboard is not None:
-                each.callback(self.tensorboard.close)
+            self.tracker, self.trackers = None, []
+            if self.system is not None:
+                each.callback(self.system.stop)
         if self.log_file is not None and status == runs.FINISHED:
             self.log_file.close()  # after a failure it still gets the traceback
 
@@ -348,6 +396,12 @@ class RunRecords:
             if log.is_file():  # without it MONAI would run these configs without a word
                 write_text(self.run / "config" / "logging.conf", log.read_text(encoding="utf-8"))
 
+    def _tags(self, record: Mapping[str, Any]) -> dict[str, str]:
+        """Tags with MLflow's own names, where we know better than MLflow, which looks at ``monai.bundle`` itself."""
+        commit = (record["commit"] or "").removesuffix("+changes")
+        known = {"source.git.commit": commit, "source.name": self.bundle, "project.entryPoint": self.kind}
+        return {f"mlflow.{name}": str(value) for name, value in known.items() if value}
+
     def _describe_data(self) -> dict[str, Any]:
         counts = count_labels(self.data, self.class_names)
         cases = count_labels(unique_cases(self.data), self.class_names)
@@ -384,11 +438,12 @@ class RunRecords:
         return {row[case]: row["reading"] for row in rows if row.get("reading")}
 
     def _tracks(self) -> bool:
-        if str(self.tracking["tracking_uri"]).lower() == "none":
-            return False
-        # With --tracking mlflow MONAI has appended its own handler: one store, one run.
-        handlers = self.parser.get("train", {}).get("handlers", []) if self.parser is not None else []
-        return not any(isinstance(h, Mapping) and str(h.get("_target_")).endswith("MLFlowHandler") for h in handlers)
+        """With ``--tracking mlflow`` MONAI's own handler tracks: one store, one run."""
+        return self.tracking.mlflow and not (self.parser is not None and monai_tracks(self.parser.get()))
+
+    def _send_samples(self, tracker: MLflowTracker) -> None:
+        if self.system is not None:
+            tracker.samples(self.system.take())
 
     def _note_run_id(self, tracker: MLflowTracker) -> None:
         """A fold that began while the server was away learns its id later."""

@@ -72,8 +72,8 @@ class StandardTraining:
         data: section name → list of data items, for counts and the dataset hash.
         class_names: names of the labels in the data items.
         split_columns: header of the lists of cases that are written into the run.
-        tracking_uri, experiment_name, run_name, parent_run_id: see `MLflowTracker`; the word ``none`` as URI
-            switches tracking off.
+        run_name: see `MLflowTracker`.
+        tracking_uri, experiment_name, parent_run_id, log_model, register, system_metrics, trackers: see `Tracking`.
         checkpoint_every: iterations between checkpoints within an epoch, for epochs of hours; ``None`` for none.
         plot_every: epochs between plots; 0 for the end only.
         empty_cache_interval: iterations after which torch gives unused GPU memory back to the system; ``None``: never.
@@ -112,6 +112,10 @@ class StandardTraining:
         keep_best: int = 1,
         outputs: Predictions | None = None,
         selection: str = "best",
+        log_model: bool = True,
+        register: str | None = None,
+        system_metrics: bool = True,
+        trackers: str | Sequence[str] = ("mlflow", "tensorboard"),
     ) -> None:
         predictions = renamed_argument("StandardTraining", "outputs", outputs, "predictions", predictions)
         self.run = run
@@ -144,6 +148,10 @@ class StandardTraining:
             "tracking_uri": tracking_uri,
             "experiment_name": experiment_name,
             "parent_run_id": parent_run_id,
+            "log_model": log_model,
+            "register": register,
+            "system_metrics": system_metrics,
+            "trackers": trackers,
         }
         self.records = RunRecords(run, "train", data, class_names, predictions, tracking, run_name, split_columns)
         self.checkpoints: Checkpoints | None = None
@@ -411,7 +419,8 @@ class StandardTraining:
         interruptible()
         self.run.update(**self._end())
         self._warn()
-        report = self.records.finish(self.best_metrics, self.main_monitor.epoch, interruptible)
+        network = self._best_network if self.best_checkpoint else None
+        report = self.records.finish(self.best_metrics, self.main_monitor.epoch, interruptible, network)
         if report is not None:
             logger.info("report: %s", report)
         logger.info("plots: %s", self.run / "plots")
@@ -428,9 +437,13 @@ class StandardTraining:
 
     def _draw_mistakes(self) -> None:
         if self.best_checkpoint and self.predictions is not None and self.evaluator is not None:
-            network = copy.deepcopy(self.network)
-            network.load_state_dict(read_checkpoint(self.run / self.best_checkpoint)["model"])
-            draw_mistakes(self.run / MISTAKES, network, self.predictions, self.evaluator.data_loader)
+            draw_mistakes(self.run / MISTAKES, self._best_network(), self.predictions, self.evaluator.data_loader)
+
+    def _best_network(self) -> torch.nn.Module:
+        assert self.best_checkpoint is not None
+        network: torch.nn.Module = copy.deepcopy(self.network)
+        network.load_state_dict(read_checkpoint(self.run / self.best_checkpoint)["model"])
+        return network
 
     def _say_selection(self) -> None:
         content = read_json(self.run / "metrics" / "metrics.json")

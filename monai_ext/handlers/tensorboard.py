@@ -31,32 +31,54 @@ class TensorBoard:
         with writing(self.folder):
             self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
 
-    def epoch(self, entry: Mapping[str, Any]) -> None:
-        """Log one entry.
+    def parameters(self, values: Mapping[str, Any]) -> None:
+        """Keep the settings as a text.
 
         Args:
-            entry: the history's entry of an epoch, see `History`.
+            values: by name.
         """
         with writing(self.folder):
-            for name, value in entry.items():
+            lines = [f"    {name}: {value}" for name, value in values.items()]
+            self.writer.add_text("parameters", "\n".join(lines))
+
+    def metrics(self, values: Mapping[str, Any], step: int) -> None:
+        """Keep the finite numbers among the values.
+
+        Args:
+            values: such as the history's entry of an epoch, see `History`.
+            step: number of the epoch.
+        """
+        with writing(self.folder):
+            for name, value in values.items():
                 if name != "epoch" and isinstance(value, (int, float)) and math.isfinite(value):
-                    self.writer.add_scalar(name, value, entry["epoch"])
+                    self.writer.add_scalar(name, value, step)
             self.writer.flush()  # its thread might come too late for a run that is killed after its checkpoint
 
-    def picture(self, name: str, path: Path, epoch: int) -> None:
-        """Log a PNG file.
+    def picture(self, name: str, path: Path, step: int) -> None:
+        """Keep a PNG file.
 
         Args:
             name: name of the series of pictures.
             path: path of the file.
-            epoch: number of the epoch.
+            step: number of the epoch.
         """
         from matplotlib.image import imread
 
         with writing(self.folder):
-            self.writer.add_image(name, imread(path)[..., :3], epoch, dataformats="HWC")
+            self.writer.add_image(name, imread(path)[..., :3], step, dataformats="HWC")
 
-    def close(self) -> None:
-        """Flush and close."""
+    def best(self, values: Mapping[str, Any]) -> None:
+        """Keep nothing: TensorBoard has no place for numbers without an epoch.
+
+        Args:
+            values: by name.
+        """
+
+    def finish(self, status: str) -> None:
+        """Flush and close.
+
+        Args:
+            status: of no matter.
+        """
         with writing(self.folder):
             self.writer.close()

@@ -41,7 +41,7 @@ def write_onnx(network: nn.Module, shape: Sequence[int], path: str | Path, metad
     free = {axis: torch.export.Dim.AUTO for axis in axes if images.shape[axis] > 1}
     with _quiet(), torch.no_grad():
         program = torch.export.export(network.eval(), (images,), dynamic_shapes=(free,))
-        sizes = _sizes(program)
+        sizes = input_sizes(program)
         outputs = program.call_spec.out_spec.unflatten(range(program.call_spec.out_spec.num_leaves))
         found = torch.onnx.export(
             program,
@@ -62,7 +62,7 @@ def write_onnx(network: nn.Module, shape: Sequence[int], path: str | Path, metad
     return Path(path)
 
 
-def _sizes(program: torch.export.ExportedProgram) -> list[str]:
+def input_sizes(program: torch.export.ExportedProgram) -> list[str]:
     """Size of the only input along each axis: a symbol, or the number that the network has made of it."""
     (name,) = program.graph_signature.user_inputs
     (node,) = (node for node in program.graph.nodes if node.name == name)

@@ -20,6 +20,7 @@ FREE = frozenset(
         *("device", "val_device", "num_workers", "prefetch_factor", "cache_samples", "cache_bytes"),
         *("cuda_launch_blocking", "empty_cache_interval", "checkpointing", "is_not_rank0"),
         *("tracking_uri", "experiment_name", "run_name", "parent_run_id", "save_execute_config"),
+        *("trackers", "log_model", "system_metrics", "register"),
         *("checkpoint_every", "plot_every", "previews", "keep_best"),
     )
 )

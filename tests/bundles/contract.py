@@ -228,8 +228,23 @@ class BundleContract:
         assert len(client.get_metric_history(found.info.run_id, "val_loss")) == settings["max_epochs"]
         name = self.scores[0]
         assert found.data.metrics[f"best_{name}"] == pytest.approx(metrics["metrics"][name])
+        assert found.info.run_name.endswith(" · fold 1")
+        assert f"max_epochs={settings['max_epochs']}" in found.info.run_name
+        assert found.data.tags["mlflow.source.name"] == str(self.place / self.bundle)
+        assert found.data.tags["mlflow.project.entryPoint"] == "train"
+        assert {one.tags[0].value for one in found.inputs.dataset_inputs} >= {"train", "val"}
         artifacts = {file.path for file in client.list_artifacts(found.info.run_id)}
         assert {"report.html", "plots", "metrics", "config", "predictions"} <= artifacts
+
+    def test_mlflow_loads_the_best_network(self, trained, checkpoint, monkeypatch):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{trained.parents[2]}/mlflow.db")
+        model = f"runs:/{read(trained / 'run.json')['mlflow_run_id']}/model"
+        images = torch.from_numpy(mlflow.pyfunc.load_model(model).metadata.load_input_example())
+        with torch.inference_mode():
+            expected, found = tensors(self.eager(checkpoint)(images)), tensors(mlflow.pytorch.load_model(model)(images))
+        for eager, other in zip(expected, found, strict=True):
+            torch.testing.assert_close(other, eager, rtol=1e-5, atol=1e-5)
+        assert not (trained / "mlflow_model").exists(), "the store has the only copy"
 
     @pytest.mark.parametrize("kind", ["train", "evaluate", "infer"])
     def test_monai_finds_all_its_properties_without_weights(self, data, settings, kind, tmp_path):

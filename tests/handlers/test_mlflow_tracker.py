@@ -1,10 +1,15 @@
+import json
 import shutil
 
 import mlflow
 import pytest
+import torch
+from torch import nn
 
 from monai_ext.errors import ConfigError
+from monai_ext.handlers.data_summary import dataset_hash, described_datasets
 from monai_ext.handlers.mlflow_tracker import FAILED, MLflowTracker
+from monai_ext.mlflow_network import write_network
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +85,78 @@ def test_trouble_after_the_start_is_logged_and_never_raised(uri, client, caplog,
     monkeypatch.setattr(tracker.client, "log_batch", broken)
     tracker.metrics({"auc": 1.0})
     assert "server is gone" in caplog.text
+
+
+def test_a_run_says_who_began_it_and_with_what(uri, client, monkeypatch):
+    monkeypatch.setenv("LOGNAME", "ada")
+    tracker = MLflowTracker(uri, "grades", "r", tags={"mlflow.source.git.commit": "abc", "mlflow.source.name": "here"})
+    tags = client.get_run(tracker.run_id).data.tags
+    expected = {"user": "ada", "source.type": "LOCAL", "source.git.commit": "abc", "source.name": "here"}
+    assert {name: tags[f"mlflow.{name}"] for name in expected} == expected
+
+
+def test_data_sets_are_inputs_and_come_once(uri, client):
+    tracker = MLflowTracker(uri, "grades", "r")
+    items = {"train": [{"case": "a", "label": 0}, {"case": "b", "label": 1}], "val": [{"case": "c", "label": 1}]}
+    described = described_datasets("brats", {**items, "test": []}, {"dataset_dir": "/data"}, ["LGG", "HGG"])
+    tracker.inputs(described)
+    tracker.inputs(described)  # as a resumed run does
+    found = {one.tags[0].value: one.dataset for one in client.get_run(tracker.run_id).inputs.dataset_inputs}
+    assert {context: (one.name, one.digest) for context, one in found.items()} == {
+        section: (f"brats {section}", dataset_hash({"": items[section]})) for section in ("train", "val")
+    }
+    assert json.loads(found["train"].profile) == {"num_rows": 2, "num_cases": 2, "counts": {"LGG": 1, "HGG": 1}}
+    assert json.loads(found["train"].source) == {"uri": "/data"}
+    assert len(client.get_run(tracker.run_id).inputs.dataset_inputs) == 2
+
+
+def test_samples_have_their_own_times(uri, client):
+    tracker = MLflowTracker(uri, "grades", "r")
+    tracker.samples([(1_000_000, {"system/cpu": 1.0}), (1_010_000, {"system/cpu": 2.0})])
+    history = client.get_metric_history(tracker.run_id, "system/cpu")
+    assert [(one.timestamp, one.value) for one in history] == [(1_000_000, 1.0), (1_010_000, 2.0)]
+
+
+def hand_over(tracker, network, epoch, register=None):
+    folder = tracker._outbox.folder / "mlflow_model"
+    write_network(network, (1, 8, 8), folder)
+    tracker.model(folder, epoch, register)
+    assert not folder.exists()
+
+
+def test_a_model_is_there_once_with_its_metrics_and_as_versions_of_a_registered_one(uri, client, tmp_path, monkeypatch):
+    tracker = MLflowTracker(uri, "models", "r", folder=tmp_path)
+    tracker.metrics({"best_auc": 0.75, "auc": 0.5})
+    networks = [nn.Conv2d(1, 2, 3).eval() for _ in range(2)]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # as a user does
+    images = torch.ones(1, 1, 8, 8)
+    # The end may be written twice, and a run that went on has another best epoch.
+    for epoch, network, version in [(1, networks[0], "1"), (1, networks[0], "2"), (4, networks[1], "3")]:
+        hand_over(tracker, network, epoch, "cord")
+        run = client.get_run(tracker.run_id)
+        (model,) = client.search_logged_models([run.info.experiment_id])
+        assert (model.name, str(model.status), model.source_run_id) == ("model", "READY", tracker.run_id)
+        assert {metric.key: metric.value for metric in model.metrics} == {"best_auc": 0.75}
+        assert client.get_model_version("cord", version).run_id == tracker.run_id
+        for address in (f"runs:/{tracker.run_id}/model", f"models:/cord/{version}"):
+            with torch.no_grad():
+                assert torch.equal(mlflow.pytorch.load_model(address)(images), network(images))
+
+
+def test_an_upload_that_broke_off_is_taken_up(uri, client, tmp_path, monkeypatch):
+    tracker = MLflowTracker(uri, "broken off", "r", folder=tmp_path)
+    network = nn.Conv2d(1, 2, 3).eval()
+    write_network(network, (1, 8, 8), tmp_path / "mlflow_model")
+
+    def broken(*_):
+        raise ConnectionError("server is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracker.client, "log_model_artifacts", broken)
+        tracker.model(tmp_path / "mlflow_model", 1)
+    assert (tmp_path / "mlflow_model").is_dir()
+    tracker.finish()
+    assert not (tmp_path / "mlflow_model").exists()
+    run = client.get_run(tracker.run_id)
+    (model,) = client.search_logged_models([run.info.experiment_id])
+    assert (str(model.status), run.info.status) == ("READY", "FINISHED")

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import signal
+import threading
 
 import mlflow
 import pytest
@@ -27,7 +28,8 @@ from monai_ext.workflow import sqlite_uri
 
 
 def trainer_of(network, folder, step, resume=None, **given):
-    return SupervisedTrainer(
+    handler = StandardTraining(RunFolder(folder, resume=resume), **{"plot_every": 0, **given})
+    trainer = SupervisedTrainer(
         device="cpu",
         max_epochs=2,
         train_data_loader=[{"image": torch.ones(2, 3), "label": torch.tensor([0, 1]), "case": ["a", "b"]}],
@@ -35,9 +37,11 @@ def trainer_of(network, folder, step, resume=None, **given):
         optimizer=torch.optim.Adam(network.parameters(), lr=0.1),
         loss_function=nn.CrossEntropyLoss(),
         iteration_update=step,
-        train_handlers=[StandardTraining(RunFolder(folder, resume=resume), **{"plot_every": 0, **given})],
+        train_handlers=[handler],
         decollate=False,
     )
+    trainer.standard_training = handler
+    return trainer
 
 
 def test_network_optimizer_and_step_are_the_trainer_s(tmp_path):
@@ -154,6 +158,31 @@ def test_a_signal_at_the_edge_of_a_run_ends_it_as_killed(tmp_path, monkeypatch, 
     record = read_json(run / "run.json")
     assert (record["status"], trainer.state.iteration) == ("killed", 0 if moment.startswith("before") else 2)
     assert mlflow.MlflowClient(uri).get_run(record["mlflow_run_id"]).info.status == "KILLED"
+
+
+@pytest.mark.parametrize("breaks", [False, True], ids=["finished", "failed"])
+def test_system_metrics_are_in_mlflow_and_their_thread_ends_with_the_run(tmp_path, monkeypatch, empty_store, breaks):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.01")
+    uri = sqlite_uri(shutil.copy(empty_store, tmp_path / "mlflow.db"))
+    trainer = trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False), tracking_uri=uri)
+    records = trainer.standard_training.records
+
+    def sampled():
+        while not records.system._samples:
+            pass
+
+    def fail():
+        raise KeyError("colour")
+
+    trainer.add_event_handler(Events.EPOCH_STARTED, sampled)
+    if breaks:
+        trainer.add_event_handler(Events.EPOCH_STARTED(once=2), fail)
+    with pytest.raises(KeyError) if breaks else contextlib.nullcontext():
+        trainer.run()
+    assert "system metrics" not in [thread.name for thread in threading.enumerate()]
+    found = mlflow.MlflowClient(uri).get_run(records.run.record["mlflow_run_id"])
+    assert "system/cpu_utilization_percentage" in found.data.metrics
+    assert found.info.status == ("FAILED" if breaks else "FINISHED")
 
 
 def test_a_signal_after_the_record_of_the_end_stops_what_would_come_next_and_leaves_the_record(
