@@ -16,7 +16,7 @@ FLOOR = [
     | {"provenance", "csv_text", "system_errors", "console", "download", "large_files"},
     {"networks", "losses", "transforms", "data", "metrics", "pages"},
     {"predictions"},
-    {"inferers", "reports"},
+    {"inferers", "reports", "conformance"},
     {"handlers"},
     {"engines"},
 ]
