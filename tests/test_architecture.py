@@ -13,7 +13,7 @@ FLOOR = [
     {"mlflow_entries", "mlflow_outbox"}
     | {"errors", "io", "arrays", "error_report", "runs", "settings", "workflow", "devices", "targets", "heads"}
     | {"lazy", "moved", "renamed", "task", "blocks", "places", "parent", "owners", "chosen_workers", "memory"}
-    | {"provenance", "csv_text", "system_errors", "console", "download", "large_files"},
+    | {"provenance", "csv_text", "system_errors", "console", "download", "large_files", "bundle_archive"},
     {"networks", "losses", "transforms", "data", "metrics", "pages"},
     {"predictions"},
     {"inferers", "reports", "conformance"},

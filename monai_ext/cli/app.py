@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from monai_ext import __version__
+from monai_ext.cli import bundle as bundle_commands
 from monai_ext.cli.check import check
 from monai_ext.cli.compare import compare
 from monai_ext.cli.conform import conform
@@ -61,6 +62,7 @@ app.command("sync")(sync)
 app.command("settings")(settings)
 app.command("weights")(weights)
 app.command("new-bundle")(new_bundle)
+app.add_typer(bundle_commands.app, name="bundle")
 _BY_NAME: dict[str, dict[str, Command]] = defaultdict(dict)
 for bundle, task in find_tasks().items():
     for name, command in commands_of(task).items():

@@ -142,7 +142,7 @@ class Bundle:
         return path
 
     def workflow(self, names: list[str], kind: str, settings: Mapping[str, Any]) -> ConfigWorkflow:
-        """A workflow, initialized, that loads untrained weights where the bundle has none.
+        """A workflow, initialized. Inference loads untrained weights where the bundle has none.
 
         Args:
             names: of configs that are merged.
@@ -152,7 +152,7 @@ class Bundle:
         from monai.bundle import ConfigWorkflow
 
         model = self.root / "models" / "model.pt"
-        if not model.exists():
+        if kind == "infer" and not model.exists():
             model.parent.mkdir(exist_ok=True)
             shutil.copy(self.weights(), model)
         workflow = ConfigWorkflow(

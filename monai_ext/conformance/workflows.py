@@ -124,7 +124,9 @@ def _data(bundle: Bundle, config: str, datasets: Iterable[str]) -> tuple[dict[st
 
 def _cases(output: Any) -> list[Any]:
     """Cases of a batch: MONAI's engines give a list of dicts, or one dict of batches."""
+    import torch
+
     if isinstance(output, Mapping):
-        size = len(next(iter(output.values())))
-        return [{key: value[i] for key, value in output.items() if len(value) == size} for i in range(size)]
+        batches = {key: value for key, value in output.items() if isinstance(value, (list, torch.Tensor))}
+        return [dict(zip(batches, case, strict=True)) for case in zip(*batches.values(), strict=False)]
     return list(output) if isinstance(output, (list, tuple)) else []
