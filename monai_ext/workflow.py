@@ -26,8 +26,10 @@ from monai_ext.provenance import saved_provenance
 from monai_ext.runs import RunFolder
 from monai_ext.settings import check_overrides, check_resume, recipe_of, settle_config
 from monai_ext.settings.command_line import as_typed
+from monai_ext.settings.datalist import take_datalist
+from monai_ext.settings.keys import root_of
 from monai_ext.settings.reading import keep_hash
-from monai_ext.settings.schema import computed_value
+from monai_ext.settings.schema import computed_value, settings_schema
 from monai_ext.settings.tree import strings
 from monai_ext.system_errors import writing
 
@@ -181,9 +183,10 @@ def check_settings() -> None:
     config_file, given, left_out = _command_line()
     if "debug" in given:
         os.environ[DEBUG_VARIABLE] = "1" if str(given.pop("debug")).lower() not in ("0", "false", "no", "off") else "0"
-    if config_file is not None:
-        check_overrides(config_file, [*given, *left_out])
     parser = workflow.parser
+    if config_file is not None:
+        take_datalist(parser, given, settings_schema(root_of(config_file)))
+        check_overrides(config_file, [*given, *left_out])
     parser.update(dict.fromkeys(left_out))
     if config_file is not None:
         keep_hash(parser, config_file, as_typed(given, sys.argv))

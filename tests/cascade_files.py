@@ -74,7 +74,7 @@ def settings_of(stage: str, **changed) -> dict:
     return {
         "stage": stage,
         "task": task,
-        "network": "resnet18" if CLASSES[stage] else "cord_unet",
+        "architecture": "resnet18" if CLASSES[stage] else "cord_unet",
         "features": 16,
         "image_size": SIZE,
         "classes": CLASSES[stage],

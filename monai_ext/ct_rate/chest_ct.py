@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
@@ -68,17 +70,53 @@ def read_chest_ct(
             reading, or by several that differ.
     """
     header, voxels = read_nifti(path)
-    stated = float(header["scl_slope"]), float(header["scl_inter"])
+    affine, note = nifti_geometry(header, path)
+    edges = None if spacing is None else spacing[::-1]
+    return chest_ct(voxels, affine, stated_rescale(header), rescale, edges, note, path)
+
+
+def stated_rescale(header: Mapping[str, Any]) -> Rescale:
+    """Slope and intercept of a NIfTI header; NaN says nothing.
+
+    Args:
+        header: nibabel's, or the metadata of an image; without the two fields they are NaN.
+    """
+    return float(header.get("scl_slope", np.nan)), float(header.get("scl_inter", np.nan))
+
+
+def chest_ct(
+    voxels: np.ndarray,
+    affine: np.ndarray,
+    stated: Rescale,
+    rescale: Rescale | None = None,
+    spacing: tuple[float, ...] | None = None,
+    note: str = "",
+    path: str | Path = "image in memory",
+) -> ChestCT:
+    """A chest CT of stored values.
+
+    Args:
+        voxels: (X, Y, Z), or any other order of axes.
+        affine: (4, 4), from their indices to mm, RAS+.
+        stated: slope and intercept of the header.
+        rescale: see `read_chest_ct`.
+        spacing: voxel edges in mm along the axes of ``voxels``, in place of the affine's.
+        note: what was passed over in the geometry.
+        path: of the file, for messages.
+
+    Raises:
+        DataError: for voxels that aren't finite, or see `read_chest_ct`.
+    """
     if not np.isfinite([voxels.min(), voxels.max()]).all():
         count = int(voxels.size - np.isfinite(voxels).sum())
         raise DataError(
             f"has {count} of {voxels.size} voxels that are NaN or infinite; repair or remove it", path, "not-finite"
         )
     reading = choose_reading(voxels, stated, rescale, path)
-    affine, note = nifti_geometry(header, path)
+    affine = np.array(affine, np.float64)
     if spacing is not None:
         columns = affine[:3, :3]
-        affine[:3, :3] = columns / np.linalg.norm(columns, axis=0) * np.asarray(spacing[::-1])
+        affine[:3, :3] = columns / np.linalg.norm(columns, axis=0) * np.asarray(spacing)
     reoriented, affine = _reoriented(voxels, affine)
     return ChestCT(reoriented, reading, affine, note, contradiction(reading, stated, rescale), str(path))
 

@@ -5,6 +5,7 @@ from typing import Any
 from monai_ext.inferers.acceleration import prepare_for_inference
 from monai_ext.inferers.flip_ensemble import FlipEnsembleInferer
 from monai_ext.inferers.fold_ensemble import FoldEnsemble
+from monai_ext.inferers.normalized_windows import NormalizedWindowInferer
 from monai_ext.inferers.slice_mean import SliceMeanInferer
 from monai_ext.inferers.streaming.dask import predict_on_dask
 from monai_ext.inferers.streaming.inferer import ZarrInferer
@@ -15,6 +16,7 @@ from monai_ext.moved import moved_name
 __all__ = [
     "FlipEnsembleInferer",
     "FoldEnsemble",
+    "NormalizedWindowInferer",
     "SliceMeanInferer",
     "ZarrInferer",
     "ZarrPrediction",

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _LISTED = 8
+# Settings of earlier checkpoints → their names now.
+_RENAMED = {"network": "architecture"}
 
 
 def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
@@ -111,7 +113,9 @@ def network_settings(path: str | Path) -> dict[str, Any] | None:
         WeightsError: when the file can't be read.
     """
     settings = _saved(path).get("settings")
-    return dict(settings) if isinstance(settings, Mapping) and settings else None
+    if not isinstance(settings, Mapping) or not settings:
+        return None
+    return {_RENAMED.get(name, name): value for name, value in settings.items()}
 
 
 def saved_setting(checkpoint: str | Path, name: str, default: Any = None) -> Any:

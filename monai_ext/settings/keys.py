@@ -39,6 +39,9 @@ _RENAMED = {
     "metrics#classification#f1": "kinds#classification",
     "metrics#segmentation#dice": "kinds#segmentation",
     "dataset_knobs": "dataset_settings",
+    "network": "architecture",
+    "network_settings#network": "network_settings#architecture",
+    "trained_network": "network",
     "metrics": "kinds",
     "outputs": "kinds",
 }
@@ -221,6 +224,10 @@ def check_effect(config: Mapping[str, Any], overrides: Iterable[str]) -> None:
     Raises:
         ConfigError: naming the setting to use.
     """
+    network = config.get("network")
+    if isinstance(network, str) and not is_computed(network):
+        said = f"is now --architecture {network}" if "architecture" in config else "is the trained network, not a name"
+        raise ConfigError(f"--network {network}: {said}")
     chosen = chosen_entries(config)
     for pattern, ruling in _OVERRULED.items():  # from a file, too
         table, _, name = pattern.split("#")

@@ -9,6 +9,7 @@ from typing import Any
 
 from monai_ext.data.left_out import Found, not_used, refuse
 from monai_ext.data.problems import Problem
+from monai_ext.data.volumes import volume_stem
 from monai_ext.errors import DataError
 from monai_ext.spine.folders import READ, TrainingFiles, is_slice, patient_of, stamp_of, training_files
 from monai_ext.spine.mask_names import MASK_NAMES, is_mask
@@ -83,6 +84,19 @@ def image_mask_problems(folder: str | Path, structure: str = "") -> tuple[list[d
         except DataError as error:
             problems.append(Problem.of(error))
     return items, problems
+
+
+def pair_items(pair: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Items of one image and its mask, named by the image's file.
+
+    Args:
+        pair: paths ``image`` and ``label``, of slices or volumes.
+
+    Raises:
+        DataError: naming the file that can't be read, or a mask on another grid than its image.
+    """
+    image = Path(pair["image"])
+    return _items(volume_stem(image) or image.stem, image, Path(pair["label"]))
 
 
 def cord_of(item: Mapping[str, Any], cords: Mapping[str, str]) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from monai_ext.spine.checking import HOW_TO_GET_TRAINING
 from monai_ext.spine.class_folders import class_items, class_names
 from monai_ext.spine.folders import split_by_patient
 from monai_ext.spine.heads import shared_items
-from monai_ext.spine.image_mask import cord_of, image_mask_items, mask_files, stage_root
+from monai_ext.spine.image_mask import cord_of, image_mask_items, mask_files, pair_items, stage_root
 from monai_ext.spine.load_slice import read_item
 
 logger = logging.getLogger("monai_ext")
@@ -33,13 +33,13 @@ _DIVISORS = {"cord_unet": 16, "cord_unet_visible": 16, "attention_unet": 16, "fl
 _CLASSIFIERS: tuple[str, ...] = ("resnet18", "resnet50", "efficientnet_b0")
 
 
-def check_stage(task: str, labels: str, network: str, loss: str, image_size: int) -> None:
+def check_stage(task: str, labels: str, architecture: str, loss: str, image_size: int) -> None:
     """Refuse settings that don't fit each other; networks and losses that were added to the config are accepted.
 
     Args:
         task: "classification" or "segmentation".
         labels: kind of labels, see `stage_items`.
-        network: name of the network in the config.
+        architecture: name of the network in the config.
         loss: name of the loss in the config.
         image_size: edge length of the network's input in pixels.
 
@@ -54,14 +54,16 @@ def check_stage(task: str, labels: str, network: str, loss: str, image_size: int
     fitting, others = _CLASSIFIERS, tuple(_DIVISORS)
     if task == "segmentation":
         fitting, others = others, fitting
-    if network in others:
-        raise ConfigError(f"--network {network}: isn't for --task {task}; choose {', '.join(fitting)}")
+    if architecture in others:
+        raise ConfigError(f"--architecture {architecture}: isn't for --task {task}; choose {', '.join(fitting)}")
     losses = {"classification": ("cross_entropy",), "segmentation": ("dice", "dice_ce")}
     if any(loss in known for other, known in losses.items() if other != task):
         raise ConfigError(f"--loss {loss}: isn't for --task {task}; choose {' or '.join(losses[task])}")
-    divisor = _DIVISORS.get(network, 1)
+    divisor = _DIVISORS.get(architecture, 1)
     if image_size % divisor:
-        raise ConfigError(f"--image_size {image_size}: must be a multiple of {divisor} for --network {network}")
+        raise ConfigError(
+            f"--image_size {image_size}: must be a multiple of {divisor} for --architecture {architecture}"
+        )
 
 
 def stage_classes(task: str, folder: str | Path) -> list[str]:
@@ -88,6 +90,7 @@ def stage_items(
     visible_area: float = 0.001,
     inner_fraction: float = 0.0,
     structure: str = "",
+    volumes: Sequence[Mapping[str, Any]] | None = None,
 ) -> Splits[dict[str, Any]]:
     """``{"train": items, "val": items}`` of one fold, split by patient.
 
@@ -104,6 +107,8 @@ def stage_items(
         cord_dir: for ``"masks"``, a folder with ``masks`` of the cord; items whose case has one get it as ``cord``.
         visible_area: for ``"visible"``, least fraction of a slice's pixels in the mask, between 0 and 1.
         inner_fraction: of the training patients, a third part "inner", see `monai_ext.data.with_inner`; 0 for none.
+        volumes: in place of ``folder``, ``{"image": path, "label": path of its mask}`` each; those with ``"validation":
+            true`` are the validation set, where there are such.
         structure: which masks of BIDS and SCT are meant, see `image_mask_items`; by default the name of the folder.
 
     Raises:
@@ -111,6 +116,10 @@ def stage_items(
         DataError: for folders that can't be used (see `class_items`, `image_mask_items`), or a class with fewer
             patients than folds.
     """
+    if volumes is not None:
+        parts = _listed_items(volumes)
+        parts = parts if parts["val"] else split_by_patient(parts["train"], fold, num_folds, seed)
+        return Splits(with_inner(parts, inner_fraction, seed))
     root = _existing(stage_root(folder) if LABELS.get(labels) == "segmentation" or labels == "visible" else folder)
     if labels == "folders":
         found = class_items(root, classes)
@@ -130,6 +139,13 @@ def stage_items(
     parts = Splits(with_inner(split_by_patient(items, fold, num_folds, seed), inner_fraction, seed))
     parts.left_out = found.left_out
     return parts
+
+
+def _listed_items(volumes: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        part: [item for pair in volumes if bool(pair.get("validation")) == (part == "val") for item in pair_items(pair)]
+        for part in ("train", "val")
+    }
 
 
 def _has_masks(folder: Path) -> bool:

@@ -42,7 +42,7 @@ def image_slices(path: str | Path) -> np.ndarray:
     key = str(path), _stamp(path)
 
     def read() -> np.ndarray:
-        series = _series(Path(path))
+        series = read_series(Path(path))
         _GRIDS[key] = replace(series, voxels=np.broadcast_to(np.float32(0), series.voxels.shape), sources=())
         return series.slices()[:, 0]
 
@@ -94,7 +94,15 @@ def _stamp(path: str | Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _series(path: Path) -> SeriesImage:
+def read_series(path: Path) -> SeriesImage:
+    """Voxels and geometry of one series.
+
+    Args:
+        path: see `image_slices`.
+
+    Raises:
+        DataError: see `image_slices`.
+    """
     if not path.is_dir():
         return read_volume_series(path)
     series, problems = find_series(path)

@@ -13,6 +13,7 @@ from typing import Any
 from monai_ext.lazy import lazy_name
 
 _NAMES = {
+    "TargetScoresd": ".scores",
     "check": ".checking",
     "inference_items": ".inference",
     "intensity": ".intensities",

@@ -12,6 +12,7 @@ from monai_ext.data.volumes_zarr import array_source, channel_axis, open_volume
 from monai_ext.data.zarr_source import ZarrSource
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.surface.folders import HOW_TO_GET, SUFFIX, arrays_in, not_in_sets, volume_folders
+from monai_ext.surface.unpacking import unpacked
 from monai_ext.targets import target_kind
 
 Targets = Mapping[str, Mapping[str, Any]]
@@ -27,6 +28,7 @@ def volume_sets(
     level: int = 0,
     channel: int | None = None,
     timepoint: int | None = None,
+    unpack_dir: str | Path | None = None,
 ) -> Found[dict[str, str]]:
     """The training sets: paths or URLs of plain arrays ``{"input": ..., <target>: ..., "ref_label": ...}``.
 
@@ -41,11 +43,14 @@ def volume_sets(
         patch_size: voxels along Z, Y, X.
         volumes: ``{"input": ..., <target>: ..., "ref_label": ...}`` each, paths or fsspec URLs. ``ref_label``, by which
             patches are found, is the name of one of the targets or a path or URL of its own; default the first target.
+            ``{"image": ..., "label": ...}`` is an input with the first target, the only one.
             Without ``volumes``: ``dataset_dir`` itself and each of its folders that holds ``input.zarr``, with
             ``<target>.zarr`` beside it, and ``ref_label.zarr`` where there is one.
         level: resolution level of OME-Zarr images, 0 the finest; not used for plain arrays.
         channel: of inputs that have several, from 0; a path that ends in ``#channel=1`` chooses for itself.
         timepoint: of volumes that have several, from 0; or ``#timepoint=1``.
+        unpack_dir: folder that gets compressed NIfTI files of ``{"image", "label"}`` in a form that can be read in
+            parts, see `monai_ext.surface.unpacking.unpacked`; None leaves them.
 
     Raises:
         ConfigError: for keys of ``volumes`` that don't agree with ``targets``.
@@ -59,7 +64,8 @@ def volume_sets(
     if volumes is None:
         given = [_found(folder, targets) for folder in volume_folders(dataset_dir)]
     else:
-        given = [_listed(entry, number, targets) for number, entry in enumerate(volumes)]
+        pairs = [_of_pair(entry, targets, dataset_dir, unpack_dir) for entry in volumes]
+        given = [_listed(entry, number, targets) for number, entry in enumerate(pairs)]
     if not given:
         raise DataError(f"no input{SUFFIX} here or in a folder below; {HOW_TO_GET}", dataset_dir)
     unused = [] if volumes is not None else not_in_sets(dataset_dir, ("input", "ref_label", *targets))
@@ -137,6 +143,17 @@ def _found(folder: Path, targets: Targets) -> dict[str, str]:
             raise DataError(f"no {name}{SUFFIX} beside input{SUFFIX}; add it, or drop {name!r} from targets", folder)
     label = places.get("ref_label", places[next(iter(targets))])
     return {**{key: places[key] for key in ("input", *targets)}, "ref_label": label}
+
+
+def _of_pair(
+    entry: Mapping[str, Any], targets: Targets, dataset_dir: str | Path, unpack_dir: str | Path | None
+) -> Mapping[str, str]:
+    """A pair of image and label as a set; any other entry as it is."""
+    if not {"image", "label"} <= entry.keys():
+        return entry
+    places = (located(entry[key], dataset_dir) for key in ("image", "label"))
+    image, label = (place if unpack_dir is None else unpacked(place, unpack_dir) for place in places)
+    return {"input": image, next(iter(targets)): label}
 
 
 def _listed(entry: Mapping[str, str], number: int, targets: Targets) -> dict[str, str]:

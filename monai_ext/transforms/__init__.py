@@ -15,6 +15,7 @@ from monai_ext.transforms.normalize import NormalizeVolume
 from monai_ext.transforms.slice_augmentation import RandAugmentSlicesd
 from monai_ext.transforms.synthetic_lesions import RandSyntheticLesiond
 from monai_ext.transforms.targets import PrepareTargetsd
+from monai_ext.transforms.unit_range import IntegersToUnitd
 from monai_ext.transforms.vector_field import FlipVectorField, Rotate90VectorField
 from monai_ext.transforms.vector_field_rotation import RandRotateVectorFieldd
 from monai_ext.transforms.vector_field_symmetries import RandFlipVectorFieldd, RandRotate90VectorFieldd
@@ -27,6 +28,7 @@ __all__ = [
     "CubePad",
     "CubePadd",
     "FlipVectorField",
+    "IntegersToUnitd",
     "LoadCropd",
     "LoadVolumed",
     "MixedBatches",

@@ -9,25 +9,33 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data import ImageReader, MetaTensor
 from monai.transforms import MapTransform
+from monai.utils import MetaKeys
 
 from monai_ext.data.crop_grid import first_voxels, trimmed_size, triple
 from monai_ext.data.masks import mask_fault, mask_values
 from monai_ext.data.problems import warn_once
 from monai_ext.data.slice_cache import SliceCache
+from monai_ext.data.stack_reader import StackReader
 from monai_ext.data.tiff_stack import TiffStack
 from monai_ext.errors import ConfigError, DataError
+from monai_ext.transforms.load import LoadStrictd
 
 SCALINGS = ("unit", "symmetric")
 
 
-class LoadCropd(MapTransform):
-    """Read the crop at ``crop_z``, ``crop_y``, ``crop_x`` of a `TiffStack`, without its margin, scaled to [0, 1].
+class LoadCropd(LoadStrictd):
+    """MONAI's ``LoadImaged`` for crops: read that at ``crop_z``, ``crop_y``, ``crop_x`` of a `TiffStack`, without its
+    margin, scaled to [0, 1].
 
     The stack under each key becomes a float32 tensor (1, Z, Y, X): unsigned integers divided by the largest value of
     their type (uint8 by 255, uint16 by 65535), or by ``percentiles`` or ``value_range``, clipped to [0, 1].
     Voxels beyond the stack are 0. The stack under ``mask_key``, where an item has one, becomes the mask of the same
     box: 1 where it isn't zero, else 0.
+
+    A path that isn't a `TiffStack`, as other programs give it, is read whole (see `StackReader`), and its centre is the
+    crop.
 
     Args:
         keys: keys of the stacks to read.
@@ -60,7 +68,7 @@ class LoadCropd(MapTransform):
         cache_bytes: int = 1 << 30,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
+        super().__init__(keys, StackReader(), allow_missing_keys=allow_missing_keys)
         if percentiles is not None and value_range is not None:
             raise ConfigError("LoadCropd: give percentiles or value_range, not both")
         self.mask_key = mask_key
@@ -72,23 +80,27 @@ class LoadCropd(MapTransform):
             raise ConfigError(f"LoadCropd: percentiles must lie between 0 and 100, got {list(self.percentiles)}")
         self.cache = SliceCache(cache_samples, cache_bytes)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         result = dict(data)
-        crop_at = [int(result[f"crop_{axis}"]) for axis in "zyx"]
         for key in self.key_iterator(result):
+            if not isinstance(result[key], TiffStack):
+                result[key] = self._centre(result[key])
+                continue
+            crop_at = [int(result[f"crop_{axis}"]) for axis in "zyx"]
             stack: TiffStack = result[key]
             start = self._start(crop_at, stack)
             crop = stack.read(start, self.size, self.cache)
             if crop.dtype.kind == "f" and not np.isfinite(crop).all():
                 raise DataError("has voxels that are NaN or infinite", stack.path(start[0] + _first_bad(crop)))
-            low, high = self._range(stack)
+            low, high = self._range(np.dtype(stack.dtype), stack)
             # slices of zeros beyond the stack stay 0 whatever the range is
             inside = tuple(slice(0, max(0, end - first)) for end, first in zip(stack.shape, start, strict=True))
             image = np.zeros(crop.shape, np.float32)
             image[inside] = np.clip((crop[inside].astype(np.float32) - low) / (high - low), 0, 1)
-            result[key] = torch.from_numpy(image[None])
+            result[key] = _channel_first(image[None])
         if self.mask_key in result:
             stack = result[self.mask_key]
+            crop_at = [int(result[f"crop_{axis}"]) for axis in "zyx"]
             mask = stack.read(self._start(crop_at, stack), self.size, self.cache)
             if fault := mask_fault(mask_values(mask)):
                 warn_once(stack.folder, fault)
@@ -101,17 +113,32 @@ class LoadCropd(MapTransform):
         except DataError as error:
             raise DataError(str(error), stack.folder) from None
 
-    def _range(self, stack: TiffStack) -> tuple[float, float]:
+    def _centre(self, path: Any) -> MetaTensor:
+        """The crop in the middle of a whole image, zeros beyond its end."""
+        voxels, meta = StackReader().read(path)
+        low, high = self._range(voxels.dtype, path, voxels)
+        if not np.isfinite(voxels).all():
+            raise DataError("has voxels that are NaN or infinite", path)
+        image = np.zeros((1, *self.size), np.float32)
+        start = [max(0, (length - size) // 2) for length, size in zip(voxels.shape[1:], self.size, strict=True)]
+        inside = voxels[:, *(slice(first, first + size) for first, size in zip(start, self.size, strict=True))]
+        box = tuple(slice(length) for length in inside.shape)
+        image[box] = np.clip((inside.astype(np.float32) - low) / (high - low), 0, 1)
+        return _channel_first(image, {**meta, "filename_or_obj": str(path)})
+
+    def _range(self, dtype: np.dtype, stack: Any, whole: np.ndarray | None = None) -> tuple[float, float]:
         if self.value_range is not None:
             return self.value_range
         if self.percentiles is not None:
-            return stack_percentiles(stack, *self.percentiles)
-        dtype = np.dtype(stack.dtype)
+            if whole is None:
+                return stack_percentiles(stack, *self.percentiles)
+            low, high = np.percentile(whole, self.percentiles)
+            return _distinct(float(low), float(high), self.percentiles, stack)
         if dtype.kind not in "bu":
             raise DataError(
                 f"has voxels of type {dtype.newbyteorder('=')}, whose range isn't known; give the intensities that "
                 "become 0 and 1 as value_range [low, high], or percentiles [low, high]",
-                stack.folder,
+                str(stack),
             )
         return 0.0, float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
 
@@ -185,12 +212,21 @@ def stack_percentiles(stack: TiffStack, low: float, high: float) -> tuple[float,
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             raise DataError("has voxels that are NaN or infinite", stack.path(int(index)))
     black, white = (float(value) for value in np.percentile(np.stack(slices), (low, high)))
+    return _distinct(black, white, (low, high), stack)
+
+
+def _distinct(black: float, white: float, percentiles: Sequence[float], place: Any) -> tuple[float, float]:
     if black >= white:
+        low, high = percentiles
         raise DataError(
             f"has the value {black:g} at both percentiles {low:g} and {high:g}; choose others, or value_range",
-            stack.folder,
+            str(place),
         )
     return black, white
+
+
+def _channel_first(image: np.ndarray, meta: Mapping[str, Any] | None = None) -> MetaTensor:
+    return MetaTensor(torch.from_numpy(image), meta={MetaKeys.ORIGINAL_CHANNEL_DIM: 0, **(meta or {})})
 
 
 def _ascending(name: str, pair: Sequence[float] | None) -> tuple[float, float] | None:

@@ -56,7 +56,9 @@ def trained(tmp_path_factory):
         network = SliceClassifier("efficientnet_b0", len(classes)) if classes else CordUNet(features=2)
         # untrained, its logits are almost the same everywhere
         _last_layer(network).weight.data *= 1000
-        settings = settings_of(stage, network="efficientnet_b0" if classes else "cord_unet", features=2, image_size=64)
+        settings = settings_of(
+            stage, architecture="efficientnet_b0" if classes else "cord_unet", features=2, image_size=64
+        )
         (root / stage).mkdir()
         torch.save({"model": network.state_dict(), "settings": settings}, root / stage / "model.pt")
     return root
@@ -222,7 +224,7 @@ def test_checkpoints_without_settings_are_refused(series, trained, tmp_path):
 
 
 def test_a_network_that_the_config_lacks_is_named(series, trained, tmp_path):
-    settings = settings_of("lesion", network="my_unet", image_size=64)
+    settings = settings_of("lesion", architecture="my_unet", image_size=64)
     torch.save({"model": CordUNet(features=2).state_dict(), "settings": settings}, tmp_path / "mine.pt")
     error = error_of(series, tmp_path / "out", trained, lesion_checkpoint=str(tmp_path / "mine.pt"))
     assert isinstance(error, WeightsError), error

@@ -105,13 +105,15 @@ def test_a_stage_without_folder_is_named(spine_configs, spine_settings, spine_da
 def visible(spine_configs, spine_settings, tmp_path_factory):
     """Run folder of the cord's network with a visible head."""
     output = tmp_path_factory.mktemp("visible")
-    return train(spine_configs, "cord", output, **{**spine_settings, "network": "cord_unet_visible", "previews": 1})
+    return train(
+        spine_configs, "cord", output, **{**spine_settings, "architecture": "cord_unet_visible", "previews": 1}
+    )
 
 
 def test_a_cord_network_learns_both_the_mask_and_whether_it_is_visible(visible, spine_configs, spine_settings):
     checkpoint = checkpoint_of(visible)
     assert checkpoint["settings"]["network"] == "cord_unet_visible"
-    config = parsed(spine_configs, spine_settings, "cord", network="cord_unet_visible", seed=1)
+    config = parsed(spine_configs, spine_settings, "cord", architecture="cord_unet_visible", seed=1)
     network, loss = config.get_parsed_content("network_def"), config.get_parsed_content("train#loss_function")
     network.load_state_dict(checkpoint["model"])
     batch = next(iter(config.get_parsed_content("validate#dataloader")))
@@ -124,7 +126,7 @@ def test_its_validation_counts_both_and_draws_the_mask(visible, spine_configs, s
     metrics = metrics_of(visible)["metrics"]
     assert math.isfinite(metrics["val_loss"])
     assert (visible / "previews" / "epoch_0001.png").exists()
-    settings = {**spine_settings, "network": "cord_unet_visible"}
+    settings = {**spine_settings, "architecture": "cord_unet_visible"}
     found = metrics_of(train(spine_configs, "cord", visible.parents[1], ["evaluate.json"], **settings))["metrics"]
     assert found["val_loss"] == pytest.approx(metrics["val_loss"], rel=1e-5)
 

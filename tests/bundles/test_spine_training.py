@@ -46,7 +46,14 @@ def test_every_stage_trains_and_its_checkpoint_says_what_it_is(trained, spine_da
     names = [] if stage in MASKS else ["no_cord", "cord"]
     if stage in FOLDERS:
         names = spine.class_names(spine_data / stage)
-    expected = {"stage": stage, "task": task, "network": network, "features": 4, "image_size": 32, "classes": names}
+    expected = {
+        "stage": stage,
+        "task": task,
+        "architecture": network,
+        "features": 4,
+        "image_size": 32,
+        "classes": names,
+    }
     assert settings == expected
     class_map = folder / "checkpoints" / "class_map.json"
     assert (spine.load_class_map(class_map) if class_map.exists() else []) == names
@@ -108,7 +115,12 @@ def test_a_stage_begins_with_the_features_of_the_foundation_and_keeps_them_while
 
 def test_the_flexible_unet_takes_the_foundation_s_encoder(trained, spine_configs, spine_settings, tmp_path):
     source = trained("foundation") / "checkpoints" / "best.pt"
-    settings = {**spine_settings, "pretrained_path": str(source), "network": "flexible_unet", "freeze_backbone": True}
+    settings = {
+        **spine_settings,
+        "pretrained_path": str(source),
+        "architecture": "flexible_unet",
+        "freeze_backbone": True,
+    }
     folder = train(spine_configs, "cord", tmp_path, **settings)
     before, after = checkpoint_of(trained("foundation"))["model"], checkpoint_of(folder)["model"]
     encoder = [key for key in after if key.startswith("encoder.")]
@@ -161,9 +173,9 @@ def test_the_synthetic_stage_learns_made_up_lesions_and_validates_on_the_same_on
 @pytest.mark.parametrize(
     ("stage", "changed"),
     [
-        ("lesion", {"network": "attention_unet", "loss": "dice", "optimizer": "sgd", "scheduler": "constant"}),
-        ("lesion", {"network": "flexible_unet", "synthetic_val": True, "scheduler": "plateau", "num_workers": 2}),
-        ("cord_visible", {"network": "efficientnet_b0", "weighted_sampler": False, "class_weights": True}),
+        ("lesion", {"architecture": "attention_unet", "loss": "dice", "optimizer": "sgd", "scheduler": "constant"}),
+        ("lesion", {"architecture": "flexible_unet", "synthetic_val": True, "scheduler": "plateau", "num_workers": 2}),
+        ("cord_visible", {"architecture": "efficientnet_b0", "weighted_sampler": False, "class_weights": True}),
     ],
     ids=["attention-dice-sgd", "flexible-synthetic-plateau", "efficientnet-class-weights"],
 )
@@ -176,7 +188,7 @@ def test_every_choice_trains(spine_configs, spine_settings, tmp_path, stage, cha
 
 @pytest.mark.parametrize("network", ["resnet18", "resnet50", "efficientnet_b0"])
 def test_classifiers_are_one_definition_with_the_backbone_of_their_name(spine_configs, spine_settings, network):
-    found = parsed(spine_configs, spine_settings, "sequence", network=network).get_parsed_content("network_def")
+    found = parsed(spine_configs, spine_settings, "sequence", architecture=network).get_parsed_content("network_def")
     assert found.head[-1].out_features == 4
     with torch.device("meta"):
         expected = SliceClassifier(network, num_classes=4)
@@ -240,8 +252,8 @@ def test_a_file_with_a_setting_that_is_not_of_data_is_refused(spine_configs, set
 @pytest.mark.parametrize(
     ("stage", "changed", "kind", "text"),
     [
-        ("lesion", {"network": "resnet18"}, ConfigError, "--network resnet18: isn't for --task segmentation"),
-        ("anatomy", {"network": "cord_unet"}, ConfigError, "choose resnet18, resnet50, efficientnet_b0"),
+        ("lesion", {"architecture": "resnet18"}, ConfigError, "--architecture resnet18: isn't for --task segmentation"),
+        ("anatomy", {"architecture": "cord_unet"}, ConfigError, "choose resnet18, resnet50, efficientnet_b0"),
         ("anatomy", {"loss": "dice"}, ConfigError, "--loss dice: isn't for --task classification"),
         ("lesion", {"labels": "folders"}, ConfigError, "--labels folders: is for --task classification"),
         ("lesion", {"labels": "mask"}, ConfigError, "--labels mask: must be masks, synthetic"),

@@ -90,7 +90,7 @@ def test_two_processes_learn_several_labels_and_score_each_volume_once(ct_traini
 
 FREEZING = {
     "spine_training": [
-        ("stage_anatomy.json", {"freeze_backbone": True, "accumulate": 2, "network": "resnet18", "max_epochs": 2}),
+        ("stage_anatomy.json", {"freeze_backbone": True, "accumulate": 2, "architecture": "resnet18", "max_epochs": 2}),
         ("stage_cord_visible.json", {"accumulate": 2, "max_epochs": 2}),
     ],
     "training": [(None, {"freeze_epochs": 1, "accumulate": 2, "max_epochs": 2, "batch_size": 2})],

@@ -30,7 +30,7 @@ INTERNAL = {
     "predictions",
     "intensity",
 }
-INTERNAL |= {"network", "trained_network", "prepared", "train_lesions", "val_lesions", "index", "items"}
+INTERNAL |= {"network", "prepared", "train_lesions", "val_lesions", "index", "items"}
 # Settings that are components because a function finds their default.
 FOUND = "monai_ext.workflow."
 # Same name, another rule, for a reason.

@@ -99,7 +99,7 @@ class CascadeStages:
         saved = network_settings(file)
         if not saved or "image_size" not in saved:
             raise WeightsError(f"{file}: lacks its settings (image_size, classes); export or train it again")
-        known, name = self._config.get("networks"), saved.get("network")
+        known, name = self._config.get("networks"), saved.get("architecture")
         if file.suffix != ".ts" and isinstance(known, Mapping) and name is not None and name not in known:
             raise WeightsError(
                 f"{file}: its network is {name!r}, which this config doesn't have (networks: {', '.join(known)}); "

@@ -1,0 +1,37 @@
+"""Scores of a network's targets in memory, each under its own name."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from monai_ext.inferers.streaming.targets import stored_targets
+
+
+class TargetScoresd(MapTransform):
+    """Put the targets of a dict of logits beside it, activated as `monai_ext.inferers.ZarrSlidingWindow` does.
+
+    The item gets each target under its own name: scores 0 to 1, unit vectors or values, (channels, Z, Y, X) float32.
+    What stands under the key itself becomes the first target.
+
+    Args:
+        keys: of dicts, name of a target → logits (channels, Z, Y, X).
+        targets: definitions by name, see `monai_ext.surface.predicted_targets`.
+
+    Raises:
+        ConfigError: when a definition is wrong.
+    """
+
+    def __init__(self, keys: KeysCollection, targets: Mapping[str, Mapping[str, Any]]) -> None:
+        super().__init__(keys)
+        self.targets = stored_targets(targets, dtypes=dict.fromkeys(targets, "float32"))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            scores = {name: target.activate(result[key][name]) for name, target in self.targets.items()}
+            result |= {key: next(iter(scores.values())), **scores}
+        return result
