@@ -21,7 +21,7 @@ import pytest
 import torch
 from bundle_helpers import only_run, rows_of, user_error
 from monai.bundle import ConfigParser, ConfigWorkflow, run
-from monai.bundle.scripts import ckpt_export
+from monai.bundle.scripts import ckpt_export, verify_net_in_out
 
 from monai_ext.bundle_archive import zip_bundle
 from monai_ext.cli.onnx import onnx
@@ -99,6 +99,7 @@ class BundleContract:
     verify: dict = {}
     # Checks of the conformance suite that can't pass without more than untrained networks, and how they fail.
     not_conforming: dict = {}
+    checked = "network_def"
     onnx_tolerance = 1e-4
 
     @classmethod
@@ -347,6 +348,10 @@ class BundleContract:
     def written(self, folder):
         """Files with predictions."""
         return sorted(path.name for path in folder.rglob("predictions*"))
+
+    def test_monai_verifies_the_network_s_shapes_without_weights_or_data(self):
+        meta, config = self.config("metadata", "inference")
+        verify_net_in_out(net_id=self.checked, meta_file=meta, config_file=config, device="cpu", **self.verify)
 
     @pytest.fixture(scope="class")
     @classmethod

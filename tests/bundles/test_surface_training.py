@@ -73,6 +73,7 @@ class TestSurface(BundleContract):
         assert found.keys() == expected.keys() == {"sheet.zarr", "normals.zarr"}
         assert all(np.abs(found[name] - values).max() <= 1 for name, values in expected.items())
 
+    checked = "network_check"
     verify = {
         f"_meta_#network_data_format#{tensor}#spatial_shape": [32, 32, 32] for tensor in ("inputs#image", "outputs#pred")
     }
