@@ -27,7 +27,6 @@ from monai_ext.runs import RunFolder
 from monai_ext.settings import check_overrides, check_resume, recipe_of, settle_config
 from monai_ext.settings.command_line import as_typed
 from monai_ext.settings.datalist import take_datalist
-from monai_ext.settings.keys import root_of
 from monai_ext.settings.reading import keep_hash
 from monai_ext.settings.schema import computed_value, settings_schema
 from monai_ext.settings.tree import strings
@@ -184,14 +183,15 @@ def check_settings() -> None:
     if "debug" in given:
         os.environ[DEBUG_VARIABLE] = "1" if str(given.pop("debug")).lower() not in ("0", "false", "no", "off") else "0"
     parser = workflow.parser
+    root = computed_value(parser.get("bundle_root"))
+    root = root if isinstance(root, str) else _root_of(workflow.config_root_path)
     if config_file is not None:
-        take_datalist(parser, given, settings_schema(root_of(config_file)))
-        check_overrides(config_file, [*given, *left_out])
+        take_datalist(parser, given, settings_schema(root))
+        check_overrides(config_file, [*given, *left_out], root)
     parser.update(dict.fromkeys(left_out))
     if config_file is not None:
         keep_hash(parser, config_file, as_typed(given, sys.argv))
-    root = computed_value(parser.get("bundle_root"))
-    settle_config(parser, root if isinstance(root, str) else _root_of(workflow.config_root_path), [*given, *left_out])
+    settle_config(parser, root, [*given, *left_out])
     _keep_tracking_artifact(parser)
     _check_resume(parser)
     if "evaluation_run" in parser:

@@ -19,7 +19,6 @@ from monai_ext.lazy import lazy_name
 
 _NAMES = {
     "LABELS": ".labels",
-    "ChestCTd": ".transforms",
     "LoadChestCTd": ".transforms",
     "LoadChestd": ".transforms",
     "View": ".view",

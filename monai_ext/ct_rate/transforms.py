@@ -69,7 +69,7 @@ class ChestReader(ImageReader):
 
 
 class LoadChestd(LoadStrictd):
-    """MONAI's ``LoadImaged`` for chest CTs: a ``MetaTensor`` (1, Z, Y, X) of the stored values, for `ChestCTd`.
+    """MONAI's ``LoadImaged`` for chest CTs: a ``MetaTensor`` (1, Z, Y, X) of the stored values, for `LoadChestCTd`.
 
     Z, Y, X are the file's third, second and first axis. Extracted slices (``.npy``) are stacked as they are listed.
 
@@ -85,13 +85,14 @@ class LoadChestd(LoadStrictd):
         super().__init__(keys, ChestReader(), dtype=None, allow_missing_keys=allow_missing_keys)
 
 
-class ChestCTd(MapTransform):
-    """Make a network's input of a chest CT in memory: the volume for a 3-D network, slices of it for a 2-D network.
+class LoadChestCTd(MapTransform):
+    """Make a network's input of a chest CT: the volume for a 3-D network, slices of it for a 2-D network.
 
-    Of a volume (1, I, J, K), a ``MetaTensor`` with its affine: its Hounsfield units are found by voxels, header (of
-    `LoadChestd`) and metadata table (``rescale`` of the item), see `monai_ext.ct_rate.hounsfield.choose_reading`, and
-    the item's ``reading`` says how; the axes follow from the affine: Z to the patient's head, Y to the back, X to the
-    left. -1000…400 HU become 0…1, the same for all slices. The result is float32:
+    Of a path, or an image in memory (1, I, J, K) with its affine (a ``MetaTensor``, see `LoadChestd`): its Hounsfield
+    units are found by voxels, header and metadata table (``rescale`` of the item), see
+    `monai_ext.ct_rate.hounsfield.choose_reading`, and the item's ``reading`` says how; the axes follow from the affine:
+    Z to the patient's head, Y to the back, X to the left. -1000…400 HU become 0…1, the same for all slices. The result
+    is float32:
 
     - (1, Z, Y, X) without ``num_slices``, a ``MetaTensor`` with the affine of its own spacing, for ``Spacingd``,
     - (num_slices, C, size, size) with it, a plain tensor: exactly the pixels that
@@ -100,7 +101,7 @@ class ChestCTd(MapTransform):
     Extracted slices (`LoadChestd`) stay as they were extracted; the arguments below don't change them.
 
     Args:
-        keys: of the images.
+        keys: of the path, of the (nested) list of paths, or of the image.
         num_slices: slices per volume, at least 1, see `monai_ext.ct_rate.slice_positions`; None for the whole volume.
         size: edge length of a slice in pixels, at least 1.
         clahe: raise local contrast of the slices, see `monai_ext.ct_rate.extract_slices`.
@@ -124,7 +125,7 @@ class ChestCTd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if size < 1 or (num_slices is not None and num_slices < 1):
-            raise ConfigError(f"ChestCTd: size and num_slices must be at least 1, got {size} and {num_slices}")
+            raise ConfigError(f"LoadChestCTd: size and num_slices must be at least 1, got {size} and {num_slices}")
         check_clahe(clahe)
         self.num_slices = num_slices
         self.size = size
@@ -135,6 +136,8 @@ class ChestCTd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.key_iterator(result):
+            if not isinstance(result[key], torch.Tensor):
+                result = LoadChestd(key)(result)
             image = MetaTensor(result[key])
             if image.meta.get(EXTRACTED):
                 result[key] = image.as_tensor()
@@ -153,10 +156,3 @@ class ChestCTd(MapTransform):
         _, images, doubt = slice_images(ct, self.num_slices, self.size, self.clahe)
         chosen = bag_of(range(len(images)), self.num_slices, self.neighbours)
         return torch.from_numpy(images[np.array(chosen)]), f"{ct.reading}; {doubt}" if doubt else str(ct.reading)
-
-
-class LoadChestCTd(ChestCTd):
-    """`LoadChestd` and `ChestCTd` in one, for code without a config; see there."""
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return super().__call__(LoadChestd(self.keys, self.allow_missing_keys)(data))

@@ -42,6 +42,12 @@ _RENAMED = {
     "network": "architecture",
     "network_settings#network": "network_settings#architecture",
     "trained_network": "network",
+    "initialize#*#network": "initialize#2#architecture",
+    "inferer": "zarr_inferer",
+    **{
+        f"inferer#{name}": f"cascade#{name}"
+        for name in ("stages", "admit", "thresholds", "vote", "min_slices", "min_cord_area", "min_lesion_size")
+    },
     "metrics": "kinds",
     "outputs": "kinds",
 }
@@ -49,11 +55,13 @@ _USE = re.compile(r"[@%]#*(\w+(?:(?:#|::)\w+)*)")
 # An optimizer's groups of parameters have rates of their own.
 _OVERRULED = {"optimizers#*#lr": "lr"}
 # What is trained, on what, and what is kept of that: must agree with the settings that are recorded.
-_RECORDED = {"items", "network_settings", "run_folder", "train"}
+_RECORDED = {"inferer", "items", "network_settings", "run_folder", "train"}
 _REFERENCE = re.compile(r"\$?@(?P<key>\w+(?:#\w+)*)(?:\['(?P<entry>\w+)'\])?")
 
 
-def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) -> None:
+def check_overrides(
+    config_file: str | Sequence[str], overrides: Iterable[str], bundle_root: str | Path | None = None
+) -> None:
     """Refuse overrides that match no key of the config; ``python -m monai.bundle run`` accepts them in silence.
 
     So are keys of the second and later files that nothing uses, see `check_overlay`.
@@ -63,6 +71,7 @@ def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) 
     Args:
         config_file: one config file or several, merged in order.
         overrides: keys as on the command line, nested ones with ``#`` or ``::``.
+        bundle_root: folder of the bundle; the one above the first file's by default.
 
     Raises:
         ConfigError: naming the key and the nearest one that exists.
@@ -71,7 +80,7 @@ def check_overrides(config_file: str | Sequence[str], overrides: Iterable[str]) 
 
     parser = ConfigParser()
     parser.read_config(f=config_file)
-    schema = settings_schema(root_of(config_file))
+    schema = settings_schema(bundle_root or root_of(config_file))
     for key in overrides:
         check_override(parser.get(), key, schema)
         check_reference(parser.get(), key, schema)

@@ -39,7 +39,7 @@ def read_bundle_config(
     from monai.bundle import ConfigParser
 
     root = bundle_root or root_of(config_file)
-    check_overrides(config_file, settings)
+    check_overrides(config_file, settings, root)
     parser = ConfigParser()
     parser.read_config(f=config_file)
     settings = {"bundle_root": str(root), **copy.deepcopy(dict(settings))}

@@ -28,7 +28,7 @@ def unpacked(place: str, folder: str | Path) -> str:
     with reading(path):
         status = path.stat()
         stamp = hashlib.sha256(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
-        target = Path(folder) / f"{path.name[:-7]}-{stamp}.nii"
+        target = Path(folder).absolute() / f"{path.name[:-7]}-{stamp}.nii"
         if not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(target) as temporary, gzip.open(path) as packed, open(temporary, "wb") as file:

@@ -192,3 +192,9 @@ def test_thresholds_for_something_else_are_not_used(source, path, caplog) -> Non
     with caplog.at_level(logging.WARNING):
         assert saved_thresholds(path, "volumes") is None
     assert "thresholds are for slices, not volumes" in caplog.text
+
+
+def test_a_setting_of_an_earlier_checkpoint_is_read_under_its_name_now(path) -> None:
+    torch.save({"model": {"a": torch.zeros(1)}, "settings": {"network": "attention_unet", "features": 4}}, path)
+    assert network_settings(path) == {"architecture": "attention_unet", "features": 4}
+    assert saved_settings(path, {"architecture": "cord_unet"}) == {"architecture": "attention_unet"}

@@ -30,11 +30,12 @@ INTERNAL = {
     "predictions",
     "intensity",
 }
-INTERNAL |= {"network", "prepared", "train_lesions", "val_lesions", "index", "items"}
+INTERNAL |= {"network", "prediction_keys", "prepared", "train_lesions", "val_lesions", "index", "items"}
 # Settings that are components because a function finds their default.
 FOUND = "monai_ext.workflow."
 # Same name, another rule, for a reason.
 DIFFERENT = {
+    "volumes": "sets of arrays of any targets; or images and their masks",
     "classes": "labels that are learnt from a fixed list; or names found in a folder, none for a segmentation",
     "engine": "blocks of a volume can't each choose their fastest",
     "image_size": "the least that the network takes",
@@ -44,7 +45,7 @@ DIFFERENT = {
     "previews": "the cascade's inference only has them or hasn't",
     "rotate_range": "a volume has three axes",
 }
-MEANING = ("description", "x-default", "x-original", "x-dataset")
+MEANING = ("description", "x-default", "x-original", "x-dataset", "x-datalist")
 
 
 def test_all_bundles_have_settings():
