@@ -6,7 +6,7 @@ BUNDLE ?= brats_resnet50
 # Processes that run tests, a file each.
 JOBS ?= 2
 
-.PHONY: help setup demo test test-slow test-gpu lint docs new-bundle bench clean
+.PHONY: help setup demo test test-slow test-gpu test-label lint docs new-bundle bench clean
 
 help:
 	@echo "make demo       set up, make demo data; train, evaluate, predict and export brats_resnet50 on it"
@@ -14,6 +14,7 @@ help:
 	@echo "make test       set up, run the tests (about 5 minutes)"
 	@echo "make test-slow  kills, several processes, whole demos (about 25 minutes)"
 	@echo "make test-gpu   every bundle on a GPU; ends with a table to send us"
+	@echo "make test-label the bundles in MONAI Label, which gets an environment of its own (.venv-label)"
 	@echo "make docs       build the pages as a site in site/; a broken link or name stops it"
 	@echo "make new-bundle NAME=my_bundle     a small working bundle of your own, in OUTPUT (my_bundle/)"
 	@echo "make setup lint bench clean"
@@ -45,6 +46,15 @@ test-slow: setup
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu --timeout 1800 tests/gpu
+
+# MONAI Label asks for much that its tasks don't need: what they import is enough here.
+test-label:
+	test -d .venv-label || $(PYTHON) -m venv .venv-label
+	.venv-label/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0 torchvision
+	.venv-label/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,dicom]"
+	.venv-label/bin/python -m pip install --quiet --no-deps monailabel==0.8.5
+	.venv-label/bin/python -m pip install --quiet cachetools expiring_dict pydantic-settings pynrrd setuptools shapely
+	.venv-label/bin/python -m pytest tests/elsewhere
 
 lint: setup
 	$(BIN)/ruff check .

@@ -44,7 +44,7 @@ class StackReader(ImageReader):
             voxels = stack.read((0, 0, 0), stack.shape)
         else:
             header, stored = read_nifti(path)
-            voxels = stored.T.astype(native(stored.dtype))
+            voxels = stored.T.astype(native(stored.dtype.str))
             affine = nifti_geometry(header, path)[0][:, [2, 1, 0, 3]]
         meta = {MetaKeys.AFFINE: affine, MetaKeys.SPACE: SpaceKeys.RAS, MetaKeys.ORIGINAL_CHANNEL_DIM: 0}
         return voxels[None], meta

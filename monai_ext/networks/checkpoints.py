@@ -115,7 +115,7 @@ def network_settings(path: str | Path) -> dict[str, Any] | None:
     settings = _saved(path).get("settings")
     if not isinstance(settings, Mapping) or not settings:
         return None
-    return {_RENAMED.get(name, name): value for name, value in settings.items()}
+    return {_RENAMED.get(str(name), str(name)): value for name, value in settings.items()}
 
 
 def saved_setting(checkpoint: str | Path, name: str, default: Any = None) -> Any:

@@ -32,6 +32,8 @@ class TargetScoresd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.key_iterator(result):
-            scores = {name: target.activate(result[key][name]) for name, target in self.targets.items()}
-            result |= {key: next(iter(scores.values())), **scores}
+            logits = result[key]
+            for name, target in self.targets.items():
+                result[name] = target.activate(logits[name])
+            result[key] = result[next(iter(self.targets))]
         return result
