@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,12 +101,11 @@ def torchscript(bundle: Bundle) -> str | None:
 
 def onnx(bundle: Bundle) -> None:
     """An ONNX file of the network, run by ONNX Runtime, equals it."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise NotApplicable(f"{error.name} isn't installed: pip install 'monai-ext[export]'") from error
+    absent = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if absent:
+        raise NotApplicable(f"{', '.join(absent)} not installed: pip install 'monai-ext[export]'")
+    import onnxruntime  # type: ignore[import-untyped]
+
     from monai_ext.networks.onnx_file import write_onnx
 
     path = write_onnx(bundle.network, bundle.image_shape, bundle.scratch / "model.onnx", {})

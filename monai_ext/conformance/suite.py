@@ -60,7 +60,8 @@ def checks(
 
     Args:
         path: the bundle's folder.
-        settings: override settings of its configs, such as ``{"image_size": 32}``; ``_meta_#...`` those of its metadata.
+        settings: override settings of its configs, such as ``{"image_size": 32}``, and with ``_meta_#`` in front those
+            of its metadata.
         dataset_dir: data in the bundle's own layout for inference and training; default synthetic data: those that an
             installed package has for the bundle's name, else images of the declared format as ``dataset#data``.
 
@@ -69,7 +70,9 @@ def checks(
     """
     scratch = tempfile.mkdtemp(prefix="conformance_")
     bundle = Bundle(path, settings or {}, dataset_dir, Path(scratch))
-    found = {name: functools.partial(_run, check, bundle) for name, check in _CHECKS.items()}
+    found: dict[str, Callable[[], str | None]] = {
+        name: functools.partial(_run, check, bundle) for name, check in _CHECKS.items()
+    }
     weakref.finalize(bundle, _remove, scratch)
     return found
 

@@ -75,7 +75,8 @@ class TestSurface(BundleContract):
 
     checked = "network_check"
     verify = {
-        f"_meta_#network_data_format#{tensor}#spatial_shape": [32, 32, 32] for tensor in ("inputs#image", "outputs#pred")
+        f"_meta_#network_data_format#{tensor}#spatial_shape": [32, 32, 32]
+        for tensor in ("inputs#image", "outputs#pred")
     }
 
     def written(self, folder):

@@ -79,9 +79,7 @@ def with_an_unknown_transform(bundle):
 
 
 def with_other_channels_than_declared(bundle):
-    change(
-        bundle, "metadata", lambda content: content["network_data_format"]["outputs"]["pred"].update(num_channels=3)
-    )
+    change(bundle, "metadata", lambda content: content["network_data_format"]["outputs"]["pred"].update(num_channels=3))
 
 
 def with_a_pickled_checkpoint(bundle):
@@ -103,9 +101,7 @@ def with_random_outputs(bundle):
 
 def without_inversion(bundle):
     change(bundle, "inference", lambda content: content["postprocessing"]["transforms"].pop(1))
-    change(
-        bundle, "inference", lambda content: content["postprocessing"]["transforms"][1].update(resample=False)
-    )
+    change(bundle, "inference", lambda content: content["postprocessing"]["transforms"][1].update(resample=False))
 
 
 def without_saving_and_inversion(bundle):
@@ -140,7 +136,7 @@ def with_a_loss_that_fails(bundle):
 )
 def test_a_fault_fails_the_check_of_its_kind(bundle, fault, check, reason) -> None:
     fault(bundle)
-    with pytest.raises(Exception, match=".") as caught:
+    with pytest.raises(Exception, match=r".") as caught:
         checks(bundle)[check]()
     assert not isinstance(caught.value, NotApplicable)
     said = []
@@ -173,7 +169,7 @@ def test_an_expected_failure_that_does_not_happen_is_told(bundle) -> None:
 def test_an_unknown_check_and_a_folder_that_is_no_bundle_are_refused(bundle, tmp_path) -> None:
     with pytest.raises(ConfigError, match="no check 'licence'; the checks are files, metadata"):
         conform(bundle, {"licence": "no lawyer"})
-    with pytest.raises(ConfigError, match="is no MONAI bundle; give a folder that has configs/metadata.json"):
+    with pytest.raises(ConfigError, match=r"is no MONAI bundle; give a folder that has configs/metadata\.json"):
         conform(tmp_path)
 
 
