@@ -1,6 +1,8 @@
 """Overrides that match no key, or would change nothing, are refused with the one to use."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -220,3 +222,11 @@ def test_a_name_that_the_schema_allows_may_be_added(key):
 def test_a_name_that_it_does_not_allow_or_that_lacks_what_it_needs_is_refused(key, told):
     with pytest.raises(ConfigError, match=told):
         check_override({"targets": {"sheet": {"channels": 1}}}, key, TARGETS)
+
+
+def test_a_copied_config_has_the_settings_of_the_bundle_that_is_named(tmp_path):
+    bundle = Path(__file__).parents[2] / "bundles" / "brats_resnet50"
+    copied = shutil.copy(bundle / "configs" / "train.json", tmp_path / "train.json")
+    check_overrides(copied, ["train#trainer#max_epochs"])  # nothing beside it says that this is a setting
+    with pytest.raises(ConfigError, match=r"^--train#trainer#max_epochs: is --max_epochs"):
+        check_overrides(copied, ["train#trainer#max_epochs"], bundle)
