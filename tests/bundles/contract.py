@@ -359,8 +359,8 @@ class BundleContract:
         """The checks for any bundle, with a small network."""
         return checks(cls.place / cls.bundle, {**settings, **cls.inference, **cls.verify}, data)
 
-    # The exports are those of the trained network, below.
-    @pytest.mark.parametrize("name", [name for name in CHECKS if name not in ("torchscript", "onnx")])
+    # Exports and checkpoints are those of the trained network, in other tests.
+    @pytest.mark.parametrize("name", sorted({*CHECKS} - {"torchscript", "onnx", "checkpoints"}, key=CHECKS.index))
     def test_conforms(self, conformance, name):
         if name in self.not_conforming:
             with pytest.raises((RuntimeError, ValueError)) as caught:

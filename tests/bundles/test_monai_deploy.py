@@ -27,12 +27,7 @@ def eager(parser, network, image):
     return without(parser.get_parsed_content("postprocessing"), SaveImaged)({"image": image, "pred": pred})
 
 
-ONE_TENSOR = pytest.mark.xfail(raises=RuntimeError, reason="the operator takes one tensor, and this has one a target")
-
-
-@pytest.mark.parametrize(
-    "bundle", [pytest.param(name, marks=ONE_TENSOR if name == "surface_unet" else ()) for name in SMALL]
-)
+@pytest.mark.parametrize("bundle", SMALL)
 def test_the_operator_gives_what_the_network_gives(bundle, files, tmp_path, monkeypatch):  # noqa: F811
     bundle_operator()
     parser = parser_of(bundle)
