@@ -11,10 +11,10 @@ FLOOR = [
     {"mlflow_entries", "mlflow_outbox"}
     | {"errors", "io", "arrays", "error_report", "runs", "settings", "workflow", "devices", "targets", "heads"}
     | {"lazy", "moved", "renamed", "task", "blocks", "places", "parent", "owners", "chosen_workers", "memory"}
-    | {"provenance", "csv_text", "system_errors", "console", "download", "large_files"},
+    | {"provenance", "csv_text", "system_errors", "console", "download", "large_files", "bundle_archive"},
     {"networks", "losses", "transforms", "data", "metrics", "pages"},
     {"predictions", "mlflow_network"},
-    {"inferers", "reports"},
+    {"inferers", "reports", "conformance"},
     {"handlers"},
     {"engines"},
 ]

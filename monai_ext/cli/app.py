@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from monai_ext import __version__
+from monai_ext.cli import bundle as bundle_commands
 from monai_ext.cli.check import check
 from monai_ext.cli.compare import compare
+from monai_ext.cli.conform import conform
 from monai_ext.cli.cross_validate import cross_validate
 from monai_ext.cli.demo import demo
 from monai_ext.cli.demo_data import demo_data
@@ -53,12 +55,14 @@ app.command("check", context_settings=OVERRIDES)(check)
 app.command("prepare", context_settings=OVERRIDES)(prepare)
 app.command("cross-validate", context_settings=OVERRIDES)(cross_validate)
 app.command("compare")(compare)
+app.command("conform", context_settings=OVERRIDES)(conform)
 app.command("report")(report)
 app.command("onnx")(onnx)
 app.command("sync")(sync)
 app.command("settings")(settings)
 app.command("weights")(weights)
 app.command("new-bundle")(new_bundle)
+app.add_typer(bundle_commands.app, name="bundle")
 _BY_NAME: dict[str, dict[str, Command]] = defaultdict(dict)
 for bundle, task in find_tasks().items():
     for name, command in commands_of(task).items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from monai.inferers import SlidingWindowInferer
 class NormalizedWindowInferer(SlidingWindowInferer):
     """MONAI's ``SlidingWindowInferer`` for a network that was trained on patches, normalised one by one.
 
-    `monai_ext.inferers.ZarrSlidingWindow` gives the same numbers for volumes larger than memory.
+    `monai_ext.inferers.ZarrSlidingWindow` gives the same numbers for volumes larger than memory. The outputs of several
+    targets are joined along the channels: MONAI Deploy takes one tensor.
 
     Args:
         normalize: from windows (B, C, ...) to the network's input, such as `monai_ext.transforms.NormalizeVolume`.
@@ -25,6 +26,7 @@ class NormalizedWindowInferer(SlidingWindowInferer):
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         def normalized(windows: torch.Tensor, *more: Any, **others: Any) -> Any:
-            return network(self.normalize(windows), *more, **others)
+            found = network(self.normalize(windows), *more, **others)
+            return torch.cat(list(found.values()), dim=1) if isinstance(found, Mapping) else found
 
         return super().__call__(inputs, normalized, *args, **kwargs)

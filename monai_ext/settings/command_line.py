@@ -88,11 +88,16 @@ def find_bundle(bundle: str, advice: str = "or give its folder by --bundle_root"
         advice: what else a user could do, for the message.
 
     Raises:
-        ConfigError: naming the nearest bundle there is.
+        ConfigError: naming the nearest bundle there is, or where bundles come from: a wheel brings none.
     """
     places = [Path("bundles"), Path(__file__).resolve().parents[2] / "bundles"]
     found = next((place / bundle for place in places if (place / bundle / "configs").is_dir()), None)
     if found is None:
         known = sorted({path.name for place in places if place.is_dir() for path in place.iterdir()})
+        if not known:
+            raise ConfigError(
+                f"no bundle {bundle!r}: the package comes without bundles; unpack {bundle}_v*.zip, an asset of the "
+                f"release (a checkout writes it: python -m monai_ext bundle zip {bundle}), into bundles/, {advice}"
+            )
         raise ConfigError(f"no bundle {bundle!r}{nearest(bundle, known)}; {advice}")
     return found

@@ -12,13 +12,13 @@ from monai_ext.inferers.streaming.targets import stored_targets
 
 
 class TargetScoresd(MapTransform):
-    """Put the targets of a dict of logits beside it, activated as `monai_ext.inferers.ZarrSlidingWindow` does.
+    """Put the targets of joined logits beside them, activated as `monai_ext.inferers.ZarrSlidingWindow` does.
 
     The item gets each target under its own name: scores 0 to 1, unit vectors or values, (channels, Z, Y, X) float32.
     What stands under the key itself becomes the first target.
 
     Args:
-        keys: of dicts, name of a target → logits (channels, Z, Y, X).
+        keys: of logits (sum of the targets' channels, Z, Y, X), in the order of the targets.
         targets: definitions by name, see `monai_ext.surface.predicted_targets`.
 
     Raises:
@@ -32,8 +32,8 @@ class TargetScoresd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.key_iterator(result):
-            logits = result[key]
-            for name, target in self.targets.items():
-                result[name] = target.activate(logits[name])
+            logits = result[key].split([target.channels for target in self.targets.values()])
+            for (name, target), part in zip(self.targets.items(), logits, strict=True):
+                result[name] = target.activate(part)
             result[key] = result[next(iter(self.targets))]
         return result

@@ -83,6 +83,8 @@ class LoadCropd(LoadStrictd):
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.key_iterator(result):
+            if isinstance(result[key], MetaTensor):
+                continue
             if not isinstance(result[key], TiffStack):
                 result[key] = self._centre(result[key])
                 continue

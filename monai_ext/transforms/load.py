@@ -66,6 +66,8 @@ class _LoadStrict(LoadImage):
         pass
 
     def __call__(self, filename: Any, reader: ImageReader | None = None) -> Any:
+        if isinstance(filename, MetaTensor):
+            return filename  # MONAI Deploy leaves out loaders by their class's name only
         # A reader that is given is asked directly, so that its errors come through.
         return super().__call__(filename, reader or self.readers[-1])
 
@@ -73,7 +75,8 @@ class _LoadStrict(LoadImage):
 class LoadStrictd(LoadImaged):
     """MONAI's ``LoadImaged`` with one reader, whose errors reach the user.
 
-    Programs that feed images from memory know it as a loader and leave it out.
+    Programs that feed images from memory know it as a loader and leave it out; where they don't, a ``MetaTensor`` in
+    place of a path stays as it is.
 
     Args:
         keys: keys of the paths.

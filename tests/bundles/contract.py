@@ -23,7 +23,9 @@ from bundle_helpers import only_run, rows_of, user_error
 from monai.bundle import ConfigParser, ConfigWorkflow, run
 from monai.bundle.scripts import ckpt_export, verify_net_in_out
 
+from monai_ext.bundle_archive import zip_bundle
 from monai_ext.cli.onnx import onnx
+from monai_ext.conformance import CHECKS, checks
 from monai_ext.errors import ConfigError, DataError, WeightsError
 from monai_ext.networks import load_model, network_settings
 from monai_ext.reports import write_report
@@ -93,8 +95,10 @@ class BundleContract:
     no_data = "demo-data {bundle}"
     # Where inference looks for weights by itself, below ``models``.
     model = "model.pt"
-    # Overrides of metadata or config that make the verification of shapes quick.
+    # Overrides of metadata or config that make the check of conformance quick.
     verify: dict = {}
+    # Checks of the conformance suite that can't pass without more than untrained networks, and how they fail.
+    not_conforming: dict = {}
     checked = "network_def"
     onnx_tolerance = 1e-4
 
@@ -370,6 +374,22 @@ class BundleContract:
         meta, config = self.config("metadata", "inference")
         verify_net_in_out(net_id=self.checked, meta_file=meta, config_file=config, device="cpu", **self.verify)
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def conformance(cls, data, settings):
+        """The checks for any bundle, with a small network."""
+        return checks(cls.place / cls.bundle, {**settings, **cls.inference, **cls.verify}, data)
+
+    # Exports and checkpoints are those of the trained network, in other tests.
+    @pytest.mark.parametrize("name", sorted({*CHECKS} - {"torchscript", "onnx", "checkpoints"}, key=CHECKS.index))
+    def test_conforms(self, conformance, name):
+        if name in self.not_conforming:
+            with pytest.raises((RuntimeError, ValueError)) as caught:
+                conformance[name]()
+            assert self.not_conforming[name] in str(user_error(caught.value))
+        else:
+            conformance[name]()
+
     def test_a_bare_state_dict_loads_with_the_defaults_and_a_warning(self, tmp_path, caplog):
         """As the Model Zoo's checks save it."""
         model = tmp_path / "model.pt"
@@ -383,16 +403,6 @@ class BundleContract:
         loaded = load_model(network, model, parser.get_parsed_content("network_settings"))
         assert all(torch.equal(loaded.state_dict()[key], value) for key, value in state.items())
         assert any("holds no settings" in line and str(model) in line for line in caplog.messages)
-
-    def test_a_plain_parser_builds_network_preparation_and_inferer(self, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)  # no weights here, and no bundle
-        parser = ConfigParser()
-        parser.read_config(self.config("inference"))
-        assert isinstance(parser.get_parsed_content("network_def"), torch.nn.Module)
-        assert callable(parser.get_parsed_content("inferer"))
-        names = [name for name in ("preprocessing", "slice_preparation", "normalize") if name in parser]
-        assert names
-        assert all(callable(parser.get_parsed_content(name)) for name in names)
 
     def test_without_data_one_sentence_says_how_to_get_them(self, tmp_path):
         with pytest.raises(RuntimeError) as caught:
@@ -519,8 +529,7 @@ class BundleContract:
 
     @pytest.mark.slow
     def test_zipped_and_unpacked_elsewhere_its_command_lines_work(self, data, settings, tmp_path):
-        shutil.make_archive(str(tmp_path / "bundle"), "zip", self.place, self.bundle)
-        with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
+        with zipfile.ZipFile(zip_bundle(self.place / self.bundle, tmp_path)) as archive:
             archive.extractall(tmp_path / "another place")
         bundle = tmp_path / "another place" / self.bundle
         quick = {**settings, "max_epochs": 1, "plot_every": 0, "tracking_uri": "none"}

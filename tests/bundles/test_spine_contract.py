@@ -28,6 +28,7 @@ class TestSpine(BundleContract):
     scores = ("dice", "iou", "pooled_dice", "val_loss")
     other = ({"image_size": 64}, "image_size: checkpoint 32, configured 64")
     nan_error = IncompleteError
+    not_conforming = {"inference": "anatomy"}
 
     def infer(self, data, checkpoint, output, **settings):
         given = {**self.given(Path(output).with_name(f"{Path(output).name} in")), **settings}

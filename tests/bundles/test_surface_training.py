@@ -72,7 +72,10 @@ class TestSurface(BundleContract):
         assert all(np.abs(found[name] - values).max() <= 1 for name, values in expected.items())
 
     checked = "network_check"
-    verify = {"_meta_#network_data_format#inputs#image#spatial_shape": [32, 32, 32]}
+    verify = {
+        f"_meta_#network_data_format#{tensor}#spatial_shape": [32, 32, 32]
+        for tensor in ("inputs#image", "outputs#pred")
+    }
 
     def written(self, folder):
         return [path for path in folder.rglob("c/**/*") if path.is_file()]
