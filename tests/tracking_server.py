@@ -65,11 +65,12 @@ class TrackingServer:
             self.runs[run_id] = {"info": info, "tags": body["tags"], "params": {}, "metrics": [], "files": {}}
             return {"run": {"info": info, "data": {}}}
         if name == "logged-models/search":
-            return {"models": [{"info": info} for info in self.models.values()]}
+            return {"models": [{"info": one} for one in self.models.values() if one["source_run_id"] in body["filter"]]}
         if name == "logged-models":
             model_id = f"m-{uuid.uuid4().hex}"
             place = {"artifact_uri": f"mlflow-artifacts:/1/{model_id}", "experiment_id": "1"}
-            self.models[model_id] = {"model_id": model_id, "name": body["name"], "status": 1, **place}
+            known = {name: body[name] for name in ("name", "source_run_id")}
+            self.models[model_id] = {"model_id": model_id, "status": 1, **known, **place}
             self.files[model_id] = {}
         if name.startswith("logged-models"):
             model_id = name.partition("/")[2] or model_id
