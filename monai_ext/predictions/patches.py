@@ -148,7 +148,11 @@ class Patches(Predictions):
             for name, definition in self.targets.items()
         }
         names = [f"{name} {channel}" for name, numbers in channels.items() for channel in numbers]
-        joined = {"format": "targets joined", "num_channels": len(names)}
+        joined = {
+            "format": "targets joined",
+            "num_channels": len(names),
+            "type": "image" if len(names) == 1 else "tuples",
+        }
         joined["channel_def"] = {str(channel): name for channel, name in enumerate(names)}
         return {**found, "pred": {**common, **joined, **shape}}
 
