@@ -55,7 +55,7 @@ class ChestReader(ImageReader):
         affine, note = nifti_geometry(header, named[0])
         # The axes in the order of memory, which spares a copy.
         stored = np.require(voxels.T, voxels.dtype.newbyteorder("="), "W")[None]
-        meta = {name: float(header[name]) for name in ("scl_slope", "scl_inter")}
+        meta: dict[str, Any] = {name: float(header[name]) for name in ("scl_slope", "scl_inter")}
         meta |= {MetaKeys.SPACE: SpaceKeys.RAS, MetaKeys.ORIGINAL_CHANNEL_DIM: 0, "geometry_note": note}
         return stored, {**meta, MetaKeys.AFFINE: affine[:, [2, 1, 0, 3]]}
 

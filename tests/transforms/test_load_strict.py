@@ -27,6 +27,12 @@ def test_is_recognised_as_a_loader_and_names_the_file_that_is_missing(loader, tm
         load({"image": str(tmp_path / "nothing.nii.gz")})
 
 
+def test_a_file_of_another_kind_is_named_not_tried_by_the_readers_of_monai(tmp_path):
+    (tmp_path / "a.txt").write_text("no volume")
+    with pytest.raises(DataError, match=r"a\.txt: is not a volume this program reads"):
+        LoadVolumed("image")({"image": str(tmp_path / "a.txt")})
+
+
 def test_channels_are_read_as_the_function_reads_them(volume):
     found = LoadVolumed("image")({"image": [str(volume), str(volume)]})["image"]
     expected = read_channels([volume, volume])
