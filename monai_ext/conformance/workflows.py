@@ -35,7 +35,7 @@ def inference(bundle: Bundle) -> str:
     written = [path for path in volumes_in(bundle.scratch) if path not in before]
     predictions = [case[name] for case in seen if isinstance(case, Mapping) and name in case]
     demand(written or predictions, "the run neither wrote an image nor gave a prediction")
-    if spec["type"] != "image":
+    if spec["type"] != "image" and not written:
         sizes = {tuple(prediction.shape) for prediction in predictions}
         demand(all(prediction.isfinite().all() for prediction in predictions), f"{name} is not finite")
         return f"{len(predictions)} predictions of {', '.join(map(str, sizes))}"

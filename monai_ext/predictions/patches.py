@@ -125,8 +125,8 @@ class Patches(Predictions):
         )
 
     def formats(self, formats: Mapping[str, Any], image_shape: Sequence[int]) -> dict[str, Any]:
-        """Formats with ``pred``: all targets joined, as `monai_ext.networks.JoinedTargets` gives them; and one output
-        per target, each of the image's size. For MONAI Deploy an image has one channel, and ``pred`` comes first.
+        """Formats with one output per target, each of the image's size, and ``pred``: all of them joined, as
+        `monai_ext.networks.JoinedTargets` gives them. MONAI Deploy takes an image of one channel only.
 
         Args:
             formats: outputs of the bundle's ``metadata.json``; their entries override those derived from the targets.
@@ -148,9 +148,13 @@ class Patches(Predictions):
             for name, definition in self.targets.items()
         }
         names = [f"{name} {channel}" for name, numbers in channels.items() for channel in numbers]
-        joined = {"format": "targets joined", "num_channels": len(names)}
+        joined = {
+            "format": "targets joined",
+            "num_channels": len(names),
+            "type": "image" if len(names) == 1 else "tuples",
+        }
         joined["channel_def"] = {str(channel): name for channel, name in enumerate(names)}
-        return {"pred": {**common, **joined, **shape}, **found}
+        return {**found, "pred": {**common, **joined, **shape}}
 
     def best_state(self) -> dict[str, Any]:
         """The records of the patches."""

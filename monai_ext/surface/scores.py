@@ -18,7 +18,8 @@ class TargetScoresd(MapTransform):
     What stands under the key itself becomes the first target.
 
     Args:
-        keys: of logits (sum of the targets' channels, Z, Y, X), in the order of the targets.
+        keys: of logits (sum of the targets' channels, Z, Y, X), in the order of the targets. Where a key is missing,
+            they stand under the first target's name: so MONAI Deploy calls what the network gives.
         targets: definitions by name, see `monai_ext.surface.predicted_targets`.
 
     Raises:
@@ -31,9 +32,11 @@ class TargetScoresd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
-        for key in self.key_iterator(result):
-            logits = result[key].split([target.channels for target in self.targets.values()])
+        first = next(iter(self.targets))
+        for key in self.keys:
+            joined = result[key] if key in result else result[first]
+            logits = joined.split([target.channels for target in self.targets.values()])
             for (name, target), part in zip(self.targets.items(), logits, strict=True):
                 result[name] = target.activate(part)
-            result[key] = result[next(iter(self.targets))]
+            result[key] = result[first]
         return result

@@ -186,7 +186,7 @@ def test_metadata_has_what_the_model_zoo_wants_beyond_the_schema(bundle):
     assert list(tensors["inputs"]) == ["image"]
     # A network with several targets has an output for each.
     targets = read(bundle / "configs" / "train.json").get("targets", [])
-    assert list(tensors["outputs"]) == ["pred", *targets]
+    assert list(tensors["outputs"]) == [*targets, "pred"]
 
 
 @pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])

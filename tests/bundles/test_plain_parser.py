@@ -147,7 +147,7 @@ def test_the_plain_path_of_surface_unet_gives_the_scores_of_the_engine(files, tm
         array = np.asarray(node if isinstance(node, zarr.Array) else node["0"])
         expected = (array[None] if array.ndim == 3 else array).transpose(0, 3, 2, 1)
         np.testing.assert_allclose(found[name].numpy(), expected, atol=1e-4, err_msg=name)
-    assert torch.equal(found["pred"][0].as_tensor(), (found["sheet"][0].as_tensor() >= 0.5).float())
+    assert torch.equal(found["pred"].as_tensor(), (found["sheet"][0].as_tensor() >= 0.5).float())
 
 
 def test_the_plain_path_of_the_cascade_gives_the_masks_of_its_stage(files, tmp_path):

@@ -65,7 +65,8 @@ def test_the_state_survives_a_checkpoint(predictions, tmp_path):
 
 def test_metadata_name_the_targets_of_the_run(predictions):
     formats = predictions.formats({"sheet": {"type": "probabilities"}, "pred": {}}, (1, 8, 16, 16))
-    assert list(formats) == ["pred", "sheet", "normals"]
+    assert list(formats) == ["sheet", "normals", "pred"]
+    assert formats["normals"]["type"] == formats["pred"]["type"] == "tuples"
     assert formats["sheet"]["type"] == "probabilities"
     assert formats["normals"]["num_channels"] == 3
     assert formats["normals"]["spatial_shape"] == [8, 16, 16]
