@@ -104,10 +104,7 @@ def _keep(openvino: Any, model: Any, folder: Path) -> None:
         temporary = tempfile.mkdtemp(prefix=f".{folder.name}.partial", dir=folder.parent)
         openvino.save_model(model, Path(temporary) / "model.xml", compress_to_fp16=False)
         os.replace(temporary, folder)
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # a folder that can't be written, a full disk, or another process was first
+    except (OSError, RuntimeError) as error:  # a full disk, no right to write, or another process was first
         logger.info("OpenVINO's conversion isn't kept in %s (%s)", folder, error)
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -223,9 +223,12 @@ class TestFirstImage:
 
     def test_an_engine_that_agrees_stays_and_is_compared_once(self, x) -> None:
         network = CheckedNetwork(Doubled(), Doubled(), "openvino fp32", exact_numbers=True)
-        network(x)
-        assert network.chosen is network.fast
+        compared = []
+        network.exact.register_forward_hook(lambda module, inputs, output: compared.append(len(inputs[0])))
+        assert torch.equal(network(x), 2 * x)
         assert torch.equal(network(x + 1), 2 * (x + 1))
+        assert network.chosen is network.fast
+        assert compared == [1]
 
     @pytest.mark.parametrize(
         ("precision", "fall_back", "checked"), [("fp32", False, True), ("bf16", True, True), ("bf16", False, False)]

@@ -197,3 +197,13 @@ def test_a_task_of_srun_takes_its_own_gpu(trained, monkeypatch):
     for device in (None, "cuda"):
         assert surface_predictor(trained / "model.pt", (8, 12, 12), device=device).device == torch.device("cuda:2")
     assert moved == [torch.device("cuda:2")] * 2
+
+
+def test_the_conversion_of_an_engine_belongs_beside_the_checkpoint(trained, monkeypatch):
+    files = []
+    monkeypatch.setattr(
+        "monai_ext.inferers.streaming.sliding_window.prepare_for_inference",
+        lambda network, device, engine, precision, example, checkpoints, **options: files.extend(checkpoints) or network,
+    )
+    surface_predictor(trained / "model.pt", (8, 12, 12), device="cpu")
+    assert files == [trained / "model.pt"]
