@@ -130,17 +130,20 @@ def test_a_model_is_there_once_with_its_metrics_and_as_versions_of_a_registered_
     networks = [nn.Conv2d(1, 2, 3).eval() for _ in range(2)]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # as a user does
     images = torch.ones(1, 1, 8, 8)
+    ids = []
     # The end may be written twice, and a run that went on has another best epoch.
     for epoch, network, version in [(1, networks[0], "1"), (1, networks[0], "2"), (4, networks[1], "3")]:
         hand_over(tracker, network, epoch, "cord")
         run = client.get_run(tracker.run_id)
         (model,) = client.search_logged_models([run.info.experiment_id])
+        ids.append(model.model_id)
         assert (model.name, str(model.status), model.source_run_id) == ("model", "READY", tracker.run_id)
         assert {metric.key: metric.value for metric in model.metrics} == {"best_auc": 0.75}
         assert client.get_model_version("cord", version).run_id == tracker.run_id
         for address in (f"runs:/{tracker.run_id}/model", f"models:/cord/{version}"):
             with torch.no_grad():
                 assert torch.equal(mlflow.pytorch.load_model(address)(images), network(images))
+    assert ids[0] == ids[1] != ids[2]
 
 
 def test_an_upload_that_broke_off_is_taken_up(uri, client, tmp_path, monkeypatch):
@@ -155,8 +158,10 @@ def test_an_upload_that_broke_off_is_taken_up(uri, client, tmp_path, monkeypatch
         patch.setattr(tracker.client, "log_model_artifacts", broken)
         tracker.model(tmp_path / "mlflow_model", 1)
     assert (tmp_path / "mlflow_model").is_dir()
+    experiment = client.get_run(tracker.run_id).info.experiment_id
+    (begun,) = client.search_logged_models([experiment])
     tracker.finish()
     assert not (tmp_path / "mlflow_model").exists()
     run = client.get_run(tracker.run_id)
-    (model,) = client.search_logged_models([run.info.experiment_id])
-    assert (str(model.status), run.info.status) == ("READY", "FINISHED")
+    (model,) = client.search_logged_models([experiment])
+    assert (str(model.status), run.info.status, model.model_id) == ("READY", "FINISHED", begun.model_id)
