@@ -11,7 +11,7 @@ from monai_ext import __version__
 from monai_ext.cli import bundle as bundle_commands
 from monai_ext.cli.check import check
 from monai_ext.cli.compare import compare
-from monai_ext.cli.conform import conform
+from monai_ext.cli.conform import conform_bundle
 from monai_ext.cli.cross_validate import cross_validate
 from monai_ext.cli.demo import demo
 from monai_ext.cli.demo_data import demo_data
@@ -55,7 +55,7 @@ app.command("check", context_settings=OVERRIDES)(check)
 app.command("prepare", context_settings=OVERRIDES)(prepare)
 app.command("cross-validate", context_settings=OVERRIDES)(cross_validate)
 app.command("compare")(compare)
-app.command("conform", context_settings=OVERRIDES)(conform)
+app.command("conform", context_settings=OVERRIDES)(conform_bundle)
 app.command("report")(report)
 app.command("onnx")(onnx)
 app.command("sync")(sync)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def conform(
+def conform_bundle(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(help="Folder of any MONAI bundle.")],
     dataset_dir: Annotated[

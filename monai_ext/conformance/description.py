@@ -50,7 +50,7 @@ def metadata(bundle: Bundle) -> None:
     demand(found["version"] in changes, f"metadata.json: version {found['version']} is not in the changelog")
 
 
-def properties(bundle: Bundle) -> str:
+def required_ids(bundle: Bundle) -> str:
     """The ids that MONAI's workflows require of ``inference.json`` and ``train.json``."""
     from monai.bundle.properties import InferProperties, TrainProperties
     from monai.utils import BundleProperty, BundlePropertyConfig

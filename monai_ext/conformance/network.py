@@ -99,7 +99,7 @@ def torchscript(bundle: Bundle) -> str | None:
     return note
 
 
-def onnx(bundle: Bundle) -> None:
+def onnx_file(bundle: Bundle) -> None:
     """An ONNX file of the network, run by ONNX Runtime, equals it."""
     absent = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if absent:

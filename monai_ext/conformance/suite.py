@@ -23,17 +23,18 @@ from monai_ext.errors import ConfigError
 _CHECKS: dict[str, Callable[[Bundle], str | None]] = {
     "files": description.files,
     "metadata": description.metadata,
-    "properties": description.properties,
+    "properties": description.required_ids,
     "plain_parser": network.plain_parser,
     "network_format": network.network_format,
     "torchscript": network.torchscript,
-    "onnx": network.onnx,
+    "onnx": network.onnx_file,
     "checkpoints": network.checkpoints,
     "inference": workflows.inference,
     "training": workflows.training,
     "resume": workflows.resume,
 }
 CHECKS = tuple(_CHECKS)
+"""Names of the checks, in the order in which they run."""
 
 
 class Result(NamedTuple):

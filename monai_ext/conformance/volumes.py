@@ -12,14 +12,14 @@ SUFFIXES = (".nii", ".nii.gz", ".png", ".jpg", ".zarr")
 
 
 @dataclass(frozen=True)
-class Geometry:
+class PlaceInSpace:
     """Spatial sizes and, for NIfTI, the position in space; equal when all that both know is."""
 
     shape: tuple[int, ...]
     affine: tuple[float, ...] | None = field(default=None)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Geometry) or self.shape != other.shape:
+        if not isinstance(other, PlaceInSpace) or self.shape != other.shape:
             return False
         return self.affine is None or other.affine is None or np.allclose(self.affine, other.affine, atol=1e-3)
 
@@ -28,7 +28,7 @@ class Geometry:
         return f"{' x '.join(map(str, self.shape))}{where}"
 
 
-def volumes_in(folder: Path) -> Iterator[Path]:
+def images_below(folder: Path) -> Iterator[Path]:
     """Image files and Zarr volumes below a folder; the insides of a Zarr volume are none.
 
     Args:
@@ -38,14 +38,14 @@ def volumes_in(folder: Path) -> Iterator[Path]:
         if path.name.endswith(SUFFIXES):
             yield path
         elif path.is_dir() and path.name != "bundle":
-            yield from volumes_in(path)
+            yield from images_below(path)
 
 
-def geometry(path: Path) -> Geometry:
+def geometry(path: Path) -> PlaceInSpace:
     """Of an image file or Zarr volume.
 
     Args:
-        path: a path of `volumes_in`.
+        path: a path of `images_below`.
     """
     if path.suffix == ".zarr":
         import zarr
@@ -53,13 +53,13 @@ def geometry(path: Path) -> Geometry:
         node = zarr.open(str(path), mode="r")
         while isinstance(node, zarr.Group):
             node = next(value for _, value in sorted(node.members()))
-        return Geometry(tuple(node.shape[-3:]))
+        return PlaceInSpace(tuple(node.shape[-3:]))
     if path.suffix in (".png", ".jpg"):
         from PIL import Image
 
-        return Geometry(Image.open(path).size)
+        return PlaceInSpace(Image.open(path).size)
     import nibabel as nib
 
     image = nib.load(path)
     shape = image.shape[:3] if len(image.shape) > 3 else image.shape
-    return Geometry(tuple(shape), tuple(image.affine.ravel().tolist()))
+    return PlaceInSpace(tuple(shape), tuple(image.affine.ravel().tolist()))

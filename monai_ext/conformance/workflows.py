@@ -9,7 +9,7 @@ from typing import Any
 from monai_ext.conformance.bundle import Bundle
 from monai_ext.conformance.synthetic import synthetic_items
 from monai_ext.conformance.verdicts import NotApplicable, demand
-from monai_ext.conformance.volumes import geometry, volumes_in
+from monai_ext.conformance.volumes import geometry, images_below
 from monai_ext.error_report import chain
 from monai_ext.task import find_tasks
 
@@ -21,7 +21,7 @@ SHORT = {"max_train_batches": 1, "max_val_batches": 1, "plot_every": 0}
 def inference(bundle: Bundle) -> str:
     """``inference.json`` runs on synthetic images; images that it gives have the geometry of their inputs."""
     settings, inputs = _data(bundle, "inference", ("dataset",))
-    before = set(volumes_in(bundle.scratch))
+    before = set(images_below(bundle.scratch))
     workflow = bundle.workflow(["inference"], "infer", settings)
     seen: list[Any] = []
     evaluator = workflow.parser.get_parsed_content("evaluator")
@@ -32,7 +32,7 @@ def inference(bundle: Bundle) -> str:
     workflow.run()
     workflow.finalize()
     name, spec = bundle.tensor("outputs")
-    written = [path for path in volumes_in(bundle.scratch) if path not in before]
+    written = [path for path in images_below(bundle.scratch) if path not in before]
     predictions = [case[name] for case in seen if isinstance(case, Mapping) and name in case]
     demand(written or predictions, "the run neither wrote an image nor gave a prediction")
     if spec["type"] != "image" and not written:
@@ -115,7 +115,7 @@ def _data(bundle: Bundle, config: str, datasets: Iterable[str]) -> tuple[dict[st
             task.demo_data(folder)
     if folder is not None:
         workers = {"num_workers": 0} if "num_workers" in parser else workers
-        return {"dataset_dir": str(folder), **workers}, list(volumes_in(folder))
+        return {"dataset_dir": str(folder), **workers}, list(images_below(folder))
     items = synthetic_items(bundle, labelled=config == "train")
     present = [name for name in datasets if name in parser]
     images = [Path(image if isinstance(image, str) else image[0]) for image in (next(iter(i.values())) for i in items)]
