@@ -53,6 +53,6 @@ def _word(name: str, value: Any) -> str:
 
 
 def _short(bundle: str) -> str:
-    """Name of a bundle without that of its network: ``brats`` of ``brats_resnet50``, ``ct_rate`` of ``ct_rate_…``."""
+    """First word of a bundle's name; the first two where the first is an abbreviation of two letters, such as "ct"."""
     found = re.match(r"[^_]{1,2}_[^_]+|[^_]+", bundle)
     return found[0] if found else bundle

@@ -203,7 +203,9 @@ def test_the_conversion_of_an_engine_belongs_beside_the_checkpoint(trained, monk
     files = []
     monkeypatch.setattr(
         "monai_ext.inferers.streaming.sliding_window.prepare_for_inference",
-        lambda network, device, engine, precision, example, checkpoints, **options: files.extend(checkpoints) or network,
+        lambda network, device, engine, precision, example, checkpoints, **options: (
+            files.extend(checkpoints) or network
+        ),
     )
     surface_predictor(trained / "model.pt", (8, 12, 12), device="cpu")
     assert files == [trained / "model.pt"]
