@@ -1,9 +1,16 @@
+import contextlib
 import gc
 import logging
 import os
+import sys
 
 import pytest
 from hypothesis import settings
+
+# absl, which OpenVINO and TensorBoard import, closes what was standard error then as soon as logging is configured
+# anew; that must not be pytest's.
+with contextlib.redirect_stderr(sys.__stderr__):
+    import absl.logging  # noqa: F401
 
 # A first example imports MONAI, and the machine may be busy.
 settings.register_profile("any machine", deadline=None)

@@ -19,7 +19,8 @@ class SystemMetrics:
     def __init__(self) -> None:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        self._source = SystemMetricsMonitor("")
+        # Its client is never used; by default it would make a store in the current folder.
+        self._source = SystemMetricsMonitor("", tracking_uri="http://localhost")
         self._samples: list[tuple[int, dict[str, float]]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="system metrics", daemon=True)

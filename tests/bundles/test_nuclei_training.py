@@ -41,6 +41,7 @@ class TestNuclei(BundleContract):
     short = "nuclei"
     # One more block every epoch.
     recipe = {"max_epochs": 3, "unfreeze_interval": 1}
+    small_input = {"_meta_#network_data_format#inputs#image#spatial_shape": [32, 32, 32]}
     best = "best_f1"
     checkpoints = ("best_f1", "best_accuracy", "best_loss")
     files = (

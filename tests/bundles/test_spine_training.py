@@ -290,7 +290,7 @@ def test_monai_finds_all_properties_of_a_classifier_without_weights(spine_config
 
 def test_the_default_config_is_the_published_recipe(spine_configs):
     config = json.loads((spine_configs / "train.json").read_text())
-    assert (config["image_size"], config["features"], config["network"]) == (320, 16, "cord_unet")
+    assert (config["image_size"], config["features"], config["architecture"]) == (320, 16, "cord_unet")
     assert (config["lr"], config["optimizer"], config["batch_size"], config["max_epochs"]) == (1e-3, "adam", 64, 200)
     assert (config["seed"], config["keep_best"]) == (420, 5)
     for stage in CLASSIFIERS:

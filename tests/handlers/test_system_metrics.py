@@ -37,3 +37,9 @@ def test_a_sensor_that_fails_ends_the_samples_with_a_warning(monkeypatch, caplog
     metrics.stop()
     assert not metrics.take()
     assert "system metrics: RuntimeError: no such sensor" in caplog.text
+
+
+def test_no_store_of_mlflow_is_made_in_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    SystemMetrics().stop()
+    assert not list(tmp_path.iterdir())
