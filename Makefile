@@ -38,9 +38,6 @@ demo: setup
 # A process a core: more threads would wait for each other. Compiled modules are kept, as tests start many processes.
 test test-slow: export OMP_NUM_THREADS = 1
 test test-slow: export PYTHONDONTWRITEBYTECODE =
-# Memory that a batch has freed is kept for the next one: giving it back each time is a sixth of a small training's time.
-test test-slow: export MALLOC_TRIM_THRESHOLD_ = 268435456
-test test-slow: export MALLOC_MMAP_THRESHOLD_ = 268435456
 test: setup
 	$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
