@@ -21,6 +21,7 @@ from monai_ext.handlers.data_summary import dataset_hash
 from monai_ext.handlers.load_checkpoint import best_checkpoint
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
 from monai_ext.handlers.signals import interrupted_by_sigterm
+from monai_ext.handlers.tracking import Tracking
 from monai_ext.io import finite, read_csv, read_json, write_json
 from monai_ext.metrics import (
     ClassificationResult,
@@ -83,10 +84,8 @@ class CrossValidation:
         self.recipe = recipe_key(recipe_of(parser.get()))
         self.class_names: list[str] = parser.get_parsed_content("class_names")
         self.output_dir = Path(parser.get_parsed_content("output_dir")).absolute()
-        self.tracking = {
-            "tracking_uri": parser.get_parsed_content("tracking_uri"),
-            "experiment_name": parser.get_parsed_content("experiment_name"),
-        }
+        names = [name for name in ("tracking_uri", "experiment_name", "trackers") if name in parser]
+        self.tracking = Tracking(**{name: parser.get_parsed_content(name) for name in names})
         self.data = {1: _data_hash(parser)} | {fold: _data_hash(self._parser(fold)) for fold in range(2, folds + 1)}
         key = hashlib.sha256(json.dumps([self.recipe, self.data]).encode()).hexdigest()[:8]
         self.folder = self.output_dir / f"cross_validation_{key}"
@@ -114,13 +113,13 @@ class CrossValidation:
         return read_bundle_config(self.config_file, {**self.overrides, "fold": fold}, self.root)
 
     def _open_tracker(self) -> MLflowTracker | None:
-        if str(self.tracking["tracking_uri"]).lower() == "none":
+        if not self.tracking.mlflow:
             return None
         state = self.folder / "mlflow.json"
         known = read_json(state)["run_id"] if state.exists() else None
         name = f"{self.title} · {self.folds}-fold cross-validation {self.folder.name[-8:]}"
         tags = {"mlflow.source.name": self.root, "mlflow.project.entryPoint": "cross-validate"}
-        tracker = MLflowTracker(**self.tracking, run_name=name, run_id=known, folder=self.folder, tags=tags)
+        tracker = MLflowTracker(**self.tracking.of_run(), run_name=name, run_id=known, folder=self.folder, tags=tags)
         tracker.parameters({**self.settings, "folds": self.folds})
         write_json(state, {"run_id": tracker.run_id})
         return tracker

@@ -74,6 +74,14 @@ def test_folds_of_another_recipe_are_trained_again(cross_validation):
     assert other._same(found, 1) is None
 
 
+@pytest.mark.parametrize(("trackers", "tracked"), [(["mlflow"], True), ("tensorboard", False)])
+def test_a_cross_validation_has_a_run_of_its_own_only_where_mlflow_tracks(tmp_path, empty_store, trackers, tracked):
+    store = f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
+    file = str(write_bundle(tmp_path, tracking_uri=store, trackers=trackers))
+    tracker = CrossValidation(file, 2, {})._open_tracker()
+    assert (tracker is not None) == tracked
+
+
 def finished_run(cross_validation, fold, parts="crops", best="checkpoints/best_f1.pt"):
     """What a training of one fold leaves behind: three nuclei of three crops each."""
     run = runs.RunFolder(cross_validation.output_dir, fold)
