@@ -10,7 +10,7 @@ from monai_ext.io import atomic_path, read_json
 from monai_ext.large_files import large_files
 
 # Left by Python, by interrupted writes and by runs from within the bundle.
-_LEFT_OUT = {"__pycache__", "runs", "eval"}
+LEFT_OUT = {"__pycache__", "runs", "eval"}
 _OLDEST = (1980, 1, 1, 0, 0, 0)
 
 
@@ -44,7 +44,7 @@ def zip_bundle(root: str | Path, output_dir: str | Path) -> Path:
     ):
         for path in files:
             name = path.relative_to(root)
-            if not _LEFT_OUT & set(name.parts) and ".partial" not in name.name:
+            if not LEFT_OUT & set(name.parts) and ".partial" not in name.name:
                 entry = zipfile.ZipInfo((root.name / name).as_posix(), _OLDEST)
                 entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
                 with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as packed:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import logging
 import shutil
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from monai_ext.networks.onnx_file import input_sizes
+from monai_ext.networks.onnx_file import input_sizes, quiet
 
 # Edge of the example in pixels or voxels, where the network takes images of other sizes than those it was trained on.
 EDGE = 32
@@ -50,7 +47,7 @@ def write_network(network: nn.Module, shape: Sequence[int], folder: str | Path) 
         outputs = network(torch.from_numpy(example))
     free = [-1 if axis != 1 else size for axis, size in enumerate(example.shape)]
     model = Model()
-    with _quiet():
+    with quiet("mlflow", "torch"):  # torch of axes of size one, MLflow of packages
         mlflow.pytorch.save_model(
             network,
             str(folder),
@@ -107,19 +104,3 @@ def _schema(shapes: Mapping[str | None, Sequence[int]]) -> Any:
     from mlflow.types import Schema, TensorSpec
 
     return Schema([TensorSpec(np.dtype("float32"), tuple(shape), name) for name, shape in shapes.items()])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what torch says of axes of size one, and MLflow of packages."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "torch")]
-    levels = [log.level for log in loggers]
-    try:
-        for log in loggers:
-            log.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for log, level in zip(loggers, levels, strict=True):
-            log.setLevel(level)

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from monai_ext.bundle_archive import LEFT_OUT
 from monai_ext.conformance.verdicts import NotApplicable, demand
 from monai_ext.errors import ConfigError
 
@@ -49,7 +50,7 @@ class Bundle:
     def root(self) -> Path:
         """The copy."""
         root = self.scratch / "bundle" / self.path.name
-        shutil.copytree(self.path, root, ignore=shutil.ignore_patterns(".git", "__pycache__", "runs", "eval"))
+        shutil.copytree(self.path, root, ignore=shutil.ignore_patterns(".git", *LEFT_OUT))
         return root
 
     def config(self, name: str) -> Path:

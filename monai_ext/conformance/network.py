@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from monai_ext.conformance.bundle import Bundle
@@ -60,8 +58,10 @@ def checkpoints(bundle: Bundle) -> str:
     """Every checkpoint loads with ``weights_only=True``, and ``models/model.pt`` fits the network."""
     import torch
 
+    from monai_ext.networks.checkpoints import is_torchscript
+
     found = sorted(file for file in (bundle.path / "models").rglob("*") if file.suffix in (".pt", ".pth"))
-    found = [file for file in found if not _is_torchscript(file)]
+    found = [file for file in found if not is_torchscript(file)]
     if not found:
         raise NotApplicable("there are no checkpoints in models/")
     for file in found:
@@ -113,24 +113,13 @@ def onnx_file(bundle: Bundle) -> None:
     _compare(session.run(None, {session.get_inputs()[0].name: bundle.image().numpy()}), bundle, "ONNX Runtime")
 
 
-def _is_torchscript(file: Path) -> bool:
-    return zipfile.is_zipfile(file) and any(
-        name.endswith("/constants.pkl") for name in zipfile.ZipFile(file).namelist()
-    )
-
-
-def _leaves(output: Any) -> list[Any]:
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    return [leaf for part in output for leaf in _leaves(part)] if isinstance(output, (list, tuple)) else [output]
-
-
 def _compare(found: Any, bundle: Bundle, who: str) -> None:
     import torch
+    from torch.utils._pytree import tree_leaves
 
     with torch.inference_mode():
-        expected = _leaves(bundle.network(bundle.image()))
-    others = [torch.as_tensor(leaf) for leaf in _leaves(found)]
+        expected = tree_leaves(bundle.network(bundle.image()))
+    others = [torch.as_tensor(leaf) for leaf in tree_leaves(found)]
     demand(len(others) == len(expected), f"{who} gives {len(others)} tensors, the network {len(expected)}")
     for eager, other in zip(expected, others, strict=True):
         demand(other.shape == eager.shape, f"{who} gives {tuple(other.shape)}, the network {tuple(eager.shape)}")

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import logging
+import shutil
 import tempfile
 import traceback
 import warnings
@@ -74,7 +75,7 @@ def checks(
     found: dict[str, Callable[[], str | None]] = {
         name: functools.partial(_run, check, bundle) for name, check in _CHECKS.items()
     }
-    weakref.finalize(bundle, _remove, scratch)
+    weakref.finalize(bundle, shutil.rmtree, scratch, ignore_errors=True)
     return found
 
 
@@ -124,12 +125,6 @@ def _results(found: Mapping[str, Callable[[], str | None]], expected: Mapping[st
 def _run(check: Callable[[Bundle], str | None], bundle: Bundle) -> str | None:
     with bundle.at_home():
         return check(bundle)
-
-
-def _remove(folder: str) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

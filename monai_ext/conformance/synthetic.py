@@ -23,7 +23,7 @@ def synthetic_items(bundle: Bundle, labelled: bool = False) -> list[dict[str, An
         labelled: add a mask or, for a classification, the number of a class as ``label``.
 
     Returns:
-        Dicts of paths: NIfTI for volumes (a list with one file a channel), PNG for grey and RGB images.
+        Dicts of paths: NIfTI for volumes (a list with one file a channel), PNG for 2-D ones (one channel or RGB).
 
     Raises:
         NotApplicable: for a format that has no file here, such as 2-D images of two channels.

@@ -56,7 +56,7 @@ class ChestReader(ImageReader):
         # The axes in the order of memory, which spares a copy.
         stored = np.require(voxels.T, voxels.dtype.newbyteorder("="), "W")[None]
         meta: dict[str, Any] = {name: float(header[name]) for name in ("scl_slope", "scl_inter")}
-        meta |= {MetaKeys.SPACE: SpaceKeys.RAS, MetaKeys.ORIGINAL_CHANNEL_DIM: 0, "geometry_note": note}
+        meta |= {MetaKeys.SPACE: SpaceKeys.RAS, MetaKeys.ORIGINAL_CHANNEL_DIM: 0, _NOTE: note}
         return stored, {**meta, MetaKeys.AFFINE: affine[:, [2, 1, 0, 3]]}
 
     def get_data(self, img: tuple[np.ndarray, dict[str, Any]]) -> tuple[np.ndarray, dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
-import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from monai_ext.errors import ConfigError
 from monai_ext.handlers.mlflow_store import artifacts_of, database_of, follow_move, forget_misread, make_sound
+from monai_ext.handlers.tracking import finite_numbers
 from monai_ext.mlflow_entries import begin_run
 from monai_ext.mlflow_outbox import CATCHING_UP, Outbox, mlflow_reason, no_answer, short_waits
 from monai_ext.system_errors import explained, writing
@@ -124,7 +124,7 @@ class MLflowTracker:
             values: metrics by name; others than finite numbers are left out.
             step: step of all of them, such as the epoch.
         """
-        numbers = {k: float(v) for k, v in values.items() if isinstance(v, (int, float)) and math.isfinite(v)}
+        numbers = {name: float(value) for name, value in finite_numbers(values).items()}
         self._outbox.put("metrics", self._run_id, values=numbers, step=step, milliseconds=_now())
 
     def best(self, values: Mapping[str, Any]) -> None:

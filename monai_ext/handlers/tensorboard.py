@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from monai_ext.handlers.tracking import finite_numbers
 from monai_ext.system_errors import writing
 
 
@@ -49,8 +49,8 @@ class TensorBoard:
             step: number of the epoch.
         """
         with writing(self.folder):
-            for name, value in values.items():
-                if name != "epoch" and isinstance(value, (int, float)) and math.isfinite(value):
+            for name, value in finite_numbers(values).items():
+                if name != "epoch":
                     self.writer.add_scalar(name, value, step)
             self.writer.flush()  # its thread might come too late for a run that is killed after its checkpoint
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,15 @@ class Tracker(Protocol):
         Args:
             status: MLflow's word: ``"FINISHED"``, ``"FAILED"`` or ``"KILLED"``.
         """
+
+
+def finite_numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers among the values, by name.
+
+    Args:
+        values: of any kind, by name.
+    """
+    return {k: v for k, v in values.items() if isinstance(v, (int, float)) and math.isfinite(v)}
 
 
 @dataclass(frozen=True)

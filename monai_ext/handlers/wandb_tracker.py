@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from monai_ext.errors import ConfigError
 from monai_ext.handlers.optional import optional
+from monai_ext.handlers.tracking import finite_numbers
 
 _WHAT = "the entry for Weights & Biases"
 
@@ -67,8 +67,7 @@ class WandbTracker:
     def metrics(self, values: Mapping[str, Any], step: int) -> None:
         """See `Tracker`."""
         with optional(_WHAT):
-            numbers = {k: v for k, v in values.items() if isinstance(v, (int, float)) and math.isfinite(v)}
-            self._run.log(numbers, step=step)
+            self._run.log(finite_numbers(values), step=step)
 
     def picture(self, name: str, path: Path, step: int) -> None:
         """See `Tracker`."""

@@ -40,7 +40,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         raise WeightsError(f"{path}: is a folder; give the path of a checkpoint file in it")
     if not path.exists():
         raise WeightsError(f"{path}: checkpoint not found; check the path (relative to {Path.cwd()})")
-    if _is_torchscript(path):
+    if is_torchscript(path):
         raise WeightsError(f"{path}: is an exported TorchScript program; a checkpoint (.pt) is needed here")
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
@@ -226,7 +226,7 @@ def load_model(
         WeightsError: when the file can't be read, its settings differ, or its tensors don't fit exactly.
     """
     path = Path(path)
-    if _is_torchscript(path):
+    if is_torchscript(path):
         saved = network_settings(path)
         try:
             loaded: nn.Module = torch.jit.load(str(path), map_location=device)
@@ -309,13 +309,18 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _is_torchscript(path: Path) -> bool:
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is an export of TorchScript; False for what is no archive.
+
+    Args:
+        path: of a file.
+    """
     return any(name.endswith("/constants.pkl") for name in _archive_names(path))
 
 
 def _saved(path: str | Path) -> dict[str, Any]:
     """Entries of a checkpoint or an export beside the weights."""
-    if not _is_torchscript(Path(path)):
+    if not is_torchscript(Path(path)):
         return read_checkpoint(path)
     extra = _extra_files(Path(path))
     settings = extra.get("settings.json")

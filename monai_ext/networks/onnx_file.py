@@ -39,7 +39,8 @@ def write_onnx(network: nn.Module, shape: Sequence[int], path: str | Path, metad
     images = torch.zeros(2, *shape)  # torch takes a size of one for a constant
     axes = {0: "batch", **dict(zip(range(images.ndim - 1, 1, -1), "xyz", strict=False))}
     free = {axis: torch.export.Dim.AUTO for axis in axes if images.shape[axis] > 1}
-    with _quiet(), torch.no_grad():
+    # torch's exporter speaks of packages that this network doesn't need, and of its own deprecations
+    with quiet("torch.onnx"), torch.no_grad():
         program = torch.export.export(network.eval(), (images,), dynamic_shapes=(free,))
         sizes = input_sizes(program)
         outputs = program.call_spec.out_spec.unflatten(range(program.call_spec.out_spec.num_leaves))
@@ -70,14 +71,20 @@ def input_sizes(program: torch.export.ExportedProgram) -> list[str]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what torch's exporter says of packages that this network doesn't need and of its own deprecations."""
-    exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)
+def quiet(*names: str) -> Iterator[None]:
+    """Without warnings, and without what exporters log below errors.
+
+    Args:
+        names: of their loggers.
+    """
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [log.level for log in loggers]
     try:
+        for log in loggers:
+            log.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        exporter.setLevel(level)
+        for log, level in zip(loggers, levels, strict=True):
+            log.setLevel(level)

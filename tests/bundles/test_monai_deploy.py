@@ -11,7 +11,8 @@ from deploy_sdk import bundle_operator, deploy
 from monai.bundle.scripts import ckpt_export
 from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged, SaveImaged
-from test_plain_parser import AFFINE, BUNDLES, MASKS, SMALL, files, parser_of  # noqa: F401
+from small_bundles import AFFINE, BUNDLES, MASKS
+from test_plain_parser import SMALL, files, parser_of  # noqa: F401 (files is a fixture)
 
 
 def without(compose, kind):

@@ -1,7 +1,6 @@
 """What programs do that read a bundle's `inference.json` by MONAI's `ConfigParser` alone: MONAI Label, MONAI Deploy."""
 
 import json
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -10,22 +9,14 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import LoadImaged, SaveImaged
+from small_bundles import AFFINE, BUNDLES, MASKS
+from small_bundles import SMALL as SAVED
 
 from monai_ext.inferers import ZarrSlidingWindow
 from monai_ext.spine import SeriesImage, SliceStage
 
-BUNDLES = Path(__file__).parents[2] / "bundles"
-# An oblique order of the file's axes: what is done to them has to be undone.
-AFFINE = np.array([[0.0, 0.0, 4.0, 3.0], [-1.0, 0.0, 0.0, 4.0], [0.0, 1.5, 0.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
-# Settings of small networks and images.
-SMALL = {
-    "brats_resnet50": {"image_size": 32},
-    "nuclei_vgg3d": {"crop_size": 40, "margin": 4, "fmaps": 4, "class_map": [[1, "a"], [2, "b"]]},
-    "ct_rate_multilabel": {"backbone": "resnet18", "num_slices": 3, "slice_size": 32},
-    "surface_unet": {"f_maps": [8, 16], "patch_size": [16, 32, 32]},
-    "spinal_cord_cascade": {"features": 4, "image_size": 32},
-}
-MASKS = ("surface_unet", "spinal_cord_cascade")
+# A window for the plain path is a setting of inference.
+SMALL = {**SAVED, "surface_unet": {**SAVED["surface_unet"], "patch_size": [16, 32, 32]}}
 
 
 def chest(rng):

@@ -2,31 +2,19 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from small_bundles import AFFINE, BUNDLES, MASKS, SMALL
 
 pytest.importorskip("monailabel", reason="MONAI Label has an environment of its own: make test-label")
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.tasks.train.bundle import BundleTrainTask
 
 from monai_ext.ct_rate import LABELS
-
-BUNDLES = Path(__file__).parents[2] / "bundles"
-AFFINE = np.array([[0.0, 0.0, 4.0, 3.0], [-1.0, 0.0, 0.0, 4.0], [0.0, 1.5, 0.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
-# Settings of small networks and images, as the checkpoints say them.
-SMALL = {
-    "brats_resnet50": {"image_size": 32},
-    "nuclei_vgg3d": {"crop_size": 40, "margin": 4, "fmaps": 4, "class_map": [[1, "a"], [2, "b"]]},
-    "ct_rate_multilabel": {"backbone": "resnet18", "num_slices": 3, "slice_size": 32},
-    "surface_unet": {"f_maps": [8, 16]},
-    "spinal_cord_cascade": {"features": 4, "image_size": 32},
-}
-MASKS = ("surface_unet", "spinal_cord_cascade")
 
 
 def placed(bundle, folder):
