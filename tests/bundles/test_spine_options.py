@@ -112,7 +112,7 @@ def visible(spine_configs, spine_settings, tmp_path_factory):
 
 def test_a_cord_network_learns_both_the_mask_and_whether_it_is_visible(visible, spine_configs, spine_settings):
     checkpoint = checkpoint_of(visible)
-    assert checkpoint["settings"]["network"] == "cord_unet_visible"
+    assert checkpoint["settings"]["architecture"] == "cord_unet_visible"
     config = parsed(spine_configs, spine_settings, "cord", architecture="cord_unet_visible", seed=1)
     network, loss = config.get_parsed_content("network_def"), config.get_parsed_content("train#loss_function")
     network.load_state_dict(checkpoint["model"])
