@@ -6,6 +6,7 @@ import pytest
 import torch
 from failing_system import failing
 
+from monai_ext.data.loader import SeededLoader
 from monai_ext.error_report import describe
 from monai_ext.errors import DataError, WriteError
 from monai_ext.system_errors import writing
@@ -73,9 +74,7 @@ class Broken(torch.utils.data.Dataset):
     ids=["data", "write", "system", "bug"],
 )
 def test_an_error_in_a_loader_process_is_the_sentence_that_it_is_elsewhere(error, sentence, code):
-    loader = torch.utils.data.DataLoader(
-        Broken(error), num_workers=1, multiprocessing_context=multiprocessing.get_context("fork")
-    )
+    loader = SeededLoader(Broken(error), 1, num_workers=1, multiprocessing_context=multiprocessing.get_context("fork"))
     with pytest.raises((RuntimeError, OSError, ValueError, KeyError)) as caught:
         list(loader)
     told, exit_code = describe(caught.value)
