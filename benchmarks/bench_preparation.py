@@ -17,8 +17,8 @@ import torch
 from monai.transforms import CropForegroundd, LoadImage, NormalizeIntensityd, Orientationd, Resized
 from table import row
 
-from monai_ext.brats import data as brats
 from monai_ext.brats.demo import make_demo
+from monai_ext.brats.subjects import find_subjects
 from monai_ext.data import PreparedDataset, prepare
 from monai_ext.data.volumes import read_volume
 from monai_ext.transforms import CheckFinited, LoadVolumed, is_nonzero
@@ -69,7 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         half = options.cases // 2
         dataset_dir = make_demo(Path(folder) / "data", size="full", counts=(half, options.cases - half))
-        items = brats.find_subjects(dataset_dir)
+        items = find_subjects(dataset_dir)
         path = items[0]["image"]
 
         plain = LoadImage(image_only=True, ensure_channel_first=True, reader="NibabelReader")

@@ -21,9 +21,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_finish():
-    """What is there before the first test stays: collections of garbage needn't look at it again and again."""
+    """What is there before the first test stays: collections of garbage needn't look at it again and again, nor after
+    every 700 new objects."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,159 @@
+"""P13, P15: two processes of one thread each against one: preparation, slice extraction, Zarr inference, training.
+
+Run ``python benchmarks/bench_scaling.py [--quick] [--cases 40]``. Volumes have their real size; a few are made and then
+copied. The limit is half of one process's time. Preparation and extraction count the start of their workers; inference
+and training, which are started by other programs (``torchrun``), count from when all processes are ready.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from bench_preparation import steps
+from bench_zarr_inference import BATCH, CHUNK, OVERLAP, ROI, TARGETS, Deep
+from table import row
+
+from monai_ext import ct_rate
+from monai_ext.brats.demo import make_demo
+from monai_ext.brats.subjects import find_subjects
+from monai_ext.data import PreparedDataset, prepare
+from monai_ext.inferers import ZarrSlidingWindow
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "bundles" / "brats_resnet50" / "configs"
+
+
+def compare(target: str, what: str, work: Callable[[int], float]) -> None:
+    """``work`` gives the seconds of so many processes."""
+    one, two = work(1), work(2)
+    row(target, f"{what}; limit: half of one process's time", [two], {"1 process": [one]}, one / 2)
+
+
+def preparation(folder: Path, cases: int) -> None:
+    made = find_subjects(make_demo(folder / "brats", size="full", counts=(2, 2)))
+    items = []
+    for number in range(cases):
+        item = copy.copy(made[number % len(made)])
+        item["image"] = shutil.copy(item["image"], folder / f"{number}.nii.gz")
+        items.append({**item, "case": str(number)})
+
+    def fill(processes: int) -> float:
+        with tempfile.TemporaryDirectory(dir=folder) as cache:
+            start = time.perf_counter()
+            prepare(PreparedDataset(items, steps(), cache), processes)
+            return time.perf_counter() - start
+
+    compare("P13", f"{cases} BraTS volumes of 240×240×155 prepared, 2 processes", fill)
+
+
+def extraction(folder: Path, patients: int) -> None:
+    index = ct_rate.volumes(ct_rate.make_demo(folder / "ct", size="full", counts=(patients, 1)))
+
+    def extract(processes: int) -> float:
+        with tempfile.TemporaryDirectory(dir=folder) as output:
+            start = time.perf_counter()
+            ct_rate.extract_slices(index, output, workers=processes)
+            return time.perf_counter() - start
+
+    compare("P13", f"slices of {len(index.volumes)} CT volumes of 240×512×512, 2 processes", extract)
+
+
+def inference(folder: Path, shape: tuple[int, int, int]) -> None:
+    source = folder / "volume.zarr"
+    values = np.random.default_rng(0).integers(1, 255, shape).astype(np.uint8)
+    zarr.create_array(source, data=values, chunks=(CHUNK,) * 3)
+
+    def predict(processes: int) -> float:
+        context = multiprocessing.get_context("spawn")
+        ready, output = context.Barrier(processes + 1), folder / f"predicted by {processes}"
+        workers = [
+            context.Process(target=predict_part, args=(source, output, part, processes, ready))
+            for part in range(processes)
+        ]
+        for worker in workers:
+            worker.start()
+        ready.wait()
+        start = time.perf_counter()
+        for worker in workers:
+            worker.join()
+        return time.perf_counter() - start
+
+    compare("P15", f"Zarr inference of {shape}, a small network, 2 processes of one thread", predict)
+
+
+def predict_part(source: Path, output: Path, part: int, parts: int, ready: Any) -> None:
+    torch.set_num_threads(1)
+    network = Deep(6).eval()
+    engine = ZarrSlidingWindow(
+        network, ROI, OVERLAP, batch_size=BATCH, targets=TARGETS, chunk_size=CHUNK, progress=False
+    )
+    ready.wait()
+    engine(source, output, part=part, parts=parts)
+    os._exit(0)  # the end of the interpreter isn't part of it
+
+
+def training(folder: Path, size: int) -> None:
+    make_demo(folder / "small", counts=(20, 20))
+
+    def train(processes: int) -> float:
+        output = folder / f"trained by {processes}"
+        given: dict[str, Any] = {
+            **{"dataset_dir": folder / "small", "output_dir": output, "cache_dir": folder / "cache"},
+            **{
+                "image_size": size,
+                "batch_size": 4,
+                "max_epochs": 3,
+                "num_workers": 0,
+                "num_folds": 5,
+                "val_interval": 3,
+            },
+            **{"val_interval": 3, "tracking_uri": "none", "plot_every": 0},
+        }
+        files = [str(CONFIGS / name) for name in ("train.json", *["multi_gpu_train.json"][: processes - 1])]
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        words: Sequence[str] = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+        command = [sys.executable, *launcher[: 4 * (processes - 1)], "-m", "monai.bundle", "run"]
+        subprocess.run(
+            [*command, "--config_file", str(files), *words],
+            check=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        (found,) = output.rglob("metrics/metrics.json")
+        return float(json.loads(found.read_text())["history"][1]["seconds"])  # without first use and validation
+
+    compare("P15", f"an epoch of brats_resnet50 at {size}³ under torchrun, 2 processes of one thread", train)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller")
+    parser.add_argument("--cases", type=int, default=40)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        preparation(folder, 8 if options.quick else options.cases)
+        extraction(folder, 1 if options.quick else 5)
+        inference(folder, (64, 192, 192) if options.quick else (256, 384, 384))
+        training(folder, 32 if options.quick else 64)
+
+
+if __name__ == "__main__":
+    main()
