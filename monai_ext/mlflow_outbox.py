@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,16 @@ def short_waits() -> None:
 
 
 def no_answer(error: BaseException) -> bool:
-    """Whether an error means that the server could not be reached, so that a next request would wait as long."""
+    """Whether an error means that a next request would wait as long: the server could not be reached, or another
+    process has locked the SQLite file."""
     import requests
 
     kinds = (requests.ConnectionError, requests.Timeout, ConnectionError, TimeoutError)
-    return any(isinstance(link, kinds) for link in chain(error))
+    return any(isinstance(link, kinds) or _is_locked(link) for link in chain(error))
+
+
+def _is_locked(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def mlflow_reason(error: BaseException) -> str:
