@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from monai_ext.errors import ConfigError
 from monai_ext.handlers.mlflow_store import artifacts_of, database_of, follow_move, forget_misread, make_sound
@@ -21,6 +21,8 @@ from monai_ext.system_errors import explained, writing
 logger = logging.getLogger(__name__)
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
+# Seconds for others that begin a run in the same SQLite file; the first one makes its tables.
+_PATIENCE = 120.0
 
 
 class MLflowTracker:
@@ -274,6 +276,21 @@ def _one_at_a_time(tracking_uri: str) -> Iterator[None]:
         reason = explained(error) or error.strerror
         raise ConfigError(f"--tracking_uri {tracking_uri}: can't be written ({reason})") from error
     with lock:
-        with writing(lock.name):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        _take(lock, tracking_uri)
         yield
+
+
+def _take(lock: IO[str], tracking_uri: str) -> None:
+    """Wait for another process to have begun its run, but not for one that is suspended in it."""
+    deadline = time.monotonic() + _PATIENCE
+    with writing(lock.name):
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ConfigError(
+                        f"--tracking_uri {tracking_uri}: another process has held {lock.name} for {_PATIENCE:.0f} s; "
+                        "end it (fuser shows which), or name another store"
+                    ) from None
+            time.sleep(0.1)
