@@ -190,8 +190,9 @@ def read_waiting(folder: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else [], 1):
         try:
             entry = json.loads(line)
-            known = entry["kind"] in SEND and entry["tracking_uri"] and entry["run_id"]
-        except (ValueError, KeyError, TypeError):
+            texts = (entry["tracking_uri"], entry["run_id"], entry.get("path", "."))
+            known = entry["kind"] in SEND and all(text and isinstance(text, str) for text in texts)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             known = False
         if not known:
             logger.warning("%s: line %d is damaged and left out", path, number)

@@ -270,10 +270,12 @@ def test_an_error_without_a_text_is_no_trouble(server, tracker, tmp_path, monkey
 
 def test_a_damaged_line_is_left_out_with_a_warning(tmp_path, caplog):
     entry = {"tracking_uri": "http://x", "run_id": "1", "kind": "failed"}
-    (tmp_path / FILE).write_text(f'{{"kind": "me\n[]\n{json.dumps({**entry, "kind": "odd"})}\n{json.dumps(entry)}\n')
+    odd = [{**entry, **other} for other in ({"kind": "odd"}, {"run_id": ["1"]}, {"tracking_uri": 5}, {"path": 5})]
+    lines = ['{"kind": "me', "[]", "[" * 100_000, *map(json.dumps, [*odd, entry])]
+    (tmp_path / FILE).write_text("\n".join(lines))
     with caplog.at_level(logging.WARNING):
         assert read_waiting(tmp_path) == [entry]
-    assert caplog.text.count("is damaged and left out") == 3
+    assert caplog.text.count("is damaged and left out") == 7
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../secret.txt", "plots/../../secret.txt"])

@@ -39,7 +39,11 @@ def _send(run_dir: Path) -> str:
     short_waits()
     sent = 0
     for uri in stores:
-        outbox = Outbox(mlflow.MlflowClient(uri), uri, run_dir)
+        try:
+            client = mlflow.MlflowClient(uri)
+        except mlflow.MlflowException as error:
+            raise ConfigError(f"{run_dir}: what waits is for {uri}, which MLflow can't use ({error})") from error
+        outbox = Outbox(client, uri, run_dir)
         sent += outbox.send_waiting()
         _note_run_id(run_dir / "run.json", outbox.ids)
         left = sum(entry["tracking_uri"] == uri for entry in outbox.waiting)

@@ -189,7 +189,7 @@ def _nested(runs: list[ComparedRun], metric: str, better: Callable[..., Any]) ->
 
 def _existing(tracking_uri: str) -> str:
     """The URI, after a check that a store exists: MLflow would create an empty one."""
-    uri = tracking_uri if ":" in tracking_uri else f"sqlite:///{tracking_uri}"
+    uri = tracking_uri if "://" in tracking_uri or tracking_uri.startswith("file:") else sqlite_uri(tracking_uri)
     if not uri.startswith("sqlite:///"):
         return uri
     path = Path(unquote(uri.removeprefix("sqlite:///").split("?")[0]))
@@ -199,7 +199,9 @@ def _existing(tracking_uri: str) -> str:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.DatabaseError as error:
-        raise DataError(f"is not an MLflow store ({error})", path) from error
+        busy = isinstance(error, sqlite3.OperationalError)  # locked by another program, say
+        reason = "can't be read" if busy else "is not an MLflow store"
+        raise DataError(f"{reason} ({error})", path) from error
     if "experiments" not in tables:
         raise DataError("is not an MLflow store (it has no table of experiments)", path)
     return uri

@@ -98,3 +98,10 @@ def test_a_run_that_is_being_trained_is_left_alone(tmp_path, monkeypatch):
     with pytest.raises(RunLockedError, match="is being trained"):
         invoke(folder)
     run.close("finished")
+
+
+def test_a_store_that_mlflow_can_not_use_is_named(tmp_path):
+    entry = {"tracking_uri": "ftp://x", "run_id": "1", "kind": "failed"}
+    (tmp_path / FILE).write_text(json.dumps(entry))
+    with pytest.raises(ConfigError, match="what waits is for ftp://x, which MLflow can't use"):
+        invoke(tmp_path)
