@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from monai_ext.errors import ConfigError
-from monai_ext.handlers.mlflow_store import artifacts_of, database_of, follow_move, forget_misread, make_sound
+from monai_ext.handlers.mlflow_store import artifacts_of, follow_move, make_sound
 from monai_ext.handlers.tracking import finite_numbers
 from monai_ext.mlflow_entries import begin_run
 from monai_ext.mlflow_outbox import CATCHING_UP, Outbox, mlflow_reason, no_answer, short_waits
+from monai_ext.mlflow_uri import database_of, forget_misread
 from monai_ext.system_errors import explained, writing
 
 logger = logging.getLogger(__name__)
@@ -245,10 +246,9 @@ def open_store(tracking_uri: str, experiment_name: str) -> tuple[Any, str]:
         make_sound(database)
     client = mlflow.MlflowClient(tracking_uri)
     experiment = client.get_experiment_by_name(experiment_name)
-    if database is not None:
-        forget_misread(tracking_uri, database)
-        if experiment is not None:
-            follow_move(database, experiment)
+    forget_misread(tracking_uri)
+    if database is not None and experiment is not None:
+        follow_move(database, experiment)
     if experiment is None:
         location = artifacts_of(database) if database is not None else None
         try:

@@ -38,7 +38,12 @@ def test_components_of_known_packages_are_not_listed(listed, target):
         *("os.system", "importlib.import_module", "torch.load", "torch.serialization.load", "torch.hub.load"),
         *("torch.utils.cpp_extension.load_inline", "monai.utils.optional_import", "optional_import"),
         *("monai.bundle.run", "torch.os.system", "torch.builtins.exec", "monai.utils.module.import_module"),
-        *("torch_like.evil", "torch.sys.modules.get", "torch.nn.Module.__getattribute__", "torch.__loader__.load_module"),
+        *(
+            "torch_like.evil",
+            "torch.sys.modules.get",
+            "torch.nn.Module.__getattribute__",
+            "torch.__loader__.load_module",
+        ),
         *("torch.utils.collect_env.run", "torch.utils.benchmark.Timer.timeit", "torch.storage._load_from_bytes"),
         *("torch.jit.unsupported_tensor_ops.execWrapper", "monai.fl.client.MonaiAlgo"),
         "monai_ext.settings.read_bundle_config",
