@@ -99,7 +99,7 @@ def _wrong(place: str, component: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _found(name: str) -> Any:
-    return located(full_name(name))
+    return find_target(full_name(name))
 
 
 def full_name(name: str) -> str:
@@ -115,7 +115,7 @@ def full_name(name: str) -> str:
     return name
 
 
-def located(name: str) -> Any:
+def find_target(name: str) -> Any:
     """The class or function of a full name, or ``None`` where there is none; imports its module.
 
     Args:

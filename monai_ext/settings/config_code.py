@@ -10,7 +10,7 @@ from typing import Any
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_json
-from monai_ext.settings.components import full_name, located
+from monai_ext.settings.components import find_target, full_name
 from monai_ext.settings.tree import nodes, parts_of
 
 TRUSTED = ("monai", "torch", "ignite", "monai_ext")
@@ -132,7 +132,7 @@ def _kind_of_name(name: str) -> str | None:
         return "target" if len(parts) > 1 else "unknown"
     if any(part.startswith("_") for part in parts):  # loaders, globals, what reads any attribute
         return "target"
-    way = [located(".".join(parts[:end])) for end in range(1, len(parts) + 1)]
+    way = [find_target(".".join(parts[:end])) for end in range(1, len(parts) + 1)]
     if way[-1] is None:
         return "unknown"
     # A package of ours reaches others: torch.os.system, torch.sys.modules.get
