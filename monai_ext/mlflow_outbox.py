@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,16 @@ def short_waits() -> None:
 
 
 def no_answer(error: BaseException) -> bool:
-    """Whether an error means that the server could not be reached, so that a next request would wait as long."""
+    """Whether an error means that a next request would wait as long: the server could not be reached, or another
+    process has locked the SQLite file."""
     import requests
 
     kinds = (requests.ConnectionError, requests.Timeout, ConnectionError, TimeoutError)
-    return any(isinstance(link, kinds) for link in chain(error))
+    return any(isinstance(link, kinds) or _is_locked(link) for link in chain(error))
+
+
+def _is_locked(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def mlflow_reason(error: BaseException) -> str:
@@ -184,8 +190,9 @@ def read_waiting(folder: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else [], 1):
         try:
             entry = json.loads(line)
-            known = entry["kind"] in SEND and entry["tracking_uri"] and entry["run_id"]
-        except (ValueError, KeyError, TypeError):
+            texts = (entry["tracking_uri"], entry["run_id"], entry.get("path", "."))
+            known = entry["kind"] in SEND and all(text and isinstance(text, str) for text in texts)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             known = False
         if not known:
             logger.warning("%s: line %d is damaged and left out", path, number)

@@ -239,7 +239,8 @@ def _runs(parent: Path) -> list[Path]:
 
 
 def record_of(run: str | Path) -> dict[str, Any]:
-    """The ``run.json`` of a run; empty, with one warning, where a killed or full machine has left none that holds.
+    """The ``run.json`` of a run; empty, with one warning, where a killed or full machine has left none that holds, or
+    another program one of its own.
 
     Args:
         run: path of the run folder.
@@ -250,9 +251,9 @@ def record_of(run: str | Path) -> dict[str, Any]:
     except (DataError, OSError) as error:
         _warn_of_damage(Path(run), str(error))
         return {}
-    if isinstance(record, dict) and record:
+    if isinstance(record, dict) and record.get("status") in (RUNNING, FINISHED, FAILED, KILLED):
         return record
-    _warn_of_damage(Path(run), f"{file}: holds no record")
+    _warn_of_damage(Path(run), f"{file}: holds no record of a run")
     return {}
 
 
@@ -265,7 +266,7 @@ def _warn_of_damage(run: Path, reason: str) -> None:
 def _status(run: Path) -> str | None:
     """State of a run; ``None`` where its record can't be read."""
     record = record_of(run)
-    return str(record.get("status", RUNNING)) if record else None
+    return str(record["status"]) if record else None
 
 
 def being_written(run: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "monai_ext"
 # Each level may import from its own and from those below.
 FLOOR = [
-    {"mlflow_entries", "mlflow_outbox"}
+    {"mlflow_entries", "mlflow_outbox", "mlflow_uri"}
     | {"errors", "io", "arrays", "error_report", "runs", "settings", "workflow", "devices", "targets", "heads"}
     | {"lazy", "moved", "renamed", "task", "blocks", "places", "parent", "owners", "chosen_workers", "memory"}
     | {"provenance", "csv_text", "system_errors", "console", "download", "large_files", "bundle_archive"},

@@ -1,6 +1,8 @@
+import contextlib
 import json
 import logging
 import os
+import sqlite3
 
 import pytest
 from mlflow.models import Model
@@ -9,6 +11,7 @@ from tracking_server import tracking_server
 from monai_ext import mlflow_outbox
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.handlers import MLflowTracker
+from monai_ext.mlflow_entries import SEND
 from monai_ext.mlflow_outbox import FILE, Outbox, read_waiting, short_waits
 
 
@@ -79,6 +82,24 @@ def test_a_server_that_falls_silent_costs_one_time_out_and_all_is_kept(server, t
     assert kinds(tmp_path) == ["metrics"] * 3 + ["artifact"]
     assert [record.levelname for record in caplog.records].count("WARNING") == 1
     assert f"MLflow does not answer (timed out): its entries are kept in {tmp_path / FILE}" in caplog.text
+
+
+def test_a_store_that_another_process_has_locked_costs_one_time_out_and_all_is_kept(tracker, tmp_path, monkeypatch):
+    asked = []
+
+    def write(*_, **__):
+        asked.append(1)
+        with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db", timeout=0)) as store:  # MLflow waits for 20 s
+            store.execute("BEGIN IMMEDIATE")
+
+    monkeypatch.setitem(SEND, "metrics", write)
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for step in (1, 2):
+            tracker.metrics({"loss": 1.0}, step=step)
+        tracker.finish("KILLED")
+    assert asked == [1]
+    assert kinds(tmp_path) == ["metrics", "metrics", "end"]
 
 
 def test_what_was_kept_is_sent_in_order_when_the_server_is_back(server, tracker, tmp_path, no_pause):
@@ -249,10 +270,12 @@ def test_an_error_without_a_text_is_no_trouble(server, tracker, tmp_path, monkey
 
 def test_a_damaged_line_is_left_out_with_a_warning(tmp_path, caplog):
     entry = {"tracking_uri": "http://x", "run_id": "1", "kind": "failed"}
-    (tmp_path / FILE).write_text(f'{{"kind": "me\n[]\n{json.dumps({**entry, "kind": "odd"})}\n{json.dumps(entry)}\n')
+    odd = [{**entry, **other} for other in ({"kind": "odd"}, {"run_id": ["1"]}, {"tracking_uri": 5}, {"path": 5})]
+    lines = ['{"kind": "me', "[]", "[" * 100_000, *map(json.dumps, [*odd, entry])]
+    (tmp_path / FILE).write_text("\n".join(lines))
     with caplog.at_level(logging.WARNING):
         assert read_waiting(tmp_path) == [entry]
-    assert caplog.text.count("is damaged and left out") == 3
+    assert caplog.text.count("is damaged and left out") == 7
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../secret.txt", "plots/../../secret.txt"])

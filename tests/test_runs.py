@@ -124,6 +124,8 @@ def test_versions_name_what_decides_the_numbers():
 
 
 DAMAGE = {"without": None, "empty": "", "truncated": '{"status": "runn', "another kind": "[1]"}
+DAMAGE |= {"a number without end": '{"fold": ' + "1" * 5000 + "}", "lists in lists": "[" * 100_000}
+DAMAGE |= {"of another program": '{"name": "a pipeline"}', "another state": '{"status": ["running"]}'}
 
 
 @pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE.keys())

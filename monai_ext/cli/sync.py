@@ -25,6 +25,7 @@ def sync(
 def _send(run_dir: Path) -> str:
     from monai_ext.errors import ConfigError, DataError, RunLockedError
     from monai_ext.mlflow_outbox import Outbox, read_waiting, short_waits
+    from monai_ext.mlflow_uri import forget_misread
     from monai_ext.runs import being_written
 
     if not run_dir.is_dir():
@@ -39,8 +40,13 @@ def _send(run_dir: Path) -> str:
     short_waits()
     sent = 0
     for uri in stores:
-        outbox = Outbox(mlflow.MlflowClient(uri), uri, run_dir)
+        try:
+            client = mlflow.MlflowClient(uri)
+        except mlflow.MlflowException as error:
+            raise ConfigError(f"{run_dir}: what waits is for {uri}, which MLflow can't use ({error})") from error
+        outbox = Outbox(client, uri, run_dir)
         sent += outbox.send_waiting()
+        forget_misread(uri)
         _note_run_id(run_dir / "run.json", outbox.ids)
         left = sum(entry["tracking_uri"] == uri for entry in outbox.waiting)
         if left:

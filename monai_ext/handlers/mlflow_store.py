@@ -5,32 +5,19 @@ from __future__ import annotations
 import contextlib
 import glob
 import logging
-import os
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import ConfigError
 from monai_ext.io import TEMPORARY_SUFFIX, atomic_path
+from monai_ext.mlflow_uri import forget_misread
 from monai_ext.workflow import sqlite_uri
 
 logger = logging.getLogger(__name__)
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _SECONDS = 20.0  # for another process that is writing, as MLflow waits
-
-
-def database_of(tracking_uri: str) -> Path | None:
-    """Path of an SQLite store, as the one who opens it understands the URI; ``None`` for a server.
-
-    Args:
-        tracking_uri: MLflow's URI.
-    """
-    if not tracking_uri.startswith("sqlite:///"):
-        return None
-    from sqlalchemy.engine import make_url
-
-    return Path(make_url(tracking_uri).database or "").absolute()
 
 
 def artifacts_of(database: Path) -> str:
@@ -109,20 +96,7 @@ def _make(database: Path) -> None:
     with atomic_path(database) as temporary:
         uri = sqlite_uri(temporary)
         SqlAlchemyStore(uri, artifacts_of(database)).engine.dispose()
-        forget_misread(uri, temporary)
-
-
-def forget_misread(tracking_uri: str, database: Path) -> None:
-    """Remove the empty folder that MLflow makes where a URI's ``%`` codes are the name of a path.
-
-    Args:
-        tracking_uri: MLflow's URI of the store.
-        database: its path.
-    """
-    misread = Path(tracking_uri.removeprefix("sqlite:///")).absolute().parent
-    if misread != database.parent:
-        with contextlib.suppress(OSError):
-            os.removedirs(misread)
+        forget_misread(uri)
 
 
 def follow_move(database: Path, experiment: Any) -> None:

@@ -9,18 +9,21 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from monai_ext.errors import ConfigError
-from monai_ext.handlers.mlflow_store import artifacts_of, database_of, follow_move, forget_misread, make_sound
+from monai_ext.handlers.mlflow_store import artifacts_of, follow_move, make_sound
 from monai_ext.handlers.tracking import finite_numbers
 from monai_ext.mlflow_entries import begin_run
 from monai_ext.mlflow_outbox import CATCHING_UP, Outbox, mlflow_reason, no_answer, short_waits
+from monai_ext.mlflow_uri import database_of, forget_misread
 from monai_ext.system_errors import explained, writing
 
 logger = logging.getLogger(__name__)
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
+# Seconds for others that begin a run in the same SQLite file; the first one makes its tables.
+_PATIENCE = 120.0
 
 
 class MLflowTracker:
@@ -236,16 +239,16 @@ def open_store(tracking_uri: str, experiment_name: str) -> tuple[Any, str]:
     database = database_of(tracking_uri)
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
-        # The first opening migrates the empty database, with two hundred lines of log.
-        for name in ("alembic", "mlflow.store.db.utils"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        # The first opening migrates the empty database, with two hundred lines of log; an error has sixty, and is said
+        # in one by us.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         make_sound(database)
     client = mlflow.MlflowClient(tracking_uri)
     experiment = client.get_experiment_by_name(experiment_name)
-    if database is not None:
-        forget_misread(tracking_uri, database)
-        if experiment is not None:
-            follow_move(database, experiment)
+    forget_misread(tracking_uri)
+    if database is not None and experiment is not None:
+        follow_move(database, experiment)
     if experiment is None:
         location = artifacts_of(database) if database is not None else None
         try:
@@ -273,6 +276,21 @@ def _one_at_a_time(tracking_uri: str) -> Iterator[None]:
         reason = explained(error) or error.strerror
         raise ConfigError(f"--tracking_uri {tracking_uri}: can't be written ({reason})") from error
     with lock:
-        with writing(lock.name):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        _take(lock, tracking_uri)
         yield
+
+
+def _take(lock: IO[str], tracking_uri: str) -> None:
+    """Wait for another process to have begun its run, but not for one that is suspended in it."""
+    deadline = time.monotonic() + _PATIENCE
+    with writing(lock.name):
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ConfigError(
+                        f"--tracking_uri {tracking_uri}: another process has held {lock.name} for {_PATIENCE:.0f} s; "
+                        "end it (fuser shows which), or name another store"
+                    ) from None
+            time.sleep(0.1)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from monai_ext.errors import DataError
+from monai_ext.errors import DataError, WriteError
 from monai_ext.io import atomic_path, write_csv, write_json
 
 
@@ -39,17 +40,26 @@ class Files:
         """
         with contextlib.ExitStack() as together:
 
-            def temporary(name: str) -> Path:
-                return together.enter_context(atomic_path(Path(folder) / name))
+            def put(name: str, write: Callable[[Path], Any]) -> None:
+                final = Path(folder) / name
+                temporary = together.enter_context(atomic_path(final))
+                try:
+                    write(temporary)
+                except WriteError as error:  # of the temporary file, whose name tells nobody anything
+                    raise WriteError(str(error).replace(str(temporary), str(final))) from error
 
             for name, rows in self.tables.items():
-                write_csv(temporary(name), rows, None if rows else ["case"])
+                put(name, partial(write_csv, rows=rows, columns=None if rows else ["case"]))
             for name, array in self.arrays.items():
-                # Flushed here already, as the others are: a full disk must show before the first file has its name.
-                with atomic_path(temporary(name)) as path:
-                    np.save(path, array)
+                put(name, partial(_write_array, array=array))
             for name, content in self.documents.items():
-                write_json(temporary(name), content)
+                put(name, partial(write_json, content=content))
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    # Flushed here already, as the others are: a full disk must show before the first file has its name.
+    with atomic_path(path) as temporary:
+        np.save(temporary, array)
 
 
 def refuse_nonfinite(names: Iterable[str]) -> None:

@@ -12,11 +12,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.metrics.direction import lower_is_better
 from monai_ext.mlflow_outbox import mlflow_reason, short_waits
+from monai_ext.mlflow_uri import database_of, forget_misread
 from monai_ext.workflow import default_tracking_uri, sqlite_uri
 
 
@@ -114,6 +114,7 @@ def load_runs(
         raise DataError(f"the MLflow store {tracking_uri} can't be read: {mlflow_reason(error)}") from error
     finally:
         mlflow.set_tracking_uri(before)
+        forget_misread(uri)
     return chosen, _nested(runs, chosen, better)
 
 
@@ -189,17 +190,19 @@ def _nested(runs: list[ComparedRun], metric: str, better: Callable[..., Any]) ->
 
 def _existing(tracking_uri: str) -> str:
     """The URI, after a check that a store exists: MLflow would create an empty one."""
-    uri = tracking_uri if ":" in tracking_uri else f"sqlite:///{tracking_uri}"
-    if not uri.startswith("sqlite:///"):
+    uri = tracking_uri if "://" in tracking_uri or tracking_uri.startswith("file:") else sqlite_uri(tracking_uri)
+    path = database_of(uri)
+    if path is None:
         return uri
-    path = Path(unquote(uri.removeprefix("sqlite:///").split("?")[0]))
     if not path.is_file():
         raise DataError(f"there is no MLflow store {path}; train first, or name one with --tracking_uri", None)
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.DatabaseError as error:
-        raise DataError(f"is not an MLflow store ({error})", path) from error
+        busy = isinstance(error, sqlite3.OperationalError)  # locked by another program, say
+        reason = "can't be read" if busy else "is not an MLflow store"
+        raise DataError(f"{reason} ({error})", path) from error
     if "experiments" not in tables:
         raise DataError("is not an MLflow store (it has no table of experiments)", path)
     return uri

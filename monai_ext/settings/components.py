@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from functools import cache
-from pydoc import locate
+from pydoc import ErrorDuringImport, locate
 from typing import Any
 
 from monai_ext.errors import ConfigError
@@ -99,11 +99,11 @@ def _wrong(place: str, component: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _found(name: str) -> Any:
-    return located_target(name)[1]
+    return find_target(full_name(name))
 
 
-def located_target(name: str) -> tuple[str, Any]:
-    """The full name of a target, and the class or function, ``None`` where there is none; imports its module.
+def full_name(name: str) -> str:
+    """The name of a target with its module, which isn't imported; one that MONAI doesn't know stays as it is.
 
     Args:
         name: as in a config. MONAI looks one without dots up in itself first.
@@ -111,8 +111,20 @@ def located_target(name: str) -> tuple[str, Any]:
     if "." not in name:
         module = _locator().get_component_module_name(name)
         if module is not None:
-            name = f"{module if isinstance(module, str) else module[0]}.{name}"
-    return name, locate(name)
+            return f"{module if isinstance(module, str) else module[0]}.{name}"
+    return name
+
+
+def find_target(name: str) -> Any:
+    """The class or function of a full name, or ``None`` where there is none; imports its module.
+
+    Args:
+        name: see `full_name`.
+    """
+    try:
+        return locate(name)
+    except ErrorDuringImport:  # it needs what isn't installed, say
+        return None
 
 
 @cache

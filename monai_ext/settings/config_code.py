@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import ismodule
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_json
-from monai_ext.settings.components import located_target
-from monai_ext.settings.tree import existing, nodes, parts_of
+from monai_ext.settings.components import find_target, full_name
+from monai_ext.settings.tree import nodes, parts_of
 
 TRUSTED = ("monai", "torch", "ignite", "monai_ext")
 # In these packages, but they import, compile, unpickle or start whatever they are told to. No list can be complete.
 LOADS_CODE = (
     *("torch.utils.cpp_extension", "torch.hub", "torch.package", "torch.load", "torch.serialization", "torch.ops"),
-    *("torch._ops", "torch.classes", "torch.export", "torch.multiprocessing", "torch.distributed", "torch.testing"),
-    *("torch._inductor", "torch._dynamo", "torch.jit.load", "torch.jit._serialization", "ignite.distributed"),
+    *("torch.classes", "torch.export", "torch.multiprocessing", "torch.distributed", "torch.testing", "torch.jit"),
+    *("torch._ops", "torch._inductor", "torch._dynamo", "torch.fx", "torch.library", "torch.utils.collect_env"),
+    *("torch.utils.benchmark", "torch.utils.bundled_inputs", "torch.utils.hipify", "torch.utils.show_pickle"),
     *("monai.bundle", "monai.utils.module", "monai.utils.optional_import", "monai.utils.misc", "monai.apps"),
-    *("monai.auto3dseg", "monai.data.image_reader", "monai.data.NumpyReader", "monai_ext.cli", "monai_ext.task"),
+    *("monai.utils.safeeval", "monai.auto3dseg", "monai.fl", "monai.data.image_reader", "monai.data.PersistentDataset"),
+    *("ignite.distributed", "monai_ext.cli", "monai_ext.task", "monai_ext.settings", "monai_ext.conformance"),
+    *("monai_ext.lazy", "monai_ext.moved", "monai_ext.engines.CrossValidation", "monai_ext.inferers.streaming.dask"),
 )
+# Where MONAI takes a class by its dotted name: LoadImage, SaveImage, PatchInferer.
+_BY_NAME = ("reader", "writer", "merger_cls")
+# More can't be meant: a YAML file of a few lines can hold itself, or billions of entries.
+_MOST_ENTRIES = 100_000
 _LONGEST_CHAIN = 20
 
 
@@ -71,7 +80,8 @@ class _Listing:
     def _kind(self, file: str, place: str, text: str) -> str | None:
         if text.startswith("$"):
             return "code"
-        if place.rpartition("#")[2] == "_target_":
+        key = next((part for part in reversed(parts_of(place)) if not part.isdigit()), "")
+        if key == "_target_" or (key in _BY_NAME and (text.startswith(("@", "%")) or "." in text)):
             return self._kind_of_target(file, place, text)
         return "unknown" if text.startswith("%") and not self._meant(file, place, text) else None
 
@@ -99,7 +109,10 @@ class _Listing:
         """The values that a reference (``@``) or a macro (``%``) may have: overlays can give a key another one."""
         from monai.bundle import ConfigParser
 
-        absolute = ConfigParser.resolve_relative_ids(place.replace("#", "::"), text)[1:]
+        try:
+            absolute = ConfigParser.resolve_relative_ids("::".join(parts_of(place)), text)[1:]
+        except ValueError:  # more levels up than there are
+            return []
         path, key = ConfigParser.split_path_id(absolute) if text.startswith("%") else ("", absolute)
         if path and path not in self.configs:
             found = next((root / path for root in self.roots if (root / path).is_file()), None)
@@ -107,34 +120,46 @@ class _Listing:
                 return []
             self.configs[path] = _read(found)
         searched = [path] if path else [file, *self.own]
-        parts = parts_of(key) if key else []
-        values = (existing(self.configs[name], parts) for name in dict.fromkeys(searched))
-        return [value for way, value in values if way == parts]
+        # By the parts: "a::b" and "+a" at the top of a file are entries of "a", as MONAI merges them.
+        entries = (entry for name in dict.fromkeys(searched) for entry in nodes(self.configs[name]))
+        return [value for place, value in entries if parts_of(place) == parts_of(key)]
 
 
 def _kind_of_name(name: str) -> str | None:
-    full, found = located_target(name) if name.split(".")[0] in TRUSTED or "." not in name else (name, None)
-    if full.split(".")[0] not in TRUSTED:
-        return "target" if "." in full else "unknown"
-    if found is None:
+    full = full_name(name)
+    parts = full.split(".")
+    if parts[0] not in TRUSTED:  # and isn't imported here, which would run it
+        return "target" if len(parts) > 1 else "unknown"
+    if any(part.startswith("_") for part in parts):  # loaders, globals, what reads any attribute
+        return "target"
+    way = [find_target(".".join(parts[:end])) for end in range(1, len(parts) + 1)]
+    if way[-1] is None:
         return "unknown"
-    # A package of ours reaches others: torch.os.system
-    module = getattr(found, "__module__", None) or full
-    real = f"{module}.{getattr(found, '__qualname__', '')}"
+    # A package of ours reaches others: torch.os.system, torch.sys.modules.get
+    homes = [str(found.__name__ if ismodule(found) else getattr(found, "__module__", None) or full) for found in way]
+    real = f"{homes[-1]}.{getattr(way[-1], '__qualname__', '')}"
     harmful = any(f"{each}.".startswith(f"{prefix}.") for each in (full, real) for prefix in LOADS_CODE)
-    return "target" if harmful or module.split(".")[0] not in TRUSTED else None
+    return "target" if harmful or any(home.split(".")[0] not in TRUSTED for home in homes) else None
 
 
 def _is_config(path: Path) -> bool:
-    return path.suffix.lower() in (".json", ".yaml", ".yml")
+    return path.suffix.lower() in (".json", ".yaml", ".yml") and path.is_file()
 
 
 def _read(file: Path) -> Any:
     if file.suffix.lower() == ".json":
-        return read_json(file)
-    from monai.bundle import ConfigParser
+        content = read_json(file)
+    else:
+        from monai.bundle import ConfigParser
 
+        try:
+            content = ConfigParser.load_config_file(file)
+        except Exception as error:  # whatever the parser makes of a damaged file
+            raise DataError(f"not valid YAML ({error})", file) from error
     try:
-        return ConfigParser.load_config_file(file)
-    except Exception as error:  # whatever the parser makes of a damaged file
-        raise DataError(f"not valid YAML ({error})", file) from error
+        entries = sum(1 for _ in islice(nodes(content), _MOST_ENTRIES))
+    except RecursionError:
+        raise DataError("its entries are nested too deeply, or hold themselves", file) from None
+    if entries == _MOST_ENTRIES:
+        raise DataError(f"has {_MOST_ENTRIES} entries or more, which no config needs", file)
+    return content

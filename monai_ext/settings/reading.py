@@ -70,7 +70,8 @@ def keep_hash(parser: Any, config_file: str | Sequence[str], settings: Mapping[s
         if not isinstance(text, str) or "#" not in text or is_computed(text) or place not in parser:
             continue
         if parser[place] in (text, text.replace("#", "::")):
-            parser[place] = "$" + repr(text).replace("#", r"\x23").replace("@", r"\x40")
+            # Nor may the parser put anything in place of a relative id: a key of the config can be code.
+            parser[place] = "$" + repr(text).replace("#", r"\x23").replace("@", r"\x40").replace("%", r"\x25")
 
 
 def settle_config(parser: Any, bundle_root: str | Path, by_hand: Iterable[str]) -> None:

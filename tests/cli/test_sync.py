@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import typer
@@ -10,6 +11,7 @@ from monai_ext.errors import ConfigError, DataError, RunLockedError
 from monai_ext.handlers import MLflowTracker
 from monai_ext.mlflow_outbox import FILE, read_waiting
 from monai_ext.runs import RunFolder
+from monai_ext.workflow import sqlite_uri
 
 app = typer.Typer()
 app.command()(sync)
@@ -98,3 +100,23 @@ def test_a_run_that_is_being_trained_is_left_alone(tmp_path, monkeypatch):
     with pytest.raises(RunLockedError, match="is being trained"):
         invoke(folder)
     run.close("finished")
+
+
+def test_a_store_that_mlflow_can_not_use_is_named(tmp_path):
+    entry = {"tracking_uri": "ftp://x", "run_id": "1", "kind": "failed"}
+    (tmp_path / FILE).write_text(json.dumps(entry))
+    with pytest.raises(ConfigError, match="what waits is for ftp://x, which MLflow can't use"):
+        invoke(tmp_path)
+
+
+def test_a_store_in_a_folder_of_any_name_leaves_no_other_folder(tmp_path, empty_store):
+    store = tmp_path / "50%25 ?x"
+    (run_dir := tmp_path / "run").mkdir()
+    store.mkdir()
+    shutil.copy(empty_store, store / "mlflow.db")
+    tracker = MLflowTracker(sqlite_uri(store / "mlflow.db"), "e", "r")
+    again = f"{tracker.tracking_uri}?timeout=5"  # as another process: MLflow keeps the stores that it has opened
+    entry = {"tracking_uri": again, "run_id": tracker.run_id, "kind": "failed"}
+    (run_dir / FILE).write_text(json.dumps(entry))
+    assert "sent 1 entries" in invoke(run_dir)
+    assert {path.name for path in tmp_path.iterdir()} == {store.name, "run"}

@@ -13,7 +13,7 @@ def test_a_run_of_the_same_recipe_and_data_is_found(tmp_path):
         if record is None:
             (tmp_path / name).mkdir()
         else:
-            write_json(tmp_path / name / "run.json", record)
+            write_json(tmp_path / name / "run.json", {"status": "finished", **record})
     candidates = [tmp_path / name for name in ("damaged", "earlier", "other", "same", "older")]
     assert newest_same(candidates, "r", "a") == tmp_path / "same"
     assert newest_same(candidates, "r", "b") is None

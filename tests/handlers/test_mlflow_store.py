@@ -124,11 +124,6 @@ def test_store_lock_and_artifacts_lie_in_the_folder_whatever_its_name(whole, tmp
     assert {path.name for path in tmp_path.iterdir()} == {name, "report.html"}
 
 
-def test_a_uri_that_is_coded_throughout_means_the_same_store(tmp_path):
-    assert mlflow_store.database_of(f"sqlite:///{tmp_path}/l%C3%A4uf/mlflow.db") == tmp_path / "läuf" / "mlflow.db"
-    assert mlflow_store.database_of("http://server:5000") is None
-
-
 def test_a_moved_folder_has_its_old_and_new_artifacts(whole, tmp_path):
     (tmp_path / "before").mkdir()
     shutil.copy(whole, tmp_path / "before" / "mlflow.db")

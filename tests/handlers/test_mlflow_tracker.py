@@ -1,3 +1,4 @@
+import fcntl
 import json
 import shutil
 
@@ -73,6 +74,14 @@ def test_children_name_their_parent(uri, client):
 def test_a_store_that_cannot_be_is_refused(wrong):
     with pytest.raises(ConfigError, match="--tracking_uri"):
         MLflowTracker(wrong, "grades", "x")
+
+
+def test_a_process_that_keeps_the_store_s_lock_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("monai_ext.handlers.mlflow_tracker._PATIENCE", 0.2)
+    with open(tmp_path / ".mlflow.db.lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match=r"another process has held .*/\.mlflow\.db\.lock for 0 s; end it"):
+            MLflowTracker(f"sqlite:///{tmp_path}/mlflow.db", "e", "r")
 
 
 def test_trouble_after_the_start_is_logged_and_never_raised(uri, client, caplog, monkeypatch):

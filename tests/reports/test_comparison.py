@@ -4,6 +4,7 @@ import csv
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,23 @@ def test_missing_store_is_refused_and_not_created(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no MLflow store .*mlflow\.db; train first"):
         load_runs(store_to_read(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_store_is_found_at_a_path_of_any_characters(store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "ü #1, 50%25 a:b?c"
+    folder.mkdir()
+    assert load_runs(str(shutil.copy(store, folder)))[1]
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_store_that_is_locked_is_said_to_be(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **named: connect(*given, timeout=0, **named))
+    copy = shutil.copy(store, tmp_path)
+    with closing(connect(copy, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(DataError, match=r"can't be read \(database is locked\)"):
+            load_runs(str(copy))
 
 
 def test_file_that_is_no_store_is_refused_untouched(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 import yaml
 
+import monai_ext
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.settings.config_code import code_in_configs
 
@@ -37,7 +38,15 @@ def test_components_of_known_packages_are_not_listed(listed, target):
         *("os.system", "importlib.import_module", "torch.load", "torch.serialization.load", "torch.hub.load"),
         *("torch.utils.cpp_extension.load_inline", "monai.utils.optional_import", "optional_import"),
         *("monai.bundle.run", "torch.os.system", "torch.builtins.exec", "monai.utils.module.import_module"),
-        "torch_like.evil",
+        *(
+            "torch_like.evil",
+            "torch.sys.modules.get",
+            "torch.nn.Module.__getattribute__",
+            "torch.__loader__.load_module",
+        ),
+        *("torch.utils.collect_env.run", "torch.utils.benchmark.Timer.timeit", "torch.storage._load_from_bytes"),
+        *("torch.jit.unsupported_tensor_ops.execWrapper", "monai.fl.client.MonaiAlgo"),
+        "monai_ext.settings.read_bundle_config",
     ],
 )
 def test_targets_outside_and_those_that_load_code_are_listed(listed, target):
@@ -52,8 +61,42 @@ def test_a_target_by_reference_is_what_it_refers_to(listed, reference):
     assert listed({"a": {"_target_": reference}, "b": "DiceLoss", "c": "@b", "d": {"x": "DiceLoss"}}) == []
 
 
+def test_entries_that_a_file_merges_into_others_are_read_as_what_they_become(listed):
+    harmless = {"_target_": "DiceLoss", "b": "DiceLoss"}
+    assert listed({"a": harmless, "a::_target_": "os.system"}) == [("target", "os.system")]
+    assert listed({"a": harmless, "+a": {"_target_": "os.system"}}) == [("target", "os.system")]
+    for merged in ({"a::b": "os.system"}, {"+a": {"b": "os.system"}}, {"+a::b": "os.system"}):
+        assert listed({"t": {"_target_": "@a#b"}, "a": harmless, **merged}) == [("target", "@a#b")]
+
+
+def test_classes_that_monai_takes_by_name_are_targets(listed):
+    load = {"_target_": "LoadImaged", "keys": "image"}
+    assert listed({"a": {**load, "reader": "NibabelReader"}}) == []
+    assert listed({"a": {**load, "reader": ["ITKReader", "subprocess.Popen"]}}) == [("target", "subprocess.Popen")]
+    assert listed({"a": {"_target_": "SaveImage", "writer": "@b"}, "b": "os.system"}) == [("target", "@b")]
+
+
+def test_no_module_of_a_stranger_is_imported(listed, tmp_path, monkeypatch):
+    (tmp_path / "stranger.py").write_text("raise SystemExit('was run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert listed({"a": {"_target_": "stranger"}, "b": {"_target_": "stranger.x"}}) == [
+        ("unknown", "stranger"),
+        ("target", "stranger.x"),
+    ]
+
+
+def test_a_module_that_can_not_be_imported_is_listed(listed, tmp_path, monkeypatch):
+    (tmp_path / "needs.py").write_text("import no_such_package_anywhere")
+    monkeypatch.setattr(monai_ext, "__path__", [*monai_ext.__path__, str(tmp_path)])
+    assert listed({"a": {"_target_": "monai_ext.needs.Network"}}) == [("unknown", "monai_ext.needs.Network")]
+
+
 @pytest.mark.parametrize(
-    "target", ["@gone", "%gone.yaml::x", "@a", "@loop", "@made", "torch.no_such_thing", "nosuchcomponent"]
+    "target",
+    [
+        *("@gone", "%gone.yaml::x", "@a", "@loop", "@made", "@::::::x", "%::::::x", "torch.no_such_thing"),
+        "nosuchcomponent",
+    ],
 )
 def test_a_target_that_can_not_be_resolved_is_listed(listed, target):
     made = {"_target_": "DiceLoss"}
@@ -85,6 +128,20 @@ def test_configs_in_yaml_are_read(tmp_path):
     ]
     (tmp_path / "configs" / "two.yaml").write_text("a: {")
     with pytest.raises(DataError, match=r"two\.yaml: not valid YAML"):
+        list(code_in_configs(tmp_path))
+
+
+ENDLESS = {
+    "in itself": "a: &a [*a, {_target_: os.system}]",
+    "billions": "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{f'*a{n - 1},' * 9}]\n" for n in range(1, 10)),
+}
+
+
+@pytest.mark.parametrize("text", ENDLESS.values(), ids=ENDLESS.keys())
+def test_a_config_without_end_is_refused(tmp_path, text):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "one.yaml").write_text(text)
+    with pytest.raises(DataError, match=r"one\.yaml: "):
         list(code_in_configs(tmp_path))
 
 

@@ -99,6 +99,15 @@ def test_a_hash_in_a_text_stays_as_it_is(tmp_path, value, where):
     assert parser.get_parsed_content("again") == value
 
 
+def test_a_key_of_a_config_is_not_run_where_a_text_holds_a_hash(tmp_path):
+    key = f"a'+str(__import__('pathlib').Path({str(tmp_path / 'run')!r}).touch())+'"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "train.json").write_text(json.dumps({key: {"text": "#%::b", "b": 1}}))
+    parser = read_bundle_config(str(tmp_path / "configs" / "train.json"), {})
+    assert parser.get_parsed_content(key)["text"] == "#%::b"
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_hash_in_a_file_gives_way_to_the_command_line(tmp_path):
     (tmp_path / "configs").mkdir()
     file = tmp_path / "configs" / "train.json"

@@ -133,7 +133,9 @@ def test_folds_of_one_recipe_have_one_key():
 
 
 def test_a_run_without_a_recipe_is_compared_by_its_settings(tmp_path):
-    write_json(tmp_path / "run.json", {"parameters": {"lr": 1e-3, "size": 8, "max_epochs": 5, "gone": 1}})
+    write_json(
+        tmp_path / "run.json", {"status": "killed", "parameters": {"lr": 1e-3, "size": 8, "max_epochs": 5, "gone": 1}}
+    )
     check_resume(tmp_path, changed(max_epochs=9))
     with pytest.raises(ConfigError, match=r"\(lr: 0.001 → 0.5; size: 8 → 16\)"):
         check_resume(tmp_path, changed(lr=0.5, size=16))
@@ -142,7 +144,7 @@ def test_a_run_without_a_recipe_is_compared_by_its_settings(tmp_path):
 
 
 def test_a_run_is_compared_by_its_recipe_and_the_way_out_names_its_best_checkpoint(tmp_path):
-    write_json(tmp_path / "run.json", {"best_checkpoint": "checkpoints/best_f1.pt"})
+    write_json(tmp_path / "run.json", {"status": "killed", "best_checkpoint": "checkpoints/best_f1.pt"})
     write_json(tmp_path / RECIPE, changed())
     check_resume(tmp_path, changed(num_workers=9))
     with pytest.raises(ConfigError, match=f"--pretrained_path {tmp_path}/checkpoints/best_f1.pt"):
