@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from fire.parser import DefaultParseValue
 
 from monai_ext.errors import ConfigError
 from monai_ext.settings.names import nearest
 
 
 def parse_value(text: str) -> Any:
-    """A number, ``True``, ``None``, list, dict or, failing that, the text itself.
+    """A number, ``True``, ``None``, list (``[a,b]``, ``a,b``), dict or, failing that, the text itself, as in
+    ``python -m monai.bundle``.
 
     Args:
         text: one word of a command line.
     """
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    value = DefaultParseValue(text)
+    quoted = text[:1] in ("'", '"')
+    return text if isinstance(value, str) and not quoted else value  # to Fire, what follows a # is a comment
 
 
 def parse_files(text: str) -> str | list[str]:

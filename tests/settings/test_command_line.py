@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monai_ext.settings.command_line import as_typed
+from monai_ext.settings.command_line import as_typed, parse_overrides
 
 
 @pytest.mark.parametrize("words", [["--inputs", "['a.zarr#channel=1']"], ["--inputs=['a.zarr#channel=1']"]], ids=len)
@@ -18,3 +18,19 @@ def test_a_hash_in_a_list_is_what_was_typed(words) -> None:
 def test_settings_from_elsewhere_stay() -> None:
     given = {"inputs": ["a.zarr"], "targets": {"sheet": {"channels": 1}}}
     assert as_typed(given, ["-m", "pytest", "--inputs", "none"]) == given
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("mlflow,tensorboard", ("mlflow", "tensorboard")),
+        ("[LGG,HGG]", ["LGG", "HGG"]),
+        ("{sheet: {channels: 1}}", {"sheet": {"channels": 1}}),
+        ("out#1", "out#1"),
+        ("'1'", "1"),
+        ("5e-4", 5e-4),
+        ("a/b,c", "a/b,c"),
+    ],
+)
+def test_words_mean_what_they_mean_to_monai_s_command_line(word, value) -> None:
+    assert parse_overrides(["--setting", word]) == {"setting": value}
