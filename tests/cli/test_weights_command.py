@@ -169,6 +169,11 @@ def test_a_bundle_without_public_files_says_so(tmp_path):
     assert "no public file is known" in call(tmp_path)
 
 
+def test_a_folder_that_isn_t_there_is_no_bundle_without_files(tmp_path):
+    with pytest.raises(ConfigError, match=f"--bundle_root {tmp_path}/nowhere: no such folder"):
+        call(tmp_path / "nowhere")
+
+
 def test_monai_s_own_program_downloads_the_same_files(bundle):
     root = bundle(notes={"licence": "MIT"}, hash_val=DIGEST, hash_type="sha256")
     download_large_files(bundle_path=str(root))
