@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from monai_ext.cli.app import app
 from monai_ext.conformance import CHECKS, NotApplicable, checks, conform
-from monai_ext.errors import ConfigError
+from monai_ext.errors import ConfigError, DataError
 
 NOISY = """
 import torch
@@ -44,6 +45,18 @@ def test_a_bundle_in_the_manner_of_the_model_zoo_conforms_and_is_left_alone(bund
     assert statuses == {**dict.fromkeys(CHECKS, "passed"), **absent}, results
     assert results["inference"].reason == "2 images in the geometry of their inputs"
     assert {path: path.stat().st_mtime_ns for path in bundle.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["metadata", "inference"])
+def test_a_config_that_can_not_be_read_is_named(bundle, name) -> None:
+    file = bundle / "configs" / f"{name}.json"
+    for content, said in [
+        ('{"version": ', "not valid JSON (Expecting value: line 1"),
+        ("[]", "holds no table of names"),
+    ]:
+        file.write_text(content)
+        with pytest.raises(DataError, match=re.escape(f"{file}: {said}")):
+            checks(bundle)["metadata" if name == "metadata" else "plain_parser"]()
 
 
 def without_license(bundle):
