@@ -184,12 +184,12 @@ class Bundle:
 
 
 def _check_readable(file: Path, shown: Path) -> None:
+    import yaml  # type: ignore[import-untyped]
     from monai.bundle import ConfigParser
-    from yaml import YAMLError
 
     try:
         content = ConfigParser.load_config_file(str(file))
-    except (ValueError, YAMLError) as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise DataError(f"not valid {file.suffix[1:].upper()} ({error})", shown) from error
     if not isinstance(content, dict):
         raise DataError("holds no table of names and values", shown)

@@ -11,7 +11,7 @@ from tiny_bundle import write_bundle
 from typer.testing import CliRunner
 
 from monai_ext.cli.app import app
-from monai_ext.conformance import CHECKS, NotApplicable, checks, conform
+from monai_ext.conformance import CHECKS, NotApplicable, checks, conform, workflows
 from monai_ext.errors import ConfigError, DataError
 
 NOISY = """
@@ -57,6 +57,11 @@ def test_a_config_that_can_not_be_read_is_named(bundle, name) -> None:
         file.write_text(content)
         with pytest.raises(DataError, match=re.escape(f"{file}: {said}")):
             checks(bundle)["metadata" if name == "metadata" else "plain_parser"]()
+
+
+def test_inference_on_synthetic_data_ends_after_some_batches(bundle, monkeypatch) -> None:
+    monkeypatch.setattr(workflows, "BATCHES", 1)
+    assert checks(bundle)["inference"]() == "1 images in the geometry of their inputs"
 
 
 def without_license(bundle):
