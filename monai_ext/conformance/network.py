@@ -11,7 +11,7 @@ from monai_ext.conformance.bundle import Bundle
 from monai_ext.conformance.verdicts import NotApplicable, demand
 from monai_ext.error_report import describe
 
-# Root of the mean squared difference of an export, relative to the largest output (but at least 1). Not the largest one:
+# Root of the mean squared difference of an export, relative to the largest output (but at least 1). Not the largest:
 # of millions of voxels, a few may be ill-conditioned, such as vectors of length one that were nearly zero.
 TOLERANCE = 1e-4
 
