@@ -102,7 +102,7 @@ def _send_model(client: Any, run_id: str, path: Path, epoch: int, register: str 
         client.finalize_logged_model(logged.model_id, "READY")
         _relate(client, run_id, logged.model_id, epoch)
     if register:
-        _register(client, run_id, logged.model_id, register)
+        _register(client, run_id, logged, register)
     for other in before:
         if other.model_id != logged.model_id:
             client.delete_logged_model(other.model_id)
@@ -121,7 +121,7 @@ def _relate(client: Any, run_id: str, model_id: str, epoch: int) -> None:
     )
 
 
-def _register(client: Any, run_id: str, model_id: str, name: str) -> None:
+def _register(client: Any, run_id: str, logged: Any, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -129,8 +129,10 @@ def _register(client: Any, run_id: str, model_id: str, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    # A number of seconds would let MLflow ask again and again whether it is ready.
-    client.create_model_version(name, f"models:/{model_id}", run_id, model_id=model_id, await_creation_for=0)
+    # Not models:/ID, which MLflow looks for in MLFLOW_TRACKING_URI, whatever the client's store is. A number of seconds
+    # would let it ask again and again whether the version is ready.
+    source = logged.artifact_location
+    client.create_model_version(name, source, run_id, model_id=logged.model_id, await_creation_for=0)
 
 
 def _send_end(client: Any, run_id: str, status: str, milliseconds: int) -> None:

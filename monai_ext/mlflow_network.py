@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from monai_ext.networks.onnx_file import input_sizes, quiet
 
@@ -90,14 +91,32 @@ _REQUIRED = ("mlflow", "torch", "monai-ext")
 
 
 def _example_shape(network: nn.Module, shape: Sequence[int]) -> list[int]:
-    small = [shape[0], *(min(size, EDGE) for size in shape[1:])]
     twin = copy.deepcopy(network).to("meta")
+    taken = list(shape)
+    for edge in (2 * EDGE, EDGE):
+        small = [shape[0], *(min(size, edge) for size in shape[1:])]
+        if not _keeps_axes(twin, small):
+            break
+        taken = small
+    return taken
+
+
+def _keeps_axes(twin: nn.Module, shape: Sequence[int]) -> bool:
+    """Whether images of a shape are taken, and no convolution makes one voxel of an axis: torch would export a graph
+    for images of at most this size.
+    """
+    thin = []
+    convolutions = [module for module in twin.modules() if isinstance(module, _ConvNd)]
+    hooks = [one.register_forward_hook(lambda *given: thin.append(1 in given[2].shape[2:])) for one in convolutions]
     try:
         with torch.no_grad():
-            twin(torch.empty(2, *small, device="meta"))
+            twin(torch.empty(2, *shape, device="meta"))
     except Exception:  # each network refuses in its own words
-        return list(shape)
-    return small
+        return False
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return not any(thin)
 
 
 def _schema(shapes: Mapping[str | None, Sequence[int]]) -> Any:

@@ -96,3 +96,15 @@ def test_the_command_line_s_help_needs_no_heavy_import():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert "cross-validate" in done.stdout
+
+
+def test_a_source_distribution_has_what_its_tests_read(monkeypatch):
+    from setuptools.command.egg_info import FileList
+
+    monkeypatch.chdir(PACKAGE.parent)
+    files = FileList()
+    for line in Path("MANIFEST.in").read_text().splitlines():
+        if line and not line.startswith("#"):
+            files.process_template_line(line)
+    found = [path for folder in (".ci", "bundles", "docs", "tests") for path in Path(folder).rglob("*.*")]
+    assert {str(path) for path in found if path.is_file() and path.suffix != ".pyc"} <= set(files.files)

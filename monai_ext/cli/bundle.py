@@ -24,5 +24,5 @@ def zip_command(
     from monai_ext.bundle_archive import zip_bundle
     from monai_ext.settings import find_bundle
 
-    root = Path(bundle) if Path(bundle, "configs").is_dir() else find_bundle(bundle, "or give its folder")
+    root = Path(bundle) if Path(bundle, "configs").is_dir() else find_bundle(bundle, advice="or give its folder")
     typer.echo(str(zip_bundle(root, output)))

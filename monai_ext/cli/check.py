@@ -143,7 +143,7 @@ def _options(check: Any, bundle: str, bundle_root: Path | None, given: dict[str,
 
     known = [name for name in inspect.signature(check).parameters if name not in ("dataset_dir", "workers")]
     try:
-        root = bundle_root or find_bundle(bundle)
+        root = find_bundle(bundle, bundle_root)
     except ConfigError:  # a package elsewhere may bring the task alone
         for name in given:
             if name not in known:

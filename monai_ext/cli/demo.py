@@ -37,7 +37,7 @@ def demo(
     # MONAI says of every config that it is code; these are the checkout's own. `check` lists the code in a config.
     warnings.filterwarnings("ignore", "parsing config_file")
     task = find_task(bundle, "demo")
-    configs = (bundle_root or find_bundle(bundle)) / "configs"
+    configs = find_bundle(bundle, bundle_root) / "configs"
     dataset_dir = dataset_dir or Path("data", "demo", bundle)
     output_dir = output_dir or Path("runs", bundle)
     training = [str(configs / "train.json"), str(configs / "demo.json")]

@@ -31,7 +31,7 @@ def prepare(
     from monai_ext.data import prepare as fill
     from monai_ext.settings import find_bundle, parse_files, parse_overrides, read_bundle_config
 
-    root = bundle_root or find_bundle(bundle)
+    root = find_bundle(bundle, bundle_root)
     files = parse_files(config_file) if config_file else str(root / "configs" / "train.json")
     parser = read_bundle_config(files, {"dataset_dir": str(dataset_dir), **parse_overrides(context.args)}, root)
     if "train#dataset#data" not in parser:

@@ -23,7 +23,7 @@ def settings(
     from monai_ext.settings.names import nearest_setting
 
     is_folder = (Path(bundle) / "configs").is_dir()
-    root = Path(bundle) if is_folder else find_bundle(bundle, "or give its folder")
+    root = Path(bundle) if is_folder else find_bundle(bundle, advice="or give its folder")
     listed = listed_settings(root)
     chosen = [setting for setting in listed if word is None or setting.is_about(word)]
     if word is not None and not chosen:

@@ -32,7 +32,7 @@ def weights(
 
     if get is not None and file is not None:
         raise ConfigError("--get and --import: give one of them")
-    root = bundle_root or find_bundle(bundle)
+    root = find_bundle(bundle, bundle_root)
     listed = {entry.path.name: entry for entry in large_files(root)}
     if get is not None:
         _get(_named(get, listed, bundle))

@@ -17,6 +17,9 @@ LOADERS = ("dataloader", "train#dataloader", "validate#dataloader")
 # Settings of this package's bundles that make a training short.
 SHORT = {"max_train_batches": 1, "max_val_batches": 1, "plot_every": 0}
 
+# Of synthetic data inference predicts no more.
+BATCHES = 2
+
 
 def inference(bundle: Bundle) -> str:
     """``inference.json`` runs on synthetic images; images that it gives have the geometry of their inputs."""
@@ -29,6 +32,8 @@ def inference(bundle: Bundle) -> str:
         from ignite.engine import Events
 
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: seen.extend(_cases(engine.state.output)))
+        if bundle.dataset_dir is None:
+            evaluator.add_event_handler(Events.ITERATION_COMPLETED(once=BATCHES), evaluator.terminate)
     workflow.run()
     workflow.finalize()
     name, spec = bundle.tensor("outputs")

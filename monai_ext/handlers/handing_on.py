@@ -9,10 +9,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_ext.errors import ConfigError
 from monai_ext.io import read_json
 from monai_ext.predictions.kind import Predictions
 from monai_ext.settings.recipe import FREE, PATHS
 from monai_ext.settings.tree import strings
+
+
+def bundle_metadata(bundle: Path) -> dict[str, Any]:
+    """A bundle's ``metadata.json``.
+
+    Args:
+        bundle: folder of the bundle.
+
+    Raises:
+        ConfigError: when the folder has none, as that of a config that was copied out of its bundle.
+    """
+    file = bundle / "configs" / "metadata.json"
+    if not file.is_file():
+        raise ConfigError(f"--bundle_root {bundle}: is no bundle, as it has no configs/metadata.json; give its folder")
+    return dict(read_json(file))
 
 
 def run_metadata(
@@ -26,7 +42,7 @@ def run_metadata(
         predictions: describe the network's outputs; ``None`` leaves the outputs as they are.
         settings: settings that change the network's function without changing its keys; goes under ``settings``.
     """
-    metadata = read_json(bundle / "configs" / "metadata.json")
+    metadata = bundle_metadata(bundle)
     formats = metadata["network_data_format"]
     formats["inputs"]["image"].update(num_channels=image_shape[0], spatial_shape=list(image_shape[1:]))
     if predictions is not None:

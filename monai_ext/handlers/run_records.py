@@ -22,7 +22,7 @@ from monai_ext.handlers.data_summary import (
     patient_counts,
     unique_cases,
 )
-from monai_ext.handlers.handing_on import inference_config
+from monai_ext.handlers.handing_on import bundle_metadata, inference_config
 from monai_ext.handlers.history import History
 from monai_ext.handlers.log_file import LogFile
 from monai_ext.handlers.mlflow_tracker import FAILED, FINISHED, KILLED, MLflowTracker
@@ -361,7 +361,7 @@ class RunRecords:
             settings: settings of the network, of which the modality is recorded.
             selection: how the epoch is chosen, see `EpochSelection`.
         """
-        metadata = read_json(self.bundle / "configs" / "metadata.json") if self.bundle is not None else {}
+        metadata = bundle_metadata(self.bundle) if self.bundle is not None else {}
         return provenance_of(
             self.data,
             bundle=self.bundle.name if self.bundle is not None else None,

@@ -74,7 +74,7 @@ class Tracking:
         log_model: whether MLflow gets the best network as a model.
         system_metrics: whether MLflow gets `SystemMetrics`.
         register: name of the registered model of which the network becomes a version; ``None`` for none.
-        trackers: one or more of ``"mlflow"``, ``"tensorboard"``, ``"wandb"``.
+        trackers: any of ``"mlflow"``, ``"tensorboard"``, ``"wandb"``, in a list or with commas between them.
 
     Raises:
         ConfigError: for a tracker that is unknown or not installed.
@@ -98,7 +98,8 @@ class Tracking:
     @property
     def chosen(self) -> tuple[str, ...]:
         """Names of the trackers."""
-        return (self.trackers,) if isinstance(self.trackers, str) else tuple(self.trackers)
+        names = self.trackers.split(",") if isinstance(self.trackers, str) else self.trackers
+        return tuple(name.strip() for name in names)
 
     @property
     def mlflow(self) -> bool:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from fire.parser import DefaultParseValue
 
 from monai_ext.errors import ConfigError
 from monai_ext.settings.names import nearest
 
 
 def parse_value(text: str) -> Any:
-    """A number, ``True``, ``None``, list, dict or, failing that, the text itself.
+    """A number, ``True``, ``None``, list (``[a,b]``, ``a,b``), dict or, failing that, the text itself, as in
+    ``python -m monai.bundle``.
 
     Args:
         text: one word of a command line.
     """
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    value = DefaultParseValue(text)
+    quoted = text[:1] in ("'", '"')
+    return text if isinstance(value, str) and not quoted else value  # to Fire, what follows a # is a comment
 
 
 def parse_files(text: str) -> str | list[str]:
@@ -80,16 +81,22 @@ def as_typed(given: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def find_bundle(bundle: str, advice: str = "or give its folder by --bundle_root") -> Path:
-    """The bundle's folder below the current one, or beside this package in a source checkout.
+def find_bundle(bundle: str, folder: Path | None = None, advice: str = "or give its folder by --bundle_root") -> Path:
+    """The bundle's folder: that which is given, or below the current one, or beside this package in a source checkout.
 
     Args:
         bundle: its name.
+        folder: value of ``--bundle_root``.
         advice: what else a user could do, for the message.
 
     Raises:
-        ConfigError: naming the nearest bundle there is, or where bundles come from: a wheel brings none.
+        ConfigError: for a folder without configs, or naming the nearest bundle there is, or where bundles come from: a
+            wheel brings none.
     """
+    if folder is not None:
+        if not (folder / "configs").is_dir():
+            raise ConfigError(f"--bundle_root {folder}: has no folder configs; give the folder of a bundle")
+        return folder
     places = [Path("bundles"), Path(__file__).resolve().parents[2] / "bundles"]
     found = next((place / bundle for place in places if (place / bundle / "configs").is_dir()), None)
     if found is None:

@@ -41,7 +41,7 @@ def bundle(tmp_path, server):
 
     def write(path=PATH, notes=None, **entry):
         root = tmp_path / "bundle"
-        root.mkdir(exist_ok=True)
+        (root / "configs").mkdir(parents=True, exist_ok=True)
         content = {"large_files": [{"path": path, "url": server.url, **entry}]}
         if notes is not None:
             content["notes"] = [{"path": path, **notes}]
@@ -166,6 +166,7 @@ def test_a_name_that_isn_t_listed_and_two_wishes_at_once_are_errors(bundle, tmp_
 
 
 def test_a_bundle_without_public_files_says_so(tmp_path):
+    (tmp_path / "configs").mkdir()
     assert "no public file is known" in call(tmp_path)
 
 

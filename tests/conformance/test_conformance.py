@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +12,9 @@ from tiny_bundle import write_bundle
 from typer.testing import CliRunner
 
 from monai_ext.cli.app import app
-from monai_ext.conformance import CHECKS, NotApplicable, checks, conform
-from monai_ext.errors import ConfigError
+from monai_ext.conformance import CHECKS, NotApplicable, checks, conform, workflows
+from monai_ext.conformance.network import _compare
+from monai_ext.errors import ConfigError, DataError
 
 NOISY = """
 import torch
@@ -44,6 +47,32 @@ def test_a_bundle_in_the_manner_of_the_model_zoo_conforms_and_is_left_alone(bund
     assert statuses == {**dict.fromkeys(CHECKS, "passed"), **absent}, results
     assert results["inference"].reason == "2 images in the geometry of their inputs"
     assert {path: path.stat().st_mtime_ns for path in bundle.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["metadata", "inference"])
+def test_a_config_that_can_not_be_read_is_named(bundle, name) -> None:
+    file = bundle / "configs" / f"{name}.json"
+    for content, said in [
+        ('{"version": ', "not valid JSON (Expecting value: line 1"),
+        ("[]", "holds no table of names"),
+    ]:
+        file.write_text(content)
+        with pytest.raises(DataError, match=re.escape(f"{file}: {said}")):
+            checks(bundle)["metadata" if name == "metadata" else "plain_parser"]()
+
+
+def test_inference_on_synthetic_data_ends_after_some_batches(bundle, monkeypatch) -> None:
+    monkeypatch.setattr(workflows, "BATCHES", 1)
+    assert checks(bundle)["inference"]() == "1 images in the geometry of their inputs"
+
+
+def test_an_export_may_differ_in_few_voxels_a_little_and_not_in_all() -> None:
+    network = SimpleNamespace(network=torch.nn.Identity(), image=lambda: torch.zeros(1, 1, 8, 8, 8))
+    found = network.image()
+    found[..., 0, 0, :4] = 1e-3
+    _compare(found, network, "ONNX Runtime")
+    with pytest.raises(AssertionError, match=r"ONNX Runtime differs from the network by 0\.001 \(at most 0\.0001\)"):
+        _compare(torch.full_like(found, 1e-3), network, "ONNX Runtime")
 
 
 def without_license(bundle):

@@ -4,6 +4,7 @@ import shlex
 
 import pytest
 
+from monai_ext.errors import ConfigError
 from monai_ext.handlers.handing_on import inference_command, inference_config, next_command, run_metadata
 from monai_ext.predictions import Classification
 
@@ -93,6 +94,11 @@ def test_the_command_names_the_config_of_the_run_and_what_to_predict(bundle):
     assert words == ["python", "-m", "monai.bundle", "run", "--config_file", str(config), "--inputs", "FILE_OR_FOLDER"]
     config.write_text("{}")
     assert shlex.split(inference_command(config))[-2:] == ["--dataset_dir", "FOLDER"]
+
+
+def test_a_folder_without_metadata_is_no_bundle(tmp_path):
+    with pytest.raises(ConfigError, match=f"--bundle_root {tmp_path}: is no bundle, .* no configs/metadata.json; give"):
+        run_metadata(tmp_path, (1, 8), None, {})
 
 
 def test_metadata_are_those_of_the_bundle_made_true_for_the_run(bundle):

@@ -137,7 +137,7 @@ def test_a_model_is_there_once_with_its_metrics_and_as_versions_of_a_registered_
     tracker = MLflowTracker(uri, "models", "r", folder=tmp_path)
     tracker.metrics({"best_auc": 0.75, "auc": 0.5})
     networks = [nn.Conv2d(1, 2, 3).eval() for _ in range(2)]
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # as a user does
+    monkeypatch.chdir(tmp_path)
     images = torch.ones(1, 1, 8, 8)
     ids = []
     # The end may be written twice, and a run that went on has another best epoch.
@@ -149,8 +149,10 @@ def test_a_model_is_there_once_with_its_metrics_and_as_versions_of_a_registered_
         assert (model.name, str(model.status), model.source_run_id) == ("model", "READY", tracker.run_id)
         assert {metric.key: metric.value for metric in model.metrics} == {"best_auc": 0.75}
         assert client.get_model_version("cord", version).run_id == tracker.run_id
+        assert not (tmp_path / "mlflow.db").exists(), "MLflow's default store has nothing to do with it"
         for address in (f"runs:/{tracker.run_id}/model", f"models:/cord/{version}"):
-            with torch.no_grad():
+            with monkeypatch.context() as user, torch.no_grad():
+                user.setenv("MLFLOW_TRACKING_URI", uri)
                 assert torch.equal(mlflow.pytorch.load_model(address)(images), network(images))
     assert ids[0] == ids[1] != ids[2]
 

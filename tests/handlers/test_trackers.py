@@ -78,6 +78,11 @@ def test_an_unknown_tracker_is_refused(tmp_path):
         Tracking(trackers=["mlflow", "comet"])
 
 
+@pytest.mark.parametrize("given", ["mlflow, tensorboard", ("mlflow", "tensorboard")], ids=str)
+def test_trackers_may_stand_in_a_list_or_with_commas(given):
+    assert Tracking(trackers=given).chosen == ("mlflow", "tensorboard")
+
+
 def test_one_that_is_not_installed_names_its_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"--trackers wandb: isn't installed: pip install 'monai-ext\[wandb\]'"):
