@@ -11,8 +11,8 @@ from monai_ext.conformance.bundle import Bundle
 from monai_ext.conformance.verdicts import NotApplicable, demand
 from monai_ext.error_report import describe
 
-# Root of the mean squared difference of an export, relative to the largest output (but at least 1). Not the largest:
-# of millions of voxels, a few may be ill-conditioned, such as vectors of length one that were nearly zero.
+# Largest difference of an export, relative to the largest output (but at least 1). Of millions of voxels a few may be
+# ill-conditioned, such as vectors of length one that were nearly zero: one in a thousand may differ by 100 times that.
 TOLERANCE = 1e-4
 
 
@@ -124,5 +124,7 @@ def _compare(found: Any, bundle: Bundle, who: str) -> None:
     demand(len(others) == len(expected), f"{who} gives {len(others)} tensors, the network {len(expected)}")
     for eager, other in zip(expected, others, strict=True):
         demand(other.shape == eager.shape, f"{who} gives {tuple(other.shape)}, the network {tuple(eager.shape)}")
-        difference = float((other - eager).float().square().mean().sqrt()) / max(1.0, float(eager.abs().max()))
-        demand(difference <= TOLERANCE, f"{who} differs from the network by {difference:.2g} (at most {TOLERANCE:g})")
+        differences = (other - eager).abs().double() / max(1.0, float(eager.abs().max()))
+        largest, many = float(differences.max()), float((differences > TOLERANCE).double().mean()) > 1e-3
+        most = TOLERANCE if many else 100 * TOLERANCE
+        demand(largest <= most, f"{who} differs from the network by {largest:.2g} (at most {most:g})")

@@ -67,12 +67,14 @@ def test_inference_on_synthetic_data_ends_after_some_batches(bundle, monkeypatch
 
 
 def test_an_export_may_differ_in_few_voxels_a_little_and_not_in_all() -> None:
-    network = SimpleNamespace(network=torch.nn.Identity(), image=lambda: torch.zeros(1, 1, 8, 8, 8))
+    network = SimpleNamespace(network=torch.nn.Identity(), image=lambda: torch.zeros(1, 1, 20, 20, 20))
     found = network.image()
     found[..., 0, 0, :4] = 1e-3
     _compare(found, network, "ONNX Runtime")
     with pytest.raises(AssertionError, match=r"ONNX Runtime differs from the network by 0\.001 \(at most 0\.0001\)"):
         _compare(torch.full_like(found, 1e-3), network, "ONNX Runtime")
+    with pytest.raises(AssertionError, match=r"by 0\.1 \(at most 0\.01\)"):
+        _compare(100 * found, network, "ONNX Runtime")
 
 
 def without_license(bundle):
