@@ -25,7 +25,7 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,dask,dicom,docs,export,fast]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,dask,dicom,docs,export,fast,openvino]"
 	@touch $@
 
 demo: setup

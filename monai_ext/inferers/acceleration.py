@@ -86,7 +86,7 @@ def prepare_for_inference(
         fast, engine, precision = _fastest(network, device, engine, precision, example, checkpoints)
     elif (engine, precision) != ("eager", "fp32"):
         fast = _prepare(network, device, engine, precision, example, checkpoints)
-    elif device.type == "cpu" and _has_openvino() and gains_by_openvino(network):
+    elif device.type == "cpu" and gains_by_openvino(network):
         _say_what_is_faster()
     exact = precision == "fp32"
     if fast is network or device.type != "cpu" or not (exact or fall_back):
@@ -231,7 +231,10 @@ def _laid_out(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 @functools.cache
 def _say_what_is_faster() -> None:
-    logger.info("inference: eager fp32; on this CPU --engine openvino may be twice as fast, with the same results")
+    how = "" if _has_openvino() else " (pip install 'monai-ext[openvino]')"
+    logger.info(
+        "inference: eager fp32; on this CPU --engine openvino%s may be twice as fast, with the same results", how
+    )
 
 
 def _has_openvino() -> bool:

@@ -7,9 +7,10 @@ import importlib
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from monai_ext.large_files import digest_of
 logger = logging.getLogger(__name__)
 
 _FOLDER = "openvino"
+_cores: list[Any] = []
+_one_at_a_time = threading.Lock()
 
 
 class OpenVinoNetwork(nn.Module):
@@ -39,20 +42,12 @@ class OpenVinoNetwork(nn.Module):
         self, network: nn.Module, precision: str, example: torch.Tensor, checkpoints: Sequence[str | Path] = ()
     ) -> None:
         super().__init__()
-        openvino = importlib.import_module("openvino")
-
         with torch.no_grad():
             _, self.structure = pytree.tree_flatten(network(example[:1]))
-
-        def convert() -> Any:
-            return openvino.convert_model(network, example_input=example)
-
-        model = _kept(openvino, network, example, [Path(path) for path in checkpoints], convert)
+        model = _kept(network, example, [Path(path) for path in checkpoints])
         # Stated, because OpenVINO otherwise picks bf16 by itself where the CPU has it.
         hints = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision], "PERFORMANCE_HINT": "LATENCY"}
-        self.compiled = openvino.compile_model(
-            model, "CPU", {**hints, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        )
+        self.compiled = _core().compile_model(model, "CPU", {**hints, "INFERENCE_NUM_THREADS": torch.get_num_threads()})
         self._of_thread = threading.local()
 
     def forward(self, x: torch.Tensor) -> Any:
@@ -62,6 +57,12 @@ class OpenVinoNetwork(nn.Module):
         outputs = self._of_thread.request.infer(x.contiguous().numpy())
         leaves = [torch.from_numpy(outputs[index]) for index in range(len(self.compiled.outputs))]
         return pytree.tree_unflatten(leaves, self.structure)
+
+
+def import_openvino() -> Any:
+    """The package ``openvino``, whose conversions otherwise report to a server of its makers, without asking."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return importlib.import_module("openvino")
 
 
 def gains_by_openvino(network: nn.Module) -> bool:
@@ -75,10 +76,26 @@ def gains_by_openvino(network: nn.Module) -> bool:
     return convolutional and not any(isinstance(module, nn.GroupNorm) for module in modules)
 
 
-def _kept(
-    openvino: Any, network: nn.Module, example: torch.Tensor, checkpoints: list[Path], convert: Callable[[], Any]
-) -> Any:
+def _core() -> Any:
+    """The process's one core, which stays.
+
+    Each core has a CPU plugin of its own. A plugin gives the thread that loads it a stack for signal handlers; as it
+    goes, it frees that, but takes it back only in this thread and as the last one that came. Otherwise the next signal
+    with a handler (such as that of a finished subprocess after a DataLoader with workers) kills the process.
+    """
+    with _one_at_a_time:
+        if not _cores:
+            _cores.append(import_openvino().Core())
+        return _cores[0]
+
+
+def _kept(network: nn.Module, example: torch.Tensor, checkpoints: list[Path]) -> Any:
     """The conversion from its folder, else made and kept there. It is float32 for both precisions."""
+    openvino = import_openvino()
+
+    def convert() -> Any:
+        return openvino.convert_model(network, example_input=example)
+
     if not checkpoints:
         return convert()
     # The network's text has what changes its function but not its weights, such as dilation.
@@ -88,7 +105,7 @@ def _kept(
     file = folder / "model.xml"
     if file.is_file():
         try:
-            return openvino.Core().read_model(file)
+            return _core().read_model(file)
         except RuntimeError:
             logger.warning("%s: can't be read, so the network is converted again; you may delete the folder", folder)
             return convert()

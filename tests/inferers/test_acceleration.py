@@ -67,7 +67,7 @@ def test_bf16_gives_float32_outputs_close_to_eager(x, engine, dimensions, severa
     torch.manual_seed(0)
     network = Tiny(dimensions, several)
     x = x if dimensions == 3 else x[..., 0]
-    fast = prepare_for_inference(network, "cpu", engine, "bf16", example=x)
+    fast = prepare_for_inference(network, "cpu", engine, "bf16", example=x, fall_back=False)
     with torch.no_grad():
         outputs, expected = fast(x), network(x)
     if not several:
@@ -181,6 +181,15 @@ def test_accuracy_gate_looks_at_classes_too() -> None:
     assert found == "100.00% of the classes differ"
 
 
+def test_accuracy_gate_looks_at_small_structures() -> None:
+    logits = torch.full((1, 1, 100, 100), -0.001)
+    logits[0, 0, 0, :20] = 0.001
+    smaller = logits.clone()
+    smaller[0, 0, 0, 0] = -0.001
+    assert accuracy_fault(smaller, logits, exact=False) == "Dice of a class is 0.9744"
+    assert accuracy_fault(logits, logits.clone(), exact=False) is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -238,8 +247,9 @@ class TestFirstImage:
         assert isinstance(fast, CheckedNetwork) is checked
 
 
-def test_a_network_that_openvino_makes_faster_says_so_once(network, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(acceleration, "_has_openvino", lambda: True)
+@pytest.mark.parametrize(("installed", "how"), [(True, ""), (False, " (pip install 'monai-ext[openvino]')")])
+def test_a_network_that_openvino_makes_faster_says_so_once(network, monkeypatch, caplog, installed, how) -> None:
+    monkeypatch.setattr(acceleration, "_has_openvino", lambda: installed)
     acceleration._say_what_is_faster.cache_clear()
     with caplog.at_level(logging.INFO):
         prepare_for_inference(network, "cpu")
@@ -247,5 +257,5 @@ def test_a_network_that_openvino_makes_faster_says_so_once(network, monkeypatch,
         for _ in range(2):
             prepare_for_inference(nn.Sequential(nn.Conv3d(1, 1, 1), nn.BatchNorm3d(1)), "cpu")
     assert [record.message for record in caplog.records] == [
-        "inference: eager fp32; on this CPU --engine openvino may be twice as fast, with the same results"
+        f"inference: eager fp32; on this CPU --engine openvino{how} may be twice as fast, with the same results"
     ]

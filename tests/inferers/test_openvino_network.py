@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import importlib.util
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +15,11 @@ from torch import nn
 
 from monai_ext.inferers import FoldEnsemble, prepare_for_inference
 from monai_ext.inferers.accuracy import accuracy_fault
+from monai_ext.inferers.openvino_network import OpenVinoNetwork, import_openvino
 
-openvino = pytest.importorskip("openvino")
+if importlib.util.find_spec("openvino") is None:
+    pytest.skip("could not import 'openvino'", allow_module_level=True)
+openvino = import_openvino()
 
 
 class Two(nn.Module):
@@ -102,6 +110,36 @@ def test_it_has_as_many_threads_as_torch(network, x) -> None:
         assert converted(network, x).network.compiled.get_property("INFERENCE_NUM_THREADS") == 1
     finally:
         torch.set_num_threads(threads)
+
+
+def test_conversions_are_reported_to_nobody() -> None:
+    assert openvino.tools.ovc.telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+
+
+class SignalStack(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+def signal_stack():
+    """Address of this thread's stack for signal handlers, and whether there is memory."""
+    stack = SignalStack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+    ranges = (line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines())
+    return stack.start, any(int(first, 16) <= (stack.start or 0) < int(last, 16) for first, last in ranges)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the stack of signal handlers")
+@pytest.mark.parametrize("where", ["in the order in which they came", "in another thread"])
+def test_signals_find_their_stack_when_networks_are_gone(x, where) -> None:
+    networks = [OpenVinoNetwork(nn.ReLU(), "fp32", x) for _ in range(2)]
+    stack, _ = signal_stack()
+    if where == "in another thread":
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(networks.clear).result()
+    while networks:
+        del networks[0]
+        gc.collect()
+    assert signal_stack() == (stack, True)
 
 
 def test_the_conversion_is_kept_until_the_checkpoint_changes(network, x, checkpoint, conversions) -> None:
