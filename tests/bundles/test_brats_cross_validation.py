@@ -100,7 +100,7 @@ def test_other_settings_do_not_reuse_finished_folds(brats_configs, short_run, tm
     assert first.folder != second.folder
     run = tmp_path / "runs" / "fold_1" / "run_20260101_000000"
     run.mkdir(parents=True)
-    record = {"recipe": first.recipe, "data": {"fingerprint": first.data[1]}}
+    record = {"status": "finished", "recipe": first.recipe, "data": {"fingerprint": first.data[1]}}
     (run / "run.json").write_text(json.dumps(record))
     assert first._same([run], 1) == run
     assert first._same([run], 2) is None, "other data"
