@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 BUNDLE ?= brats_resnet50
-# Processes that run tests, a file each.
+# Processes that run tests, a file each; slow ones often wait, for servers, signals and kills.
 JOBS ?= 2
+SLOW_JOBS ?= 3
 
 .PHONY: help setup demo test test-slow test-gpu test-label lint docs new-bundle bench clean
 
@@ -42,7 +43,7 @@ test: setup
 	$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-slow: setup
-	$(BIN)/python -m pytest -m "slow and not gpu" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --timeout 1500
+	$(BIN)/python -m pytest -m "slow and not gpu" --numprocesses $(SLOW_JOBS) --dist loadfile --no-loadscope-reorder --timeout 1500
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu --timeout 1800 tests/gpu

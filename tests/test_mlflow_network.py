@@ -25,6 +25,7 @@ def by_name(output):
     return output if isinstance(output, dict) else {None: output}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "shape", "others", "taken", "given"),
     [

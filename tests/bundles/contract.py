@@ -384,6 +384,7 @@ class BundleContract:
         return checks(cls.place / cls.bundle, {**settings, **cls.inference, **cls.verify, **cls.small_input}, data)
 
     # Exports and checkpoints are those of the trained network, in other tests.
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", sorted({*CHECKS} - {"torchscript", "onnx", "checkpoints"}, key=CHECKS.index))
     def test_conforms(self, conformance, name):
         if name in self.not_conforming:

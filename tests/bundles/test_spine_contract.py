@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser, run
 from monai_ext.errors import IncompleteError
 
 
+@pytest.mark.slow
 class TestSpine(BundleContract):
     bundle = "spinal_cord_cascade"
     seen_in_inference = frozenset()

@@ -99,6 +99,7 @@ def test_no_patient_is_in_two_parts(spine_configs, spine_settings, stage):
     assert not patients[0] & patients[1]
 
 
+@pytest.mark.slow
 def test_a_stage_begins_with_the_features_of_the_foundation_and_keeps_them_while_frozen(
     trained, spine_configs, spine_settings, tmp_path, capfd
 ):
@@ -113,6 +114,7 @@ def test_a_stage_begins_with_the_features_of_the_foundation_and_keeps_them_while
     assert "starting fresh: head.4.weight, head.4.bias" in log
 
 
+@pytest.mark.slow
 def test_the_flexible_unet_takes_the_foundation_s_encoder(trained, spine_configs, spine_settings, tmp_path):
     source = trained("foundation") / "checkpoints" / "best.pt"
     settings = {
@@ -128,6 +130,7 @@ def test_the_flexible_unet_takes_the_foundation_s_encoder(trained, spine_configs
     assert all(torch.equal(after[key], before[key.replace("encoder.", "backbone.")]) for key in encoder)
 
 
+@pytest.mark.slow
 def test_a_segmentation_goes_on_from_another_one(trained, spine_configs, spine_settings, tmp_path):
     source = trained("lesion_synthetic") / "checkpoints" / "best.pt"
     folder = train(spine_configs, "lesion", tmp_path, **{**spine_settings, "pretrained_path": str(source), "lr": 1e-30})
@@ -203,6 +206,7 @@ def test_a_slice_of_one_value_is_prepared_without_nan(spine_configs, spine_setti
     assert torch.isfinite(image).all()
 
 
+@pytest.mark.slow
 def test_evaluation_of_a_classifier_s_newest_run_repeats_its_validation(trained, spine_configs, spine_settings):
     folder = trained("anatomy")
     found = metrics_of(train(spine_configs, "anatomy", folder.parents[1], ["evaluate.json"], **spine_settings))[
@@ -213,6 +217,7 @@ def test_evaluation_of_a_classifier_s_newest_run_repeats_its_validation(trained,
         assert found[name] == pytest.approx(expected[name], rel=1e-5), name
 
 
+@pytest.mark.slow
 def test_a_classifier_lists_who_is_where_and_what_was_predicted(trained):
     folder = trained("sequence")
     cases = [{row["slice"] for row in rows_of(folder / "splits" / f"fold_1_{part}.csv")} for part in ("train", "val")]
@@ -232,6 +237,7 @@ def settings_file(tmp_path):
     return write
 
 
+@pytest.mark.slow
 def test_settings_of_a_data_set_come_from_a_file_and_the_command_line_counts_more(
     spine_configs, spine_settings, settings_file, tmp_path
 ):

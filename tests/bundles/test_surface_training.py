@@ -36,6 +36,7 @@ def content(folder):
     }
 
 
+@pytest.mark.slow
 class TestSurface(BundleContract):
     bundle = "surface_unet"
     seen_in_inference = frozenset()

@@ -5,6 +5,7 @@ from contract import ROOT, BundleContract
 from installed import forget
 
 
+@pytest.mark.slow
 class TestTemplate(BundleContract):
     bundle = "my_bundle"
     short = "template"

@@ -13,6 +13,7 @@ from monai_ext.cli.prepared_check import _not_listed
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.nuclei.demo import make_demo
 
+pytestmark = pytest.mark.slow
 SMALL = ("--crop_size", 32, "--margin", 4, "--num_folds", 2, "--test_fraction", 0, "--workers", 1)
 
 

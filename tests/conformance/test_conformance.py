@@ -38,6 +38,7 @@ def change(bundle, name, edit):
     path.write_text(json.dumps(content))
 
 
+@pytest.mark.slow
 def test_a_bundle_in_the_manner_of_the_model_zoo_conforms_and_is_left_alone(bundle) -> None:
     before = {path: path.stat().st_mtime_ns for path in bundle.rglob("*")}
     results = {result.name: result for result in conform(bundle)}

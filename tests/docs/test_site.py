@@ -36,17 +36,20 @@ def names(site):
     return {name: page.partition("#")[0] for name, role, _, page, *_ in entries if role.startswith("py:")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_public_name_is_on_its_page(package, names):
     for name in getattr(importlib.import_module(package), "__all__", ()):
         assert names.get(f"{package}.{name}") == f"api/{package}.html", name
 
 
+@pytest.mark.slow
 def test_a_page_shows_the_docstring_of_a_name(site):
     for package, text in {"losses": "rarer classes get larger margins", "brats": "All labelled subjects"}.items():
         assert text in (site / "api" / f"monai_ext.{package}.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_files_outside_docs_that_pages_link_to_are_in_the_site(site):
     page = (site / "reading-a-config.html").read_text(encoding="utf-8")
     assert 'href="bundles/brats_resnet50/configs/train.json"' in page

@@ -27,6 +27,9 @@ def start(source, output, seconds=0.0, **environment):
     return Forked(["slow_prediction", source, output, seconds], source.parent, environment=environment)
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
@@ -36,7 +39,6 @@ def undisturbed(tmp_path_factory):
     return folder, network.calls
 
 
-@pytest.mark.slow
 def test_kill_9_at_five_random_moments_and_again_gives_the_same_bytes(undisturbed, tmp_path):
     folder, calls = undisturbed
     output = tmp_path / "out"
@@ -59,7 +61,6 @@ def test_kill_9_at_five_random_moments_and_again_gives_the_same_bytes(undisturbe
     assert tree(output) == tree(folder / "out")
 
 
-@pytest.mark.slow
 def test_two_processes_at_once_write_what_one_writes(undisturbed, tmp_path):
     folder, calls = undisturbed
     ranks = [start(folder / "in.zarr", tmp_path / "out", 0.01, RANK=str(rank), WORLD_SIZE="2") for rank in (0, 1)]
@@ -131,7 +132,6 @@ except WriteError as error:
 """
 
 
-@pytest.mark.slow
 def test_a_real_limit_leaves_no_chunk_behind(undisturbed, tmp_path):
     folder, _ = undisturbed
     helpers = str(Path(__file__).parents[1] / "inferers")

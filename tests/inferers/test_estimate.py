@@ -17,6 +17,7 @@ from monai_ext.inferers.streaming.waits import Waits
 BOX = ((3, 30), (0, 18), (4, 11))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [{}, {"bbox": BOX}], ids=["whole", "box"])
 def test_the_estimate_is_what_is_done_then(tmp_path, call):
     volume(tmp_path / "in.zarr")
@@ -49,6 +50,7 @@ def test_time_and_memory_are_those_of_a_measured_batch(tmp_path, monkeypatch):
     assert re.search(r"windows  \d+ in \d+ batches\n(.*\n)*memory .*\ntime     \d+ h \d+ min", str(found))
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_batch_is_measured_whatever_was_needed_before(tmp_path):
     class Wide(TwoHeads):
         def forward(self, x):
@@ -68,6 +70,7 @@ def test_the_memory_of_a_batch_is_measured_whatever_was_needed_before(tmp_path):
     assert found.on_device > 2**26
 
 
+@pytest.mark.slow
 def test_what_cannot_fit_is_refused(tmp_path, monkeypatch):
     volume(tmp_path / "in.zarr")
     monkeypatch.setattr(module, "free_memory", lambda device: 2**29)

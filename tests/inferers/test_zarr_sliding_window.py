@@ -53,6 +53,7 @@ def test_gives_the_numbers_of_monai(tmp_path, shape, roi, overlap, mode):
     np.testing.assert_allclose(stored(tmp_path / "out", "normals"), expected["normals"][0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_nifti_volume_gives_what_the_same_voxels_in_zarr_give(tmp_path):
     values = volume(tmp_path / "in.zarr")
     nib.save(nib.Nifti1Image(values.T, np.diag([0.5, 0.5, 2.0, 1.0])), tmp_path / "in.nii")
@@ -138,7 +139,7 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("parts", [2, 3, 7])
+@pytest.mark.parametrize("parts", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(7, marks=pytest.mark.slow)])
 def test_parts_give_the_same_bytes(undisturbed, tmp_path, parts):
     # the last part first: it begins within a column
     for part in reversed(range(parts)):
@@ -154,6 +155,7 @@ def torch_threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_batches_at_the_same_time_give_the_same_bytes(undisturbed, tmp_path, torch_threads):
     for batches, folder in ((1, "alone"), (3, "together")):
         torch_threads(batches)
@@ -161,6 +163,7 @@ def test_batches_at_the_same_time_give_the_same_bytes(undisturbed, tmp_path, tor
     assert tree(tmp_path / "together") == tree(tmp_path / "alone")
 
 
+@pytest.mark.slow
 def test_every_block_alone_gives_the_same_bytes(undisturbed, tmp_path):
     job = predictor(pyramid_levels=2).job(undisturbed / "in.zarr", tmp_path / "out")
     for block in reversed(range(len(job.grid))):

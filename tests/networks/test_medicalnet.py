@@ -52,6 +52,7 @@ def recorded_stages(network: torch.nn.Module, names: list[str]) -> dict[str, tor
     return stages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dilated", [True, False], ids=["dilated", "undilated"])
 def test_equals_medicalnet_in_float64(golden, pooled, dilated) -> None:
     network = filled(MedicalNetResNet50(dilated=dilated).double()).eval()
