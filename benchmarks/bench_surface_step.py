@@ -1,8 +1,8 @@
 """Memory and time of one training step of `surface_unet` at its real size: 64 x 192 x 192 voxels, six levels.
 
-Run ``python benchmarks/bench_surface_step.py [--quick]``. Each row is a process of its own: one forward and backward
-pass with the bundle's losses and an AdamW step in float32 on the CPU; what counts is the peak of the whole process.
-Gradient checkpointing must not change the loss. ``--quick`` takes patches of 32 x 96 x 96.
+Run ``python benchmarks/bench_surface_step.py [--quick] [--batch 4]``. Each row is a process of its own: one forward and
+backward pass with the bundle's losses and an AdamW step in float32 on the CPU; what counts is the peak of the whole
+process. Gradient checkpointing must not change the loss. ``--quick`` takes patches of 32 x 96 x 96.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ print(f"{float(value.detach()):.6f} {resource.getrusage(resource.RUSAGE_SELF).ru
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--quick", action="store_true")
-    size = "32,96,96" if options.parse_args().quick else "64,192,192"
+    options.add_argument("--batch", type=int, help="a row more, such as 4: five minutes")
+    given = options.parse_args()
+    size = "32,96,96" if given.quick else "64,192,192"
     print(f"one step on patches of {size.replace(',', ' x ')}, float32, CPU")
     print("batch  checkpointing  peak of the process  seconds")
     losses: dict[int, str] = {}
-    for batch, checkpointing in ((1, False), (1, True), (4, True)):
+    for batch, checkpointing in ((1, False), (1, True), *([(given.batch, True)] if given.batch else [])):
         words = [sys.executable, "-c", STEP, str(batch), str(checkpointing), size]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:

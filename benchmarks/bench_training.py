@@ -15,6 +15,7 @@ from monai.engines import SupervisedTrainer
 from table import flops, machine, row
 
 from monai_ext.engines import TrainingStep
+from monai_ext.errors import ConfigError
 from monai_ext.networks import MedicalNetResNet50, initial_network
 
 VARIANTS = {
@@ -72,7 +73,13 @@ def main() -> None:
         "label": torch.arange(options.batch) % 2,
     }
     steppers = {name: Stepper(batch, **variant) for name, variant in VARIANTS.items()}  # type: ignore[arg-type]
-    first = {name: stepper.step()[1] for name, stepper in steppers.items()}
+    first: dict[str, float] = {}
+    for name in list(steppers):
+        try:
+            first[name] = steppers[name].step()[1]
+        except ConfigError as error:  # this CPU's gradients are wrong
+            print(f"{name}: {error}\n")
+            del steppers[name]
     expected = first["MONAI eager float32"]
     for name, loss in first.items():
         tolerance = 0.1 if "bf16" in name else 1e-3
