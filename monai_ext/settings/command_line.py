@@ -19,9 +19,8 @@ def parse_value(text: str) -> Any:
     Args:
         text: one word of a command line.
     """
-    value = DefaultParseValue(text)
-    quoted = text[:1] in ("'", '"')
-    return text if isinstance(value, str) and not quoted else value  # to Fire, what follows a # is a comment
+    bare = "#" in text and text[0] not in "'\"[({"
+    return text if bare else DefaultParseValue(text)  # to Fire, what follows a # is a comment
 
 
 def parse_files(text: str) -> str | list[str]:

@@ -28,6 +28,7 @@ def test_settings_from_elsewhere_stay() -> None:
         ("[LGG,HGG]", ["LGG", "HGG"]),
         ("{sheet: {channels: 1}}", {"sheet": {"channels": 1}}),
         ("out#1", "out#1"),
+        ("2024#1", "2024#1"),
         ("'1'", "1"),
         ("5e-4", 5e-4),
         ("a/b,c", "a/b,c"),
