@@ -1,6 +1,6 @@
-"""P8 and P13: reading volumes, the cache of prepared volumes, and preparation with several processes.
+"""P8: reading volumes, and the cache of prepared volumes.
 
-Run ``python benchmarks/bench_preparation.py [--cases 8] [--workers 2] [--repeats 5]``. Sides are checked for equal
+Run ``python benchmarks/bench_preparation.py [--cases 8] [--repeats 5]``. Sides are checked for equal
 results first, then timed in turns (median and range), on made-up volumes of real BraTS size.
 """
 
@@ -19,7 +19,7 @@ from table import row
 
 from monai_ext.brats.demo import make_demo
 from monai_ext.brats.subjects import find_subjects
-from monai_ext.data import PreparedDataset, prepare
+from monai_ext.data import PreparedDataset
 from monai_ext.data.volumes import read_volume
 from monai_ext.transforms import CheckFinited, LoadVolumed, is_nonzero
 
@@ -61,7 +61,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="four cases, three repeats")
     parser.add_argument("--cases", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -82,13 +81,6 @@ def main() -> None:
         if not torch.equal(fresh[0]["image"], cached[0]["image"]):
             raise SystemExit("the cached item differs")
         compare("P8 one prepared item", {"computed": lambda: fresh[0], "cached": lambda: cached[0]}, options.repeats)
-
-        def fill(workers: int) -> None:
-            with tempfile.TemporaryDirectory(dir=folder) as cache:
-                prepare(PreparedDataset(items, steps(), cache), workers)
-
-        sides = {"1 process": lambda: fill(1), f"{options.workers} processes": lambda: fill(options.workers)}
-        compare(f"P13 preparing {len(items)} cases, starting included", sides, 1)
 
 
 if __name__ == "__main__":

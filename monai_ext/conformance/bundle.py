@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from monai_ext.bundle_archive import LEFT_OUT
 from monai_ext.conformance.verdicts import NotApplicable, demand
 from monai_ext.errors import ConfigError, DataError
+from monai_ext.settings.config_code import read_config_file
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +63,9 @@ class Bundle:
         """
         for suffix in SUFFIXES:
             if (file := self.root / "configs" / f"{name}{suffix}").is_file():
-                _check_readable(file, self.path / "configs" / file.name)
+                own = self.path / "configs" / file.name
+                if not isinstance(read_config_file(own), dict):
+                    raise DataError("holds no table of names and values", own)
                 return file
         raise NotApplicable(f"there is no configs/{name}.json")
 
@@ -181,15 +184,3 @@ class Bundle:
             for name in set(sys.modules) - known:
                 if str(getattr(sys.modules[name], "__file__", None)).startswith(str(self.root)):
                     del sys.modules[name]
-
-
-def _check_readable(file: Path, shown: Path) -> None:
-    import yaml  # type: ignore[import-untyped]
-    from monai.bundle import ConfigParser
-
-    try:
-        content = ConfigParser.load_config_file(str(file))
-    except (ValueError, yaml.YAMLError) as error:
-        raise DataError(f"not valid {file.suffix[1:].upper()} ({error})", shown) from error
-    if not isinstance(content, dict):
-        raise DataError("holds no table of names and values", shown)

@@ -54,7 +54,7 @@ def code_in_configs(bundle_root: Path) -> Iterator[dict[str, str]]:
     if not files:
         raise ConfigError(f"check: no configs/*.json in {bundle_root}; --bundle_root is the folder of one bundle")
     folder = bundle_root / "configs"
-    configs = {str(file.relative_to(folder)): _read(file) for file in files}
+    configs = {str(file.relative_to(folder)): read_config_file(file) for file in files}
     yield from _Listing(configs, bundle_root).entries()
 
 
@@ -118,7 +118,7 @@ class _Listing:
             found = next((root / path for root in self.roots if (root / path).is_file()), None)
             if found is None:
                 return []
-            self.configs[path] = _read(found)
+            self.configs[path] = read_config_file(found)
         searched = [path] if path else [file, *self.own]
         # By the parts: "a::b" and "+a" at the top of a file are entries of "a", as MONAI merges them.
         entries = (entry for name in dict.fromkeys(searched) for entry in nodes(self.configs[name]))
@@ -146,7 +146,15 @@ def _is_config(path: Path) -> bool:
     return path.suffix.lower() in (".json", ".yaml", ".yml") and path.is_file()
 
 
-def _read(file: Path) -> Any:
+def read_config_file(file: Path) -> Any:
+    """The content of a JSON or YAML config, references and macros as they are written.
+
+    Args:
+        file: of either kind, by its suffix.
+
+    Raises:
+        DataError: naming the file, when it can't be read, or holds itself or more than a config can mean.
+    """
     if file.suffix.lower() == ".json":
         content = read_json(file)
     else:

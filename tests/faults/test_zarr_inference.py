@@ -20,14 +20,12 @@ from monai_ext.inferers import ZarrPrediction
 sys.path.insert(0, str(Path(__file__).parents[1] / "inferers"))
 from zarr_helpers import TwoHeads, predictor, tree, volume
 
+pytestmark = pytest.mark.slow
 SHAPE = (64, 40, 40)
 
 
 def start(source, output, seconds=0.0, **environment):
     return Forked(["slow_prediction", source, output, seconds], source.parent, environment=environment)
-
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
