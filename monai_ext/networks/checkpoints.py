@@ -88,6 +88,7 @@ def compare_settings(saved: Mapping[str, Any], expected: Mapping[str, Any], path
     Raises:
         WeightsError: listing each key that differs, or that the checkpoint lacks.
     """
+    saved, expected = _renamed(saved), _renamed(expected)  # an old run's config has old names, too
     differences = [
         f"{key}: checkpoint {saved[key]!r}, configured {value!r}"
         if key in saved
@@ -100,6 +101,10 @@ def compare_settings(saved: Mapping[str, Any], expected: Mapping[str, Any], path
             f"{path}: was trained with other settings ({'; '.join(differences)}); "
             "configure the checkpoint's, or give another checkpoint"
         )
+
+
+def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {_RENAMED.get(str(name), str(name)): value for name, value in settings.items()}
 
 
 def network_settings(path: str | Path) -> dict[str, Any] | None:
@@ -115,7 +120,7 @@ def network_settings(path: str | Path) -> dict[str, Any] | None:
     settings = _saved(path).get("settings")
     if not isinstance(settings, Mapping) or not settings:
         return None
-    return {_RENAMED.get(str(name), str(name)): value for name, value in settings.items()}
+    return _renamed(settings)
 
 
 def saved_setting(checkpoint: str | Path, name: str, default: Any = None) -> Any:

@@ -198,3 +198,11 @@ def test_a_setting_of_an_earlier_checkpoint_is_read_under_its_name_now(path) -> 
     torch.save({"model": {"a": torch.zeros(1)}, "settings": {"network": "attention_unet", "features": 4}}, path)
     assert network_settings(path) == {"architecture": "attention_unet", "features": 4}
     assert saved_settings(path, {"architecture": "cord_unet"}) == {"architecture": "attention_unet"}
+
+
+def test_a_setting_of_an_earlier_checkpoint_is_compared_under_its_name_now(source, path) -> None:
+    torch.save({"model": source.state_dict(), "settings": {"network": "attention_unet"}}, path)
+    for now in ({"architecture": "attention_unet"}, {"network": "attention_unet"}):  # the latter in an old run's config
+        load_model(small(), path, now)
+    with pytest.raises(WeightsError, match="architecture: checkpoint 'attention_unet', configured 'cord_unet'"):
+        load_model(small(), path, {"architecture": "cord_unet"})
