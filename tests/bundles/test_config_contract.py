@@ -88,6 +88,14 @@ def test_short_settings_of_a_topic_share_a_line(bundle):
     assert len(lines) <= len(settings) / 2
 
 
+@pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
+def test_what_refuses_a_network_or_loss_stands_before_the_handler_that_makes_the_run_folder(bundle):
+    handlers = [each["_target_"] for each in read(bundle / "configs" / "train.json")["train"]["handlers"]]
+    refusing = ("FreezeBackbone", "FreezeLayers", "ProgressiveUnfreeze", "DeferredReweighting")
+    later = handlers[handlers.index("monai_ext.handlers.StandardTraining") :]
+    assert not [each for each in later if each.endswith(refusing)]
+
+
 @pytest.mark.parametrize("path", named(CONFIGS))
 def test_expressions_are_short_and_plain(path):
     for text in strings(read(path)):
