@@ -81,6 +81,16 @@ def test_settings_of_an_overlay_are_checked_like_those_of_the_command_line(bundl
         read_bundle_config([str(bundle / "train.json"), str(overlay)], {})
 
 
+def test_settings_of_a_data_set_s_file_are_checked_like_those_of_the_command_line(bundle, tmp_path):
+    file, config = tmp_path / "mine.json", bundle / "train.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "dataset_settings": str(file)}))
+    file.write_text('{"image_size": "64"}')
+    assert read_bundle_config(str(config), {}).get("image_size") == 64
+    file.write_text('{"image_size": 2.5}')
+    with pytest.raises(ConfigError, match=r"--image_size 2\.5: must be a whole number"):
+        read_bundle_config(str(config), {})
+
+
 def test_settings_and_not_components_are_resolved():
     parser = ConfigParser(
         {"lr": 1e-4, "names": ["a", "b"], "twice": "$2 * @lr", "loss": {"_target_": "torch.nn.L1Loss"}}
