@@ -15,7 +15,9 @@ from torch import nn
 
 from monai_ext.inferers import FoldEnsemble, prepare_for_inference
 from monai_ext.inferers.accuracy import accuracy_fault
+from monai_ext.inferers.openvino_means import rewrite_means
 from monai_ext.inferers.openvino_network import OpenVinoNetwork, import_openvino
+from monai_ext.networks import SurfaceUNet
 
 if importlib.util.find_spec("openvino") is None:
     pytest.skip("could not import 'openvino'", allow_module_level=True)
@@ -87,6 +89,55 @@ def test_bf16_is_near_eager(network, x) -> None:
         outputs, expected = converted(network, x, precision="bf16")(x), network(x)
     for name, output in outputs.items():
         torch.testing.assert_close(output, expected[name], rtol=0, atol=0.05 * float(expected[name].abs().max()))
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 20, 24, 28), (2, 6, 30, 40)])
+@pytest.mark.parametrize("norm", [nn.GroupNorm(3, 6), nn.GroupNorm(1, 6, affine=False), nn.GroupNorm(6, 6, eps=1)])
+def test_group_norms_equal_eager(norm, shape) -> None:
+    torch.manual_seed(0)
+    if norm.affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    conv = nn.Conv3d if len(shape) == 5 else nn.Conv2d
+    network = nn.Sequential(conv(6, 6, 1), norm, conv(6, 2, 1)).eval()
+    fast = converted(network, torch.randn(shape))
+    for image in (torch.randn(shape), 5 + torch.randn(shape)[:1, :, :9]):
+        assert agrees(fast, network, image)
+
+
+def test_no_group_norm_is_left_to_be_reordered() -> None:
+    with torch.no_grad():
+        model = openvino.convert_model(nn.GroupNorm(3, 6), example_input=torch.ones(1, 6, 4, 4, 4))
+    assert "GroupNormalization" in {node.get_type_name() for node in model.get_ops()}
+    rewrite_means(model)
+    assert not {"GroupNormalization", "MVN"} & {node.get_type_name() for node in model.get_ops()}
+
+
+@pytest.mark.parametrize("keepdim", [True, False])
+def test_means_over_many_voxels_are_exact(keepdim) -> None:
+    class Gate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(1, 8, 3)
+
+        def forward(self, x):
+            mean = torch.relu(self.conv(x)).mean(dim=[2, 3, 4], keepdim=keepdim)
+            return mean.flatten(1)
+
+    torch.manual_seed(0)
+    network = Gate().eval()
+    image = torch.randn(1, 1, 64, 128, 128)
+    fast = converted(network, image[..., :8, :8])
+    with torch.no_grad():
+        torch.testing.assert_close(fast(image), network(image), rtol=1e-5, atol=0)
+
+
+def test_networks_that_compute_differently_for_training_are_converted() -> None:
+    """Tracing must see what inference does: `SurfaceUNet` multiplies in place where no gradient is wanted."""
+    torch.manual_seed(0)
+    network = SurfaceUNet(f_maps=(8, 16)).eval()
+    image = torch.randn(1, 1, 8, 8, 8)
+    assert agrees(OpenVinoNetwork(network, "fp32", image), network, image)
 
 
 def test_folds_are_converted_together(x) -> None:
