@@ -1,8 +1,9 @@
 """P13, P15: two processes of one thread each against one: preparation, slice extraction, Zarr inference, training.
 
 Run ``python benchmarks/bench_scaling.py [--quick] [--cases 40]``. Volumes have their real size; a few are made and then
-copied. The limit is half of one process's time. Preparation and extraction count the start of their workers; inference
-and training, which are started by other programs (``torchrun``), count from when all processes are ready.
+copied. The limit is half of one process's time; what two processes that share nothing but the machine make of it is
+told first. Preparation and extraction count the start of their workers; inference and training, which are started by
+other programs (``torchrun``), count from when all processes are ready.
 """
 
 from __future__ import annotations
@@ -45,6 +46,39 @@ def compare(target: str, what: str, work: Callable[[int], float]) -> None:
     row(target, f"{what}; limit: half of one process's time", [two], {"1 process": [one]}, one / 2)
 
 
+def together(target: Callable[..., None], *given: Any, processes: int) -> float:
+    """Seconds of processes that begin at the same time, once all are ready; each gets its number and theirs."""
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(processes + 1)
+    workers = [context.Process(target=target, args=(*given, part, processes, ready)) for part in range(processes)]
+    for worker in workers:
+        worker.start()
+    ready.wait()
+    start = time.perf_counter()
+    for worker in workers:
+        worker.join()
+    return time.perf_counter() - start
+
+
+def machine_itself(calls: int) -> None:
+    compare(
+        "P15",
+        "the machine itself: convolutions that share nothing, 2 processes of one thread",
+        lambda processes: together(convolve, calls, processes=processes),
+    )
+
+
+def convolve(calls: int, part: int, parts: int, ready: Any) -> None:
+    torch.set_num_threads(1)
+    network, batch = Deep(6).eval(), torch.rand(BATCH, 1, *ROI)
+    with torch.inference_mode():
+        network(batch)
+        ready.wait()
+        for _ in range(calls // parts):
+            network(batch)
+    os._exit(0)
+
+
 def preparation(folder: Path, cases: int) -> None:
     made = find_subjects(make_demo(folder / "brats", size="full", counts=(2, 2)))
     items = []
@@ -80,19 +114,7 @@ def inference(folder: Path, shape: tuple[int, int, int]) -> None:
     zarr.create_array(source, data=values, chunks=(CHUNK,) * 3)
 
     def predict(processes: int) -> float:
-        context = multiprocessing.get_context("spawn")
-        ready, output = context.Barrier(processes + 1), folder / f"predicted by {processes}"
-        workers = [
-            context.Process(target=predict_part, args=(source, output, part, processes, ready))
-            for part in range(processes)
-        ]
-        for worker in workers:
-            worker.start()
-        ready.wait()
-        start = time.perf_counter()
-        for worker in workers:
-            worker.join()
-        return time.perf_counter() - start
+        return together(predict_part, source, folder / f"predicted by {processes}", processes=processes)
 
     compare("P15", f"Zarr inference of {shape}, a small network, 2 processes of one thread", predict)
 
@@ -111,8 +133,8 @@ def predict_part(source: Path, output: Path, part: int, parts: int, ready: Any) 
 def training(folder: Path, size: int) -> None:
     make_demo(folder / "small", counts=(20, 20))
 
-    def train(processes: int) -> float:
-        output = folder / f"trained by {processes}"
+    def train(processes: int, threads: int = 1) -> float:
+        output = folder / f"trained by {processes} of {threads}"
         given: dict[str, Any] = {
             **{"dataset_dir": folder / "small", "output_dir": output, "cache_dir": folder / "cache"},
             **{
@@ -121,7 +143,6 @@ def training(folder: Path, size: int) -> None:
                 "max_epochs": 3,
                 "num_workers": 0,
                 "num_folds": 5,
-                "val_interval": 3,
             },
             **{"val_interval": 3, "tracking_uri": "none", "plot_every": 0},
         }
@@ -132,14 +153,17 @@ def training(folder: Path, size: int) -> None:
         subprocess.run(
             [*command, "--config_file", str(files), *words],
             check=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         (found,) = output.rglob("metrics/metrics.json")
         return float(json.loads(found.read_text())["history"][1]["seconds"])  # without first use and validation
 
-    compare("P15", f"an epoch of brats_resnet50 at {size}³ under torchrun, 2 processes of one thread", train)
+    one, both = train(1), train(1, threads=2)
+    what = f"an epoch of brats_resnet50 at {size}³ under torchrun, 2 processes of one thread"
+    others = {"1 process of one thread": [one], "1 process of two threads": [both]}
+    row("P15", f"{what}; limit: half of one process's time", [train(2)], others, one / 2)
 
 
 def main() -> None:
@@ -150,6 +174,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        machine_itself(50 if options.quick else 500)
         preparation(folder, 8 if options.quick else options.cases)
         extraction(folder, 1 if options.quick else 2)  # making them takes 20 s a patient
         inference(folder, (64, 192, 192) if options.quick else (256, 384, 384))

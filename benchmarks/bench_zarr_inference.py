@@ -82,7 +82,13 @@ def peak() -> float:
     return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
-def ours(network: nn.Module, source: Path, output: Path, block_size: tuple[int, int, int] | None = None) -> None:
+def ours(
+    network: nn.Module,
+    source: Path,
+    output: Path,
+    block_size: tuple[int, int, int] | None = None,
+    input_cache_gib: float = 1.0,
+) -> None:
     predict = ZarrSlidingWindow(
         network,
         ROI,
@@ -91,6 +97,7 @@ def ours(network: nn.Module, source: Path, output: Path, block_size: tuple[int, 
         targets=TARGETS,
         chunk_size=CHUNK,
         block_size=block_size,
+        input_cache_gib=input_cache_gib,
         network_threads=torch.get_num_threads(),
         progress=False,
     )
@@ -98,8 +105,12 @@ def ours(network: nn.Module, source: Path, output: Path, block_size: tuple[int, 
 
 
 def ours_in_small_tiles(network: nn.Module, source: Path, output: Path) -> None:
-    # as many columns as the volume needs, memory that of one
+    # as many columns as the volume needs, memory that of one and of the chunks kept for later ones
     ours(network, source, output, (CHUNK, 128, 128))
+
+
+def ours_without_chunk_cache(network: nn.Module, source: Path, output: Path) -> None:
+    ours(network, source, output, (CHUNK, 128, 128), input_cache_gib=0)
 
 
 def in_memory(network: nn.Module, source: Path, output: Path) -> None:
@@ -122,7 +133,11 @@ def merger(network: nn.Module, source: Path, output: Path) -> None:
 
 
 SIDES = {"ours": ours, "MONAI in memory": in_memory, "MONAI ZarrAvgMerger": merger}
-MEMORY_SIDES = {"ours": ours_in_small_tiles, "MONAI in memory": in_memory}
+MEMORY_SIDES = {
+    "ours": ours_in_small_tiles,
+    "ours, --input_cache_gib 0": ours_without_chunk_cache,
+    "MONAI in memory": in_memory,
+}
 
 
 def measured(side: str, depth: int, source: Path, output: Path) -> dict[str, float]:
@@ -191,7 +206,7 @@ def compare_memory(folder: Path) -> None:
             array[z : z + CHUNK] = np.random.default_rng(z).integers(1, 255, (CHUNK, *shape[1:])).astype(np.uint8)
         for side in MEMORY_SIDES:
             result = in_a_process(side, -1, source, folder / f"large {size} {side}")
-            told = result[:150] if isinstance(result, str) else f"{result['peak']:.0f} MiB"
+            told = result[:150] if isinstance(result, str) else f"{result['peak']:.0f} MiB, {result['seconds']:.1f} s"
             print(f"P4 {size:2} times the volume {shape}: {side} {told}", flush=True)
 
 
@@ -235,7 +250,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="10 ms at 1 and 4 times the volume, once")
     parser.add_argument("--memory", action="store_true", help="memory alone")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--side", choices=SIDES)
+    parser.add_argument("--side", choices={**SIDES, **MEMORY_SIDES})
     parser.add_argument("--depth", type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("paths", type=Path, nargs="*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,7 @@ def rewrite_means(model: Any) -> None:
     Args:
         model: ``openvino.Model`` with features (B, C, [Z,] Y, X); of any size, and with any number of outputs.
     """
-    import openvino.opset13 as ops
-
+    ops = importlib.import_module("openvino.opset13")
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
         if kind == "GroupNormalization" and _rank(node) > 2:

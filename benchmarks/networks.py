@@ -1,0 +1,31 @@
+"""The networks of the bundles at the sizes of their default configs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+
+from monai_ext.networks import VGG3D, CordUNet, MedicalNetResNet50, SliceClassifier, SurfaceUNet
+
+NETWORKS: dict[str, tuple[Callable[[], torch.nn.Module], tuple[int, ...]]] = {
+    "VGG3D 80³": (VGG3D, (1, 1, 80, 80, 80)),
+    "ResNet50-3D 64³": (MedicalNetResNet50, (1, 1, 64, 64, 64)),
+    "ResNet50-3D 128³": (MedicalNetResNet50, (1, 1, 128, 128, 128)),
+    "dilated ResNet50-3D 64³": (functools.partial(MedicalNetResNet50, dilated=True), (1, 1, 64, 64, 64)),
+    "dilated ResNet50-3D 128³": (functools.partial(MedicalNetResNet50, dilated=True), (1, 1, 128, 128, 128)),
+    "slice ResNet50 4×512²": (SliceClassifier, (4, 1, 512, 512)),
+    "cord U-Net 8×320²": (CordUNet, (8, 1, 320, 320)),
+    "surface U-Net 64×192×192": (SurfaceUNet, (1, 1, 64, 192, 192)),
+}
+QUICK = "ResNet50-3D 64³"
+LARGE = "surface U-Net 64×192×192"
+"""Takes seconds a call: a few rounds do."""
+
+
+def made(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
+    """A network in evaluation mode, with random weights, and a batch."""
+    torch.manual_seed(0)
+    make, shape = NETWORKS[name]
+    return make().eval(), torch.randn(shape)
