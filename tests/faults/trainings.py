@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from empty_figures import save_empty
 from fork_server import Forked
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
@@ -101,8 +102,8 @@ class Training:
             cwd=self.folder,
         )
 
-    def fork(self, output, *overrides, before=None, **options):
-        """The same without the seconds of imports."""
+    def fork(self, output, *overrides, before=save_empty, **options):
+        """The same without the seconds of imports and, where ``before`` isn't another function, of rendering."""
         words = self.command(output, *overrides, launcher=(), **options)
         return Forked(words[1:], self.folder, before)
 
@@ -121,7 +122,7 @@ class Training:
             "LOCAL_WORLD_SIZE": str(processes),
         }
         ranks = [
-            Forked(words[1:], self.folder, environment={**found, "RANK": rank, "LOCAL_RANK": rank})
+            Forked(words[1:], self.folder, save_empty, {**found, "RANK": rank, "LOCAL_RANK": rank})
             for rank in map(str, range(processes))
         ]
         said = read_all(ranks)
