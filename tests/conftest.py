@@ -5,6 +5,7 @@ import os
 import sys
 
 import pytest
+from empty_figures import save_empty
 from hypothesis import settings
 
 # absl, which OpenVINO and TensorBoard import, closes what was standard error then as soon as logging is configured
@@ -71,7 +72,4 @@ def _unrendered(request, monkeypatch):
     """Figures are saved as empty ones where rendering isn't what is tested; ``pytest.mark.rendered`` for a test."""
     if not _UNRENDERED.intersection(request.path.parts) or request.node.get_closest_marker("rendered"):
         return
-    from matplotlib.figure import Figure
-
-    savefig = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda _, file, **options: savefig(Figure((1, 1)), file, **options))
+    save_empty(monkeypatch.setattr)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 PRELOADED = ["fork_server", "monai.bundle", "monai.engines", "monai.transforms", "mlflow", "monai_ext.handlers"]
-PRELOADED += ["monai_ext.inferers"]
+PRELOADED += ["monai_ext.inferers", "matplotlib.backends.backend_agg", "torch._dynamo"]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(PRELOADED)
 

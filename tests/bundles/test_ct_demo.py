@@ -67,7 +67,7 @@ def test_with_shuffled_labels_it_is_at_chance(demo, ct_configs, tmp_path):
         "tracking_uri": "none",
         "plot_every": 0,
         # After as many the true labels are well above chance.
-        "max_epochs": 10,
+        "max_epochs": 6,
     }
     run(config_file=files, **settings)
     # The last epoch, as no epoch is really the best one.

@@ -2,13 +2,11 @@
 
 import functools
 import json
-import subprocess
-import sys
 
 import pytest
 from failing_system import room_for, with_locks_of_another_user, without_links, without_locks
 from fork_server import Forked
-from trainings import finish
+from trainings import finish, told_by
 
 pytestmark = pytest.mark.slow
 
@@ -17,35 +15,21 @@ NOWHERE = "/sys/monai_ext_nowhere"
 TRAININGS = ["training", "nuclei_training", "ct_training", "surface_training", "spine_training"]
 
 
-def last_line(done):
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr.splitlines()[-1]
-
-
-def told_by(training, *words):
-    process = training.fork(*words)
-    said = process.stdout.read()
-    assert process.wait() == 2, said
-    assert "Traceback" not in said
-    return said.splitlines()[-1]
-
-
 @pytest.mark.parametrize("name", TRAININGS)
 def test_an_output_that_can_not_be_written_is_one_sentence(name, request):
-    told = told_by(request.getfixturevalue(name), "unused", "--output_dir", NOWHERE)
+    told = told_by(request.getfixturevalue(name).fork("unused", "--output_dir", NOWHERE))
     assert told.startswith(f"error: could not write {NOWHERE}"), told
     assert "; " in told
 
 
 def test_a_store_that_can_not_be_written_leaves_a_record_that_says_failed(training):
-    told = told_by(training, "no_store", "--tracking_uri", f"sqlite:///{NOWHERE}/mlflow.db")
+    told = told_by(training.fork("no_store", "--tracking_uri", f"sqlite:///{NOWHERE}/mlflow.db"))
     assert told.startswith(f"error: --tracking_uri sqlite:///{NOWHERE}/mlflow.db: can't be written (")
     assert json.loads((training.only_run("no_store") / "run.json").read_text())["status"] == "failed"
 
 
 def test_a_cache_that_can_not_be_written_is_one_sentence(training):
-    told = told_by(training, "no_cache", "--cache_dir", NOWHERE)
+    told = told_by(training.fork("no_cache", "--cache_dir", NOWHERE))
     assert told.startswith(f"error: {NOWHERE}: can't be used as the cache of prepared volumes: "), told
 
 
@@ -62,18 +46,10 @@ def test_a_cache_that_can_not_be_written_is_one_sentence(training):
 )
 def test_commands_name_the_folder_that_can_not_be_written(training, words):
     data = str(training.settings["dataset_dir"])
-    command = [sys.executable, "-m", "monai_ext", *(data if word == "DATA" else word for word in words)]
-    told = last_line(subprocess.run(command, capture_output=True, text=True, check=False))
+    command = ["monai_ext", *(data if word == "DATA" else word for word in words)]
+    told = told_by(Forked(command, training.folder))
     assert told.startswith("error: ")
     assert NOWHERE in told
-
-
-def sentence_of(process):
-    """The last line of a command that ends with 2."""
-    said = process.stdout.read()
-    assert process.wait() == 2, said
-    assert "Traceback" not in said
-    return said.splitlines()[-1]
 
 
 @pytest.fixture
@@ -89,7 +65,7 @@ def left(training, request):
 @pytest.mark.parametrize(("file", "room"), [(".lock", 5), ("run.json", 40)])
 def test_a_disk_that_is_full_at_the_beginning_is_one_sentence_and_no_folder(training, file, room):
     output = f"full_at_{file}"
-    told = sentence_of(training.fork(output, before=functools.partial(room_for, room)))
+    told = told_by(training.fork(output, before=functools.partial(room_for, room)))
     fold = training.folder / output / "fold_1"
     assert told.startswith(f"error: could not write {fold}/")
     assert f"/{file}: File too large; raise the limit" in told
@@ -101,13 +77,13 @@ def test_a_log_on_a_full_disk_is_one_sentence_and_a_record_that_says_failed(trai
     (log,) = run.glob("logs/*.log")
     log.unlink()
     log.symlink_to("/dev/full")
-    told = sentence_of(training.fork(output, "--resume", "auto"))
+    told = told_by(training.fork(output, "--resume", "auto"))
     assert told == f"error: could not write {log}: No space left on device; make room there, or name another folder"
     assert json.loads((run / "run.json").read_text())["status"] == "failed"
 
 
 def test_a_disk_without_locks_is_one_sentence_and_no_folder(training):
-    told = sentence_of(training.fork("no_locks", before=without_locks))
+    told = told_by(training.fork("no_locks", before=without_locks))
     assert "/.lock: No locks available; its file system has no file locks" in told
     assert list((training.folder / "no_locks" / "fold_1").iterdir()) == []
 
@@ -115,7 +91,7 @@ def test_a_disk_without_locks_is_one_sentence_and_no_folder(training):
 def test_another_user_s_run_is_one_sentence_and_stays_as_it_is(training, left):
     output, run = left
     record = (run / "run.json").read_bytes()
-    told = sentence_of(training.fork(output, "--resume", "auto", before=with_locks_of_another_user))
+    told = told_by(training.fork(output, "--resume", "auto", before=with_locks_of_another_user))
     assert told.startswith(f"error: could not write {run}/.lock: Permission denied; it is another user's or protected")
     assert (run / "run.json").read_bytes() == record
 
@@ -125,11 +101,11 @@ def test_an_output_without_hard_links_is_one_sentence(surface_training):
     volume = next(surface_training.settings["dataset_dir"].glob("*/input.zarr"))
     output = surface_training.folder / "unlinked"
     words = ["predict-zarr", "--checkpoint", run / "checkpoints" / "best.pt", "--input", volume, "--output", output]
-    told = sentence_of(Forked(["monai_ext", *words], surface_training.folder, without_links))
+    told = told_by(Forked(["monai_ext", *words], surface_training.folder, without_links))
     assert f"could not write {output}/" in told
     assert "its file system has no file locks or no hard links" in told
 
 
 def test_an_export_that_can_not_be_written_is_one_sentence(training, left):
     process = Forked(["monai_ext", "onnx", left[1], "--output", f"{NOWHERE}/model.onnx"], training.folder)
-    assert sentence_of(process).startswith(f"error: could not write {NOWHERE}: ")
+    assert told_by(process).startswith(f"error: could not write {NOWHERE}: ")

@@ -34,7 +34,7 @@ def status_of(training, output):
 def undisturbed(training):
     finish(training, "warm", "--max_epochs", "1")  # fills the cache of prepared volumes
     begin = time.monotonic()
-    finish(training, "undisturbed", "--checkpoint_every", "1")
+    finish(training, "undisturbed", "--checkpoint_every", "1", before=None)
     return "undisturbed", time.monotonic() - begin
 
 
@@ -42,7 +42,7 @@ def undisturbed(training):
 def test_kill_at_any_moment_ends_in_the_same_record(training, undisturbed, moment):
     reference, seconds = undisturbed
     output = f"killed_{moment}"
-    process = training.fork(output, "--checkpoint_every", "1")
+    process = training.fork(output, "--checkpoint_every", "1", before=None)  # may be killed while it draws
     time.sleep(random.uniform(moment, moment + 1) / KILLS * seconds)
     with contextlib.suppress(ProcessLookupError):  # it was faster than the undisturbed one
         process.send_signal(signal.SIGKILL)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from empty_figures import save_empty
 from fork_server import Forked
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
@@ -101,17 +102,16 @@ class Training:
             cwd=self.folder,
         )
 
-    def fork(self, output, *overrides, before=None, **options):
-        """The same without the seconds of imports."""
+    def fork(self, output, *overrides, before=save_empty, environment=None, **options):
+        """The same without the seconds of imports and, where ``before`` isn't another function, of rendering."""
         words = self.command(output, *overrides, launcher=(), **options)
-        return Forked(words[1:], self.folder, before)
+        return Forked(words[1:], self.folder, before, environment)
 
     def fork_ranks(self, output, *overrides, processes=2, **options):
         """To its end in several processes, which meet as those of ``torchrun`` do: in a store that their parent keeps.
 
         The imports of launcher and processes take longer than the training.
         """
-        words = self.command(output, *overrides, launcher=(), **options)
         store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         found = {
             "MASTER_ADDR": "127.0.0.1",
@@ -121,7 +121,7 @@ class Training:
             "LOCAL_WORLD_SIZE": str(processes),
         }
         ranks = [
-            Forked(words[1:], self.folder, environment={**found, "RANK": rank, "LOCAL_RANK": rank})
+            self.fork(output, *overrides, environment={**found, "RANK": rank, "LOCAL_RANK": rank}, **options)
             for rank in map(str, range(processes))
         ]
         said = read_all(ranks)
@@ -166,6 +166,14 @@ def read_all(processes):
     """What each has printed at its end; while one's pipe is full it waits, and others may wait for it."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(lambda process: process.stdout.read(), processes))
+
+
+def told_by(process):
+    """The last line of a process that ends with 2, as after a user's error."""
+    said = process.stdout.read()
+    assert process.wait() == 2, said
+    assert "Traceback" not in said
+    return said.splitlines()[-1]
 
 
 def finish(training, output, *overrides, **options):
