@@ -13,7 +13,7 @@ help:
 	@echo "make demo       set up, make demo data; train, evaluate, predict and export brats_resnet50 on it"
 	@echo "make demo BUNDLE=nuclei_vgg3d      the same for another bundle"
 	@echo "make test       set up, run the tests (about 4 minutes)"
-	@echo "make test-slow  kills, several processes, whole demos (about 22 minutes)"
+	@echo "make test-slow  kills, several processes, whole demos (about 20 minutes)"
 	@echo "make test-gpu   every bundle on a GPU; ends with a table to send us"
 	@echo "make test-label the bundles in MONAI Label, which gets an environment of its own (.venv-label)"
 	@echo "make docs       build the pages as a site in site/; a broken link or name stops it"

@@ -1,6 +1,6 @@
 """P8: reading volumes, and the cache of prepared volumes.
 
-Run ``python benchmarks/bench_preparation.py [--cases 8] [--repeats 5]``. Sides are checked for equal
+Run ``python benchmarks/bench_preparation.py [--cases 2] [--repeats 5]``. Sides are checked for equal
 results first, then timed in turns (median and range), on made-up volumes of real BraTS size.
 """
 
@@ -59,8 +59,8 @@ def compare(name: str, sides: dict[str, Callable[[], object]], repeats: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="four cases, three repeats")
-    parser.add_argument("--cases", type=int, default=8)
+    parser.add_argument("--quick", action="store_true", help="the same: it takes little time")
+    parser.add_argument("--cases", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -80,7 +80,7 @@ def convolve(calls: int, part: int, parts: int, ready: Any) -> None:
 
 
 def preparation(folder: Path, cases: int) -> None:
-    made = find_subjects(make_demo(folder / "brats", size="full", counts=(2, 2)))
+    made = find_subjects(make_demo(folder / "brats", size="full", counts=(1, 1)))
     items = []
     for number in range(cases):
         item = copy.copy(made[number % len(made)])
@@ -174,10 +174,10 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        machine_itself(50 if options.quick else 500)
+        machine_itself(50 if options.quick else 200)
         preparation(folder, 8 if options.quick else options.cases)
         extraction(folder, 1 if options.quick else 2)  # making them takes 20 s a patient
-        inference(folder, (64, 192, 192) if options.quick else (256, 384, 384))
+        inference(folder, (64, 192, 192) if options.quick else (128, 384, 384))
         training(folder, 32 if options.quick else 64)
 
 

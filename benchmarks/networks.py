@@ -21,7 +21,7 @@ NETWORKS: dict[str, tuple[Callable[[], torch.nn.Module], tuple[int, ...]]] = {
 }
 QUICK = "ResNet50-3D 64³"
 LARGE = "surface U-Net 64×192×192"
-"""Takes seconds a call: a few rounds do."""
+"""Takes seconds a call: one round does."""
 
 
 def made(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
