@@ -35,6 +35,7 @@ from monai_ext.brats.subjects import find_subjects
 from monai_ext.ct_rate.demo import make_demo as make_volumes
 from monai_ext.data import PreparedDataset, prepare
 from monai_ext.inferers import ZarrSlidingWindow
+from monai_ext.workflow import default_workers
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "bundles" / "brats_resnet50" / "configs"
@@ -79,6 +80,11 @@ def convolve(calls: int, part: int, parts: int, ready: Any) -> None:
     os._exit(0)
 
 
+def workers(processes: int) -> int | None:
+    """By default so many as there are CPUs, when they are worth their start."""
+    return None if processes == default_workers() else processes
+
+
 def preparation(folder: Path, cases: int) -> None:
     made = find_subjects(make_demo(folder / "brats", size="full", counts=(1, 1)))
     items = []
@@ -90,7 +96,7 @@ def preparation(folder: Path, cases: int) -> None:
     def fill(processes: int) -> float:
         with tempfile.TemporaryDirectory(dir=folder) as cache:
             start = time.perf_counter()
-            prepare(PreparedDataset(items, steps(), cache), processes)
+            prepare(PreparedDataset(items, steps(), cache), workers(processes))
             return time.perf_counter() - start
 
     compare("P13", f"{cases} BraTS volumes of 240×240×155 prepared, 2 processes", fill)
@@ -102,7 +108,7 @@ def extraction(folder: Path, patients: int) -> None:
     def extract(processes: int) -> float:
         with tempfile.TemporaryDirectory(dir=folder) as output:
             start = time.perf_counter()
-            ct_rate.extract_slices(index, output, workers=processes)
+            ct_rate.extract_slices(index, output, workers=workers(processes))
             return time.perf_counter() - start
 
     compare("P13", f"slices of {len(index.volumes)} CT volumes of 240×512×512, 2 processes", extract)

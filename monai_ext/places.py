@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import wait as waited_for
 from typing import Any
 
 from monai_ext.errors import ConfigError
@@ -73,7 +74,8 @@ class Processes(Place):
         preload: modules that are imported once and shared, such as those that import MONAI, which takes seconds.
         setup: called first in each process.
         few: number of blocks, which may be so few or so small that other processes aren't worth their start: they
-            start when the first blocks, computed here, have shown that they are. None starts them at once.
+            start when the first blocks, computed here, have shown that they are, and further blocks are computed here
+            until they have started. None starts them at once.
 
     Raises:
         ConfigError: for a negative number.
@@ -227,28 +229,44 @@ class _ThisThread(Executor):
 
 
 class _FirstHere(Executor):
-    """Computes blocks in this thread, until those that are left would take longer than other processes save."""
-
-    others: Executor | None = None
+    """Computes blocks in this thread, until those that are left would take longer than other processes save; and until
+    these have started.
+    """
 
     def __init__(self, place: Processes, blocks: int) -> None:
         self._place, self._left, self._done, self._seconds = place, blocks, 0, 0.0
+        self._starting: Future[Executor] | None = None
+
+    @property
+    def others(self) -> Executor | None:
+        """The other processes, once they have started."""
+        started = self._starting is not None and self._starting.done() and self._starting.exception() is None
+        return self._starting.result() if self._starting is not None and started else None
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         saved = self._seconds / max(self._done, 1) * self._left * (1 - 1 / self._place.at_once)
-        if self.others is None and saved > _START_SECONDS:
-            self.others = self._place.open()
+        if self._starting is None and saved > _START_SECONDS:
+            self._starting = _in_background(self._place.open)
         self._left, self._done = self._left - 1, self._done + 1
-        if self.others is not None:
-            return self.others.submit(work, *args, **kwargs)
+        if self._starting is not None and self._starting.done():
+            return self._starting.result().submit(work, *args, **kwargs)
         begun = time.perf_counter()
         future = _ThisThread().submit(work, *args, **kwargs)
         self._seconds += time.perf_counter() - begun
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        if self.others is not None:
-            self.others.shutdown(wait, cancel_futures=cancel_futures)
+        if self._starting is not None:
+            waited_for([self._starting])
+            if self.others is not None:
+                self.others.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def _in_background(work: Callable[[], Executor]) -> Future[Executor]:
+    thread = ThreadPoolExecutor(1)
+    future = thread.submit(work)
+    thread.shutdown(wait=False)
+    return future
 
 
 def _clean_context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:

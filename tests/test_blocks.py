@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -182,12 +182,49 @@ def test_a_negative_number_of_workers_is_refused(place):
         place(-1)
 
 
+def at_once(work):
+    future = Future()
+    future.set_result(work())
+    return future
+
+
+def test_while_other_processes_start_blocks_are_computed_here(monkeypatch):
+    monkeypatch.setattr("monai_ext.places.default_workers", lambda: 2)
+    monkeypatch.setattr("monai_ext.places._START_SECONDS", 0.0)
+    begun = threading.Event()
+    start = ProcessPoolExecutor.submit
+
+    def start_late(executor, work, *arguments):
+        begun.wait(60)
+        return start(executor, work, *arguments)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", start_late)
+    here = []
+    for number, process in run_blocks(blocks_work.process_of, range(400), processes_for(None, 400, ()), "numbers"):
+        if process == os.getpid():
+            here.append(number)
+        if number == 2:
+            begun.set()
+        time.sleep(0.005)
+    assert here[:3] == [0, 1, 2]
+    assert here == list(range(len(here))), "once they have started all go to them"
+    assert len(here) < 400
+
+
+def test_processes_that_cannot_start_fail_only_what_needs_them(monkeypatch):
+    monkeypatch.setattr("monai_ext.places._START_SECONDS", 0.0)
+    place = Processes(2, setup=blocks_work.refuse, few=2)
+    found = run_in_order(blocks_work.process_of, range(2), place, "numbers")
+    assert found == [os.getpid()] * 2
+
+
 @pytest.mark.parametrize(("workers", "others_saved", "here"), [(None, 1e9, 6), (None, 0.0, 1), (2, 1e9, 0)])
 def test_by_default_other_processes_start_when_the_first_block_shows_that_they_are_worth_it(
     workers, others_saved, here, monkeypatch
 ):
     monkeypatch.setattr("monai_ext.places.default_workers", lambda: 2)
     monkeypatch.setattr("monai_ext.places._START_SECONDS", others_saved)
+    monkeypatch.setattr("monai_ext.places._in_background", at_once)
     found = run_in_order(blocks_work.process_of, range(6), processes_for(workers, 6, ()), "numbers")
     assert [process == os.getpid() for process in found] == [True] * here + [False] * (6 - here)
 
@@ -195,6 +232,7 @@ def test_by_default_other_processes_start_when_the_first_block_shows_that_they_a
 def test_a_worker_that_dies_after_the_first_block_loses_its_own_block_only(tmp_path, monkeypatch):
     monkeypatch.setattr("monai_ext.places.default_workers", lambda: 2)
     monkeypatch.setattr("monai_ext.places._START_SECONDS", 0.0)
+    monkeypatch.setattr("monai_ext.places._in_background", at_once)
     place = processes_for(None, 5, ())
     found = run_in_order(partial(blocks_work.die, ends=3), range(5), place, "squares", failed=error_of)
     assert [found[number] for number in (0, 1, 2, 4)] == [0, 1, 4, 16]
