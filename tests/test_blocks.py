@@ -206,9 +206,8 @@ def test_while_other_processes_start_blocks_are_computed_here(monkeypatch):
         if number == 2:
             begun.set()
         time.sleep(0.005)
-    assert here[:3] == [0, 1, 2]
-    assert here == list(range(len(here))), "once they have started all go to them"
-    assert len(here) < 400
+    assert 3 <= len(here) < 400
+    assert sorted(here) == list(range(len(here))), "once they have started all go to them"
 
 
 def test_processes_that_cannot_start_fail_only_what_needs_them(monkeypatch):
