@@ -32,15 +32,10 @@ def seconds(network: torch.nn.Module, image: torch.Tensor) -> float:
 
 
 def compare(name: str, rounds: int) -> None:
-    baseline, image = made(name)
+    baseline, image, example = made(name)
     reference = baseline(image)
     prepared = {}
-    # Traced thrice to be converted, on a part, where that takes long.
-    example, variants = (
-        (image[..., :32, :64, :64], [variant for variant in VARIANTS if variant[0] != "torchscript"])
-        if name == LARGE
-        else (image, VARIANTS)
-    )
+    variants = [variant for variant in VARIANTS if name != LARGE or variant[0] != "torchscript"]
     for engine, precision in variants:
         label = f"{name}, {engine} {precision}: "
         try:

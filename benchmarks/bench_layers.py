@@ -12,7 +12,7 @@ from collections import defaultdict
 from typing import Any
 
 import torch
-from networks import LARGE, NETWORKS, QUICK, made
+from networks import NETWORKS, QUICK, made
 from table import machine
 
 from monai_ext.inferers.openvino_means import rewrite_means
@@ -30,19 +30,16 @@ def convolutions(model: Any) -> dict[str, tuple[str, float]]:
             weights, image, output = node.get_input_shape(1), node.get_input_shape(0), node.get_output_shape(0)
             transposed = "Backprop" in node.get_type_name()
             places = math.prod((image if transposed else output)[2:]) * image[0]
-            channels = [weights[1 - transposed], weights[0 + transposed]]
-            sizes = "×".join(map(str, output[2:]))
-            kind = "transposed " if transposed else ""
-            what = (
-                f"{kind}convolution {'×'.join(map(str, weights[2:]))}, {channels[0]} to {channels[1]} channels, {sizes}"
-            )
+            before, after = (weights[0], weights[1]) if transposed else (weights[1], weights[0])
+            kernel, sizes = ("×".join(map(str, shape[2:])) for shape in (weights, output))
+            kind = "transposed convolution" if transposed else "convolution"
+            what = f"{kind} {kernel}, {before} to {after} channels, {sizes}"
             found[node.get_friendly_name()] = what, 2.0 * math.prod(weights) * places
     return found
 
 
 def layers(name: str, least: float) -> None:
-    network, image = made(name)
-    example = image[..., :32, :64, :64] if name == LARGE else image
+    network, image, example = made(name)
     model = openvino.convert_model(network, example_input=example)
     rewrite_means(model)
     model.reshape(list(image.shape))

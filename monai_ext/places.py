@@ -240,8 +240,9 @@ class _FirstHere(Executor):
     @property
     def others(self) -> Executor | None:
         """The other processes, once they have started."""
-        started = self._starting is not None and self._starting.done() and self._starting.exception() is None
-        return self._starting.result() if self._starting is not None and started else None
+        if self._starting is None or not self._starting.done() or self._starting.exception():
+            return None
+        return self._starting.result()
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         saved = self._seconds / max(self._done, 1) * self._left * (1 - 1 / self._place.at_once)

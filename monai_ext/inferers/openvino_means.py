@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+_F = np.float32
+
 
 def rewrite_means(model: Any) -> None:
     """Take means over all of space axis by axis, and group norms by such means, in place.
@@ -70,6 +72,3 @@ def _group_norm(ops: Any, node: Any) -> Any:
     variance = of_groups(_mean(ops, ops.multiply(centred, centred), rank))
     factor = ops.power(ops.add(variance, _F(given["epsilon"])), _F(-0.5))
     return ops.add(ops.multiply(centred, ops.multiply(factor, of_channels(scale))), of_channels(bias))
-
-
-_F = np.float32
