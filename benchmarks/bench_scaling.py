@@ -30,6 +30,7 @@ from bench_zarr_inference import BATCH, CHUNK, OVERLAP, ROI, TARGETS, Deep
 from table import row
 
 from monai_ext import ct_rate
+from monai_ext.allocator import keep_freed_memory
 from monai_ext.brats.demo import make_demo
 from monai_ext.brats.subjects import find_subjects
 from monai_ext.ct_rate.demo import make_demo as make_volumes
@@ -126,6 +127,7 @@ def inference(folder: Path, shape: tuple[int, int, int]) -> None:
 
 
 def predict_part(source: Path, output: Path, part: int, parts: int, ready: Any) -> None:
+    keep_freed_memory()
     torch.set_num_threads(1)
     network = Deep(6).eval()
     engine = ZarrSlidingWindow(
@@ -177,6 +179,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer and smaller")
     parser.add_argument("--cases", type=int, default=40)
     options = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +42,13 @@ def machine() -> Machine:
     found = Machine(*rates, 2 * copied.nbytes / _best(lambda: into.copy_(copied)) / 1e9)
     os.environ[MACHINE] = json.dumps(found)
     return found
+
+
+def as_it_comes() -> ProcessPoolExecutor:
+    """A process for what a user would otherwise run: there freed memory isn't kept, as it is in every run of ours."""
+    return ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
+    )
 
 
 def _products(dtype: torch.dtype, edge: int = 2048) -> float:

@@ -8,6 +8,7 @@ import sys
 
 def main() -> None:
     """Run a command; errors end in one sentence (a traceback with ``--debug``)."""
+    from monai_ext.allocator import keep_freed_memory
     from monai_ext.console import tidy_console
     from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
 
@@ -16,6 +17,7 @@ def main() -> None:
         os.environ[DEBUG_VARIABLE] = "1"
     install_error_report()
     tidy_console()
+    keep_freed_memory()
     from monai_ext.cli.app import app
 
     app()

@@ -12,6 +12,7 @@ from typing import TypeVar
 import psutil
 import torch
 
+from monai_ext.allocator import release_freed_memory
 from monai_ext.errors import UserError
 
 logger = logging.getLogger("monai_ext")
@@ -44,7 +45,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_cached_memory() -> None:
-    """Release the GPU memory that torch caches, so that a retry doesn't fail on its fragments."""
+    """Release the memory that torch (GPU) and glibc (host) keep, so that a retry doesn't fail on its fragments."""
+    release_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -54,6 +56,20 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    release_freed_memory()
+    return _free_on_host()
+
+
+def release_when_short() -> None:
+    """Give freed memory back where the host has less left than this process has taken.
+
+    What lies free between arrays in use, where larger ones don't fit, would let it grow by up to a third.
+    """
+    if _free_on_host() < psutil.Process().memory_info().rss:
+        release_freed_memory()
+
+
+def _free_on_host() -> int:
     free = psutil.virtual_memory().available
     for limit, used, cached in _LIMITS:
         with contextlib.suppress(OSError, ValueError):  # no such limit

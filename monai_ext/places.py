@@ -13,6 +13,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from concurrent.futures import wait as waited_for
 from typing import Any
 
+from monai_ext.allocator import keep_freed_memory
 from monai_ext.errors import ConfigError
 from monai_ext.parent import end_with_parent
 from monai_ext.workflow import default_workers
@@ -285,6 +286,7 @@ def _clean_context(preload: Sequence[str]) -> multiprocessing.context.BaseContex
 def _start(setup: Callable[[], Any] | None) -> None:
     """In a new worker: end with the parent, also when that one was killed (kill -9), and at once on Ctrl-C."""
     end_with_parent()
+    keep_freed_memory()
     # A terminal interrupts the workers, too. The parent reports it; files get their names when they are complete.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if setup is not None:

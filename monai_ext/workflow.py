@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from monai_ext.allocator import keep_freed_memory
 from monai_ext.console import tidy_console
 from monai_ext.devices import local_rank, own_device, started_processes, user_device
 from monai_ext.error_report import DEBUG_VARIABLE, install_error_report
@@ -184,17 +185,18 @@ def sqlite_uri(path: str | Path) -> str:
 def check_settings() -> None:
     """First step of every config's ``initialize``: convert and check all that was set, before anything is made of it.
 
-    Installs the one-sentence error report and tidies the console; refuses overrides that match no key, values that
-    ``configs/settings.json`` doesn't allow, unknown choices, components that don't take their arguments, and to resume
-    a run of another recipe (see `monai_ext.settings.check_resume`). Words and numbers in quotes get their types
-    (``--use_mask false``), and ``None`` is what it says: MONAI leaves such overrides out. An evaluation takes its fold
-    from the checkpoint.
+    Installs the one-sentence error report, tidies the console, and keeps freed memory; refuses overrides that match no
+    key, values that ``configs/settings.json`` doesn't allow, unknown choices, components that don't take their
+    arguments, and to resume a run of another recipe (see `monai_ext.settings.check_resume`). Words and numbers in
+    quotes get their types (``--use_mask false``), and ``None`` is what it says: MONAI leaves such overrides out. An
+    evaluation takes its fold from the checkpoint.
 
     Raises:
         ConfigError: naming the settings and what is allowed.
     """
     install_error_report()
     tidy_console()
+    keep_freed_memory()
     workflow = find_workflow()
     if workflow is None:
         return

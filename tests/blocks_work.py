@@ -1,6 +1,7 @@
 """Blocks of work for `test_blocks`, which workers import; as a program, two of them at a time that wait."""
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -14,6 +15,25 @@ from monai_ext.places import Processes
 
 def square(number):
     return number * number
+
+
+PAGES = (64 << 20) // resource.getpagesize()
+"""Of an array of 64 MiB."""
+
+
+def faults_of_arrays(number):
+    """Page faults of ten arrays of 64 MiB, one after the other, after a first one."""
+    bytes_of_array = PAGES * resource.getpagesize()
+    len(b"x" * bytes_of_array)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        len(b"x" * bytes_of_array)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def resident():
+    """Pages of this process in memory; Linux."""
+    return int(Path("/proc/self/statm").read_text().split()[1])
 
 
 def process_of(number):

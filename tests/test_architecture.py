@@ -11,7 +11,8 @@ FLOOR = [
     {"mlflow_entries", "mlflow_outbox", "mlflow_uri"}
     | {"errors", "io", "arrays", "error_report", "runs", "settings", "workflow", "devices", "targets", "heads"}
     | {"lazy", "moved", "renamed", "task", "blocks", "places", "parent", "owners", "chosen_workers", "memory"}
-    | {"provenance", "csv_text", "system_errors", "console", "download", "large_files", "bundle_archive"},
+    | {"provenance", "csv_text", "system_errors", "console", "download", "large_files", "bundle_archive"}
+    | {"allocator"},
     {"networks", "losses", "transforms", "data", "metrics", "pages"},
     {"predictions", "mlflow_network"},
     {"inferers", "reports", "conformance"},

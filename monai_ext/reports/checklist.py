@@ -38,12 +38,11 @@ def checklist_section(info: Mapping[str, Any], metrics: Mapping[str, Any], resul
         unit: name of the cases.
     """
     data, parameters = as_dict(info.get("data")), as_dict(info.get("parameters"))
-    selection = as_dict(metrics.get("selection"))
     rows = [
         ("Flow of cases", _flow(data, unit)),
         ("Characteristics by part", "See Data: cases of each class in each part."),
         ("Independence of parts", _independence(data)),
-        ("Choice of the epoch", selection.get("sentence") or "An evaluation: no epoch was chosen here."),
+        ("Choice of the epoch", _choice_of_epoch(metrics)),
         ("Choice of thresholds", thresholds(metrics)),
         ("Uncertainty", uncertainty(metrics)),
         ("Calibration", calibration(result)),
@@ -70,7 +69,9 @@ def checklist_blocks(rows: list[tuple[str, Any]]) -> list[Block]:
 
 def thresholds(metrics: Mapping[str, Any]) -> str:
     """Where the thresholds of the decisions come from, in a sentence."""
-    chosen = metrics.get("thresholds_chosen_on")
+    chosen = metrics.get("thresholds_chosen_on", "these cases" if metrics.get("thresholds_chosen_here") else None)
+    if chosen is None and metrics.get("thresholds") and "thresholds_chosen_on" not in metrics:
+        return "On which cases they were chosen is not recorded."
     if chosen is None:
         return "None was chosen: the most probable class, or a probability of one half."
     optimistic = ", so that scores at them are optimistic" if chosen == "these cases" else ""
@@ -83,7 +84,8 @@ def uncertainty(metrics: Mapping[str, Any]) -> str:
     made = {f"{each.get('method')} over {each.get('unit')}" for each in methods if not each.get("not_estimable")}
     missing = sum(bool(each.get("not_estimable")) for each in methods)
     if not methods:
-        return "There are no intervals."
+        count = len(as_dict(metrics.get("intervals")))
+        return f"95 % intervals of {count} metrics, by a method not recorded." if count else "There are no intervals."
     text = f"95 % intervals: {', '.join(sorted(made)) or 'none'}"
     return f"{text}; {missing} metrics have none, for the reason beside them." if missing else f"{text}."
 
@@ -106,6 +108,13 @@ def calibration(result: Any) -> str:
             slope = "not estimable (classes are separated)" if line["slope"] is None else cell(line["slope"])
             lines.append(f"{name}: slope {slope}, intercept {cell(line['intercept'])}, Brier {cell(line['brier'])}")
     return "; ".join(lines) + "; 1 and 0 are perfect." if lines else "Not estimable: all cases have the same label."
+
+
+def _choice_of_epoch(metrics: Mapping[str, Any]) -> str:
+    if not metrics.get("history"):
+        return "An evaluation: no epoch was chosen here."
+    chosen = as_dict(metrics.get("selection")).get("sentence")
+    return str(chosen or f"Epoch {metrics.get('best_epoch')}; how it was chosen is not recorded.")
 
 
 def _flow(data: Mapping[str, Any], unit: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ def check_resume(run: str | Path, recipe: Mapping[str, Any]) -> None:
         ConfigError: with each value that differs, and the way out.
     """
     wrong = refused(_since(run, recipe))
+    if not (Path(run) / RECIPE).is_file():
+        logging.getLogger("monai_ext").warning(
+            "--resume %s: the run is of an earlier version, which recorded no recipe: its settings are compared; "
+            "augmentations, losses and metrics are today's (CHANGELOG.md says what has changed)",
+            run,
+        )
     if wrong:
         best = Path(run) / (record_of(run).get("best_checkpoint", "checkpoints/best.pt") or "checkpoints/last.pt")
         raise ConfigError(

@@ -15,6 +15,7 @@ from monai_ext.io import read_csv, write_json
 from monai_ext.metrics import classification_metrics
 from monai_ext.pages.document import Picture
 from monai_ext.reports import write_cross_validation_report, write_report
+from monai_ext.reports.checklist import checklist_section
 from monai_ext.reports.mistakes_figure import DrawnMistake, mistakes_figure
 from monai_ext.reports.plots import save
 
@@ -280,6 +281,28 @@ def test_cross_validation_without_any_result_yet(tmp_path: Path) -> None:
     page = Page(write_cross_validation_report(tmp_path))
     assert "No fold has finished." in page.text
     assert "out_of_fold.csv: not there" in page.text
+
+
+@pytest.mark.parametrize(
+    ("metrics", "epoch", "chosen", "intervals"),
+    [
+        ({"epoch": 0, "best_epoch": 0, "history": []}, "An evaluation", "None was chosen", "There are no"),
+        (
+            {**{"best_epoch": 2, "history": [{}], "intervals": {"f1": []}}, "thresholds_chosen_here": True},
+            "Epoch 2; how it was chosen is not recorded.",
+            "Chosen on these cases, so that scores at them are optimistic.",
+            "95 % intervals of 1 metrics, by a method not recorded.",
+        ),
+        ({"thresholds": [0.3], "thresholds_chosen_here": False}, "An evaluation", "is not recorded.", "There are no"),
+        ({"thresholds": [0.5], "thresholds_chosen_on": None}, "An evaluation", "None was chosen", "There are no"),
+    ],
+)
+def test_the_checklist_says_nothing_false_of_records_of_earlier_versions(metrics, epoch, chosen, intervals):
+    (_, answers, _) = checklist_section({}, metrics, None, "cases").blocks
+    answer = {row[0]: str(row[1]) for row in answers.rows}
+    assert epoch in answer["Choice of the epoch"]
+    assert chosen in answer["Choice of thresholds"]
+    assert intervals in answer["Uncertainty"]
 
 
 def test_the_checklist_answers_what_the_records_know_and_lists_the_rest(make_run: Callable[..., Path]) -> None:

@@ -132,21 +132,23 @@ def test_folds_of_one_recipe_have_one_key():
     assert recipe_key(changed()) == recipe_key(changed(fold=2))
 
 
-def test_a_run_without_a_recipe_is_compared_by_its_settings(tmp_path):
+def test_a_run_without_a_recipe_is_compared_by_its_settings_and_that_is_said(tmp_path, caplog):
     write_json(
         tmp_path / "run.json", {"status": "killed", "parameters": {"lr": 1e-3, "size": 8, "max_epochs": 5, "gone": 1}}
     )
     check_resume(tmp_path, changed(max_epochs=9))
+    assert "recorded no recipe: its settings are compared" in caplog.text
     with pytest.raises(ConfigError, match=r"\(lr: 0.001 → 0.5; size: 8 → 16\)"):
         check_resume(tmp_path, changed(lr=0.5, size=16))
     (change,) = changes_since(tmp_path, changed(max_epochs=9), 4)
     assert change == {"from_epoch": 4, "setting": "max_epochs", "old": 5, "new": 9}
 
 
-def test_a_run_is_compared_by_its_recipe_and_the_way_out_names_its_best_checkpoint(tmp_path):
+def test_a_run_is_compared_by_its_recipe_and_the_way_out_names_its_best_checkpoint(tmp_path, caplog):
     write_json(tmp_path / "run.json", {"status": "killed", "best_checkpoint": "checkpoints/best_f1.pt"})
     write_json(tmp_path / RECIPE, changed())
     check_resume(tmp_path, changed(num_workers=9))
+    assert not caplog.text
     with pytest.raises(ConfigError, match=f"--pretrained_path {tmp_path}/checkpoints/best_f1.pt"):
         check_resume(tmp_path, changed(lr=0.5))
 

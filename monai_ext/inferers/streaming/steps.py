@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from monai_ext.allocator import release_freed_memory
 from monai_ext.inferers.streaming.chunk_cache import ChunkCache
 from monai_ext.inferers.streaming.geometry import BlockGrid, Region, Size, WindowAxis
 from monai_ext.inferers.streaming.predictor import WindowPredictor
@@ -125,6 +126,8 @@ class Steps:
                 goes_on = self._follows(block, upcoming)
                 yield EndBlock(block, region, kept, self._grid.region(block + 1) if goes_on else None)
                 previous = region if goes_on else None
+                if not goes_on:  # what lies free between the chunks kept for later columns would grow with their number
+                    release_freed_memory()
 
     def count(self, blocks: Sequence[int]) -> tuple[int, int]:
         """Windows and batches of these blocks, those that read nothing but 0 included."""
