@@ -185,6 +185,15 @@ def test_inference_repeats_network_and_preparation_exactly(bundle):
 
 
 @pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
+def test_validation_is_where_monai_looks_for_it(bundle):
+    """MONAI's check of properties finds the handler by this very word, and without one it checks nothing."""
+    handlers = read(bundle / "configs" / "train.json")["train"]["handlers"]
+    found = [handler for handler in handlers if handler["_target_"].endswith("ValidationHandler")]
+    expected = {"_target_": "ValidationHandler", "validator": "@validate#evaluator", "interval": "@val_interval"}
+    assert found == [expected]
+
+
+@pytest.mark.parametrize("bundle", [pytest.param(b, id=b.name) for b in BUNDLES])
 def test_metadata_has_what_the_model_zoo_wants_beyond_the_schema(bundle):
     metadata = read(bundle / "configs" / "metadata.json")
     assert isinstance(metadata["supported_apps"], dict)

@@ -59,6 +59,12 @@ def flipped_bit(path: Path) -> Path:
     return path
 
 
+def cut_in_its_checksum(path: Path) -> Path:
+    nifti(path, noise())
+    path.write_bytes(path.read_bytes()[:-4])  # all voxels are there
+    return path
+
+
 def write(content: bytes) -> Callable[[Path], Path]:
     def make(path: Path) -> Path:
         path.write_bytes(content)
@@ -84,6 +90,7 @@ CORPUS = [
     ("truncated.nii.gz", truncated_gzip, "truncated"),
     ("truncated.nii", truncated_plain, "truncated"),
     ("short.nii.gz", short_in_good_gzip, "truncated"),
+    ("unchecked.nii.gz", cut_in_its_checksum, "truncated"),
     ("flipped.nii.gz", flipped_bit, "damaged"),
     ("empty.nii.gz", write(b""), "is empty"),
     ("empty.nii", write(b""), "is empty"),
