@@ -29,8 +29,9 @@ FLOOR = [
 # processes, losses over nothing, gradients that are wrong; a run's beginning and end, tracking without its server;
 # errors of the system; who is the same patient; how each file was read, and slices that two bundles extract; models,
 # data sets and load in MLflow, three trackers; OpenVINO for all networks; loaders and lists of other programs; what
-# `check` follows, stores that others lock; memory that is kept.
-MOST_SHARED_LINES = 6500 + 2450 + 2200 + 900 + 20
+# `check` follows, stores that others lock; memory that is
+# kept, what records of earlier versions leave open, metrics that are no numbers.
+MOST_SHARED_LINES = 6500 + 2450 + 2200 + 900 + 80
 
 
 def bundle_of(task):

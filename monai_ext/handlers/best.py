@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai_ext.errors import ConfigError
+from monai_ext.handlers.history import NOT_METRICS
 from monai_ext.metrics.direction import lower_is_better
 
 logger = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ class BestEpoch:
     Raises:
         ConfigError: without any metric, or for one without ``-`` of which less is better.
 
-    A first metric that is NaN or missing (a one-class AUC, say) never counts as best; this is logged once.
+    A first metric that is NaN, infinite or missing (a one-class AUC, say) never counts as best; this is logged once.
     """
 
     def __init__(self, metrics: Sequence[str], min_delta: float = 0.0) -> None:
@@ -62,7 +64,7 @@ class BestEpoch:
         return True
 
     def score_of(self, values: Mapping[str, Any]) -> list[float]:
-        """An epoch's metrics in order of importance, more is better, NaN where not computable.
+        """An epoch's metrics in order of importance, more is better, NaN where not computable or infinite.
 
         Args:
             values: metrics by name.
@@ -80,10 +82,14 @@ class BestEpoch:
     def _score(self, name: str, values: Mapping[str, Any]) -> float:
         key = name.removeprefix("-")
         if key not in values:
-            raise ConfigError(f"metric {key!r} does not exist; there are {', '.join(sorted(values))}")
+            known = sorted(set(values) - NOT_METRICS)
+            near = difflib.get_close_matches(key, known, 1)
+            advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            raise ConfigError(f"metric {key!r} does not exist, or is no number; {advice}")
         value = values[key]
-        number = math.nan if value is None else float(value)
-        return -number if name.startswith("-") else number
+        if value is None or not math.isfinite(value):
+            return math.nan
+        return -float(value) if name.startswith("-") else float(value)
 
     def state_dict(self) -> dict[str, Any]:
         """Best epoch and its score."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ import torch
 from ignite.engine import Engine, Events
 
 from monai_ext.predictions.kind import validation_name
+
+logger = logging.getLogger("monai_ext")
 
 # Keys of an epoch's entry that are no metrics.
 NOT_METRICS = {"epoch", "lr", "trained_parameters", "seconds", "data_seconds"}
@@ -40,6 +43,7 @@ class History:
         self._waiting = self._started = 0.0
         self._waited = 0.0
         self._restored: dict[str, Any] = {}
+        self._odd: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer (and with the evaluator given before).
@@ -71,6 +75,9 @@ class History:
             for name, value in self.evaluator.state.metrics.items():
                 if isinstance(value, (int, float)):
                     entry[validation_name(name)] = float(value)
+                elif not isinstance(value, Mapping) and name not in self._odd:  # Ignite adds a mapping's own entries
+                    self._odd.add(name)
+                    logger.warning("metric %s is no number (%s): it is not recorded", name, type(value).__name__)
         entry["seconds"] = round(time.perf_counter() - self._started, 3)
         entry["data_seconds"] = round(self._waited, 3)
         self.entries.append(entry)

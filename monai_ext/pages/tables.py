@@ -12,8 +12,8 @@ MOST_ROWS = 1000
 MANY_ROWS = 30
 # Up to this number of classes each has a column of its own.
 MANY_CLASSES = 4
-NO_METRICS = Text(["There are no validation metrics."])
-NO_PREDICTIONS = Text(["There are no validation predictions with labels."])
+NO_METRICS = Text(["There are no metrics of a best epoch: see Skipped, and why."])
+NO_PREDICTIONS = Text(["There are no predictions with labels of a best epoch."])
 
 
 def as_dict(value: object) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from monai_ext.pages.tables import as_list
 from monai_ext.predictions import classification_figures, classification_sections
 from monai_ext.predictions.classes import ClassPredictions, ClassRecord, level_state, merged
 from monai_ext.predictions.collecting import exact_loss
-from monai_ext.predictions.kind import Validation
+from monai_ext.predictions.kind import NO_BEST, Validation
 from monai_ext.predictions.reading import filled_rows, number, patients
 from monai_ext.predictions.writing import Files, table_name
 
@@ -147,7 +147,7 @@ class Classification(ClassPredictions):
         """
         found: dict[str, Any] = {"task": self.task, "metrics": {}, "per_class": {}, "confusion_matrix": []}
         if self.best is None:
-            return {**found, "intervals": {}, "skipped": ["no validation"]}
+            return {**found, "intervals": {}, "skipped": [NO_BEST]}
         found |= {**self.best.to_dict(), "predictions": f"predictions/{self.best_file}"}
         if intervals:
             found |= interval_entries(self._intervals())

@@ -18,6 +18,8 @@ from monai_ext.provenance import mark
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NO_BEST = "no best epoch: none was validated, or the metric that decides could not be computed in any"
+
 
 class Validation(NamedTuple):
     """Results of a validation.

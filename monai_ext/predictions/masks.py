@@ -16,7 +16,7 @@ from monai_ext.metrics.intervals import interval_entries
 from monai_ext.metrics.segmentation import SegmentationResult, SliceRecord, segmentation_intervals
 from monai_ext.pages.document import Block, Section
 from monai_ext.predictions import masks_figures, masks_sections
-from monai_ext.predictions.kind import Predictions, Validation, validation_name
+from monai_ext.predictions.kind import NO_BEST, Predictions, Validation, validation_name
 from monai_ext.predictions.reading import filled_rows, number
 from monai_ext.predictions.writing import Files
 
@@ -121,7 +121,7 @@ class Masks(Predictions):
         found: dict[str, Any] = {"task": self.task, "target": self.name, "cases": self.cases}
         found |= {"per_class": {}, "confusion_matrix": [], "intervals": {}}
         if self.best is None:
-            return {**found, "metrics": {}, "skipped": ["no validation"]}
+            return {**found, "metrics": {}, "skipped": [NO_BEST]}
         found["metrics"] = {validation_name(name): value for name, value in self.best.metrics.items()}
         found |= {"skipped": self.best.skipped, "predictions": f"predictions/{SLICES}"}
         if intervals:

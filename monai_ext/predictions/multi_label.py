@@ -25,7 +25,7 @@ from monai_ext.pages.tables import as_list
 from monai_ext.predictions import multi_label_figures, multi_label_sections
 from monai_ext.predictions.classes import ClassPredictions, ClassRecord, level_state, merged
 from monai_ext.predictions.collecting import exact_loss
-from monai_ext.predictions.kind import Validation
+from monai_ext.predictions.kind import NO_BEST, Validation
 from monai_ext.predictions.reading import filled_rows, number, patients
 from monai_ext.predictions.writing import Files, table_name
 
@@ -171,7 +171,7 @@ class MultiLabel(ClassPredictions):
         """
         found: dict[str, Any] = {"task": self.task, "confusion_matrix": [], "intervals": {}}
         if self.best is None:
-            return {**found, "metrics": {}, "per_class": {}, "skipped": ["no validation"]}
+            return {**found, "metrics": {}, "per_class": {}, "skipped": [NO_BEST]}
         found |= self.best.to_dict()
         found |= {"thresholds_level": self._level, "thresholds_chosen_here": self.chosen_here}
         found["thresholds_chosen_on"] = self._chosen_on

@@ -16,7 +16,7 @@ from monai_ext.metrics.intervals import Interval, interval_entries
 from monai_ext.metrics.multi_target import MultiTargetResult, PatchRecord, compare, ignored_voxels
 from monai_ext.pages.document import Block, Section
 from monai_ext.predictions import patches_sections
-from monai_ext.predictions.kind import Predictions, Validation
+from monai_ext.predictions.kind import NO_BEST, Predictions, Validation
 from monai_ext.predictions.reading import filled_rows
 from monai_ext.predictions.writing import Files
 from monai_ext.targets import Definition, target_kind
@@ -108,7 +108,7 @@ class Patches(Predictions):
         found["cases"] = self.cases
         found["interval_methods"] = {}
         if self.best is None:
-            return {**found, "metrics": {}, "per_target": {}, "skipped": ["no validation"]}
+            return {**found, "metrics": {}, "per_target": {}, "skipped": [NO_BEST]}
         losses = {"val_" + name: value for name, value in self.best.metrics.items() if name.startswith("loss")}
         scores = {name: value for name, value in self.best.metrics.items() if not name.startswith("loss")}
         if intervals:

@@ -38,6 +38,14 @@ def test_nan_is_never_best_and_that_is_said_once(caplog):
     assert "auc can't be computed" in caplog.text
 
 
+@pytest.mark.parametrize(("monitor", "value"), [("auc", math.inf), ("-own", -math.inf), ("-own", math.inf)])
+def test_what_is_infinite_is_never_best(monitor, value):
+    assert follow(BestEpoch([monitor]), [{monitor.removeprefix("-"): number} for number in (value, 0.1)]) == [
+        False,
+        True,
+    ]
+
+
 def test_a_finite_tie_breaker_beats_a_missing_one():
     assert follow(BestEpoch(["auc", "f1"]), [{"auc": 0.5, "f1": math.nan}, {"auc": 0.5, "f1": 0.1}]) == [True, True]
 
@@ -51,7 +59,7 @@ def test_min_delta_asks_for_more():
 
 
 def test_an_unknown_metric_is_named():
-    with pytest.raises(ConfigError, match="metric 'auk' does not exist; there are auc, f1"):
+    with pytest.raises(ConfigError, match="metric 'auk' does not exist, or is no number; did you mean 'auc'"):
         BestEpoch(["auk"]).update(1, {"auc": 0.5, "f1": 0.5})
 
 

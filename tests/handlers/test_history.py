@@ -61,6 +61,25 @@ def test_metrics_are_taken_only_from_epochs_that_validated():
     assert "table" not in history.entries[1]
 
 
+def test_a_metric_that_is_no_number_is_left_out_with_a_warning(caplog):
+    evaluator = Engine(lambda engine, batch: None)
+    history = History(evaluator)
+    engine = trainer([])
+    history.attach(engine)
+
+    @engine.on(Events.EPOCH_COMPLETED)
+    def validate(engine):
+        evaluator.run([0])
+        evaluator.state.metrics = {"vector": torch.zeros(2), "both": {"f1": 0.5}, "f1": 0.5}
+        history.record(engine)
+
+    engine.run([(1.0, 1)], max_epochs=2)
+    assert [(entry["f1"], "vector" in entry) for entry in history.entries] == [(0.5, False)] * 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "metric vector is no number (Tensor): it is not recorded"
+    ]
+
+
 def test_summary_of_the_losses():
     history = History()
     run(history, [(3.0, 1)], epochs=2)

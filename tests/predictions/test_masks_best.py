@@ -17,6 +17,7 @@ from monai_ext.errors import ConfigError
 from monai_ext.handlers import SlicePreviews, StandardEvaluation, StandardTraining
 from monai_ext.networks import read_checkpoint
 from monai_ext.predictions import Masks
+from monai_ext.predictions.kind import NO_BEST
 from monai_ext.reports import write_report
 from monai_ext.reports.run_folder import read_run
 
@@ -97,7 +98,7 @@ def test_before_the_first_validation_there_is_nothing(tmp_path):
     predictions.restore(Masks().best_state())
     predictions.write(tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    assert predictions.metrics()["skipped"] == ["no validation"]
+    assert predictions.metrics()["skipped"] == [NO_BEST]
     assert predictions.best is predictions.report() is None
     assert predictions.drawn() == {}
 

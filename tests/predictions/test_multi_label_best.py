@@ -18,6 +18,7 @@ from monai_ext.io import write_json
 from monai_ext.metrics import choose_thresholds
 from monai_ext.networks import read_checkpoint, saved_thresholds
 from monai_ext.predictions import Classification, MultiLabel
+from monai_ext.predictions.kind import NO_BEST
 from monai_ext.reports import write_report
 
 NAMES = ["Lung nodule", "Pleural effusion", "Hiatal hernia"]
@@ -156,7 +157,7 @@ def test_the_state_comes_back_exactly_from_a_checkpoint(cases, instances, tmp_pa
 def test_before_the_first_validation_there_is_nothing():
     predictions = make()
     predictions.restore(make().best_state())
-    assert predictions.metrics()["skipped"] == ["no validation"]
+    assert predictions.metrics()["skipped"] == [NO_BEST]
     assert predictions.best is predictions.report() is None
     assert predictions.drawn() == {}
 

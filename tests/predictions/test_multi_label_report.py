@@ -158,7 +158,7 @@ def test_metrics_without_thresholds_are_at_one_half() -> None:
     averages, by_class = metric_blocks(made(tuned=False).to_dict())
     assert list(averages.header) == ["metric", "at 0.5"]
     assert by_class.caption == "By class, at 0.5"
-    assert metric_blocks({})[0].lines == ["There are no validation metrics."]
+    assert metric_blocks({})[0].lines == ["There are no metrics of a best epoch: see Skipped, and why."]
 
 
 def test_the_most_certain_mistakes_of_each_class_come_first() -> None:
@@ -170,7 +170,7 @@ def test_the_most_certain_mistakes_of_each_class_come_first() -> None:
     assert folded.content.rows == [
         *(("a", "missed", 0.05), ("b", "missed", 0.3), ("d", "false alarm", 0.99), ("e", "false alarm", 0.7)),
     ]
-    assert mistakes_blocks(None)[0].lines == ["There are no validation predictions with labels."]
+    assert mistakes_blocks(None)[0].lines == ["There are no predictions with labels of a best epoch."]
 
 
 def test_the_report_tells_of_both_levels(run: Path) -> None:

@@ -9,6 +9,7 @@ from monai_ext.errors import ConfigError
 from monai_ext.handlers import SlicePreviews
 from monai_ext.metrics import MultiTargetResult, PatchRecord
 from monai_ext.predictions import Patches
+from monai_ext.predictions.kind import NO_BEST
 
 TARGETS = {"sheet": {"channels": 1, "activation": "sigmoid"}, "normals": {"channels": 3, "weight": 0.75}}
 
@@ -42,7 +43,7 @@ def test_metrics_are_plain_and_tell_of_each_target(predictions):
     assert content["per_target"]["normals"] == {"angle": 15, "loss": 1.5}
     assert content["cases"] == "patches"
     assert set(content["intervals"].values()) <= {None}
-    assert Patches(TARGETS, key="sheet_dice").metrics()["skipped"] == ["no validation"]
+    assert Patches(TARGETS, key="sheet_dice").metrics()["skipped"] == [NO_BEST]
 
 
 def test_the_file_has_a_row_a_patch(predictions, tmp_path):

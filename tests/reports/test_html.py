@@ -137,7 +137,7 @@ def test_killed_run_before_its_first_epoch(tmp_path: Path) -> None:
     assert "The run was killed" in page.text
     assert "0 of 5 epochs were run." in page.text
     assert "There is nothing to draw" in page.text
-    assert "There are no validation metrics." in page.text
+    assert "There are no metrics of a best epoch" in page.text
 
 
 def test_one_class_fold_says_why_there_is_no_auc(make_run: Callable[..., Path]) -> None:
