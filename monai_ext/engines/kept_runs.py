@@ -27,7 +27,7 @@ def newest_same(candidates: Sequence[Path], recipe: str, data_hash: str) -> Path
         if record.get("recipe") == recipe and record.get("data", {}).get("fingerprint") == data_hash:
             return candidate
     if candidates:
-        logger.info(
+        logger.warning(
             "%s stays as it is: its settings or data differ, or a version made it that didn't record them",
             candidates[0],
         )

@@ -84,11 +84,12 @@ def _mistakes_of_folds(folder: Path, folds: Sequence[Mapping[str, Any]]) -> list
 
 
 def _checklist(content: Mapping[str, Any], together: Mapping[str, Any], result: Any) -> list[Block]:
+    cross_fitted = as_dict(content.get("cross_fitted"))
     return checklist_blocks(
         [
             ("Flow of cases", "See the report of each fold; each case is held out once."),
             ("Choice of the epochs", as_dict(content.get("selection")).get("sentence") or "not recorded"),
-            ("Choice of thresholds", thresholds(as_dict(content.get("cross_fitted")))),
+            ("Choice of thresholds", thresholds(cross_fitted or {"thresholds": content.get("threshold")})),
             ("Uncertainty", uncertainty(together)),
             ("Calibration, before calibrating", calibration(result)),
             ("Subgroups", "See Subgroups."),

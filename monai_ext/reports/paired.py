@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from monai_ext.predictions.classification import Classification
 from monai_ext.predictions.kind import Predictions
 from monai_ext.reports.cross_validation import is_cross_validation
 from monai_ext.reports.run_folder import read_object, read_predictions, read_run
+
+logger = logging.getLogger("monai_ext")
 
 
 class Judged(NamedTuple):
@@ -83,6 +86,12 @@ def compare_folders(first: str | Path, second: str | Path) -> dict[str, PairedDi
     for name, label, another in zip(rows.names, rows.labels, matched.labels, strict=True):
         if label != another:
             raise DataError(f"compare: case {name!r} is {label} in {first} and {another} in {second}")
+    if rows.units.name != "patients":
+        logger.warning(
+            "%s and %s name no patients: each of their %s counts on its own, so that intervals and p are too small "
+            "where several are of one patient",
+            *(first, second, rows.units.name),
+        )
     return paired_differences(rows, matched)
 
 

@@ -38,6 +38,16 @@ def invoke(command, *arguments):
     return CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False).output
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_predictions_that_name_no_patients_are_told(tmp_path, caplog, named):
+    for name in ("one", "other"):
+        table = classification(tmp_path / name, 1.0) / "predictions" / "table.csv"
+        if named:
+            write_csv(table, [{**row, "patient": row["case"]} for row in read_csv(table, ["case"])])
+    compare_folders(tmp_path / "one", tmp_path / "other")
+    assert ("name no patients: each of their cases counts on its own" in caplog.text) is not named
+
+
 def test_two_runs_are_compared_whatever_the_order_of_their_cases(tmp_path):
     weak, strong = classification(tmp_path / "weak", 0.2), classification(tmp_path / "strong", 2.0)
     rows = read_csv(strong / "predictions" / "table.csv", ["case"])
