@@ -6,7 +6,8 @@ torch each, and for 10 ms also one a core: ours then computes so many batches at
 its own, in turn, from reading the input to the written output, imports not counted: whole time over the network's own
 (the calls' number times a call's time, measured alone), and by how much the process grows. Ours, with its default
 blocks, is checked against MONAI's first. With a box and with a mask the windows are counted. ``ZarrAvgMerger`` has no
-Gaussian weights, and another grid at the ends. Memory is the peak of a whole process on volumes that are several blocks
+Gaussian weights, and another grid at the ends; nnU-Net's predictor (where ``nnunetv2`` is installed) has windows at
+other places, too, and adds in half precision. Memory is the peak of a whole process on volumes that are several blocks
 long along each axis, so that a block in the middle, with windows on all sides, is among them at every size;
 ``--memory`` for this part alone.
 """
@@ -14,6 +15,7 @@ long along each axis, so that a block in the middle, with windows on all sides, 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -24,6 +26,7 @@ import tempfile
 import time
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -118,6 +121,10 @@ def in_memory(network: nn.Module, source: Path, output: Path) -> None:
     image = torch.from_numpy(zarr.open_array(source, mode="r")[:].astype(np.float32))[None, None]
     with torch.inference_mode():
         scores = torch.sigmoid(SlidingWindowInferer(ROI, BATCH, OVERLAP, "gaussian")(image, network))[0, 0]
+    write(scores, output)
+
+
+def write(scores: torch.Tensor, output: Path) -> None:
     stored = (scores * 255).round().to(torch.uint8).numpy()
     zarr.create_array(output / "sheet.zarr" / "0", data=stored, chunks=(CHUNK,) * 3)
 
@@ -133,7 +140,21 @@ def merger(network: nn.Module, source: Path, output: Path) -> None:
         inferer(image, network)
 
 
+def nnunet(network: nn.Module, source: Path, output: Path) -> None:
+    predictor = importlib.import_module(NNUNET).nnUNetPredictor(
+        1 - OVERLAP, use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False
+    )
+    predictor.network = network
+    predictor.configuration_manager = SimpleNamespace(patch_size=ROI)
+    predictor.label_manager = SimpleNamespace(num_segmentation_heads=1)
+    image = torch.from_numpy(zarr.open_array(source, mode="r")[:].astype(np.float32))[None]
+    write(torch.sigmoid(predictor.predict_sliding_window_return_logits(image))[0], output)
+
+
 SIDES = {"ours": ours, "MONAI in memory": in_memory, "MONAI ZarrAvgMerger": merger}
+NNUNET = "nnunetv2.inference.predict_from_raw_data"
+if importlib.util.find_spec("nnunetv2"):
+    SIDES["nnU-Net in memory"] = nnunet
 MEMORY_SIDES = {
     "ours": ours_in_small_tiles,
     "ours, --input_cache_gib 0": ours_without_chunk_cache,
@@ -143,6 +164,8 @@ MEMORY_SIDES = {
 
 def measured(side: str, depth: int, source: Path, output: Path) -> dict[str, float]:
     """Seconds, seconds of the network alone, calls, and MiB of growth, in this process."""
+    if side.startswith("nnU-Net"):
+        importlib.import_module(NNUNET)
     if side.startswith("ours"):
         keep_freed_memory()  # as every run does
     network = Deep(max(depth, 0)).eval()
