@@ -10,16 +10,7 @@ import numpy as np
 from monai_ext.data.shown_inputs import ShownInput
 from monai_ext.errors import ConfigError
 from monai_ext.pages.style import COLOURS, shorten
-from monai_ext.reports.mosaic import (
-    GAP,
-    TILE,
-    grey,
-    grey_limits,
-    middle_slices,
-    mosaic,
-    rows_of_tiles,
-    sampled,
-)
+from monai_ext.reports.mosaic import GAP, TILE, grey, grey_limits, middle_slices, mosaic, rows_of_tiles, sampled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Edge of a tile, of the gaps between tiles, and of the room for text above a block, in pixels.
 TILE, GAP, TEXT = 96, 4, 36
+# Width of a letter of the text and of a row of blocks; a row has at most six.
+_LETTER, _ROW = 7.5, 1300
 
 
 def mosaic(
@@ -33,8 +35,9 @@ def mosaic(
     from matplotlib.figure import Figure
 
     height, width = np.max([block.shape[:2] for block in blocks], axis=0).tolist()
-    across = min(3 if blocks[0].shape[1] > 2 * TILE else 6, len(blocks))
-    step = (height + TEXT + 4 * GAP, width + beside + 4 * GAP)
+    text_width = round(_LETTER * max(len(line) for lines in captions for line in lines))
+    step = (height + TEXT + 4 * GAP, max(width + beside, text_width) + 4 * GAP)
+    across = max(1, min(_ROW // step[1], 6, len(blocks)))
     sheet = np.ones((-(-len(blocks) // across) * step[0], across * step[1], 3), np.float32)
     corners = [(number // across * step[0] + TEXT, number % across * step[1]) for number in range(len(blocks))]
     for (top, left), block in zip(corners, blocks, strict=True):

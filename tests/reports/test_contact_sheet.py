@@ -1,7 +1,10 @@
 """Contact sheets of prepared inputs."""
 
+from itertools import combinations
+
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from monai_ext.data.shown_inputs import shown_inputs
 from monai_ext.reports.contact_sheet import _OUTLINE, contact_sheet
@@ -24,6 +27,29 @@ class Marked:
         label = torch.zeros(1, 32, 32)
         label[:, 10:20, self.columns] = 1
         return {"image": torch.rand(1, 32, 32), "label": label}
+
+
+class Noise(Marked):
+    """As in `Marked`, without a mask."""
+
+    def __getitem__(self, index):
+        return {"image": torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(index))}
+
+
+def test_no_text_of_small_images_runs_over_the_next_column():
+    items = [{"case": f"BraTS2021_{number:05d}_WXYZ", "image": "a.png", "label": number % 2} for number in range(12)]
+    shown = shown_inputs(Noise(items, None), Noise(items, None), items, ["GLIOBLASTOMA", "low grade glioma"])
+    figure = contact_sheet(shown)
+    FigureCanvasAgg(figure)
+    captions = [text for text in figure.axes[0].texts if "augmented" in text.get_text() or ":" in text.get_text()]
+    assert len(captions) == 24
+    boxes = [text.get_window_extent() for text in captions]
+    assert not [
+        (first.get_text(), second.get_text())
+        for (first, box), (second, other) in combinations(zip(captions, boxes, strict=True), 2)
+        if box.overlaps(other)
+    ]
+    assert all(box.x1 <= figure.bbox.x1 for box in boxes)
 
 
 def test_masks_are_outlined_without_and_with_augmentation():
