@@ -504,7 +504,9 @@ class StandardTraining:
 
     def _end(self, *events: str) -> dict[str, Any]:
         """The last entries of ``run.json``."""
-        logger.info("memory at its peak in MiB: %s", self.memory.peaks)
+        if self.memory.peaks:
+            words = ", ".join(f"{name.replace('_', ' ')} {value:.0f}" for name, value in self.memory.peaks.items())
+            logger.info("memory at its peak in MiB: %s", words)
         peaks = {f"{name}_peak_mib": value for name, value in self.memory.peaks.items()}
         return {"memory": peaks, "events": [*self.step.events, *events]}
 

@@ -166,3 +166,11 @@ def test_names_no_machine_of_its_authors(path):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
+
+
+def test_the_readme_and_make_say_the_same_of_the_time_of_the_tests():
+    said = [
+        re.search(r"make test[ `].*?bout (\d+) minutes", (ROOT / file).read_text(encoding="utf-8"))
+        for file in ("README.md", "Makefile")
+    ]
+    assert said[0][1] == said[1][1]

@@ -206,6 +206,22 @@ def test_a_resumed_run_keeps_its_memory_peaks(tmp_path, monkeypatch):
     assert read_json(run / "run.json")["memory"]["process_peak_mib"] == 1e6
 
 
+@pytest.mark.parametrize(
+    ("peaks", "said"),
+    [
+        ({"process": 1234.4, "system_used": 5678.0}, ["memory at its peak in MiB: process 1234, system used 5678"]),
+        ({}, []),
+    ],
+    ids=["measured", "nothing measured"],
+)
+def test_the_console_says_the_memory_in_words(tmp_path, monkeypatch, caplog, peaks, said):
+    caplog.set_level(logging.INFO, "monai_ext")
+    for name in ("start", "sample"):
+        monkeypatch.setattr(MemoryMonitor, name, lambda self, engine=None: self.peaks.update(peaks))
+    trainer_of(nn.Linear(3, 2), tmp_path, TrainingStep(amp=False)).run()
+    assert [line for line in caplog.messages if "memory at its peak" in line] == said
+
+
 def failed(trainer, folder):
     """The sentence and the exit code of a training that fails, and what its record says."""
     with pytest.raises(WriteError) as caught:
