@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,9 +26,11 @@ def inference_items(inputs: str | Path | Sequence[str | Path]) -> Found[dict[str
     places = [str(inputs)] if isinstance(inputs, str | Path) else [str(place) for place in inputs]
     found = [volume for place in places for volume in _volumes(place)]
     items = [{"image": place, "case": _name(place)} for place in found]
-    twice = [case for case, count in Counter(item["case"] for item in items).items() if count > 1]
-    if twice:
-        raise DataError(f"two volumes are called {twice[0]!r}; predict them one after the other, with own output_dir")
+    first: dict[str, str] = {}
+    for case, place in ((item["case"], item["image"]) for item in items):
+        if case in first:
+            raise DataError(f"has the case name {case!r} of {first[case]}; predict each with an own output_dir", place)
+        first[case] = place
     folders = [place for place in places if _is_folder_of_sets(place)]
     return Found(items, [note for folder in folders for note in not_in_sets(folder, ("input",))])
 

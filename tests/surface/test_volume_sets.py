@@ -56,6 +56,11 @@ def test_arrays_with_suffixes_in_capital_letters_are_read_and_two_of_one_name_re
         volume_sets(surface_dir, targets, SIZE)
 
 
+def test_two_volumes_of_one_case_name_are_refused_and_both_are_named() -> None:
+    with pytest.raises(DataError, match=r"^second/v\.zarr: has the case name 'v' of first/v\.zarr"):
+        inference_items(["first/v.zarr", "other.zarr", "second/v.zarr"])
+
+
 def test_the_folder_itself_may_be_a_set_with_a_label_of_its_own(tmp_path, save_set, targets) -> None:
     content = save_set(tmp_path)
     save_set(tmp_path, ref_label=content["sheet"])

@@ -31,7 +31,7 @@ def find_items(dataset_dir: str | Path, class_names: Sequence[str], suffix: str 
         suffix: of the image files.
 
     Raises:
-        DataError: when a class has no image.
+        DataError: when a class has no image; for two files with the same case name.
     """
     items = []
     for label, name in enumerate(class_names):
@@ -39,7 +39,7 @@ def find_items(dataset_dir: str | Path, class_names: Sequence[str], suffix: str 
         if not files:
             raise DataError(f"no {suffix} files of the class {name!r}", Path(dataset_dir, name))
         items += [{**_item(file), "label": label} for file in files]
-    return items
+    return _unique(items)
 
 
 def splits(
@@ -76,13 +76,13 @@ def inference_items(inputs: str | Path, suffix: str) -> list[dict[str, Any]]:
         suffix: of the image files.
 
     Raises:
-        DataError: when there is none.
+        DataError: when there is none; for two files with the same case name.
     """
     path = Path(inputs)
     files = [path] if path.is_file() else sorted(path.rglob(f"*{suffix}"))
     if not files:
         raise DataError(f"no {suffix} files", path)
-    return [_item(file) for file in files]
+    return _unique([_item(file) for file in files])
 
 
 def check(dataset_dir: str | Path, workers: int | None = None) -> list[Problem]:
@@ -136,6 +136,16 @@ def _write(folder: Path, seed: int, count: int) -> None:
             distance = np.hypot(dy, dx) if name == "circle" else np.maximum(dy, dx)
             image = 60 + 120 * (distance < radius) + rng.normal(0, 15, x.shape)
             Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / name / f"{name}_{number:03d}.png")
+
+
+def _unique(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items, once it is clear that their names tell them apart in tables of predictions."""
+    first: dict[str, str] = {}
+    for case, image in ((item["case"], item["image"]) for item in items):
+        if case in first:
+            raise DataError(f"has the case name {case!r} of {first[case]}; rename one, or run them apart", image)
+        first[case] = image
+    return items
 
 
 def _item(file: Path) -> dict[str, Any]:
