@@ -70,7 +70,7 @@ docs: setup
 
 new-bundle: setup
 	$(if $(NAME),,$(error which name? make new-bundle NAME=my_bundle))
-	$(BIN)/python -m monai_ext new-bundle $(NAME) --output $(or $(OUTPUT),$(NAME))
+	$(BIN)/python -m monai_ext new-bundle "$(NAME)" --output "$(or $(OUTPUT),$(NAME))"
 
 bench: setup
 	$(BIN)/python benchmarks/run.py

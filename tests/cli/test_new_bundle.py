@@ -1,7 +1,11 @@
 """``new-bundle`` writes a package with a bundle that works as it is, under the name one gives."""
 
 import csv
+import importlib
 import json
+import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,57 +18,72 @@ from monai_ext.cli.app import app
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.task import find_tasks
 
+ROOT = Path(__file__).parents[2]
+# Of no package that may be installed, as `shapes` of docs/extending.md may be.
+NAME = "outlines_of_a_test"
+
 
 def call(*words):
     return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
 
 
 @pytest.fixture
-def shapes(tmp_path, monkeypatch):
-    """A new bundle of the name ``shapes``, installed, with demo data; the current folder is its own."""
+def project(tmp_path, monkeypatch):
+    """A new bundle of the name ``NAME``, installed, with demo data; the current folder is its own."""
     folder = tmp_path / "new"
-    assert call("new-bundle", "shapes", "--output", folder).exit_code == 0
+    assert call("new-bundle", NAME, "--output", folder).exit_code == 0
     install(folder, monkeypatch)
     monkeypatch.chdir(folder)
-    assert call("demo-data", "shapes", "--output", "data").exit_code == 0
+    assert call("demo-data", NAME, "--output", "images").exit_code == 0
     yield folder
-    forget("shapes")
+    forget(NAME)
 
 
-def test_a_new_bundle_trains_and_predicts(shapes):
-    configs = shapes / "bundles" / "shapes" / "configs"
+def test_a_new_bundle_trains_and_predicts(project):
+    configs = project / "bundles" / NAME / "configs"
     run(
         config_file=[str(configs / "train.json"), str(configs / "demo.json")],
-        dataset_dir="data",
+        dataset_dir="images",
         max_epochs=1,
         plot_every=0,
         tracking_uri="none",
     )
-    (best,) = shapes.glob("runs/shapes/fold_1/run_*/checkpoints/best.pt")
-    run(config_file=str(configs / "inference.json"), checkpoint=str(best), inputs="data", num_workers=0)
-    with open("runs/shapes/inference/predictions.csv", newline="") as file:
+    (best,) = project.glob(f"runs/{NAME}/fold_1/run_*/checkpoints/best.pt")
+    run(config_file=str(configs / "inference.json"), checkpoint=str(best), inputs="images", num_workers=0)
+    with open(f"runs/{NAME}/inference/predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 40
     assert {row["prediction"] for row in rows} <= {"circle", "square"}
 
 
-def test_check_names_an_image_that_is_cut_off(shapes):
-    assert call("check", "shapes", "--dataset_dir", "data").exit_code == 0
-    image = shapes / "data" / "circle" / "circle_003.png"
+def test_check_names_an_image_that_is_cut_off(project):
+    assert call("check", NAME, "--dataset_dir", "images").exit_code == 0
+    image = project / "images" / "circle" / "circle_003.png"
     image.write_bytes(image.read_bytes()[:300])
-    done = call("check", "shapes", "--dataset_dir", "data")
+    done = call("check", NAME, "--dataset_dir", "images")
     assert done.exit_code == 1
     assert "circle_003.png" in done.output
 
 
-def test_demo_data_of_other_classes_are_not_taken_for_these(shapes, monkeypatch):
-    monkeypatch.setattr("shapes.data.CLASS_NAMES", ("circle", "square", "star"))
+def test_demo_data_of_other_classes_are_not_taken_for_these(project, monkeypatch):
+    monkeypatch.setattr(f"{NAME}.data.CLASS_NAMES", ("circle", "square", "star"))
     with pytest.raises(DataError, match="exists already and is not this demo; delete it"):
-        call("demo-data", "shapes", "--output", "data")
+        call("demo-data", NAME, "--output", "images")
 
 
-def test_nothing_keeps_the_name_of_the_template(shapes):
-    files = [path for path in shapes.rglob("*") if path.is_file() and path.suffix != ".png"]
+def test_two_images_of_one_case_name_are_refused_and_both_are_named(project):
+    data = importlib.import_module(f"{NAME}.data")
+    again = Path("images", "square", "circle_003.png")
+    shutil.copy(Path("images", "circle", "circle_003.png"), again)
+    named = f"{again}: has the case name 'circle_003' of .*images/circle/circle_003.png; rename one"
+    with pytest.raises(DataError, match=named):
+        data.inference_items("images", ".png")
+    with pytest.raises(DataError, match=named):
+        data.find_items("images", data.CLASS_NAMES)
+
+
+def test_nothing_keeps_the_name_of_the_template(project):
+    files = [path for path in project.rglob("*") if path.is_file() and path.suffix != ".png"]
     assert not [path for path in files if "my_bundle" in path.name or b"my_bundle" in path.read_bytes()]
 
 
@@ -72,8 +91,7 @@ def test_the_wheel_holds_all_files_of_the_template():
     """What ``package-data`` in pyproject.toml matches: patterns with ``*`` leave out names that begin with a dot."""
     import tomllib
 
-    root = Path(__file__).parents[2]
-    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["monai_ext"]
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["monai_ext"]
     files = [path for path in new_bundle.TEMPLATE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     hidden = [path for path in files if path.name.startswith(".")]
     assert "cli/template/**/*" in patterns
@@ -85,7 +103,9 @@ def test_the_wheel_holds_all_files_of_the_template():
     ("name", "reason"),
     [
         pytest.param("My-Bundle", "lower-case letters", id="no-package-name"),
-        pytest.param("class", "lower-case letters", id="keyword"),
+        pytest.param("class", "a word of Python", id="keyword"),
+        pytest.param("data", "another folder of this name", id="folder-of-data"),
+        pytest.param("runs", "another folder of this name", id="folder-of-runs"),
         pytest.param("json", "of this name", id="package-that-exists"),
         pytest.param(next(iter(find_tasks())), "of this name", id="bundle-that-exists"),
     ],
@@ -99,8 +119,19 @@ def test_a_name_that_cannot_be_used_is_refused(name, reason, tmp_path):
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").touch()
     with pytest.raises(ConfigError, match="is not an empty folder"):
-        call("new-bundle", "shapes", "--output", tmp_path)
+        call("new-bundle", NAME, "--output", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_make_hands_on_names_with_spaces_as_they_are():
+    words = ["make", "--dry-run", "new-bundle", "NAME=my bundle", "OUTPUT=/a folder/of mine"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shlex.split(done.stdout.splitlines()[-1])[-3:] == ["my bundle", "--output", "/a folder/of mine"]
+
+
+def test_the_next_steps_can_be_typed_where_the_folder_has_a_space(tmp_path):
+    done = call("new-bundle", NAME, "--output", tmp_path / "with space")
+    assert shlex.split(done.output.split("`")[1]) == ["cd", str(tmp_path / "with space")]
 
 
 def test_metadata_tells_the_classes_of_the_configs():
