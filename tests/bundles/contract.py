@@ -1,6 +1,7 @@
 """What every bundle must do; a bundle's test class inherits `BundleContract` and adds what is its own.
 
-The tests of a class share one short training with everything switched on, its exports, and an inference.
+The tests of a class share one short training with everything switched on, its exports, and an inference. Bundles
+elsewhere are tested with it, too, where tests/conftest.py isn't found: nothing here needs its fixtures.
 """
 
 from __future__ import annotations
@@ -67,12 +68,12 @@ def tensors(output):
 
 
 class BundleContract:
-    """See the attributes; ``<short>_data`` and ``<short>_settings`` are fixtures of conftest.py."""
+    """See the attributes; ``<short>_data`` and ``<short>_settings`` are fixtures, of conftest.py or the class."""
 
     bundle: str
     short: str
     place = ROOT / "bundles"
-    # Settings of the shared training beside those of conftest.py, at least two epochs.
+    # Settings of the shared training beside ``<short>_settings``, at least two epochs.
     recipe: dict
     # What inference can't know from a checkpoint, as the small network of a test.
     inference: dict = {}
@@ -123,11 +124,9 @@ class BundleContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def trained(cls, settings, empty_store, tmp_path_factory):
+    def trained(cls, settings, tmp_path_factory):
         """Run folder of the one training; the MLflow store lies beside ``runs/<bundle>``."""
         output = tmp_path_factory.mktemp("trained") / "runs" / cls.bundle
-        output.parent.mkdir()
-        shutil.copy(empty_store, output.parent / "mlflow.db")
         run(config_file=cls.config("train"), output_dir=str(output), **settings)
         return only_run(output)
 

@@ -13,13 +13,21 @@ from installed import install
 BLOCK = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', flags=re.M | re.S)
 
 
-def follow(page, monkeypatch):
+def follow(page, monkeypatch, **names):
     """Names that the page's Python leaves.
 
     Blocks with a title are files. ``pip install`` isn't called, see `installed.install`.
+
+    Args:
+        page: Markdown file.
+        monkeypatch: undoes what the page changes in this process.
+        names: old=new for what the page calls something, such as a package that may be installed already.
     """
     namespace = {"__name__": "__page__"}
-    for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
+    content = page.read_text(encoding="utf-8")
+    for old, new in names.items():
+        content = content.replace(old, new)
+    for block in BLOCK.finditer(content):
         if block["title"]:
             Path(block["title"]).write_text(block["text"], encoding="utf-8")
         elif block["language"] == "python":

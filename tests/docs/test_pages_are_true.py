@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,10 @@ from installed import forget
 from monai.inferers import SlidingWindowInferer
 from pages import follow
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+# For `shapes` of the page, which a reader of it may have installed.
+NAME = "outlines_of_a_page"
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +68,9 @@ def runs(tmp_path_factory):
         monkeypatch.chdir(folder)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "none")
         monkeypatch.setattr("monai_ext.workflow.default_workers", lambda: 0)
-        follow(DOCS / "extending.md", monkeypatch)
-    forget("shapes")
-    return folder / "shapes_project" / "runs"
+        follow(DOCS / "extending.md", monkeypatch, shapes=NAME)
+    forget(NAME)
+    return folder / f"{NAME}_project" / "runs"
 
 
 def metrics(runs, name):
@@ -73,7 +80,7 @@ def metrics(runs, name):
 
 @pytest.mark.slow
 def test_each_part_that_the_page_adds_is_used(runs):
-    plain, metric = metrics(runs, "shapes"), metrics(runs, "metric")
+    plain, metric = metrics(runs, NAME), metrics(runs, "metric")
     assert "brier" not in plain["metrics"]
     assert 0 < metric["metrics"]["brier"] < 2
     assert metric["key_metric"] == "brier"
@@ -83,3 +90,34 @@ def test_each_part_that_the_page_adds_is_used(runs):
     with open(runs / "network" / "inference" / "predictions.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 40
     assert metrics(runs, "reader")["metrics"]["train_loss"] > 0
+
+
+@pytest.fixture
+def contract(runs):
+    """Calls pytest with the page's ``test_shapes.py`` beside the bundle; returns what it prints."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "bundles")])
+    command = [sys.executable, "-m", "pytest", f"test_{NAME}.py", "-W", "error::pytest.PytestWarning"]
+
+    def call(*words):
+        environment = {**os.environ, "PYTHONPATH": path}
+        done = subprocess.run(
+            [*command, *words], cwd=runs.parent, env=environment, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr
+        return done.stdout
+
+    return call
+
+
+@pytest.mark.slow
+def test_the_contract_finds_all_its_fixtures_and_marks_outside_the_checkout(contract):
+    said = contract("--setup-plan")
+    assert "::test_the_run_folder_is_laid_out_as_documented" in said
+    assert "::test_conforms" in said
+
+
+@pytest.mark.slow
+def test_the_contract_trains_and_predicts_outside_the_checkout(contract):
+    said = contract("-v", "-k", "laid_out or mlflow or repeats_the_validation")
+    for name in ("the_run_folder_is_laid_out", "mlflow_loads_the_best_network", "inference_repeats_the_validation"):
+        assert re.search(f"test_{name}.* PASSED", said), said
