@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from monai_ext.allocator import release_freed_memory
 from monai_ext.errors import ConfigError
 from monai_ext.inferers.streaming.blending import sums_shape
 from monai_ext.inferers.streaming.job import PredictionJob, same_algorithms
@@ -121,7 +122,9 @@ def _measured(job: PredictionJob, roi: Sequence[int]) -> tuple[float, int]:
     torch.set_num_threads(threads_of_each(job.network_threads))
     try:
         with same_algorithms(device, job.tf32):
-            gc.collect()  # what would be freed meanwhile would hide what the batch needs
+            # What would be freed meanwhile, and what lies free, would hide what the batch needs.
+            gc.collect()
+            release_freed_memory()
             _forget_peak(device)
             before = _peak(device)
             job.predictor(batch)
