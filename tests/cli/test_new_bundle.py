@@ -124,7 +124,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
 
 
 def test_make_hands_on_names_with_spaces_as_they_are():
-    words = ["make", "--dry-run", "new-bundle", "NAME=my bundle", "OUTPUT=/a folder/of mine"]
+    words = ["make", "--no-print-directory", "--dry-run", "new-bundle", "NAME=my bundle", "OUTPUT=/a folder/of mine"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     assert shlex.split(done.stdout.splitlines()[-1])[-3:] == ["my bundle", "--output", "/a folder/of mine"]
 
