@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from monai_ext.errors import ConfigError
 from monai_ext.handlers.history import NOT_METRICS
 from monai_ext.metrics.direction import lower_is_better
+from monai_ext.settings.names import nearest
 
 logger = logging.getLogger(__name__)
 
@@ -82,10 +82,8 @@ class BestEpoch:
     def _score(self, name: str, values: Mapping[str, Any]) -> float:
         key = name.removeprefix("-")
         if key not in values:
-            known = sorted(set(values) - NOT_METRICS)
-            near = difflib.get_close_matches(key, known, 1)
-            advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-            raise ConfigError(f"metric {key!r} does not exist, or is no number; {advice}")
+            known = nearest(key, set(values) - NOT_METRICS)
+            raise ConfigError(f"metric {key!r} does not exist, or is no number{known}")
         value = values[key]
         if value is None or not math.isfinite(value):
             return math.nan
