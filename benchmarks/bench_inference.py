@@ -23,7 +23,6 @@ VARIANTS = [
     ("torchscript", "fp32"),
     ("openvino", "fp32"),
     ("eager", "bf16"),
-    ("torchscript", "bf16"),
     ("openvino", "bf16"),
 ]
 

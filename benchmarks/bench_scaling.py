@@ -148,11 +148,11 @@ def training(folder: Path, size: int) -> None:
             **{
                 "image_size": size,
                 "batch_size": 4,
-                "max_epochs": 3,
+                "max_epochs": 2,
                 "num_workers": 0,
                 "num_folds": 5,
             },
-            **{"val_interval": 3, "tracking_uri": "none", "plot_every": 0},
+            **{"val_interval": 2, "tracking_uri": "none", "plot_every": 0},
         }
         files = [str(CONFIGS / name) for name in ("train.json", *["multi_gpu_train.json"][: processes - 1])]
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]

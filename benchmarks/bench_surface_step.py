@@ -1,9 +1,9 @@
 """P9: memory and time of a training step of `surface_unet` at its real size: 64 x 192 x 192 voxels, six levels.
 
-Run ``python benchmarks/bench_surface_step.py [--quick] [--batch 4]``. Each row is a process of its own: forward and
-backward passes with the bundle's losses and an AdamW step in float32 on the CPU, the last of them timed; memory is the
-peak of the whole process. Neither gradient checkpointing nor kept memory may change the loss. ``--quick`` takes patches
-of 32 x 96 x 96.
+Run ``python benchmarks/bench_surface_step.py [--quick] [--checkpointing 4]``. Each row is a process of its own: forward
+and backward passes with the bundle's losses and an AdamW step in float32 on the CPU, the last of them timed; memory is
+the peak of the whole process. Neither gradient checkpointing nor kept memory may change the loss. ``--quick`` takes
+patches of 32 x 96 x 96.
 """
 
 from __future__ import annotations
@@ -54,17 +54,20 @@ print(f"{first:.6f} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--quick", action="store_true")
-    options.add_argument("--batch", type=int, help="a row more, with checkpointing, such as 4: minutes")
+    options.add_argument(
+        "--checkpointing", type=int, nargs="+", default=[], metavar="BATCH", help="rows more, such as 1 4: minutes"
+    )
     given = options.parse_args()
     size = [32, 96, 96] if given.quick else [64, 192, 192]
     shown = "×".join(map(str, size))
     print(
         f"steps on patches of {shown}, float32, CPU\nbatch  checkpointing  freed memory  peak of the process  seconds"
     )
-    rows = [(1, False, "as it comes", 2), (1, False, "kept", 2), (1, True, "kept", 1)]
+    rows = [(1, False, "as it comes", 2), (1, False, "kept", 2)]
+    rows += [(batch, True, "kept", 1) for batch in given.checkpointing]
     losses: dict[int, str] = {}
     seconds: dict[str, float] = {}
-    for batch, checkpointing, memory, steps in [*rows, *([(given.batch, True, "kept", 1)] if given.batch else [])]:
+    for batch, checkpointing, memory, steps in rows:
         words = [str(word) for word in (batch, checkpointing, ",".join(map(str, size)), memory, steps)]
         done = subprocess.run([sys.executable, "-c", STEP, *words], capture_output=True, text=True, check=False)
         if done.returncode:

@@ -13,7 +13,6 @@ NETWORKS: dict[str, tuple[Callable[[], torch.nn.Module], tuple[int, ...]]] = {
     "VGG3D 80³": (VGG3D, (1, 1, 80, 80, 80)),
     "ResNet50-3D 64³": (MedicalNetResNet50, (1, 1, 64, 64, 64)),
     "ResNet50-3D 128³": (MedicalNetResNet50, (1, 1, 128, 128, 128)),
-    "dilated ResNet50-3D 64³": (functools.partial(MedicalNetResNet50, dilated=True), (1, 1, 64, 64, 64)),
     "dilated ResNet50-3D 128³": (functools.partial(MedicalNetResNet50, dilated=True), (1, 1, 128, 128, 128)),
     "slice ResNet50 4×512²": (SliceClassifier, (4, 1, 512, 512)),
     "cord U-Net 8×320²": (CordUNet, (8, 1, 320, 320)),

@@ -6,12 +6,14 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from monai_ext.brats.layouts import Layout, NoClasses, data_root, find_layout, is_class_table, volumes_in
 from monai_ext.brats.names import MODALITIES, OTHER, PLAIN, SEG, Volumes, channels_of, name_of
 from monai_ext.brats.subjects import channel_files, find_subjects, item_of
+from monai_ext.data.case_names import distinct_cases
 from monai_ext.data.left_out import Found, log_left_out, not_used
 from monai_ext.data.problems import Problem
 from monai_ext.data.volumes import SUFFIXES, volume_stem
@@ -36,29 +38,26 @@ def inference_items(inputs: str | Path | Sequence[str | Path], modality: str = "
             what it shows, beside others whose names do.
     """
     channels = channels_of(modality)
-    items: dict[str, dict[str, Any]] = {}
+    items: list[dict[str, Any]] = []
     seen: set[tuple[int, int]] = set()
     left_out: list[DataError] = []
     entered = [Path(entry) for entry in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     for found in _found(entered, modality, left_out):
         for item in [found] if isinstance(found, dict) else _cases(found, channels, left_out):
-            path = channel_files(item)[0]
-            if (file := _file(path)) in seen:
+            if (file := _file(channel_files(item)[0])) in seen:
                 continue
             seen.add(file)
-            if item["case"] in items:
-                other = channel_files(items[item["case"]])[0]
-                raise DataError(f"has the case name {item['case']!r} of {other}; rename one, or run them apart", path)
-            items[item["case"]] = item
+            items.append(item)
     if not items and left_out:
         raise left_out[0]
     if not items:
         raise DataError(f"no volume ({', '.join(SUFFIXES)}) of modality {modality!r} found in {inputs}")
+    items = sorted(distinct_cases(items), key=itemgetter("case"))
     unused = [Problem.of(error, severity="warning") for error in left_out]
     for folder in dict.fromkeys(entry for entry in entered if entry.is_dir()):
-        unused += _unused_below(folder, [path for item in items.values() for path in channel_files(item)], channels)
+        unused += _unused_below(folder, [path for item in items for path in channel_files(item)], channels)
     log_left_out(unused)
-    return Found((items[case] for case in sorted(items)), unused)
+    return Found(items, unused)
 
 
 def _unused_below(folder: Path, used: Sequence[str], channels: Sequence[str]) -> list[Problem]:

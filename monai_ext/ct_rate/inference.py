@@ -15,6 +15,7 @@ from monai_ext.ct_rate.labels import NAME
 from monai_ext.ct_rate.metadata import Metadata, read_metadata
 from monai_ext.ct_rate.slice_table import extracted_slices, tables_of
 from monai_ext.ct_rate.volume import Volume, order, parse_name
+from monai_ext.data.case_names import distinct_cases
 from monai_ext.data.left_out import Found, not_used, refuse
 from monai_ext.data.problems import Problem
 from monai_ext.data.walk import suffix_of, walk
@@ -101,22 +102,23 @@ def _why_not(path: Path) -> str:
 
 
 def _from_volumes(files: Sequence[str], listed: dict[str, Metadata]) -> list[Volume]:
-    found: dict[str, Volume] = {}
-    for path in files:
-        name = str(volume_name(path))
-        if name in found:
-            raise DataError(f"has the name of {found[name].path}; rename one, or run them apart", path, "copies")
-        known = listed.get(name)
-        found[name] = Volume(
-            name=name,
-            split="",
-            patient=_patient(name),
-            path=path,
-            rescale=known.rescale if known is not None else None,
-            spacing=known.spacing if known is not None else None,
-            stamp=_stamp(path),
-        )
-    return sorted(found.values(), key=lambda volume: order(volume.name))
+    found = [_volume(path, listed) for path in files]
+    distinct = distinct_cases(found, lambda volume: volume.name, lambda volume: volume.path)
+    return sorted(distinct, key=lambda volume: order(volume.name))
+
+
+def _volume(path: str, listed: dict[str, Metadata]) -> Volume:
+    name = str(volume_name(path))
+    known = listed.get(name)
+    return Volume(
+        name=name,
+        split="",
+        patient=_patient(name),
+        path=path,
+        rescale=known.rescale if known is not None else None,
+        spacing=known.spacing if known is not None else None,
+        stamp=_stamp(path),
+    )
 
 
 def _from_slices(files: Sequence[str]) -> list[Volume]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from monai_ext.data.case_names import distinct_cases
 from monai_ext.data.left_out import Found
 from monai_ext.data.walk import stem_of
 from monai_ext.data.zarr_source import ZarrSource
@@ -25,12 +26,8 @@ def inference_items(inputs: str | Path | Sequence[str | Path]) -> Found[dict[str
     """
     places = [str(inputs)] if isinstance(inputs, str | Path) else [str(place) for place in inputs]
     found = [volume for place in places for volume in _volumes(place)]
-    items = [{"image": place, "case": _name(place)} for place in found]
-    first: dict[str, str] = {}
-    for case, place in ((item["case"], item["image"]) for item in items):
-        if case in first:
-            raise DataError(f"has the case name {case!r} of {first[case]}; predict each with an own output_dir", place)
-        first[case] = place
+    named = ({"image": place, "case": _name(place)} for place in found)
+    items = distinct_cases(named, advice="predict each with an own output_dir")
     folders = [place for place in places if _is_folder_of_sets(place)]
     return Found(items, [note for folder in folders for note in not_in_sets(folder, ("input",))])
 

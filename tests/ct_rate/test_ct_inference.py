@@ -80,7 +80,7 @@ def test_what_cannot_be_predicted_is_named(tmp_path: Path, slices_dir: Path) -> 
         inference_items(slices_dir / "slices")
     save_ct(tmp_path / "twins" / "a" / "x.nii.gz")
     save_ct(tmp_path / "twins" / "b" / "x.nii.gz")
-    with pytest.raises(DataError, match=r"has the name of .*x\.nii\.gz; rename one"):
+    with pytest.raises(DataError, match=r"has the case name 'x.nii.gz' of .*x\.nii\.gz; rename one"):
         inference_items(tmp_path / "twins")
 
 
@@ -129,7 +129,7 @@ def test_files_without_gz_and_with_suffixes_in_any_case_are_predicted(ct_dir: Pa
     assert inference_items(tmp_path / "those" / "valid_1_a_1.NII")[0]["case"] == "valid_1_a_1.nii.gz"
     assert View("densenet3d").inference_items(tmp_path / "those")  # volumes, not slices
     save_ct(tmp_path / "those" / "valid_1_a_1.nii.gz")
-    with pytest.raises(DataError, match=r"valid_1_a_1\..*: has the name of .*valid_1_a_1\."):
+    with pytest.raises(DataError, match=r"valid_1_a_1\..*: has the case name .* of .*valid_1_a_1\."):
         inference_items(tmp_path / "those")
 
 

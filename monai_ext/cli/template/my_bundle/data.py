@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from monai_ext.data import Problem, grouped_stratified_folds
+from monai_ext.data.case_names import distinct_cases
 from monai_ext.data.checks import run_checks
 from monai_ext.data.demo_folder import known_size, write_folder
 from monai_ext.errors import DataError
@@ -39,7 +40,7 @@ def find_items(dataset_dir: str | Path, class_names: Sequence[str], suffix: str 
         if not files:
             raise DataError(f"no {suffix} files of the class {name!r}", Path(dataset_dir, name))
         items += [{**_item(file), "label": label} for file in files]
-    return _unique(items)
+    return distinct_cases(items)
 
 
 def splits(
@@ -82,7 +83,7 @@ def inference_items(inputs: str | Path, suffix: str) -> list[dict[str, Any]]:
     files = [path] if path.is_file() else sorted(path.rglob(f"*{suffix}"))
     if not files:
         raise DataError(f"no {suffix} files", path)
-    return _unique([_item(file) for file in files])
+    return distinct_cases([_item(file) for file in files])
 
 
 def check(dataset_dir: str | Path, workers: int | None = None) -> list[Problem]:
@@ -136,16 +137,6 @@ def _write(folder: Path, seed: int, count: int) -> None:
             distance = np.hypot(dy, dx) if name == "circle" else np.maximum(dy, dx)
             image = 60 + 120 * (distance < radius) + rng.normal(0, 15, x.shape)
             Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / name / f"{name}_{number:03d}.png")
-
-
-def _unique(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The items, once it is clear that their names tell them apart in tables of predictions."""
-    first: dict[str, str] = {}
-    for case, image in ((item["case"], item["image"]) for item in items):
-        if case in first:
-            raise DataError(f"has the case name {case!r} of {first[case]}; rename one, or run them apart", image)
-        first[case] = image
-    return items
 
 
 def _item(file: Path) -> dict[str, Any]:
