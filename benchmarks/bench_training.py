@@ -21,21 +21,26 @@ from monai_ext.errors import ConfigError
 from monai_ext.networks import MedicalNetResNet50, initial_network
 
 MONAI = "MONAI eager float32"
-VARIANTS: dict[str, dict[str, Any]] = {
-    MONAI: {"channels_last": False, "step": None},
-    "our step, float32": {"channels_last": False, "step": {}},
-    "channels-last": {"channels_last": True, "step": {}},
-    "bf16": {"channels_last": False, "step": {"amp": True}},
-    "channels-last, bf16": {"channels_last": True, "step": {"amp": True}},
+VARIANTS: dict[str, tuple[bool, dict[str, Any] | None]] = {
+    MONAI: (False, None),
+    "our step, float32": (False, {}),
+    "channels-last": (True, {}),
+    "bf16": (False, {"amp": True}),
+    "channels-last, bf16": (True, {"amp": True}),
 }
+"""In channels-last order or not, and what our step is made with."""
 
 
 class Stepper:
     """One trainer that does a step at a time on the same batch."""
 
-    def __init__(self, batch: dict[str, torch.Tensor], channels_last: bool, step: dict[str, Any] | None) -> None:
-        torch.manual_seed(0)
-        network = initial_network(MedicalNetResNet50(dropout=0.0), "cpu", channels_last=channels_last)
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        batch: dict[str, Any],
+        step: dict[str, Any] | None,
+        loss: torch.nn.Module | None = None,
+    ) -> None:
         self.guarded = TrainingStep(**step, nonfinite_limit=10**6) if step is not None else None
         self.trainer = SupervisedTrainer(
             device="cpu",
@@ -43,8 +48,9 @@ class Stepper:
             epoch_length=1,
             train_data_loader=[batch],
             network=network,
-            optimizer=torch.optim.Adam(network.parameters(), lr=1e-4),
-            loss_function=torch.nn.CrossEntropyLoss(),
+            optimizer=torch.optim.AdamW(network.parameters(), lr=1e-4),
+            loss_function=loss or torch.nn.CrossEntropyLoss(),
+            prepare_batch=lambda batch, *_, **__: (batch["image"], batch["label"]),
             iteration_update=self.guarded,
             decollate=False,
         )
@@ -68,7 +74,10 @@ def batch_of(size: int, count: int) -> dict[str, torch.Tensor]:
 
 @functools.cache
 def stepper(name: str, size: int, count: int) -> Stepper:
-    return Stepper(batch_of(size, count), **VARIANTS[name])
+    channels_last, step = VARIANTS[name]
+    torch.manual_seed(0)
+    network = initial_network(MedicalNetResNet50(dropout=0.0), "cpu", channels_last=channels_last)
+    return Stepper(network, batch_of(size, count), step)
 
 
 def step_of(name: str, size: int, count: int) -> tuple[float, float]:
