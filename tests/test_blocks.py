@@ -1,5 +1,6 @@
 """Blocks of work on threads, processes and Dask: what is left out, what is lost, and what ends when."""
 
+import io
 import os
 import signal
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import blocks_work
 import pytest
+import tqdm
 from processes import descendants, left_of
 
 from monai_ext.blocks import WorkerLost, run_blocks, run_in_order
+from monai_ext.data.checks import run_checks
 from monai_ext.error_report import describe
 from monai_ext.errors import ConfigError
 from monai_ext.places import Dask, Place, Processes, Threads, place_of, processes_for
@@ -51,6 +54,35 @@ def test_a_failure_ends_the_run_and_names_its_block(place):
 def test_failures_become_results_where_that_is_wanted(place):
     results = run_in_order(blocks_work.fail, range(12), place, "squares", failed=error_of)
     assert results == [*SQUARES[:3], (ZeroDivisionError, 3), *SQUARES[4:]]
+
+
+def test_the_bar_counts_every_block_and_is_for_terminals(monkeypatch):
+    bars = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *arguments, **options):
+            bars.append((self, options))
+            super().__init__(*arguments, **{**options, "disable": False, "file": io.StringIO()})
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    run_in_order(blocks_work.square, range(12), Threads(2), "squares", "volume")
+    ((bar, options),) = bars
+    assert (bar.n, bar.total, bar.desc, bar.unit) == (12, 12, "squares", "volume")
+    assert options["disable"] is None  # tqdm's word for "where it is no terminal"
+
+
+def test_the_problems_of_a_check_come_in_the_order_of_its_cases():
+    last = threading.Event()
+
+    def check(number):
+        if number == 0:
+            last.wait(60)
+        elif number == 3:
+            last.set()
+        return [f"{number} a", f"{number} b"]
+
+    found = run_checks(check, [{"number": number} for number in range(4)], 2)
+    assert found == [f"{number} {letter}" for number in range(4) for letter in "ab"]
 
 
 def test_results_come_before_slower_blocks_are_done():

@@ -206,6 +206,36 @@ def test_stopped_anywhere_and_started_again_equals_the_undisturbed_run(
     assert content(tmp_path / "again") == content(extracted)
 
 
+@pytest.mark.parametrize("written", [0, 2, 5])
+def test_slices_of_the_volume_before_never_pass_for_those_of_the_new_one(
+    ct_dir: Path, extracted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    # The same lungs: the new slices have the names and sizes of the old ones.
+    save_ct(ct_dir / VOLUME, np.clip(GOOD + 50, -1000, 400).astype(GOOD.dtype), stored_as=(1.0, -1024.0))
+    extract(ct_dir, tmp_path / "fresh")
+    before = times(extracted)
+    assert times(tmp_path / "fresh").keys() == before.keys()
+    assert content(tmp_path / "fresh") != content(extracted)
+    replace, slices = os.replace, []
+
+    def stop(source, target):
+        if Path(target).suffix == ".npy":
+            if len(slices) == written:
+                raise Killed
+            slices.append(target)
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop)
+        with pytest.raises(Killed):
+            extract(ct_dir, extracted)
+    extract(ct_dir, extracted)
+    assert content(extracted) == content(tmp_path / "fresh")
+
+
 def test_what_another_extraction_is_writing_there_stays(ct_dir: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     output.mkdir()

@@ -1,6 +1,7 @@
 """A Dask cluster writes the bytes that one process writes, also when it loses a worker."""
 
 import os
+import pickle
 import signal
 import sys
 import time
@@ -15,6 +16,8 @@ from zarr_helpers import predictor, tree, volume
 
 from monai_ext.errors import ConfigError, UserError
 from monai_ext.inferers import ZarrPrediction, predict_on_dask
+from monai_ext.inferers.streaming import dask as on_dask
+from monai_ext.inferers.streaming.job import PredictionJob
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +88,19 @@ def test_a_lost_worker_changes_nothing(client, tmp_path):
     assert lost
     assert done.complete
     assert tree(tmp_path / "out") == tree(tmp_path / "one")
+
+
+def test_a_task_that_is_done_again_leaves_out_recorded_blocks(tmp_path, monkeypatch):
+    volume(tmp_path / "in.zarr", (16, 16, 16))
+    work = pickle.dumps((predictor, str(tmp_path / "in.zarr"), str(tmp_path / "out"), {}))
+    (task, *_), _, _ = on_dask._plan(work, 1)
+    assert len(task) > 1
+    on_dask._compute(work, task[:1])
+    computed, compute = [], PredictionJob.compute
+    monkeypatch.setattr(PredictionJob, "compute", lambda self, blocks: computed.extend(blocks) or compute(self, blocks))
+    on_dask._compute(work, task)
+    on_dask._compute(work, task)
+    assert computed == task[1:]
 
 
 def test_a_block_that_ends_every_worker_is_named(client, tmp_path):

@@ -40,6 +40,15 @@ KINDS = {
     "masks": (lambda: Masks(), [(random(1, 4, 5) - 0.5, (random(1, 4, 5) > 0.5).float()) for _ in range(COUNT)]),
     "patches": (lambda: Patches(TARGETS, key="sheet_dice"), [(targets(), targets()) for _ in range(COUNT)]),
 }
+# Names in the checkpoints of older runs, which are to be resumed.
+LEVEL = "cases columns labels probabilities"
+STATES = {
+    "classification": {"": LEVEL},
+    "instances": {"": LEVEL},
+    "multi-label": {"": "cases chosen_here parts", "cases": f"{LEVEL} thresholds", "parts": f"{LEVEL} thresholds"},
+    "masks": {"": "loss name number overlap patient predicted true"},
+    "patches": {"": "patches", "patches": "losses name number sums"},
+}
 
 
 def evaluator(kind, broken=None):
@@ -141,6 +150,19 @@ def test_a_disk_that_fills_up_at_any_file_leaves_what_was_there(kind, write, tmp
             with pytest.raises(WriteError, match=r"/\w[^/]*: No space left on device"):  # no hidden file is named
                 write(kind, tmp_path)
         assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_names_the_state_of_the_best_epoch_as_ever(kind):
+    predictions, engine = KINDS[kind][0](), evaluator(kind)
+    predictions.attach(engine, "key")
+    engine.run([list(range(COUNT))])
+    predictions.take(engine)
+    state = predictions.best_state()
+    for part, names in STATES[kind].items():
+        of_part = state[part] if part else state
+        of_part = of_part[0] if isinstance(of_part, list) else of_part
+        assert sorted(of_part) == names.split()
 
 
 @pytest.mark.parametrize("kind", KINDS)
