@@ -148,11 +148,11 @@ def training(folder: Path, size: int) -> None:
             **{
                 "image_size": size,
                 "batch_size": 4,
-                "max_epochs": 2,
+                "max_epochs": 3,
                 "num_workers": 0,
                 "num_folds": 5,
             },
-            **{"val_interval": 2, "tracking_uri": "none", "plot_every": 0},
+            **{"val_interval": 3, "tracking_uri": "none", "plot_every": 0},
         }
         files = [str(CONFIGS / name) for name in ("train.json", *["multi_gpu_train.json"][: processes - 1])]
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
@@ -166,7 +166,7 @@ def training(folder: Path, size: int) -> None:
             stderr=subprocess.DEVNULL,
         )
         (found,) = output.rglob("metrics/metrics.json")
-        return float(json.loads(found.read_text())["history"][1]["seconds"])  # without first use and validation
+        return float(json.loads(found.read_text())["history"][1]["seconds"])  # neither first use nor validation
 
     one, both = train(1), train(1, threads=2)
     what = f"an epoch of brats_resnet50 at {size}³ under torchrun, 2 processes of one thread"

@@ -76,12 +76,13 @@ def main() -> None:
     if given.one:
         print(json.dumps(measured(*json.loads(given.one))))
         return
-    cases = [(name, True, False, *size) for name, size in SIZES.items()]
-    cases += [(SURFACE, False, False, *SIZES[SURFACE])]
-    cases += [(SURFACE, True, True, batch, *SIZES[SURFACE][1:]) for batch in given.checkpointing]
+    shrink = 2 if given.quick else 1
+    sizes = {name: (batch, *(edge // shrink for edge in size)) for name, (batch, *size) in SIZES.items()}
+    cases = [(name, True, False, *size) for name, size in sizes.items()]
+    cases += [(SURFACE, False, False, *sizes[SURFACE])]
+    cases += [(SURFACE, True, True, batch, *sizes[SURFACE][1:]) for batch in given.checkpointing]
     seconds, losses = {}, {}
-    for name, kept, checkpointing, batch, *full in cases:
-        size = [edge // 2 for edge in full] if given.quick else full
+    for name, kept, checkpointing, batch, *size in cases:
         words = json.dumps([name, kept, checkpointing, batch, *size])
         done = subprocess.run([sys.executable, __file__, "--one", words], capture_output=True, text=True, check=False)
         what = f"{name}, {batch} × {'×'.join(map(str, size))}"
@@ -96,8 +97,7 @@ def main() -> None:
         seconds[name, how] = found["seconds"]
     if not {(SURFACE, "kept"), (SURFACE, "given back")} <= set(seconds):
         raise SystemExit(f"no row: a step of {SURFACE} did not fit")
-    batch, *full = SIZES[SURFACE]
-    size = [edge // 2 for edge in full] if given.quick else full
+    batch, *size = sizes[SURFACE]
     with torch.device("meta"):
         operations = 3 * flops(network_of(SURFACE, size), torch.empty(batch, 1, *size))
     limit = operations / machine().float32 / 1e9

@@ -2,14 +2,14 @@
 
 Run ``python benchmarks/bench_zarr_inference.py [--quick] [--repeats 2] [--all]``. Networks of about 10 ms and 350 ms a
 window (layers are added until it takes that long on one thread), volumes of 1, 4 and 16 times the size. One thread of
-torch each; for 10 ms one a core: ours then computes so many batches at once. Every side runs in a process of
-its own, in turn, from reading the input to the written output, imports not counted: whole time over the network's own
-(the calls' number times a call's time, measured alone), and by how much the process grows. Ours, with its default
-blocks, is checked against MONAI's first. With a box and with a mask the windows are counted. ``ZarrAvgMerger`` has no
-Gaussian weights, and another grid at the ends; nnU-Net's predictor (where ``nnunetv2`` is installed) has windows at
-other places, too, and adds in half precision. Memory is the peak of a whole process on volumes that are several blocks
-long along each axis, so that a block in the middle, with windows on all sides, is among them at every size;
-``--memory`` for this part alone.
+torch each; for 10 ms one a core: ours then computes so many batches at once. Every side runs in a process of its own,
+in turn, from reading the input to the written output, imports not counted: whole time over the network's own (the
+calls' number times a call's time, measured alone), and by how much the process grows. Ours, with its default blocks, is
+checked against MONAI's first. With a box and with a mask the windows are counted. ``ZarrAvgMerger`` has no Gaussian
+weights, and another grid at the ends; nnU-Net's predictor (where ``nnunetv2`` is installed) has windows at other
+places, too, and adds in half precision. Memory is the peak of a whole process on volumes that are several blocks long
+along each axis, so that a block in the middle, with windows on all sides, is among them at every size; ``--memory`` for
+this part alone.
 """
 
 from __future__ import annotations
