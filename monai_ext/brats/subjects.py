@@ -13,7 +13,7 @@ from monai_ext.brats.unused import unused_in
 from monai_ext.data.left_out import Found
 from monai_ext.data.patients import patient_of_case
 from monai_ext.data.problems import Problem
-from monai_ext.data.volumes import files_of
+from monai_ext.data.stamps import stamps_of
 from monai_ext.errors import DataError
 
 
@@ -71,12 +71,11 @@ def scan_subjects(dataset_dir: str | Path, modality: str) -> tuple[Layout, list[
 def item_of(case: str, files: Sequence[Path]) -> dict[str, Any]:
     """The item of a case without a label."""
     absolute = [os.path.abspath(path) for path in files]
-    stats = [os.stat(file) for path in absolute for file in files_of(path)]
     return {
         "case": case,
         "patient": patient_of_case(case),
         "image": absolute if len(absolute) > 1 else absolute[0],
-        "stamp": [[stat.st_size, stat.st_mtime_ns] for stat in stats],
+        "stamp": stamps_of(*absolute),
     }
 
 

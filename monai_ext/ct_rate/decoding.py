@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from monai_ext.ct_rate.chest_ct import read_chest_ct
 from monai_ext.ct_rate.indexing import VolumeIndex
@@ -29,7 +26,9 @@ def without_undecodable(index: VolumeIndex, memory_dir: str | Path | None = None
     """
     volumes = {volume.path or volume.name: volume for volume in index.volumes}
     found = undecodable(
-        {name: _stamp(volume) for name, volume in volumes.items()}, lambda name: decode(volumes[name]), memory_dir
+        {name: [*volume.stamp, *map(repr, volume.rescale or ())] for name, volume in volumes.items()},
+        lambda name: decode(volumes[name]),
+        memory_dir,
     )
     refuse_or_leave_out(list(found.values()), "skip", "on_bad_volume", "ct_rate_multilabel")
     kept = [volume for name, volume in volumes.items() if name not in found]
@@ -51,17 +50,3 @@ def decode(volume: Volume) -> None:
         read_chest_ct(volume.path, volume.rescale)
     else:
         read_extracted_slices([path for _, path in volume.slices])
-
-
-def _stamp(volume: Volume) -> Sequence[Any]:
-    if volume.path:
-        return [*volume.stamp, *map(repr, volume.rescale or ())]
-    return [_size_and_time(path) for _, path in volume.slices]
-
-
-def _size_and_time(path: str) -> list[int]:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return []  # decoding says it
-    return [status.st_size, status.st_mtime_ns]

@@ -18,6 +18,7 @@ from monai_ext.ct_rate.volume import Volume, order, parse_name
 from monai_ext.data.case_names import distinct_cases
 from monai_ext.data.left_out import Found, not_used, refuse
 from monai_ext.data.problems import Problem
+from monai_ext.data.stamps import stamp_of
 from monai_ext.data.walk import suffix_of, walk
 from monai_ext.errors import DataError
 
@@ -117,7 +118,7 @@ def _volume(path: str, listed: dict[str, Metadata]) -> Volume:
         path=path,
         rescale=known.rescale if known is not None else None,
         spacing=known.spacing if known is not None else None,
-        stamp=_stamp(path),
+        stamp=stamp_of([path]),
     )
 
 
@@ -132,8 +133,8 @@ def _from_slices(files: Sequence[str]) -> list[Volume]:
         if other != path:
             raise DataError(f"is slice {index} of {case!r}, as is {other}; rename one, or run them apart", path)
     found = [
-        Volume(case, "", _patient(case), stamp=_stamp(slices[min(slices)]), slices=tuple(sorted(slices.items())))
-        for case, slices in groups.items()
+        Volume(case, "", _patient(case), stamp=stamp_of(path for _, path in slices), slices=slices)
+        for case, slices in ((case, tuple(sorted(found.items()))) for case, found in groups.items())
     ]
     return sorted(found, key=lambda volume: order(volume.name))
 
@@ -141,8 +142,3 @@ def _from_slices(files: Sequence[str]) -> list[Volume]:
 def _patient(name: str) -> str:
     known = parse_name(name)
     return name if known is None else known.patient
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns

@@ -13,6 +13,7 @@ from monai_ext.ct_rate.labels import LABELS
 from monai_ext.ct_rate.volume import SPLITS, Volume, order, parse_name
 from monai_ext.data.left_out import not_used, refuse_or_leave_out
 from monai_ext.data.problems import Problem
+from monai_ext.data.stamps import stamp_of
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.io import read_csv, read_json, write_csv
 
@@ -140,18 +141,11 @@ def _read_table(table: Path, root: Path, problems: list[Problem], listed: set[st
             )
         members.sort()
         try:
-            stamp = _stamp(members[0][1])
+            stamp = stamp_of(path for _, path in members)
         except DataError as error:
-            problems.append(Problem.of(error))
+            problem = Problem.of(error)
+            problems.append(replace(problem, message=f"is listed but {problem.message}; extract the slices again"))
             continue
         volume = Volume(name, splits[name], parsed.patient, labels[name], stamp=stamp, slices=tuple(members))
         found.append(replace(volume, reading=readings[name]))
     return found
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise DataError(f"is listed but can't be read ({error.strerror}); extract the slices again", path) from error
-    return status.st_size, status.st_mtime_ns

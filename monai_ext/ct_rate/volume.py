@@ -47,7 +47,8 @@ class Volume:
         path: its file; empty when only the slices are there.
         rescale: slope and intercept of the metadata table; None when it has none.
         spacing: voxel edges along the file's Z, Y, X in mm, of the metadata table; None when it has none.
-        stamp: size in bytes and modification time in ns of the file, for caches; of its first slice without one.
+        stamp: size in bytes and modification time in ns of the file, for caches; without one, see
+            `monai_ext.data.stamps.stamp_of`, of its slices.
         slices: index along Z and path of each extracted slice, ascending; empty when none are.
         manufacturer: of the scanner, of the metadata table; empty when it has none.
         scanner: its model, likewise.

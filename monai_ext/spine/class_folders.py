@@ -11,10 +11,11 @@ from typing import Any
 
 from monai_ext.data.left_out import Found, not_used, refuse
 from monai_ext.data.problems import Problem
+from monai_ext.data.stamps import stamps_of
 from monai_ext.data.walk import natural_key, without_copies
 from monai_ext.errors import DataError
 from monai_ext.io import read_json, write_json
-from monai_ext.spine.folders import READ, TrainingFiles, is_slice, patient_of, stamp_of, training_files
+from monai_ext.spine.folders import READ, TrainingFiles, is_slice, patient_of, training_files
 from monai_ext.spine.volume_slices import image_slices
 
 # First folders of RadImageNet.
@@ -75,7 +76,7 @@ def class_items(folder: str | Path, names: Sequence[str] | None = None) -> Found
                 "patient": patient_of(path.relative_to(root) if is_slice(path) else Path(case)),
                 "image": str(path),
                 "label": names.index(name),
-                "stamp": stamp_of(path),
+                "stamp": stamps_of(path),
             }
             if is_slice(path):
                 items.append(item)

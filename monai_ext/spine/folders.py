@@ -90,16 +90,6 @@ def patient_of(relative: Path) -> str:
     return patient_of_case(relative.parts[0] if len(relative.parts) > 1 else relative.stem.partition("_")[0])
 
 
-def stamp_of(*files: Path) -> list[list[int]]:
-    """[[size in bytes, modification time in ns], ...]; of a folder, all sizes together and the last time."""
-    return [_stamp(path) for path in files]
-
-
-def _stamp(path: Path) -> list[int]:
-    below = [entry.stat() for entry in os.scandir(path)] if path.is_dir() else [path.stat()]
-    return [sum(one.st_size for one in below), max(one.st_mtime_ns for one in below)]
-
-
 def split_by_patient(
     items: Sequence[Mapping[str, Any]], fold: int = 1, num_folds: int = 5, seed: int = 420
 ) -> dict[str, list[dict[str, Any]]]:

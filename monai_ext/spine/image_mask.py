@@ -9,9 +9,10 @@ from typing import Any
 
 from monai_ext.data.left_out import Found, not_used, refuse
 from monai_ext.data.problems import Problem
+from monai_ext.data.stamps import stamps_of
 from monai_ext.data.volumes import volume_stem
 from monai_ext.errors import DataError
-from monai_ext.spine.folders import READ, TrainingFiles, is_slice, patient_of, stamp_of, training_files
+from monai_ext.spine.folders import READ, TrainingFiles, is_slice, patient_of, training_files
 from monai_ext.spine.mask_names import MASK_NAMES, is_mask
 from monai_ext.spine.volume_slices import image_slices, mask_slices
 
@@ -138,7 +139,7 @@ def _items(case: str, image: Path, mask: Path) -> Iterator[dict[str, Any]]:
         "patient": patient_of(Path(case)),
         "image": str(image),
         "mask": str(mask),
-        "stamp": stamp_of(image, mask),
+        "stamp": stamps_of(image, mask),
     }
     if is_slice(image):
         yield item

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 
 from monai_ext.data.slice_cache import SliceCache
+from monai_ext.data.stamps import stamps_of
 from monai_ext.data.volumes import read_volume
 from monai_ext.data.walk import suffix_of
 from monai_ext.errors import DataError
@@ -27,7 +27,7 @@ _MOST_APART = 0.1
 _KEPT = SliceCache(max_stacks=10_000, max_bytes=1 << 29)
 _LOCK = threading.Lock()
 # Where the voxels of images lie, without their values.
-_GRIDS: dict[tuple[str, tuple[int, int]], SeriesImage] = {}
+_GRIDS: dict[tuple[str, str], SeriesImage] = {}
 
 
 def image_slices(path: str | Path) -> np.ndarray:
@@ -39,7 +39,7 @@ def image_slices(path: str | Path) -> np.ndarray:
     Raises:
         DataError: naming the file that can't be read, or a folder that doesn't hold exactly one series.
     """
-    key = str(path), _stamp(path)
+    key = _key(path)
 
     def read() -> np.ndarray:
         series = read_series(Path(path))
@@ -61,7 +61,7 @@ def mask_slices(path: str | Path, image: str | Path) -> np.ndarray:
         DataError: for a file that can't be read, with NaN or infinity in it, or on another grid than its image.
     """
 
-    of = str(image), _stamp(image)
+    of = _key(image)
     if of not in _GRIDS:
         image_slices(image)
 
@@ -76,7 +76,7 @@ def mask_slices(path: str | Path, image: str | Path) -> np.ndarray:
             raise DataError("has values that are NaN or infinite, neither inside nor outside; write it again", path)
         return replace(grid, voxels=voxels).slices()[:, 0]
 
-    return _kept((str(path), _stamp(path), *of), read)
+    return _kept((*_key(path), *of), read)
 
 
 def _kept(key: tuple[object, ...], read: Callable[[], np.ndarray]) -> np.ndarray:
@@ -86,12 +86,8 @@ def _kept(key: tuple[object, ...], read: Callable[[], np.ndarray]) -> np.ndarray
     return slices
 
 
-def _stamp(path: str | Path) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise DataError(f"can't be read ({error.strerror})", path, "unreadable") from error
-    return status.st_size, status.st_mtime_ns
+def _key(path: str | Path) -> tuple[str, str]:
+    return str(path), str(stamps_of(path))
 
 
 def read_series(path: Path) -> SeriesImage:

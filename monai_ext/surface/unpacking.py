@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from monai_ext.data.reading import reading
+from monai_ext.data.stamps import stamp_of
 from monai_ext.io import atomic_path
 
 
@@ -26,8 +27,8 @@ def unpacked(place: str, folder: str | Path) -> str:
         return place
     path = Path(place)
     with reading(path):
-        status = path.stat()
-        stamp = hashlib.sha256(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
+        size, time = stamp_of([path])
+        stamp = hashlib.sha256(f"{path.absolute()} {size} {time}".encode()).hexdigest()[:12]
         target = Path(folder).absolute() / f"{path.name[:-7]}-{stamp}.nii"
         if not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,20 @@ def test_slices_give_the_same_input_as_their_volume(ct_dir: Path, slices_dir: Pa
     singles = [item for item in inference_items(inputs) if item["case"] == volume["case"]]
     assert [item["slice"] for item in singles] == sorted(item["slice"] for item in singles)
     assert torch.equal(torch.stack([LoadChestCTd("image")(item)["image"] for item in singles]), expected[:, 1:2])
+
+
+@pytest.mark.parametrize("labelled", [True, False], ids=["with tables", "files only"])
+def test_one_changed_slice_changes_the_stamp_of_its_volume(slices_dir: Path, labelled: bool) -> None:
+    inputs = slices_dir if labelled else slices_dir / "slices"
+    before = {item["case"]: item["stamp"] for item in inference_items(inputs, num_slices=6)}
+    changed = sorted(slices_dir.rglob("*_slice_*.npy"))[3]
+    old = changed.stat().st_mtime_ns - 10**9
+    np.save(changed, np.load(changed)[::-1])
+    os.utime(changed, ns=(old, old))
+    after = {item["case"]: item["stamp"] for item in inference_items(inputs, num_slices=6)}
+    assert [case for case in before if after[case] != before[case]] == [
+        f"{changed.name.partition('_slice_')[0]}.nii.gz"
+    ]
 
 
 def test_a_slice_of_any_name_is_a_case(tmp_path: Path) -> None:

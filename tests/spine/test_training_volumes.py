@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import itk
 import nibabel as nib
 import numpy as np
 import pytest
 from cascade_files import spine, write_series
 
 from monai_ext import spine as package
+from monai_ext.data import PreparedDataset
 from monai_ext.errors import ConfigError, DataError
 from monai_ext.spine import LoadSliced, check, find_series, image_mask_items, stage_items, write_dicom_seg
 from monai_ext.spine.demo_dicom import write_dicom_series
@@ -179,6 +182,27 @@ def test_a_volume_in_a_folder_of_a_class_is_all_its_slices(tmp_path) -> None:
     assert {item["patient"] for item in items} == {"ann", "bob"}
     shown = [LOAD(item)["image"].numpy() for item in items if item["case"].startswith("knee/ann/t2/")]
     np.testing.assert_array_equal(shown, image.slices())
+
+
+@pytest.mark.parametrize("kind", ["folder of DICOM", "voxels beside a header"])
+def test_other_voxels_are_prepared_again_though_the_first_file_stays(tmp_path, kind) -> None:
+    data = tmp_path / "data"
+    if kind == "folder of DICOM":
+        changed = sorted(write_series(data / "knee/bob/t2", "dicom").iterdir())[2]
+    else:
+        (data / "knee").mkdir(parents=True)
+        itk.imwrite(itk.image_from_array(spine()[0].voxels.T.astype(np.int16)), str(data / "knee/bob.mhd"))
+        changed = data / "knee/bob.raw"
+
+    def images() -> list[np.ndarray]:
+        found = PreparedDataset(package.class_items(data), [LOAD], tmp_path / "cache")
+        return [found[number]["image"].numpy() for number in range(len(found))]
+
+    before = images()
+    old = changed.stat().st_mtime_ns - 10**9
+    changed.write_bytes(changed.read_bytes()[:-20_000] + bytes(20_000))
+    os.utime(changed, ns=(old, old))
+    assert any((one != other).any() for one, other in zip(before, images(), strict=True))
 
 
 def test_series_of_one_patient_in_a_class_are_no_copies_of_each_other(tmp_path) -> None:

@@ -17,6 +17,7 @@ from monai_ext.data import Problem, grouped_stratified_folds
 from monai_ext.data.case_names import distinct_cases
 from monai_ext.data.checks import run_checks
 from monai_ext.data.demo_folder import known_size, write_folder
+from monai_ext.data.stamps import stamps_of
 from monai_ext.errors import DataError
 
 CLASS_NAMES = ("circle", "square")
@@ -140,6 +141,4 @@ def _write(folder: Path, seed: int, count: int) -> None:
 
 
 def _item(file: Path) -> dict[str, Any]:
-    status = file.stat()
-    stamp = [[status.st_size, status.st_mtime_ns]]
-    return {"case": file.stem, "image": str(file.absolute()), "stamp": stamp}
+    return {"case": file.stem, "image": str(file.absolute()), "stamp": stamps_of(file)}
