@@ -1,9 +1,9 @@
 """P9: time and memory of a training step of the bundles' networks at their default sizes, float32 on the CPU.
 
-``python benchmarks/bench_steps.py [--quick] [--checkpointing 1 4]``. Each line is a process of its own: two steps
-(AdamW; cross-entropy, or the losses of `surface_unet`), the second of them timed; memory is the peak of the whole
+``python benchmarks/bench_steps.py [--quick] [--all] [--checkpointing 1 4]``. Each line is a process of its own: two
+steps (AdamW; cross-entropy, or the losses of `surface_unet`), the second of them timed; memory is the peak of the whole
 process. Neither gradient checkpointing nor kept memory may change the loss. ``--quick`` takes images of half the edges,
-``--checkpointing`` adds lines of `surface_unet` with so many patches a step: minutes.
+``--all`` adds the other bundles, ``--checkpointing`` lines of `surface_unet` with so many patches a step: minutes.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def measured(name: str, kept: bool, checkpointing: bool, batch: int, *size: int)
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true")
+    options.add_argument("--all", action="store_true", help="the other bundles' memory, too")
     options.add_argument("--checkpointing", type=int, nargs="+", default=[], metavar="BATCH")
     options.add_argument("--one", help=argparse.SUPPRESS)
     given = options.parse_args()
@@ -78,7 +79,7 @@ def main() -> None:
         return
     shrink = 2 if given.quick else 1
     sizes = {name: (batch, *(edge // shrink for edge in size)) for name, (batch, *size) in SIZES.items()}
-    cases = [(name, True, False, *size) for name, size in sizes.items()]
+    cases = [(name, True, False, *size) for name, size in sizes.items() if given.all or name == SURFACE]
     cases += [(SURFACE, False, False, *sizes[SURFACE])]
     cases += [(SURFACE, True, True, batch, *sizes[SURFACE][1:]) for batch in given.checkpointing]
     seconds, losses = {}, {}

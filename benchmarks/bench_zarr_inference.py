@@ -1,29 +1,27 @@
 """P3, P4: prediction from Zarr to Zarr, against MONAI's sliding window in memory and its ``ZarrAvgMerger``.
 
 Run ``python benchmarks/bench_zarr_inference.py [--quick] [--repeats 2] [--all]``. Networks of about 10 ms and 350 ms a
-window (layers are added until it takes that long on one thread), volumes of 1, 4 and 16 times the size. One thread of
-torch each; for 10 ms one a core: ours then computes so many batches at once. Every side runs in a process of its own,
-in turn, from reading the input to the written output, imports not counted: whole time over the network's own (the
-calls' number times a call's time, measured alone), and by how much the process grows. Ours, with its default blocks, is
-checked against MONAI's first. With a box and with a mask the windows are counted. ``ZarrAvgMerger`` has no Gaussian
-weights, and another grid at the ends; nnU-Net's predictor (where ``nnunetv2`` is installed) has windows at other
-places, too, and adds in half precision. Memory is the peak of a whole process on volumes that are several blocks long
-along each axis, so that a block in the middle, with windows on all sides, is among them at every size; ``--memory`` for
-this part alone.
+window (as many layers as take that long), volumes of 1, 4 and 16 times the size. One thread of torch each; for 10 ms
+one a core: ours then computes so many batches at once. Every side runs in a process of its own, in turn, from reading
+the input to the written output, imports not counted: whole time over the network's own (the calls' number times a
+call's time, measured alone), and by how much the process grows. Ours, with its default blocks, is checked against
+MONAI's first. With a box and with a mask the windows are counted. ``ZarrAvgMerger`` has no Gaussian weights, and
+another grid at the ends; nnU-Net's predictor (where ``nnunetv2`` is installed) has windows at other places, too, and
+adds in half precision. Memory is the peak of a whole process on volumes that are several blocks long along each axis,
+so that a block in the middle, with windows on all sides, is among them at every size; ``--memory`` for this part alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
+import multiprocessing
 import os
 import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,12 +62,13 @@ class Deep(nn.Module):
         return self.last(x)
 
 
-def call_seconds(network: nn.Module, repeats: int = 5) -> float:
+def call_seconds(network: nn.Module) -> float:
+    """Median of five calls, and of as many as half a second holds."""
     batch = torch.rand(BATCH, 1, *ROI)
-    seconds = []
+    seconds: list[float] = []
     with torch.inference_mode():
         network(batch)
-        for _ in range(repeats):
+        while len(seconds) < 5 or sum(seconds) < 0.5:
             start = time.perf_counter()
             network(batch)
             seconds.append(time.perf_counter() - start)
@@ -77,8 +76,10 @@ def call_seconds(network: nn.Module, repeats: int = 5) -> float:
 
 
 def depth_for(milliseconds: float) -> int:
-    shallow, deep = (call_seconds(Deep(depth)) for depth in (0, 4))
-    return max(0, round((milliseconds / 1000 - shallow) / ((deep - shallow) / 4)))
+    depth = 8
+    for _ in range(3):
+        depth = max(1, round(depth * milliseconds / 1000 / call_seconds(Deep(depth))))
+    return depth
 
 
 def peak() -> float:
@@ -141,7 +142,7 @@ def merger(network: nn.Module, source: Path, output: Path) -> None:
 
 
 def nnunet(network: nn.Module, source: Path, output: Path) -> None:
-    predictor = importlib.import_module(NNUNET).nnUNetPredictor(
+    predictor = predictors.nnUNetPredictor(
         1 - OVERLAP, use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False
     )
     predictor.network = network
@@ -154,6 +155,7 @@ def nnunet(network: nn.Module, source: Path, output: Path) -> None:
 SIDES = {"ours": ours, "MONAI in memory": in_memory, "MONAI ZarrAvgMerger": merger}
 NNUNET = "nnunetv2.inference.predict_from_raw_data"
 if importlib.util.find_spec("nnunetv2"):
+    predictors = importlib.import_module(NNUNET)
     SIDES["nnU-Net in memory"] = nnunet
 MEMORY_SIDES = {
     "ours": ours_in_small_tiles,
@@ -164,8 +166,6 @@ MEMORY_SIDES = {
 
 def measured(side: str, depth: int, source: Path, output: Path) -> dict[str, float]:
     """Seconds, seconds of the network alone, calls, and MiB of growth, in this process."""
-    if side.startswith("nnU-Net"):
-        importlib.import_module(NNUNET)
     if side.startswith("ours"):
         keep_freed_memory()  # as every run does
     network = Deep(max(depth, 0)).eval()
@@ -179,21 +179,30 @@ def measured(side: str, depth: int, source: Path, output: Path) -> dict[str, flo
     return {**found, "network": found["calls"] * call_seconds(network)}
 
 
-def in_a_process(side: str, depth: int, source: Path, output: Path, threads: int = 1) -> dict[str, float] | str:
-    options = ["--side", side, "--depth", str(depth), "--threads", str(threads)]
-    command = [sys.executable, __file__, *options, str(source), str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else done.stderr.splitlines()[-1]
+def in_a_process(
+    side: str, depth: int, source: Path, output: Path, threads: int = 1, method: str = "forkserver"
+) -> dict[str, float] | str:
+    """Of a server that has imported all, so that no side waits for it; memory is that of a process with its own."""
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload(["monai.inferers", "monai_ext.inferers", NNUNET])
+    with ProcessPoolExecutor(1, context, torch.set_num_threads, (threads,)) as process:
+        try:
+            return process.submit(measured, side, depth, source, output).result()
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
 
 
 def compare(milliseconds: int, size: int, repeats: int, folder: Path, threads: int = 1) -> None:
+    torch.set_num_threads(threads)
     source, depth = folder / f"{size}.zarr", depth_for(milliseconds)
     if not source.exists():
         values = np.random.default_rng(0).integers(1, 255, SIZES[size]).astype(np.uint8)
         zarr.create_array(source, data=values, chunks=(CHUNK,) * 3)
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    # its time for one volume says all of it
+    sides = [side for side in SIDES if "Merger" not in side or (milliseconds, size) == (10, 4)]
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for repeat in range(repeats):
-        for side in SIDES:
+        for side in sides:
             output = folder / f"{milliseconds} {size} {threads} {repeat} {side}"
             result = in_a_process(side, depth, source, output, threads)
             if isinstance(result, str):
@@ -233,7 +242,7 @@ def compare_memory(folder: Path, largest: int) -> None:
         for z in range(0, shape[0], CHUNK):
             array[z : z + CHUNK] = np.random.default_rng(z).integers(1, 255, (CHUNK, *shape[1:])).astype(np.uint8)
         for side in MEMORY_SIDES if size < max(LARGE) else list(MEMORY_SIDES)[:-1]:  # MONAI would need 10 GiB
-            result = in_a_process(side, -1, source, folder / f"large {size} {side}")
+            result = in_a_process(side, -1, source, folder / f"large {size} {side}", method="spawn")
             told = result[:150] if isinstance(result, str) else f"{result['peak']:.0f} MiB, {result['seconds']:.1f} s"
             print(f"P4 {size:2} times the volume {shape}: {side} {told}", flush=True)
 
@@ -279,15 +288,8 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="memory alone")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--all", action="store_true", help="memory at 16 times the volume and 10 ms on one thread, too")
-    parser.add_argument("--side", choices={**SIDES, **MEMORY_SIDES})
-    parser.add_argument("--depth", type=int)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("paths", type=Path, nargs="*")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    if options.side:
-        print(json.dumps(measured(options.side, options.depth, *options.paths)))
-        return
+    keep_freed_memory()
     cores = len(os.sched_getaffinity(0))
     cases = [(10, 4, 1)] if options.quick or options.all else []
     if not options.quick:
@@ -298,7 +300,7 @@ def main() -> None:
         if not options.memory:
             compare_kept(Path(folder), SIZES[4])
         for milliseconds, size, threads in cases if not options.memory else []:
-            repeats = 1 if options.quick or milliseconds > 100 or size > 4 else options.repeats
+            repeats = 1 if options.quick or milliseconds > 100 else options.repeats
             compare(milliseconds, size, repeats, Path(folder), threads)
 
 

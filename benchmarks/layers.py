@@ -1,6 +1,6 @@
-"""P1: where the time of exact inference with OpenVINO goes, layer by layer, against this machine's limit.
+"""Where the time of exact inference with OpenVINO (P1) goes, layer by layer; no part of ``make bench``.
 
-``python benchmarks/bench_layers.py [--quick] [--least 0.03]``: layers of the same sizes count together; each has its
+``python benchmarks/layers.py [--quick] [--least 0.03]``: layers of the same sizes count together; each has its
 share of the network's time, and convolutions their speed, operations of the padding included.
 """
 
