@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,15 +26,19 @@ from typing import Any
 import numpy as np
 import torch
 import zarr
-from bench_preparation import steps
+from bench_preparation import steps, timed
 from bench_zarr_inference import BATCH, CHUNK, OVERLAP, ROI, TARGETS, Deep
+from isal import isal_zlib
+from monai.transforms import LoadImage, Resize, ScaleIntensityRange
 from table import row
 
 from monai_ext import ct_rate
 from monai_ext.allocator import keep_freed_memory
 from monai_ext.brats.demo import make_demo
 from monai_ext.brats.subjects import find_subjects
+from monai_ext.ct_rate.chest_ct import read_chest_ct
 from monai_ext.ct_rate.demo import make_demo as make_volumes
+from monai_ext.ct_rate.slice_images import slice_images
 from monai_ext.data import PreparedDataset, prepare
 from monai_ext.inferers import ZarrSlidingWindow
 from monai_ext.workflow import default_workers
@@ -114,6 +119,32 @@ def extraction(folder: Path, patients: int) -> None:
             return time.perf_counter() - start
 
     compare("P13", f"slices of {len(index.volumes)} CT volumes of 240×512×512, 2 processes", extract)
+    one_volume(ct_rate.VolumeIndex(index.volumes[:1], []), folder)
+
+
+def one_volume(index: ct_rate.VolumeIndex, folder: Path, repeats: int = 5) -> None:
+    """By one process, against its parts: inflating the file, and choosing, scaling and resizing slices."""
+    path = index.volumes[0].path
+    content, ct = Path(path).read_bytes(), read_chest_ct(path, index.volumes[0].rescale)
+    read = LoadImage(image_only=True, ensure_channel_first=True, reader="NibabelReader")
+    scale = ScaleIntensityRange(-1000, 600, 0, 1, clip=True)
+    small = Resize((224, 224), mode="bilinear", anti_aliasing=True)
+
+    def monai() -> None:
+        slices = scale(read(path))[..., :: len(ct.stored) // 12]
+        for number in range(12):
+            np.save(folder / "slice.npy", small(slices[..., number]).numpy())
+
+    def extract() -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as output:
+            ct_rate.extract_slices(index, output, workers=1)
+
+    works = (extract, monai, lambda: isal_zlib.decompress(content, 31), lambda: slice_images(ct))
+    ours, theirs, inflating, arithmetic = zip(*([timed(work) for work in works] for _ in range(repeats)), strict=True)
+    what = "slices of one CT volume of 240×512×512; limit: inflating and arithmetic alone"
+    limit = statistics.median(inflating) + statistics.median(arithmetic)
+    row("P13", what, ours, {"MONAI LoadImage, ScaleIntensityRange, Resize": theirs}, limit)
+    print(f"    inflating {statistics.median(inflating):.3f} s, arithmetic {statistics.median(arithmetic):.3f} s")
 
 
 def inference(folder: Path, shape: tuple[int, int, int]) -> None:

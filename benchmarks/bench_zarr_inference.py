@@ -142,7 +142,7 @@ def merger(network: nn.Module, source: Path, output: Path) -> None:
 
 
 def nnunet(network: nn.Module, source: Path, output: Path) -> None:
-    predictor = predictors.nnUNetPredictor(
+    predictor = importlib.import_module(NNUNET).nnUNetPredictor(
         1 - OVERLAP, use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False
     )
     predictor.network = network
@@ -155,7 +155,6 @@ def nnunet(network: nn.Module, source: Path, output: Path) -> None:
 SIDES = {"ours": ours, "MONAI in memory": in_memory, "MONAI ZarrAvgMerger": merger}
 NNUNET = "nnunetv2.inference.predict_from_raw_data"
 if importlib.util.find_spec("nnunetv2"):
-    predictors = importlib.import_module(NNUNET)
     SIDES["nnU-Net in memory"] = nnunet
 MEMORY_SIDES = {
     "ours": ours_in_small_tiles,
@@ -166,6 +165,8 @@ MEMORY_SIDES = {
 
 def measured(side: str, depth: int, source: Path, output: Path) -> dict[str, float]:
     """Seconds, seconds of the network alone, calls, and MiB of growth, in this process."""
+    if side.startswith("nnU-Net"):
+        importlib.import_module(NNUNET)
     if side.startswith("ours"):
         keep_freed_memory()  # as every run does
     network = Deep(max(depth, 0)).eval()

@@ -3,6 +3,7 @@ import gc
 import logging
 import os
 import sys
+import tempfile
 
 import pytest
 from empty_figures import save_empty
@@ -37,6 +38,21 @@ def empty_store(tmp_path_factory):
     database = tmp_path_factory.mktemp("store") / "mlflow.db"
     make_sound(database)
     return database
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left(tmp_path_factory):
+    """What libraries put into the folder for temporary files (MLflow its downloads, killed processes their sockets)
+    goes with the session.
+    """
+    tmp_path_factory.getbasetemp()  # pytest's own stays where it is
+    with (
+        tempfile.TemporaryDirectory(prefix="tests-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture(autouse=True)
