@@ -21,6 +21,7 @@ from table import flops, machine, row
 from torch import nn
 
 from monai_ext.allocator import keep_freed_memory
+from monai_ext.engines import check_training_step
 from monai_ext.losses import MultiTargetLoss
 from monai_ext.networks import VGG3D, MedicalNetResNet50, SurfaceUNet, VGG3DAdapter
 
@@ -59,9 +60,11 @@ def measured(name: str, kept: bool, checkpointing: bool, batch: int, *size: int)
     """In this process: seconds of the second step, loss of the first one, and GiB."""
     if kept:
         keep_freed_memory()
-    given = example(name, batch, list(size))
+    network, given = network_of(name, list(size), checkpointing), example(name, batch, list(size))
+    if kept:
+        check_training_step(network, given["image"].shape, "cpu")  # which knows where it mustn't be kept
     loss = MultiTargetLoss(TARGETS) if name == SURFACE else nn.CrossEntropyLoss()
-    stepper = Stepper(network_of(name, list(size), checkpointing), given, {}, loss)
+    stepper = Stepper(network, given, {}, loss)
     first, second = stepper.step(), stepper.step()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"seconds": second[0], "loss": first[1], "GiB": peak}

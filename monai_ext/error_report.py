@@ -58,7 +58,8 @@ def describe(error: BaseException) -> tuple[str, int]:
     # A process pool appends the text of the worker's traceback as a cause of the error.
     links = [link for link in chain(error) if type(link).__name__ != "_RemoteTraceback"]
     root = links[-1]
-    in_loader = _told_by_loader(str(root))
+    # Names and messages of the errors in a loader process, innermost first.
+    in_loader = _TOLD_ERROR.findall(str(root)) if _IN_A_LOADER.match(str(root)) else []
     innermost = [*map(_rebuilt, in_loader), *reversed(links)]
     for link in innermost:
         if isinstance(link, UserError):
@@ -82,11 +83,6 @@ def describe(error: BaseException) -> tuple[str, int]:
     if not debugging():
         sentence += f"; set {DEBUG_VARIABLE}=1 for the traceback"
     return sentence, FAILED
-
-
-def _told_by_loader(text: str) -> list[tuple[str, str]]:
-    """Names and messages of the errors in a loader process, innermost first."""
-    return _TOLD_ERROR.findall(text) if _IN_A_LOADER.match(text) else []
 
 
 def _rebuilt(told: tuple[str, str]) -> BaseException | None:

@@ -60,15 +60,6 @@ def free_memory(device: torch.device) -> int:
     return _free_on_host()
 
 
-def release_when_short() -> None:
-    """Give freed memory back where the host has less left than this process has taken.
-
-    What lies free between arrays in use, where larger ones don't fit, would let it grow by up to a third.
-    """
-    if _free_on_host() < psutil.Process().memory_info().rss:
-        release_freed_memory()
-
-
 def _free_on_host() -> int:
     free = psutil.virtual_memory().available
     for limit, used, cached in _LIMITS:

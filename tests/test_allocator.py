@@ -7,7 +7,7 @@ import sys
 import blocks_work
 import pytest
 
-from monai_ext import memory, workflow
+from monai_ext import workflow
 from monai_ext.blocks import run_in_order
 from monai_ext.places import Processes
 
@@ -18,8 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 import blocks_work
 from monai_ext.allocator import keep_freed_memory, release_freed_memory
 
-if sys.argv[1] == "kept":
+if "kept" in sys.argv[1]:
     keep_freed_memory()
+if "given back" in sys.argv[1]:
+    keep_freed_memory(False)
 with ThreadPoolExecutor(1) as thread:
     print(blocks_work.faults_of_arrays(0), thread.submit(blocks_work.faults_of_arrays, 0).result())
 before = blocks_work.resident()
@@ -63,10 +65,5 @@ def test_every_config_and_every_worker_process_keeps_its_memory(monkeypatch):
     assert max(run_in_order(blocks_work.faults_of_arrays, range(2), Processes(2), "arrays")) < blocks_work.PAGES / 10
 
 
-@pytest.mark.parametrize(("free", "released"), [(0, 1), (1 << 60, 0)])
-def test_what_lies_free_is_given_back_where_the_host_is_short_of_memory(monkeypatch, free, released):
-    calls = []
-    monkeypatch.setattr(memory, "_free_on_host", lambda: free)
-    monkeypatch.setattr(memory, "release_freed_memory", lambda: calls.append(True))
-    memory.release_when_short()
-    assert len(calls) == released
+def test_a_process_can_go_back_to_what_glibc_does():
+    assert min(faults("kept and given back")[:2]) > 5 * blocks_work.PAGES

@@ -42,7 +42,7 @@ def undecodable(
     """
     file = Path(memory_dir) / FILE if memory_dir is not None else None
     known = _read(file)
-    digests = {name: _digest(stamp) for name, stamp in stamps.items()}
+    digests = {name: hashlib.sha256(json.dumps(of).encode()).hexdigest()[:16] for name, of in stamps.items()}
     todo = [name for name, digest in digests.items() if known.get(name) != digest]
     problems: dict[str, Problem] = {}
     for start in range(0, len(todo), _BATCH):
@@ -73,7 +73,3 @@ def _read(file: Path | None) -> dict[str, str]:
     except (DataError, KeyError, TypeError, ValueError):
         logger.warning("%s is damaged; everything is decoded again", file)
         return {}
-
-
-def _digest(stamp: Any) -> str:
-    return hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:16]

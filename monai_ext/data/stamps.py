@@ -21,11 +21,15 @@ def stamp_of(files: Iterable[str | Path]) -> tuple[int, int]:
     Raises:
         DataError: naming the file that is missing or can't be read.
     """
-    found = [_size_and_time(path) for path in files]
-    if len(found) == 1:
-        return found[0]
-    digest = hashlib.sha256(repr(found).encode()).digest()
-    return sum(size for size, _ in found), int.from_bytes(digest[:7], "big")
+    found = []
+    for path in files:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise DataError(f"can't be read ({error.strerror})", path, "unreadable") from error
+        found.append((status.st_size, status.st_mtime_ns))
+    digest = hashlib.sha256(repr(found).encode()).hexdigest()
+    return found[0] if len(found) == 1 else (sum(size for size, _ in found), int(digest[:14], 16))
 
 
 def stamps_of(*images: str | Path) -> list[list[int]]:
@@ -37,18 +41,7 @@ def stamps_of(*images: str | Path) -> list[list[int]]:
     Raises:
         DataError: naming what is missing, can't be read, or is a header without its voxels.
     """
-    found: list[list[int]] = []
-    for image in images:
-        if os.path.isdir(image):
-            found.append(list(stamp_of(sorted(Path(image).iterdir()))))
-        else:
-            found += [list(stamp_of([file])) for file in files_of(image)]
-    return found
-
-
-def _size_and_time(path: str | Path) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise DataError(f"can't be read ({error.strerror})", path, "unreadable") from error
-    return status.st_size, status.st_mtime_ns
+    found: list[list[Path]] = []
+    for image in map(Path, images):
+        found += [sorted(image.iterdir())] if image.is_dir() else ([file] for file in files_of(image))
+    return [list(stamp_of(files)) for files in found]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import ignite.distributed as idist
 import torch
 
+from monai_ext.allocator import keep_freed_memory
 from monai_ext.engines.convolution_check import ConvolutionCheck
 from monai_ext.engines.precision import Autocast
 from monai_ext.errors import ConfigError
@@ -65,6 +66,11 @@ def check_training_step(
     activations = footprint.activations // (2 if dtype is not None else 1)
     fixed = _COPIES_OF_WEIGHTS * footprint.weights
     free = free_memory(device)
+    recomputes = any(vars(p).get("use_checkpoint") or vars(p).get("checkpointing") for p in network.modules())
+    # Peak of a process that keeps what it frees, over what is counted, which doesn't see what is recomputed.
+    if device.type == "cpu" and (3 if recomputes else 1.7) * (fixed + activations) > free:
+        keep_freed_memory(False)
+        logger.info("freed memory is given back at once, which takes time: a training step may need all of it")
     if fixed + activations <= free:
         return
     fitting = (free - fixed) * count // max(activations, 1)

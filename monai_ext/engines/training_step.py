@@ -20,7 +20,7 @@ from monai_ext.engines.precision import Autocast, one_autocast
 from monai_ext.engines.ranks import average_gradients, highest_on_all_ranks
 from monai_ext.engines.skipped_batches import BufferCopies, Skipped, SkippedBatches, TrainingError
 from monai_ext.errors import ConfigError
-from monai_ext.memory import is_out_of_memory, release_cached_memory, release_when_short
+from monai_ext.memory import is_out_of_memory, release_cached_memory
 
 
 class _Window(NamedTuple):
@@ -123,8 +123,6 @@ class TrainingStep(SkippedBatches):
         engine.state.output = {}  # the tensors of the step before would take their place through this one
         if window.first:
             engine.optimizer.zero_grad(set_to_none=True)
-        if engine.state.device.type == "cpu":
-            release_when_short()
         if not engine.network.training:
             engine.network.train()
         self._buffers.save()

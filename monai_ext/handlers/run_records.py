@@ -152,7 +152,8 @@ class RunRecords:
         name, chosen = str(record["run_name"]), self.tracking.chosen
         if first_epoch is not None and "tensorboard" in chosen:
             self.trackers.append(TensorBoard(self.run / "tensorboard", first_epoch))
-        if self._tracks():
+        # With ``--tracking mlflow`` MONAI's own handler tracks: one store, one run.
+        if self.tracking.mlflow and not (self.parser is not None and monai_tracks(self.parser.get())):
             known, tags = before.get("mlflow_run_id"), self._tags(record)
             self.tracker = MLflowTracker(
                 **self.tracking.of_run(), run_name=name, run_id=known, folder=self.run / "", tags=tags
@@ -436,10 +437,6 @@ class RunRecords:
         files = [path for path in map(self._list_of, self.data) if path.is_file()]
         rows = [row for path in files for row in read_csv(path, [case])]
         return {row[case]: row["reading"] for row in rows if row.get("reading")}
-
-    def _tracks(self) -> bool:
-        """With ``--tracking mlflow`` MONAI's own handler tracks: one store, one run."""
-        return self.tracking.mlflow and not (self.parser is not None and monai_tracks(self.parser.get()))
 
     def _send_samples(self, tracker: MLflowTracker) -> None:
         if self.system is not None:

@@ -28,10 +28,8 @@ class WriteLeftOut:
         Args:
             engine: the evaluator.
         """
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _write(self, engine: Engine) -> None:
-        write_json(self.output_dir / "left_out.json", left_out_of(engine))
+        file = self.output_dir / "left_out.json"
+        engine.add_event_handler(Events.COMPLETED, lambda engine: write_json(file, left_out_of(engine)))
 
 
 def left_out_of(engine: Engine) -> list[str]:

@@ -265,7 +265,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], path: s
     problems = {
         "missing": [key for key in own if key not in state],
         "unexpected": [key for key in state if key not in own],
-        "other shape": [shape_note(key, state, own) for key in own if key in state and _differs(key, state, own)],
+        "other shape": [shape_note(k, state, own) for k in own if k in state and state[k].shape != own[k].shape],
     }
     if any(problems.values()):
         listed = "; ".join(f"{what}: {first_names(keys)}" for what, keys in problems.items() if keys)
@@ -292,10 +292,6 @@ def first_names(names: list[str]) -> str:
 
 def shape_note(key: str, state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> str:
     return f"{key} (file {tuple(state[key].shape)}, network {tuple(own[key].shape)})"
-
-
-def _differs(key: str, state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> bool:
-    return state[key].shape != own[key].shape
 
 
 def _strip(key: str) -> str:

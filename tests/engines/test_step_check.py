@@ -1,5 +1,6 @@
 """A training whose step can't work, or can't fit the memory, is refused with the settings that help."""
 
+import copy
 import logging
 
 import pytest
@@ -17,6 +18,14 @@ SHAPE = [8, 1, 16, 16]
 WEIGHTS, ACTIVATIONS = training_footprint(NETWORK, SHAPE)
 
 
+@pytest.fixture(autouse=True)
+def given_back(monkeypatch):
+    """What the check says of memory that is freed."""
+    calls = []
+    monkeypatch.setattr(step_check, "keep_freed_memory", lambda keep: calls.append(keep))
+    return calls
+
+
 @pytest.fixture
 def free(monkeypatch):
     def set_free(amount):
@@ -28,6 +37,20 @@ def free(monkeypatch):
 def test_a_batch_that_fits_passes(free):
     free(3 * WEIGHTS + ACTIVATIONS)
     check_training_step(NETWORK, SHAPE, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("recomputes", "times", "kept"), [(None, 1.8, True), (None, 1.6, False), ("checkpointing", 2.9, False)]
+)
+def test_freed_memory_is_given_back_where_a_step_may_need_all(free, given_back, caplog, recomputes, times, kept):
+    network = copy.deepcopy(NETWORK)
+    if recomputes:
+        setattr(network[0], recomputes, True)
+    free(times * (3 * WEIGHTS + ACTIVATIONS))
+    with caplog.at_level(logging.INFO):
+        check_training_step(network, SHAPE, "cpu")
+    assert given_back == ([] if kept else [False])
+    assert ("given back at once" in caplog.text) == (not kept)
 
 
 def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(free):

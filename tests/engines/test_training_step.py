@@ -78,13 +78,6 @@ def test_without_trouble_it_trains_as_monai_does():
     assert equal(ours, theirs)
 
 
-def test_every_step_gives_freed_memory_back_where_it_is_short(monkeypatch):
-    calls = []
-    monkeypatch.setattr("monai_ext.engines.training_step.release_when_short", lambda: calls.append(True))
-    train(network(), batches(3), TrainingStep(amp=False), epochs=2)
-    assert len(calls) == 6
-
-
 def test_a_non_finite_batch_leaves_no_trace_batch_norm_included():
     data = batches(bad=[1])
     clean = [data[0], data[2], data[3]]
