@@ -1,6 +1,7 @@
 """P12: how long things take to start, each as a whole process.
 
-``python benchmarks/bench_start.py [--quick] [--rounds 5]``
+``python benchmarks/bench_start.py [--quick] [--rounds 3]``. The limits are an empty program, for the command line, and
+``import torch``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import time
 
 from table import row
 
+NOTHING, TORCH = "python -c pass", "import torch"
 COMMANDS = {
+    NOTHING: [sys.executable, "-c", "pass"],
+    TORCH: [sys.executable, "-c", "import torch"],
     "import monai": [sys.executable, "-c", "import monai"],
     "python -m monai_ext --help": [sys.executable, "-m", "monai_ext", "--help"],
     "config read, all of brats_resnet50's parts imported": [
@@ -27,7 +31,7 @@ COMMANDS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two rounds")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(2 if options.quick else options.rounds):
@@ -35,9 +39,8 @@ def main() -> None:
             start = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True)
             seconds[name].append(time.perf_counter() - start)
-    for name, times in seconds.items():
-        if name != "import monai":
-            row("P12", name, times, {"import monai": seconds["import monai"]})
+    for name, limit in zip(list(COMMANDS)[-2:], (NOTHING, TORCH), strict=True):
+        row("P12", name, seconds[name], {"import monai": seconds["import monai"]}, statistics.median(seconds[limit]))
     print("| start | s, median (range) | of `import monai` |\n|---|---|---|")
     for name, times in seconds.items():
         share = statistics.median(a / b for a, b in zip(times, seconds["import monai"], strict=True))

@@ -8,7 +8,8 @@ call's time, measured alone), and by how much the process grows. Ours, with its 
 MONAI's first. With a box and with a mask the windows are counted. ``ZarrAvgMerger`` has no Gaussian weights, and
 another grid at the ends; nnU-Net's predictor (where ``nnunetv2`` is installed) has windows at other places, too, and
 adds in half precision. Memory is the peak of a whole process on volumes that are several blocks long along each axis,
-so that a block in the middle, with windows on all sides, is among them at every size; ``--memory`` for this part alone.
+so that a block in the middle, with windows on all sides, is among them at every size; it is measured with ``--memory``
+(alone) and with ``--all``.
 """
 
 from __future__ import annotations
@@ -286,9 +287,9 @@ def compare_kept(folder: Path, shape: tuple[int, int, int]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="10 ms at 4 times the volume, once")
-    parser.add_argument("--memory", action="store_true", help="memory alone")
+    parser.add_argument("--memory", action="store_true", help="P4 alone")
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--all", action="store_true", help="memory at 16 times the volume and 10 ms on one thread, too")
+    parser.add_argument("--all", action="store_true", help="P4, and 10 ms on one thread, too")
     options = parser.parse_args()
     keep_freed_memory()
     cores = len(os.sched_getaffinity(0))
@@ -296,8 +297,8 @@ def main() -> None:
     if not options.quick:
         cases += [(10, 4, cores), (10, 16, cores), (350, 1, 1)]
     with tempfile.TemporaryDirectory() as folder:
-        if not options.quick:
-            compare_memory(Path(folder), max(LARGE) if options.all or options.memory else 4)
+        if options.memory or options.all:
+            compare_memory(Path(folder), max(LARGE))
         if not options.memory:
             compare_kept(Path(folder), SIZES[4])
         for milliseconds, size, threads in cases if not options.memory else []:
