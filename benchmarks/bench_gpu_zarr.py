@@ -31,9 +31,12 @@ WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize
 def main() -> int:
     options = argparse.ArgumentParser()
     options.add_argument("--shape", type=int, nargs=3, default=(256, 1024, 1024))
+    options.add_argument("--quick", action="store_true", help="a quarter of the volume")
     options.add_argument("--precision", default="fp16", choices=("fp32", "bf16", "fp16"))
     options.add_argument("--channels-last", action="store_true")
     given = options.parse_args()
+    if given.quick:
+        given.shape = (given.shape[0] // 4, *given.shape[1:])
     if not torch.cuda.is_available():
         print("torch finds no GPU here")
         return 0

@@ -20,7 +20,7 @@ COMMANDS = {
     TORCH: [sys.executable, "-c", "import torch"],
     "import monai": [sys.executable, "-c", "import monai"],
     "python -m monai_ext --help": [sys.executable, "-m", "monai_ext", "--help"],
-    "config read, all of brats_resnet50's parts imported": [
+    "import of monai_ext's handlers, engines, data, networks, losses": [
         sys.executable,
         "-c",
         "import monai_ext.handlers, monai_ext.engines, monai_ext.data, monai_ext.networks, monai_ext.losses",

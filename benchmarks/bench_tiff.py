@@ -108,7 +108,8 @@ def compare(name: str, stack: TiffStack, repeats: int) -> None:
     ours, *others = times
     row(
         "P7",
-        f"80³ of slices of {stack.shape[1]}², {name.removeprefix('P7 ')}",
+        f"80³ of slices of {stack.shape[1]}², {name.removeprefix('P7 ')}"
+        f"{', decoded slices in memory' if stack.offsets is None else ''}",
         times[ours],
         {side: times[side] for side in others},
         2 * voxels / machine().copy / 1e9,

@@ -1,4 +1,4 @@
-"""The networks of the bundles at the sizes of their default configs."""
+"""The networks of the bundles at real sizes: those of their default configs, or larger ones that are usual."""
 
 from __future__ import annotations
 

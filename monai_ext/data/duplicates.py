@@ -13,7 +13,7 @@ from monai_ext.data.problems import Problem
 # Copies differ by noise, compression or a voxel's shift: far less than a case differs from the one most like it.
 _MOST_DIFFERENCE = 0.01
 _OF_THE_USUAL = 0.1
-# Small copies that are compared with each other: 8000 take half a gigabyte and some seconds.
+# Small copies that are compared with each other: 8000² similarities in float64 take half a gigabyte.
 MOST_COMPARED = 8000
 
 

@@ -27,8 +27,8 @@ class LabelBlocks:
 
     Args:
         array: numpy or Zarr array (Z, Y, X).
-        workers: threads; default one per CPU, at most 8. Two processes were 1.4 times as fast as two threads, but take
-            seconds to start and can't share an array in memory, nor the box found so far.
+        workers: threads; default one per CPU, at most 8. Processes would be faster, but take long to start and
+            can't share an array in memory, nor the box found so far.
         name: name of the array in messages.
         ignore_label: value of the voxels that are no label; None for none.
     """

@@ -150,7 +150,7 @@ class TiffStack:
         return self.read((index, 0, 0), (1, *self.shape[1:]))[0]
 
     def _read_in_place(self, part: np.ndarray, slices: range, rows: range, columns: range) -> None:
-        # One call for the rows of each slice: a mapping is filled page by page, which takes two to three times as long.
+        # One call for the rows of each slice: a mapping is filled page by page, which takes longer.
         assert self.offsets is not None
         dtype = np.dtype(self.dtype)
         pixels = np.empty((len(rows), self.shape[2]), dtype)

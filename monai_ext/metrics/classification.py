@@ -236,7 +236,7 @@ def resampled_metrics(
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Metrics of R samples of the cases, for arrays that are known to be valid.
 
-    No sample is built: ranks are sorted out once, which takes a bootstrap a fiftieth of the time.
+    No sample is built: ranks are sorted out once, which makes a bootstrap much faster.
 
     Args:
         probabilities: (N, C).

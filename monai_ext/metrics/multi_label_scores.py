@@ -1,8 +1,7 @@
 """Multi-label scores with a weight for each row, for many sets of weights at once, as a bootstrap needs them.
 
 A resample is a vector with the number of times each row was drawn. Ranks are computed once, and no resample is ever
-built: a thousand resamples of 3000 cases and 18 labels take 4 seconds instead of scikit-learn's 90, with the same
-results.
+built, which gives the results of scikit-learn sooner.
 """
 
 from __future__ import annotations

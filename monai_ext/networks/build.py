@@ -31,8 +31,8 @@ def initial_network(
         network: the network, changed in place.
         device: name or `torch.device` to move it to.
         pretrained_path: see `monai_ext.networks.load_pretrained`.
-        channels_last: keep weights in channels-last order, which is faster on most hardware and changes results in
-            the last bits.
+        channels_last: keep weights in channels-last order, which is faster for some networks, slower for others, and
+            changes results in the last bits.
         settings: settings that change the network's function without changing its keys, such as a normalisation.
         pretrained_settings: those settings of the pre-trained weights; a difference is logged as a warning.
         fresh_targets: targets of a multi-task network, such as `monai_ext.networks.SurfaceUNet`, that start from

@@ -228,7 +228,7 @@ class _VoxelGate(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if torch.jit.is_scripting() or torch.jit.is_tracing() or x.device.type != "cpu":
             return torch.sigmoid(self.conv(x))  # what exports, OpenVINO and GPUs do better
-        # As a product of matrices: with two threads a convolution to one channel took twenty times as long.
+        # As a product of matrices: with several threads a convolution to one channel is slow.
         bias = self.conv.bias
         assert bias is not None
         return torch.sigmoid(torch.matmul(self.conv.weight.flatten(1), x.flatten(2)).view_as(x[:, :1]) + bias)

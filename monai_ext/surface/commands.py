@@ -149,7 +149,7 @@ def predict_zarr(
         typer.Option("--device", help="cpu, cuda (this process's GPU), cuda:1; default the GPU, else the CPU."),
     ] = None,
     network_threads: Annotated[
-        int, typer.Option("--network_threads", help="Batches at the same time; on a CPU more are faster.")
+        int, typer.Option("--network_threads", help="Batches at the same time; on a CPU more may be faster.")
     ] = 1,
     engine: Annotated[str, typer.Option("--engine", help="eager, compiled, torchscript or openvino (CPU).")] = "eager",
     precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",

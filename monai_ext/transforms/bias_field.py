@@ -19,7 +19,7 @@ class CorrectBiasField(Transform):
     """Remove the smooth intensity variation of the scanner, estimated within the non-zero voxels.
 
     The field is estimated on a grid subsampled by ``shrink`` and interpolated back, as usual for N4: it is smooth, and
-    the full grid takes minutes. Zeros stay zeros.
+    the full grid takes long. Zeros stay zeros.
 
     Args:
         shrink: subsampling of each axis; 1 takes every voxel.
