@@ -14,7 +14,7 @@ import time
 
 from table import row
 
-NOTHING, TORCH = "python -c pass", "import torch"
+NOTHING, TORCH = "an empty program", "import torch"
 COMMANDS = {
     NOTHING: [sys.executable, "-c", "pass"],
     TORCH: [sys.executable, "-c", "import torch"],
@@ -40,7 +40,8 @@ def main() -> None:
             subprocess.run(command, check=True, capture_output=True)
             seconds[name].append(time.perf_counter() - start)
     for name, limit in zip(list(COMMANDS)[-2:], (NOTHING, TORCH), strict=True):
-        row("P12", name, seconds[name], {"import monai": seconds["import monai"]}, statistics.median(seconds[limit]))
+        others = {"import monai": seconds["import monai"]}
+        row("P12", f"{name} (limit: {limit})", seconds[name], others, statistics.median(seconds[limit]))
     print("| start | s, median (range) | of `import monai` |\n|---|---|---|")
     for name, times in seconds.items():
         share = statistics.median(a / b for a, b in zip(times, seconds["import monai"], strict=True))
