@@ -233,7 +233,7 @@ def _laid_out(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 def _say_what_is_faster() -> None:
     how = "" if _has_openvino() else " (pip install 'monai-ext[openvino]')"
     logger.info(
-        "inference: eager fp32; on this CPU --engine openvino%s is 1.2 to 2.5 times as fast, with the same results", how
+        "inference: eager fp32; on this CPU --engine openvino%s is 1.1 to 2.7 times as fast, with the same results", how
     )
 
 

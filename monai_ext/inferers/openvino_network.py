@@ -67,7 +67,7 @@ def import_openvino() -> Any:
 
 
 def gains_by_openvino(network: nn.Module) -> bool:
-    """Whether it is faster than eager float32, by 1.2 to 2.5 times with the bundles' convolutions.
+    """Whether it is faster than eager float32, by 1.1 to 2.7 times with the bundles' convolutions.
 
     Args:
         network: any network.
