@@ -14,13 +14,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import zarr
-from table import machine, row
+from table import machine, row, timed
 
 from monai_ext.data import find_patches
 
@@ -81,12 +79,6 @@ def one_by_one(pool: multiprocessing.pool.Pool, path: Path, size: int) -> list[t
     step = max(1, len(candidates) // (WORKERS * 2))
     tasks = [(str(path), candidates[i : i + step], size) for i in range(0, len(candidates), step)]
     return [start for part in pool.imap(accepted, tasks) for start in part]
-
-
-def timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def shown(times: list[float]) -> str:

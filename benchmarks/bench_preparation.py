@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from isal import isal_zlib
 from monai.transforms import CropForegroundd, LoadImage, NormalizeIntensityd, Orientationd, Resized
-from table import row
+from table import row, timed
 
 from monai_ext.brats.demo import make_demo
 from monai_ext.brats.subjects import find_subjects
@@ -36,12 +35,6 @@ def steps() -> list[Callable]:
         CropForegroundd("image", "image", select_fn=is_nonzero, margin=10),
         Resized("image", (128, 128, 128), mode="trilinear"),
     ]
-
-
-def timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def compare(name: str, sides: dict[str, Callable[[], object]], repeats: int, least: Callable[[], object]) -> None:
@@ -84,10 +77,8 @@ def main() -> None:
         cached = PreparedDataset(items[:1], steps(), Path(folder) / "one")
         if not torch.equal(fresh[0]["image"], cached[0]["image"]):
             raise SystemExit("the cached item differs")
-        what, sides = (
-            "P8 one prepared item (limit: reading its file)",
-            {"computed": lambda: fresh[0], "cached": lambda: cached[0]},
-        )
+        what = "P8 one prepared item (limit: reading its file)"
+        sides = {"computed": lambda: fresh[0], "cached": lambda: cached[0]}
         compare(what, sides, options.repeats, cached.cache_file(0).read_bytes)
 
 

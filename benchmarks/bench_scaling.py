@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 import torch
 import zarr
-from bench_preparation import steps, timed
+from bench_preparation import steps
 from bench_zarr_inference import BATCH, CHUNK, OVERLAP, ROI, TARGETS, Deep
 from isal import isal_zlib
 from monai.transforms import LoadImage, Resize, ScaleIntensityRange
-from table import row
+from table import row, timed
 
 from monai_ext import ct_rate
 from monai_ext.allocator import keep_freed_memory

@@ -12,15 +12,14 @@ import functools
 import os
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import psutil
 import tifffile
 from scipy.ndimage import gaussian_filter
-from table import machine, row
+from table import machine, row, timed
 
 from monai_ext.data import SliceCache, TiffStack
 
@@ -56,12 +55,6 @@ def from_disk(stack: TiffStack, start: Sequence[int]) -> int:
     before = psutil.Process().io_counters().read_bytes
     stack.read(start, CROP)
     return psutil.Process().io_counters().read_bytes - before
-
-
-def timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def starts(stack: TiffStack, count: int) -> list[tuple[int, int, int]]:

@@ -235,10 +235,8 @@ def compare(milliseconds: int, size: int, repeats: int, folder: Path, threads: i
             )
 
 
-def compare_memory(folder: Path, largest: int) -> None:
+def compare_memory(folder: Path) -> None:
     for size, shape in LARGE.items():
-        if size > largest:
-            break
         source = folder / f"large {size}.zarr"
         array = zarr.create_array(source, shape=shape, chunks=(CHUNK,) * 3, dtype="uint8")
         for z in range(0, shape[0], CHUNK):
@@ -298,7 +296,7 @@ def main() -> None:
         cases += [(10, 4, cores), (10, 16, cores), (350, 1, 1)]
     with tempfile.TemporaryDirectory() as folder:
         if options.memory or options.all:
-            compare_memory(Path(folder), max(LARGE))
+            compare_memory(Path(folder))
         if not options.memory:
             compare_kept(Path(folder), SIZES[4])
         for milliseconds, size, threads in cases if not options.memory else []:

@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import zarr
 from scipy.ndimage import gaussian_filter
-from table import machine, row
+from table import machine, row, timed
 
 from monai_ext.data import ZarrPatchDataset
 
@@ -40,12 +39,6 @@ def write_volumes(folder: Path, size: int) -> dict[str, Path]:
         places[name] = folder / f"{number}.zarr"
         zarr.create_array(places[name], shape=volume.shape, dtype=volume.dtype, **layout)[...] = volume
     return places
-
-
-def timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def shown(values: list[float], digits: int = 1) -> str:

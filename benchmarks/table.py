@@ -110,13 +110,15 @@ def rows(path: Path) -> str:
     return "\n".join([HEAD, *sorted(lines, key=lambda line: int(line.split("|")[1].strip(" P")))])
 
 
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
 def _best(work: Callable[[], object], repeats: int = 5) -> float:
-    found = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - start)
-    return min(found)
+    return min(timed(work) for _ in range(repeats))
 
 
 def _shown(seconds: float) -> str:
