@@ -393,7 +393,7 @@ def finish() -> None:
     # them during its shutdown, and now and then that aborts the process.
     workflow = find_workflow()
     if workflow is not None:
-        workflow.parser.ref_resolver.resolved_content.clear()
+        workflow.parser.ref_resolver.reset()
         gc.collect()
     dist.destroy_process_group()
 

@@ -1,6 +1,7 @@
 import contextlib
 import gc
 import logging
+import multiprocessing.util
 import os
 import sys
 import tempfile
@@ -46,6 +47,7 @@ def _nothing_left(tmp_path_factory):
     goes with the session.
     """
     tmp_path_factory.getbasetemp()  # pytest's own stays where it is
+    multiprocessing.util.get_temp_dir()  # and that of multiprocessing, which removes it as the interpreter ends
     with (
         tempfile.TemporaryDirectory(prefix="tests-", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,

@@ -65,3 +65,9 @@ def _run(words, folder, pipe, before, environment):
     except Exception as error:  # multiprocessing would print it and not ask the hook
         sys.excepthook(type(error), error, error.__traceback__)
         sys.exit(1)
+    left = [name for name in _thread_names() if "gloo" in name]
+    assert not left, f"threads of the process group, which can abort the interpreter's end: {left}"
+
+
+def _thread_names():
+    return [(thread / "comm").read_text().strip() for thread in Path("/proc/self/task").glob("*")]
