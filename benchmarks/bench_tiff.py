@@ -137,13 +137,13 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048])
     parser.add_argument("--slices", type=int, default=120)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--all", action="store_true", help="deflate, and large compressed slices: minutes more")
+    parser.add_argument("--all", action="store_true", help="memory, deflate, and large compressed slices, too: minutes")
     options = parser.parse_args()
     sizes, repeats = ([512, 1024], 3) if options.quick else (options.sizes, options.repeats)
 
     compressions = {name: how for name, how in COMPRESSIONS.items() if name != "deflate" or options.all}
     # first, while nothing else has made this process large
-    for name, compression in compressions.items():
+    for name, compression in compressions.items() if options.all else []:
         with tempfile.TemporaryDirectory() as folder:
             print(f"P7 resident memory, {name}")
             memory(Path(folder), write_stack(Path(folder) / "raw", 256, 80, compression), (20, 80, 320))

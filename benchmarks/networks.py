@@ -20,7 +20,7 @@ NETWORKS: dict[str, tuple[Callable[[], torch.nn.Module], tuple[int, ...]]] = {
 }
 QUICK = "ResNet50-3D 64³"
 LARGE = "surface U-Net 64×192×192"
-"""Takes seconds a call: one round does."""
+"""Takes many seconds a call."""
 
 
 def made(name: str) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
