@@ -55,15 +55,12 @@ def compare(name: str, sides: dict[str, Callable[[], object]], repeats: int, lea
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the same: it takes little time")
-    parser.add_argument("--cases", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
 
     with tempfile.TemporaryDirectory() as folder:
-        half = options.cases // 2
-        dataset_dir = make_demo(Path(folder) / "data", size="full", counts=(half, options.cases - half))
-        items = find_subjects(dataset_dir)
+        items = find_subjects(make_demo(Path(folder) / "data", size="full", counts=(0, 1)))
         path = items[0]["image"]
 
         plain = LoadImage(image_only=True, ensure_channel_first=True, reader="NibabelReader")

@@ -1,6 +1,6 @@
 """P13, P15: two processes of one thread each against one: preparation, slice extraction, Zarr inference, training.
 
-Run ``python benchmarks/bench_scaling.py [--quick] [--cases 40]``. Volumes have their real size; a few are made and then
+Run ``python benchmarks/bench_scaling.py [--quick] [--cases 40]``. Volumes have their real size; one is made and then
 copied. The limit is half of one process's time; what two processes that share nothing but the machine make of it is
 told first. Preparation and extraction count the start of their workers; inference and training, which are started by
 other programs (``torchrun``), count from when all processes are ready.
@@ -9,7 +9,7 @@ other programs (``torchrun``), count from when all processes are ready.
 from __future__ import annotations
 
 import argparse
-import copy
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -93,12 +93,11 @@ def workers(processes: int) -> int | None:
 
 
 def preparation(folder: Path, cases: int) -> None:
-    made = find_subjects(make_demo(folder / "brats", size="full", counts=(1, 1)))
-    items = []
-    for number in range(cases):
-        item = copy.copy(made[number % len(made)])
-        item["image"] = shutil.copy(item["image"], folder / f"{number}.nii.gz")
-        items.append({**item, "case": str(number)})
+    (made,) = find_subjects(make_demo(folder / "brats", size="full", counts=(0, 1)))
+    items = [
+        {**made, "case": str(number), "image": shutil.copy(made["image"], folder / f"{number}.nii.gz")}
+        for number in range(cases)
+    ]
 
     def fill(processes: int) -> float:
         with tempfile.TemporaryDirectory(dir=folder) as cache:
@@ -109,8 +108,10 @@ def preparation(folder: Path, cases: int) -> None:
     compare("P13", f"{cases} BraTS volumes of 240×240×155 prepared, 2 processes", fill)
 
 
-def extraction(folder: Path, patients: int) -> None:
-    index = ct_rate.volumes(make_volumes(folder / "ct", size="full", counts=(patients, 1)))
+def extraction(folder: Path, volumes: int = 2) -> None:
+    (made, *_) = ct_rate.volumes(make_volumes(folder / "ct", size="full", counts=(1, 0))).volumes
+    paths = [shutil.copy(made.path, folder / f"train_{number}_a_1.nii.gz") for number in range(1, volumes + 1)]
+    index = ct_rate.VolumeIndex([dataclasses.replace(made, name=path.name, path=str(path)) for path in paths], [])
 
     def extract(processes: int) -> float:
         with tempfile.TemporaryDirectory(dir=folder) as output:
@@ -216,9 +217,9 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        machine_itself(50 if options.quick else 200)
+        machine_itself(50 if options.quick else 100)
         preparation(folder, 8 if options.quick else options.cases)
-        extraction(folder, 1)  # making them takes 20 s a patient
+        extraction(folder)
         inference(folder, (64, 192, 192) if options.quick else (128, 384, 768))
         training(folder, 32 if options.quick else 64)
 

@@ -103,8 +103,7 @@ def main() -> None:
     if not {(SURFACE, "kept"), (SURFACE, "given back")} <= set(seconds):
         raise SystemExit(f"no row: a step of {SURFACE} did not fit")
     batch, *size = sizes[SURFACE]
-    with torch.device("meta"):
-        operations = 3 * flops(network_of(SURFACE, size), torch.empty(batch, 1, *size))
+    operations = 3 * flops(network_of(SURFACE, size), torch.empty(batch, 1, *size))
     limit = operations / machine().float32 / 1e9
     others = {"the same, freed memory given back": [seconds[SURFACE, "given back"]]}
     row("P9", f"training step of {SURFACE}, {'×'.join(map(str, size))}", [seconds[SURFACE, "kept"]], others, limit)
