@@ -1,6 +1,6 @@
 """P5: finding patches in a Zarr label, against looking at one candidate after the other with two processes.
 
-Run ``python benchmarks/bench_patches.py [--size 512] [--chunk 128] [--patch 64] [--repeats 3] [--all]``. Positions are
+Run ``python benchmarks/bench_patches.py [--size 512] [--chunk 128] [--patch 64] [--repeats 2] [--all]``. Positions are
 checked for equality first, then both sides are timed in turns on the same store: a sparse label (sheets in an eighth of
 the volume) and a dense one (sheets everywhere). The start of the processes is not counted. Memory, with ``--all``: the
 peak of a process of its own that searches a label, and one eight times as large.
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--chunk", type=int, default=128)
     parser.add_argument("--patch", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--all", action="store_true", help="memory and time for twice the edge, too")
     options = parser.parse_args()
     size, chunk, patch = (256, 64, 32) if options.quick else (options.size, options.chunk, options.patch)

@@ -123,7 +123,7 @@ def extraction(folder: Path, volumes: int = 2) -> None:
     one_volume(ct_rate.VolumeIndex(index.volumes[:1], []), folder)
 
 
-def one_volume(index: ct_rate.VolumeIndex, folder: Path, repeats: int = 5) -> None:
+def one_volume(index: ct_rate.VolumeIndex, folder: Path, repeats: int = 3) -> None:
     """By one process, against its parts: inflating the file, and choosing, scaling and resizing slices."""
     path = index.volumes[0].path
     content, ct = Path(path).read_bytes(), read_chest_ct(path, index.volumes[0].rescale)
@@ -173,7 +173,7 @@ def predict_part(source: Path, output: Path, part: int, parts: int, ready: Any) 
 
 
 def training(folder: Path, size: int) -> None:
-    make_demo(folder / "small", counts=(12, 12))
+    make_demo(folder / "small", counts=(10, 10))  # 16 to train with: whole batches for one process and for two
 
     def train(processes: int, threads: int = 1) -> float:
         output = folder / f"trained by {processes} of {threads}"

@@ -1,6 +1,6 @@
 """P7: a crop of 80³ voxels from a stack of TIFF slices, against reading whole slices.
 
-Run ``python benchmarks/bench_tiff.py [--sizes 512 1024 2048] [--slices 120] [--repeats 5] [--all]``. Each side reads
+Run ``python benchmarks/bench_tiff.py [--sizes 512 1024 2048] [--slices 120] [--repeats 3] [--all]``. Each side reads
 the same random crops in turn (median and range), after a check that they agree. The files are in the page cache, as in
 every epoch but the first; the bytes that a disk has to deliver in the first are told beside it.
 """
@@ -133,13 +133,13 @@ def memory(folder: Path, stack: TiffStack, counts: Sequence[int]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two sizes, three repeats")
+    parser.add_argument("--quick", action="store_true", help="two sizes")
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048])
     parser.add_argument("--slices", type=int, default=120)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--all", action="store_true", help="memory, deflate, and large compressed slices, too: minutes")
     options = parser.parse_args()
-    sizes, repeats = ([512, 1024], 3) if options.quick else (options.sizes, options.repeats)
+    sizes = [512, 1024] if options.quick else options.sizes
 
     compressions = {name: how for name, how in COMPRESSIONS.items() if name != "deflate" or options.all}
     # first, while nothing else has made this process large
@@ -150,7 +150,9 @@ def main() -> None:
     for name, compression in compressions.items():
         for size in sizes if options.all or compression is None else [size for size in sizes if size <= 1024]:
             with tempfile.TemporaryDirectory() as folder:
-                compare(f"P7 {name}", write_stack(Path(folder) / "raw", size, options.slices, compression), repeats)
+                compare(
+                    f"P7 {name}", write_stack(Path(folder) / "raw", size, options.slices, compression), options.repeats
+                )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """P9: a training step of the ResNet50-3D against MONAI's eager float32 step, on this machine's CPU.
 
-``python benchmarks/bench_training.py [--quick] [--size 64] [--batch 4] [--rounds 7]``
+``python benchmarks/bench_training.py [--quick] [--size 64] [--batch 4] [--rounds 5]``
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="48³, three rounds")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     size, rounds = (48, 3) if options.quick else (options.size, options.rounds)
 

@@ -300,7 +300,7 @@ def main() -> None:
         if not options.memory:
             compare_kept(Path(folder), SIZES[4])
         for milliseconds, size, threads in cases if not options.memory else []:
-            repeats = 1 if options.quick or milliseconds > 100 else options.repeats
+            repeats = 1 if options.quick or milliseconds * size > 100 else options.repeats
             compare(milliseconds, size, repeats, Path(folder), threads)
 
 

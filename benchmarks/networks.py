@@ -27,9 +27,9 @@ NETWORKS: dict[str, tuple[Callable[[], torch.nn.Module], tuple[int, ...]]] = {
 def made(name: str) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
     """A network in evaluation mode, with random weights, a batch, and one to convert the network with.
 
-    A conversion runs the network several times: on a part of the batch, where that takes long.
+    A conversion runs the network several times: on one image, or a part of it where that takes long.
     """
     torch.manual_seed(0)
     make, shape = NETWORKS[name]
     image = torch.randn(shape)
-    return make().eval(), image, image[..., :32, :64, :64] if name in (LARGE, DILATED) else image
+    return make().eval(), image, image[..., :32, :64, :64] if name in (LARGE, DILATED) else image[:1]

@@ -5,6 +5,7 @@ ends it as the interpreter would, by ``sys.excepthook``. What a command line add
 last sentence) is tested with true command lines, too.
 """
 
+import contextlib
 import multiprocessing
 import os
 import runpy
@@ -70,4 +71,6 @@ def _run(words, folder, pipe, before, environment):
 
 
 def _thread_names():
-    return [(thread / "comm").read_text().strip() for thread in Path("/proc/self/task").glob("*")]
+    for thread in Path("/proc/self/task").glob("*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            yield (thread / "comm").read_text().strip()
