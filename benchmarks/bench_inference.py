@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import functools
-import time
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
 from networks import LARGE, NETWORKS, QUICK, made
-from table import HEAD, as_it_comes, flops, machine, row
+from table import HEAD, as_it_comes, flops, machine, row, timed
 
 from monai_ext.allocator import keep_freed_memory
 from monai_ext.errors import ConfigError
@@ -28,12 +27,6 @@ VARIANTS = [
 ]
 
 
-def seconds(network: torch.nn.Module, image: torch.Tensor) -> float:
-    start = time.perf_counter()
-    network(image)
-    return time.perf_counter() - start
-
-
 @functools.lru_cache(1)
 def monai(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
     network, image, _ = made(name)
@@ -42,7 +35,8 @@ def monai(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
 
 @torch.no_grad()
 def monai_seconds(name: str) -> float:
-    return seconds(*monai(name))
+    network, image = monai(name)
+    return timed(lambda: network(image))
 
 
 def compare(name: str, variants: list[tuple[str, str]], rounds: int, other: ProcessPoolExecutor) -> None:
@@ -68,10 +62,11 @@ def compare(name: str, variants: list[tuple[str, str]], rounds: int, other: Proc
     while len(base) < rounds and sum(base) < 3:
         base.append(other.submit(monai_seconds, name).result())
         for key, values in times.items():
-            values.append(seconds(prepared.get(key, baseline), image))
+            values.append(timed(functools.partial(prepared.get(key, baseline), image)))
+    operations = flops(baseline, image)
     for (engine, precision), values in times.items():
         speed = machine().float32 if precision == "fp32" else machine().bf16
-        limit = flops(baseline, image) / speed / 1e9
+        limit = operations / speed / 1e9
         what = f"{name}, {engine} {precision}"
         row("P1" if precision == "fp32" else "P2", what, values, {"MONAI eager float32": base}, limit)
 
@@ -89,8 +84,8 @@ def main() -> None:
     keep_freed_memory()
     with torch.no_grad(), as_it_comes() as other:
         for name in [QUICK] if arguments.quick else NETWORKS:
-            exact = [("openvino", "fp32")] if name == LARGE and not arguments.all else VARIANTS
-            compare(name, exact, arguments.rounds, other)
+            variants = [("openvino", "fp32")] if name == LARGE and not arguments.all else VARIANTS
+            compare(name, variants, arguments.rounds, other)
 
 
 if __name__ == "__main__":

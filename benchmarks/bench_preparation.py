@@ -70,8 +70,8 @@ def main() -> None:
         sides = {"MONAI": lambda: plain(path), "ours": lambda: read_volume(path)}
         compare(what, sides, options.repeats, lambda: isal_zlib.decompress(content, 31))
 
-        fresh = PreparedDataset(items[:1], steps(), None)
-        cached = PreparedDataset(items[:1], steps(), Path(folder) / "one")
+        fresh = PreparedDataset(items, steps(), None)
+        cached = PreparedDataset(items, steps(), Path(folder) / "one")
         if not torch.equal(fresh[0]["image"], cached[0]["image"]):
             raise SystemExit("the cached item differs")
         what = "P8 one prepared item (limit: reading its file)"

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 import zarr
 from monai.inferers import PatchInferer, SlidingWindowInferer, SlidingWindowSplitter, ZarrAvgMerger
-from table import row
+from table import row, timed
 from torch import nn
 
 from monai_ext.allocator import keep_freed_memory
@@ -70,9 +70,7 @@ def call_seconds(network: nn.Module) -> float:
     with torch.inference_mode():
         network(batch)
         while len(seconds) < 5 or sum(seconds) < 0.5:
-            start = time.perf_counter()
-            network(batch)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(timed(lambda: network(batch)))
     return statistics.median(seconds)
 
 

@@ -389,8 +389,8 @@ def finish() -> None:
     if not (dist.is_available() and dist.is_initialized()):
         return
     dist.barrier()  # the main process may still be writing its report
-    # The group's threads have to end while the interpreter is whole: a wrapped network that outlives the group ends
-    # them during its shutdown, and now and then that aborts the process.
+    # The group's threads have to end while the interpreter is whole: a wrapped network that outlives the group (results
+    # and items of the resolver hold it) ends them during its shutdown, and now and then that aborts the process.
     workflow = find_workflow()
     if workflow is not None:
         workflow.parser.ref_resolver.reset()
